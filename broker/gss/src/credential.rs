@@ -1,0 +1,281 @@
+//! Acquires credentials by name through the credential store, so that no environment variable and no default chooses them.
+
+#![expect(unsafe_code, reason = "calls GSSAPI's credential functions")]
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::ptr;
+
+use crate::keytab::{Keytab, KeytabError};
+use crate::name::Name;
+use crate::oid::{self, Mechanism};
+use crate::principal::{Principal, ServicePrincipal};
+use crate::status::StatusText;
+use crate::sys;
+
+/// What accepts: the keys of one service principal, from one keytab, with one replay cache. The library reads the keytab
+/// anew for every token, so a replaced file is in force at once.
+///
+/// It may move between threads and is not shared between them: MIT locks a credential for the length of each call, so each
+/// thread is better off with its own.
+pub struct AcceptorCredential {
+    pub(crate) handle: CredentialHandle,
+    pub(crate) name: Name,
+    pub(crate) service: ServicePrincipal,
+    pub(crate) keytab: PathBuf,
+}
+
+/// Why a credential was not acquired.
+#[derive(Debug)]
+pub struct AcquireError {
+    kind: AcquireErrorKind,
+    detail: Option<StatusText>,
+}
+
+/// What was wrong.
+#[derive(Debug)]
+pub enum AcquireErrorKind {
+    /// The keytab cannot be read.
+    Keytab(KeytabError),
+    /// The keytab holds no key of that principal, but keys of these.
+    PrincipalAbsent {
+        /// The principals that the keytab holds, each once.
+        held: Vec<Principal>,
+    },
+    /// The credential cache cannot be read or is empty.
+    NoCredential,
+    /// A path holds a NUL byte.
+    BadPath,
+    /// GSSAPI refused; the detail says why.
+    Refused,
+}
+
+impl AcquireError {
+    /// What was wrong.
+    pub const fn kind(&self) -> &AcquireErrorKind {
+        &self.kind
+    }
+
+    /// What GSSAPI said, where it was asked.
+    pub const fn detail(&self) -> Option<&StatusText> {
+        self.detail.as_ref()
+    }
+
+    const fn bare(kind: AcquireErrorKind) -> Self {
+        Self { kind, detail: None }
+    }
+}
+
+impl fmt::Display for AcquireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            AcquireErrorKind::Keytab(error) => error.fmt(f)?,
+            AcquireErrorKind::PrincipalAbsent { .. } => f.write_str("the keytab has no key of this principal")?,
+            AcquireErrorKind::NoCredential => f.write_str("the credential cache cannot be used")?,
+            AcquireErrorKind::BadPath => f.write_str("a path holds a nul byte")?,
+            AcquireErrorKind::Refused => f.write_str("gssapi gave no credential")?,
+        }
+        match &self.detail {
+            Some(detail) => write!(f, ": {detail}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for AcquireError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.kind {
+            AcquireErrorKind::Keytab(error) => Some(error),
+            AcquireErrorKind::PrincipalAbsent { .. }
+            | AcquireErrorKind::NoCredential
+            | AcquireErrorKind::BadPath
+            | AcquireErrorKind::Refused => None,
+        }
+    }
+}
+
+impl AcceptorCredential {
+    /// Acquires the keys of `service` from `keytab`, with SPNEGO (which may negotiate only krb5) and krb5. `replay_cache` is
+    /// a file of MIT's `file2` format; it is created, mode 0600, with the first token, in a folder that must exist.
+    ///
+    /// Acquired by full principal, so that the token of any other key in the keytab is refused, whatever
+    /// `ignore_acceptor_hostname` says.
+    pub fn acquire(service: &ServicePrincipal, keytab: &Path, replay_cache: &Path) -> Result<Self, AcquireError> {
+        let held = Keytab::open(keytab).map_err(|error| AcquireError::bare(AcquireErrorKind::Keytab(error)))?;
+        if !held
+            .entries()
+            .iter()
+            .any(|entry| entry.principal() == service.as_principal())
+        {
+            let held = held.principals();
+            return Err(AcquireError::bare(AcquireErrorKind::PrincipalAbsent { held }));
+        }
+        let store = [
+            (c"keytab", prefixed(b"FILE:", keytab)?),
+            (c"rcache", prefixed(b"file2:", replay_cache)?),
+        ];
+        let refused = |detail| AcquireError {
+            kind: AcquireErrorKind::Refused,
+            detail: Some(detail),
+        };
+        let name = Name::import(service.as_principal()).map_err(refused)?;
+        let handle = CredentialHandle::acquire(Some(&name), sys::GSS_C_ACCEPT, &store).map_err(refused)?;
+        Ok(Self {
+            handle,
+            name,
+            service: service.clone(),
+            keytab: keytab.to_owned(),
+        })
+    }
+
+    /// The principal whose keys these are.
+    pub const fn service(&self) -> &ServicePrincipal {
+        &self.service
+    }
+}
+
+impl fmt::Debug for AcceptorCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AcceptorCredential")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What initiates: the tickets of one credential cache.
+pub struct InitiatorCredential {
+    pub(crate) handle: CredentialHandle,
+    principal: Principal,
+}
+
+impl InitiatorCredential {
+    /// Acquires the default principal's tickets from a cache file (`FILE:` format).
+    pub fn from_ccache(ccache: &Path) -> Result<Self, AcquireError> {
+        let store = [(c"ccache", prefixed(b"FILE:", ccache)?)];
+        let unusable = |detail| AcquireError {
+            kind: AcquireErrorKind::NoCredential,
+            detail: Some(detail),
+        };
+        let handle = CredentialHandle::acquire(None, sys::GSS_C_INITIATE, &store).map_err(unusable)?;
+        let principal = handle
+            .name()
+            .and_then(|name| name.display())
+            .map_err(unusable)?
+            .and_then(|name| Principal::parse(&name).ok())
+            .ok_or(AcquireError::bare(AcquireErrorKind::NoCredential))?;
+        Ok(Self { handle, principal })
+    }
+
+    /// Whose tickets these are.
+    pub const fn principal(&self) -> &Principal {
+        &self.principal
+    }
+}
+
+impl fmt::Debug for InitiatorCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InitiatorCredential")
+            .field("principal", &self.principal)
+            .finish_non_exhaustive()
+    }
+}
+
+fn prefixed(prefix: &[u8], path: &Path) -> Result<CString, AcquireError> {
+    CString::new([prefix, path.as_os_str().as_bytes()].concat())
+        .map_err(|_| AcquireError::bare(AcquireErrorKind::BadPath))
+}
+
+/// A `gss_cred_id_t`, released on drop; never null.
+pub(crate) struct CredentialHandle(sys::gss_cred_id_t);
+
+// SAFETY: MIT's credentials have no thread affinity (they carry their own lock); ownership moves with the value.
+unsafe impl Send for CredentialHandle {}
+
+impl CredentialHandle {
+    /// Longest credential store that is passed.
+    const STORE: usize = 2;
+
+    fn acquire<const N: usize>(
+        name: Option<&Name>,
+        usage: u32,
+        store: &[(&CStr, CString); N],
+    ) -> Result<Self, StatusText> {
+        const { assert!(N <= Self::STORE, "the count below is a small number") };
+        let mut elements = store.each_ref().map(|(key, value)| sys::gss_key_value_element_desc {
+            key: key.as_ptr(),
+            value: value.as_ptr(),
+        });
+        #[expect(clippy::as_conversions, reason = "at most STORE")]
+        let store = sys::gss_key_value_set_desc {
+            count: N as u32,
+            elements: elements.as_mut_ptr(),
+        };
+        let mut mechanisms = [
+            oid::borrowed(Mechanism::Krb5.der_content()),
+            oid::borrowed(Mechanism::Spnego.der_content()),
+        ];
+        let mut both = sys::gss_OID_set_desc {
+            count: mechanisms.len(),
+            elements: mechanisms.as_mut_ptr(),
+        };
+        let mut handle = ptr::null_mut();
+        let mut minor = 0;
+        // SAFETY: name, store and mechanisms are only read and outlive the call; the out pointers are valid, and those that
+        // are not wanted are null, which the function allows.
+        let major = unsafe {
+            sys::gss_acquire_cred_from(
+                &raw mut minor,
+                name.map_or(ptr::null_mut(), Name::as_ptr),
+                sys::GSS_C_INDEFINITE,
+                &raw mut both,
+                usage.cast_signed(),
+                &raw const store,
+                &raw mut handle,
+                ptr::null_mut(),
+                ptr::null_mut(),
+            )
+        };
+        StatusText::check(major, minor)?;
+        let handle = Self(handle);
+        let mut krb5 = sys::gss_OID_set_desc {
+            count: 1,
+            elements: mechanisms.as_mut_ptr(),
+        };
+        // SAFETY: the credential was filled above; the set's one element is krb5, which the library copies.
+        let major = unsafe { sys::gss_set_neg_mechs(&raw mut minor, handle.0, &raw mut krb5) };
+        StatusText::check(major, minor)?;
+        Ok(handle)
+    }
+
+    pub(crate) const fn as_ptr(&self) -> sys::gss_cred_id_t {
+        self.0
+    }
+
+    fn name(&self) -> Result<Name, StatusText> {
+        let mut name = Name::null();
+        let mut minor = 0;
+        // SAFETY: the credential is owned and not null; the out pointers that are not wanted are null, which is allowed.
+        let major = unsafe {
+            sys::gss_inquire_cred(
+                &raw mut minor,
+                self.0,
+                name.as_mut_ptr(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+            )
+        };
+        StatusText::check(major, minor)?;
+        Ok(name)
+    }
+}
+
+impl Drop for CredentialHandle {
+    fn drop(&mut self) {
+        let mut minor = 0;
+        // SAFETY: the handle is owned by this value and not used again; releasing a null handle does nothing.
+        unsafe { sys::gss_release_cred(&raw mut minor, &raw mut self.0) };
+    }
+}

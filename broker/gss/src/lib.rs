@@ -1,0 +1,48 @@
+//! Owns the handles of the system's GSSAPI (MIT krb5 1.19 or later): acceptor credentials, security contexts, names.
+//!
+//! The one thing to know: [`AcceptorCredential::accept`] turns a client's token into an [`EstablishedContext`], and nothing
+//! else can build one. Every handle is released when its owner is dropped, and every error text is taken at once, on the
+//! thread that failed, since MIT keeps the texts per thread.
+//!
+//! ```no_run
+//! use kerbridge_gss::{AcceptOutcome, AcceptorCredential, ServicePrincipal};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let service = ServicePrincipal::parse("HTTP/api.example.com@EXAMPLE.COM")?;
+//! let credential = AcceptorCredential::acquire(&service, "/etc/http.keytab".as_ref(), "/var/lib/x/rcache".as_ref())?;
+//! # let token: &[u8] = &[];
+//! match credential.accept(token, None)? {
+//!     AcceptOutcome::Established(context) => println!("{} until {}", context.initiator(), context.ticket_end()),
+//!     AcceptOutcome::ContinueNeeded { reply, .. } => println!("{} bytes to send back", reply.as_bytes().len()),
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! In flow order: [`environment`] (before the first thread), [`keytab`], [`principal`], [`credential`], [`accept`],
+//! [`context`], [`status`]; [`initiate`] is the other side.
+//!
+//! Calls block (a replay cache is a file, a KDC is a network away): keep them off an asynchronous runtime's threads.
+
+pub mod accept;
+mod buffer;
+pub mod channel_bindings;
+pub mod context;
+pub mod credential;
+pub mod environment;
+pub mod initiate;
+pub mod keytab;
+mod name;
+pub mod oid;
+pub mod principal;
+pub mod status;
+mod sys;
+
+pub use accept::{AcceptError, AcceptErrorKind, AcceptOutcome, SecurityContext};
+pub use buffer::MechToken;
+pub use channel_bindings::ChannelBindings;
+pub use context::{ContextFlags, EstablishedContext, TicketFlags};
+pub use credential::{AcceptorCredential, AcquireError, AcquireErrorKind, InitiatorCredential};
+pub use initiate::{InitiateError, InitiateErrorKind, InitiateRequest, Initiation, InitiatorContext};
+pub use keytab::{Enctype, Keytab, KeytabEntry, KeytabError};
+pub use oid::{Mechanism, Oid};
+pub use principal::{Principal, PrincipalError, ServicePrincipal};
+pub use status::{RoutineError, StatusText};

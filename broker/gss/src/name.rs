@@ -1,0 +1,113 @@
+//! Owns GSSAPI names: from a principal, to a principal, and whether two are the same.
+
+#![expect(unsafe_code, reason = "calls GSSAPI's name functions")]
+
+use std::ptr;
+
+use crate::buffer::{OwnedBuffer, borrowed};
+use crate::oid;
+use crate::principal::Principal;
+use crate::status::StatusText;
+use crate::sys;
+
+/// A `gss_name_t`, released on drop; null before the library has filled it.
+pub(crate) struct Name(sys::gss_name_t);
+
+// SAFETY: MIT's names are plain memory without thread affinity; ownership of the handle moves with the value.
+unsafe impl Send for Name {}
+
+impl Name {
+    /// Imports a full principal (never a host-based name: those are canonicalised through DNS and match any realm).
+    ///
+    /// It is not canonicalised: names of two mechanisms are never equal to MIT, and an SPNEGO context's names are SPNEGO's,
+    /// while a name of no mechanism yet can be compared with both.
+    pub(crate) fn import(principal: &Principal) -> Result<Self, StatusText> {
+        let mut text = borrowed(principal.as_str().as_bytes());
+        let mut form = oid::borrowed(oid::NT_KRB5_PRINCIPAL);
+        let mut imported = Self::null();
+        let mut minor = 0;
+        // SAFETY: text and form describe memory that outlives the call, which only reads them; the out pointers are valid.
+        let major =
+            unsafe { sys::gss_import_name(&raw mut minor, &raw mut text, &raw mut form, imported.as_mut_ptr()) };
+        StatusText::check(major, minor)?;
+        Ok(imported)
+    }
+
+    pub(crate) const fn null() -> Self {
+        Self(ptr::null_mut())
+    }
+
+    pub(crate) const fn as_ptr(&self) -> sys::gss_name_t {
+        self.0
+    }
+
+    /// For the C call that fills it. Not to be used twice: the first name would leak.
+    pub(crate) const fn as_mut_ptr(&mut self) -> *mut sys::gss_name_t {
+        &raw mut self.0
+    }
+
+    /// The display form, or `None` if it is not UTF-8.
+    pub(crate) fn display(&self) -> Result<Option<String>, StatusText> {
+        let mut text = OwnedBuffer::empty();
+        let mut minor = 0;
+        if self.0.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: the name is not null and owned; the buffer is empty; the name type is not asked for (null is allowed).
+        let major = unsafe { sys::gss_display_name(&raw mut minor, self.0, text.as_mut_ptr(), ptr::null_mut()) };
+        StatusText::check(major, minor)?;
+        Ok(std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned))
+    }
+
+    /// Whether both denote the same entity.
+    pub(crate) fn same_as(&self, other: &Self) -> Result<bool, StatusText> {
+        let mut minor = 0;
+        let mut equal = 0;
+        if self.0.is_null() || other.0.is_null() {
+            return Ok(false);
+        }
+        // SAFETY: both names are not null and owned; the out pointers are valid.
+        let major = unsafe { sys::gss_compare_name(&raw mut minor, self.0, other.0, &raw mut equal) };
+        StatusText::check(major, minor)?;
+        Ok(equal != 0)
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        let mut minor = 0;
+        if !self.0.is_null() {
+            // SAFETY: the handle is not null, is owned by this value and is not used again.
+            unsafe { sys::gss_release_name(&raw mut minor, &raw mut self.0) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_principal_survives_the_way_through_gssapi() {
+        for text in [
+            "alice@LAB.TEST",
+            r"a\@b\/c/d\\e@LAB.TEST",
+            "HTTP/localhost@LAB.TEST",
+            "ærø@LAB.TEST",
+        ] {
+            let name = Name::import(&Principal::parse(text).unwrap()).unwrap();
+            assert_eq!(name.display().unwrap().as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn names_are_compared_whole() {
+        let name = |text| Name::import(&Principal::parse(text).unwrap()).unwrap();
+        let alice = name("alice@LAB.TEST");
+        assert!(alice.same_as(&name("alice@LAB.TEST")).unwrap());
+        for other in ["alice@OTHER.TEST", "Alice@LAB.TEST", "alice/admin@LAB.TEST"] {
+            assert!(!alice.same_as(&name(other)).unwrap(), "{other}");
+        }
+        assert!(!alice.same_as(&Name::null()).unwrap());
+    }
+}
