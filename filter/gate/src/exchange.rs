@@ -1,0 +1,201 @@
+//! Asks the broker to exchange a ticket, and reads its answer as if a stranger had given it.
+
+use kerbridge_wire::Reason;
+use kerbridge_wire::exchange::{
+    ACCESS_TOKEN_TYPE, ExchangeError, ExchangeReply, GRANT_TYPE, NEGOTIATE_TOKEN_TYPE, OauthError, TOKEN_PATH,
+    parameter,
+};
+use kerbridge_wire::reason::ChallengeRule;
+
+use crate::config::Config;
+use crate::credentials::is_token68;
+use crate::gate::{Requirements, judge_minted};
+use crate::refusal::{Asked, Refusal};
+use crate::route::{Proof, Route};
+use crate::secret::Secret;
+use crate::step::Step;
+use crate::time::UnixTime;
+
+/// Largest answer that is read, in bytes.
+pub const REPLY_LIMIT: usize = 256 * 1024;
+
+/// A call to the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerCall {
+    /// Envoy cluster.
+    pub cluster: String,
+    /// `:authority`
+    pub authority: String,
+    /// `:path`
+    pub path: &'static str,
+    /// Milliseconds.
+    pub timeout: u64,
+    /// The form, with the ticket in it.
+    pub body: Secret,
+}
+
+/// A request that waits for the broker. Consumed by the answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PendingExchange {
+    pub(crate) asked: Asked,
+    pub(crate) requirements: Requirements,
+}
+
+/// What came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerReply<'a> {
+    /// The call could not be made, was reset, or nothing came.
+    Nothing,
+    /// An HTTP response; Envoy's own 503 and 504 look like one.
+    Response {
+        /// `:status`, where there was one.
+        status: Option<&'a [u8]>,
+        /// `content-type`, where there was one.
+        content_type: Option<&'a [u8]>,
+        /// The body, up to [`REPLY_LIMIT`] bytes and one.
+        body: &'a [u8],
+    },
+}
+
+impl BrokerCall {
+    pub(crate) fn new(config: &Config, route: &Route, proof: &Proof, ticket: &[u8], request_id: &str) -> Self {
+        let broker = &config.broker;
+        let mut form = Vec::with_capacity(ticket.len().saturating_add(512));
+        for (name, value) in [
+            (parameter::GRANT_TYPE, GRANT_TYPE.as_bytes()),
+            (parameter::SUBJECT_TOKEN_TYPE, NEGOTIATE_TOKEN_TYPE.as_bytes()),
+            (parameter::SUBJECT_TOKEN, ticket),
+            (parameter::AUDIENCE, proof.audience.as_bytes()),
+            (parameter::REQUEST_ID, request_id.as_bytes()),
+            (parameter::ROUTE, route.name().as_bytes()),
+        ] {
+            add_parameter(&mut form, name, value);
+        }
+        Self {
+            cluster: broker.cluster.to_string(),
+            authority: broker.authority.to_string(),
+            path: TOKEN_PATH,
+            timeout: u64::from(broker.timeout).saturating_mul(1000),
+            body: Secret::new(form),
+        }
+    }
+
+    /// The form to send: the call's own and what Envoy knows of the connection, the client's address as Envoy trusts it
+    /// and the name by TLS server name indication. They are asked of the host here only: other requests need neither.
+    pub fn form(&self, source: &[u8], server_name: &[u8]) -> Vec<u8> {
+        let mut form = self.body.expose().to_vec();
+        add_parameter(&mut form, parameter::SOURCE, source);
+        add_parameter(&mut form, parameter::SERVER_NAME, server_name);
+        form
+    }
+}
+
+/// Adds one parameter; an empty one says nothing and is left out.
+fn add_parameter(form: &mut Vec<u8>, name: &str, value: &[u8]) {
+    if value.is_empty() {
+        return;
+    }
+    if !form.is_empty() {
+        form.push(b'&');
+    }
+    form.extend(name.as_bytes());
+    form.push(b'=');
+    form_encode(value, form);
+}
+
+/// `application/x-www-form-urlencoded`: what is not a letter, digit or `-._~` becomes `%XX`.
+fn form_encode(value: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
+    for byte in value {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            out.push(*byte);
+        } else {
+            out.extend([b'%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+}
+
+impl PendingExchange {
+    /// Goes on with the broker's answer. Its word alone opens nothing: a token is verified like any other.
+    pub fn resume(self, now: UnixTime, reply: BrokerReply<'_>) -> Step {
+        match read_reply(reply) {
+            Ok((token, negotiate)) => judge_minted(self.asked, self.requirements, now, token, negotiate),
+            Err(refusal) => self.asked.refuse(refusal),
+        }
+    }
+}
+
+/// The token and the reply token of an answer; whatever is not the broker's is nobody's.
+fn read_reply(reply: BrokerReply<'_>) -> Result<(Secret, Option<Secret>), Refusal> {
+    let nonsense = || Refusal::from(Reason::BrokerUnavailable);
+    let BrokerReply::Response {
+        status: Some(status),
+        content_type,
+        body,
+    } = reply
+    else {
+        return Err(nonsense());
+    };
+    if body.len() > REPLY_LIMIT || !content_type.is_some_and(is_json) {
+        return Err(nonsense());
+    }
+    if status == b"200" {
+        let reply: ExchangeReply = serde_json::from_slice(body).map_err(|_| nonsense())?;
+        if reply.issued_token_type != ACCESS_TOKEN_TYPE || !reply.token_type.eq_ignore_ascii_case("bearer") {
+            return Err(nonsense());
+        }
+        let negotiate = reply.negotiate.filter(|token| !token.is_empty());
+        if !is_token68(reply.access_token.as_bytes()) || !negotiate.as_deref().is_none_or(|t| is_token68(t.as_bytes()))
+        {
+            return Err(nonsense());
+        }
+        Ok((
+            Secret::new(reply.access_token.into_bytes()),
+            negotiate.map(|token| Secret::new(token.into_bytes())),
+        ))
+    } else {
+        let error: ExchangeError = serde_json::from_slice(body).map_err(|_| nonsense())?;
+        let negotiate = error.negotiate.filter(|token| is_token68(token.as_bytes()));
+        Err(Refusal {
+            reason: reason_of(error.error, error.reason),
+            negotiate: negotiate.map(|token| Secret::new(token.into_bytes())),
+        })
+    }
+}
+
+/// The reason to answer the client with. The broker's is taken where it is one that an exchange can have; a mistake in
+/// what the filter asked is our own fault, and a reason of a later release is a refusal by policy.
+fn reason_of(error: OauthError, reason: Option<Reason>) -> Reason {
+    match (error, reason) {
+        (OauthError::InvalidGrant | OauthError::InvalidTarget | OauthError::TemporarilyUnavailable, Some(reason))
+            if is_of_an_exchange(reason) =>
+        {
+            reason
+        }
+        (OauthError::InvalidGrant, _) => Reason::DeniedByPolicy,
+        (OauthError::TemporarilyUnavailable, _) => Reason::BrokerUnavailable,
+        (
+            OauthError::InvalidRequest
+            | OauthError::InvalidClient
+            | OauthError::UnauthorizedClient
+            | OauthError::UnsupportedGrantType
+            | OauthError::InvalidScope
+            | OauthError::InvalidTarget,
+            _,
+        ) => Reason::Internal,
+    }
+}
+
+fn is_of_an_exchange(reason: Reason) -> bool {
+    match reason.challenge() {
+        ChallengeRule::Others | ChallengeRule::Negotiate => true,
+        ChallengeRule::None => matches!(reason.status(), 403 | 429 | 503) || reason == Reason::MalformedCredentials,
+        ChallengeRule::Every | ChallengeRule::InvalidToken | ChallengeRule::InsufficientScope => false,
+    }
+}
+
+fn is_json(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+}

@@ -1,0 +1,41 @@
+//! Decides what happens to a request, purely: bytes and a time go in, a [`Step`] comes out.
+//!
+//! ```text
+//! RequestHead ─▶ Credentials ─▶ PendingSignature ─▶ VerifiedClaims | PendingExchange ─▶ Step ─▶ Admitted
+//! ```
+//!
+//! The crate has no host, no clock, no I/O and no globals: the filter carries its [`Step`]s out and comes back with the
+//! answers. Each noun can be built only by the step before it, so an [`response::Admitted`] is the proof that a credential was
+//! verified (or that the route is open), and a pending state is consumed by its answer: a request cannot be resumed
+//! twice.
+//!
+//! Modules stand in flow order: [`config`] is parsed once; [`request`], [`credentials`] and [`route`] read the request;
+//! [`jwt`] and [`jwk`] verify; [`snapshot`] is what one request is judged against; [`gate`] judges; [`exchange`] speaks
+//! to the broker; [`step`], [`response`] and [`refusal`] are what comes out.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod credentials;
+pub mod exchange;
+pub mod gate;
+pub mod header_map;
+pub mod json;
+pub mod jwk;
+pub mod jwt;
+pub mod refusal;
+pub mod request;
+pub mod response;
+pub mod route;
+pub mod secret;
+pub mod snapshot;
+pub mod step;
+pub mod time;
+
+pub use config::{Config, ConfigErrors};
+pub use gate::Gate;
+pub use kerbridge_wire::Reason;
+pub use request::RequestHead;
+pub use snapshot::Snapshot;
+pub use step::Step;
+pub use time::UnixTime;

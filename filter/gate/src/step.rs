@@ -1,0 +1,61 @@
+//! Names what the filter is to do next. Effects are data: whoever holds a step has decided nothing any more.
+
+use std::rc::Rc;
+
+use kerbridge_wire::Reason;
+
+use crate::exchange::{BrokerCall, PendingExchange};
+use crate::gate::PendingSignature;
+use crate::jwt::SignatureInput;
+use crate::refusal::LocalReply;
+use crate::response::Admitted;
+use crate::route::Route;
+use crate::secret::Secret;
+
+/// What happens to a request now. `Verify` and `Call` come with the state that their answer must be brought to, which
+/// consumes it: a request cannot be resumed twice.
+#[derive(Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one step a request, moved twice; a box would cost an allocation"
+)]
+pub enum Step {
+    /// It goes upstream, with these edits.
+    Continue(HeaderEdits, Admitted),
+    /// It is answered here.
+    Respond(LocalReply),
+    /// A signature is to be checked, at once.
+    Verify(SignatureInput, PendingSignature),
+    /// The broker is to be asked; the request waits.
+    Call(BrokerCall, PendingExchange),
+}
+
+/// Edits of a header map, to be made in order.
+pub type HeaderEdits = Vec<HeaderEdit>;
+
+/// One edit of a header map. Values are secret: one of them may be a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderEdit {
+    /// All values of this name go.
+    Remove(String),
+    /// This value is the only one of its name.
+    Set(String, Secret),
+    /// This value comes to those that are there.
+    Add(String, Secret),
+}
+
+/// What was decided, for log, metric and response-code details.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The reason of the closed list.
+    pub reason: Reason,
+    /// The route, where one was found.
+    pub route: Option<Rc<Route>>,
+}
+
+impl Decision {
+    /// Name of the route, `-` where none was found.
+    pub fn route_name(&self) -> &str {
+        self.route.as_ref().map_or("-", |route| route.name())
+    }
+}

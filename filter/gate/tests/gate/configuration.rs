@@ -1,0 +1,165 @@
+//! The filter's configuration: every mistake is named, all at once, by its field.
+
+use kerbridge_gate::Config;
+
+use crate::world::CONFIG;
+
+fn fields(text: &str) -> Vec<String> {
+    match Config::parse(text.as_bytes()) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.0.into_iter().map(|problem| problem.field).collect(),
+    }
+}
+
+fn with(from: &str, to: &str) -> String {
+    assert!(CONFIG.contains(from), "{from}");
+    CONFIG.replacen(from, to, 1)
+}
+
+#[test]
+fn the_reference_configuration_is_good() {
+    assert!(fields(CONFIG).is_empty());
+}
+
+#[test]
+fn what_is_not_json_of_a_string_value_says_so() {
+    for text in ["", "x", "[]", "\u{a}\u{10}protobuf", "null"] {
+        let errors = Config::parse(text.as_bytes()).unwrap_err();
+        assert!(errors.to_string().contains("google.protobuf.StringValue"), "{errors}");
+    }
+    assert_eq!(fields(&format!("{CONFIG} x")), ["configuration"]);
+}
+
+#[test]
+fn an_unknown_or_mistyped_field_is_named_with_its_path() {
+    for (from, to, field) in [
+        ("\"forward\": true", "\"forwards\": true", "routes[3].forwards"),
+        ("\"forward\": true", "\"forward\": \"yes\"", "routes[3].forward"),
+        ("[\"bearer\"]", "[\"basic\"]", "routes[3].accept[0]"),
+        (
+            "\"cluster\": \"broker\"}}",
+            "\"cluster\": \"broker\", \"poll\": \"0s\"}}",
+            "issuers[0].jwks.poll",
+        ),
+        (
+            "\"issuers\": [{",
+            "\"issuers\": [{\"algorithms\": [\"HS256\"], ",
+            "issuers[0].algorithms[0]",
+        ),
+        ("\"deliver\": \"header\"", "\"deliver\": \"query\"", "routes[0].deliver"),
+    ] {
+        assert_eq!(fields(&with(from, to)), [field]);
+    }
+}
+
+#[test]
+fn each_mistake_is_named_by_its_field() {
+    for (from, to, field) in [
+        (
+            "\"issuers\": [{\"issuer\": \"https://broker.test\"",
+            "\"issuers\": [{\"issuer\": \"\"",
+            "issuers[0].issuer",
+        ),
+        (
+            "\"issuers\": [{",
+            "\"issuers\": [{\"clock_skew_seconds\": 301, ",
+            "issuers[0].clock_skew_seconds",
+        ),
+        (
+            "\"issuers\": [{",
+            "\"issuers\": [{\"algorithms\": [], ",
+            "issuers[0].algorithms",
+        ),
+        (
+            "\"cluster\": \"broker\"}}",
+            "\"cluster\": \"broker\", \"path\": \"x\"}}",
+            "issuers[0].jwks.path",
+        ),
+        (
+            "\"cluster\": \"broker\"}}",
+            "\"cluster\": \"broker\", \"poll\": \"5m\"}}",
+            "issuers[0].jwks.max_staleness",
+        ),
+        (
+            "\"cluster\": \"broker\"}}",
+            "\"cluster\": \"broker\", \"inline\": \"{}\"}}",
+            "issuers[0].jwks.inline",
+        ),
+        (
+            "\"broker\": {\"cluster\": \"broker\"",
+            "\"broker\": {\"timeout\": \"2m\", \"cluster\": \"broker\"",
+            "broker.timeout",
+        ),
+        (
+            "\"issuer\": \"https://broker.test\"},",
+            "\"issuer\": \"https://other.test\"},",
+            "broker.issuer",
+        ),
+        ("\"name\": \"orders\"", "\"name\": \"my orders\"", "routes[0].name"),
+        ("\"host\": \"api.test\"", "\"host\": \"api.test:443\"", "routes[0].host"),
+        (
+            "\"path_prefix\": \"/orders\"",
+            "\"path_prefix\": \"/orders/../x\"",
+            "routes[0].path_prefix",
+        ),
+        (
+            "\"path_prefix\": \"/orders\"",
+            "\"path_prefix\": \"/orders\", \"path\": \"/orders\"",
+            "routes[0].path_prefix",
+        ),
+        (
+            "\"accept\": [\"negotiate\", \"bearer\"]",
+            "\"accept\": []",
+            "routes[0].accept",
+        ),
+        (
+            "\"audience\": \"orders\", \"scopes_all\"",
+            "\"scopes_all\"",
+            "routes[0].audience",
+        ),
+        (
+            "\"scopes_all\": [\"orders:read\"]",
+            "\"scopes_all\": [\"a b\"]",
+            "routes[0].scopes_all[0]",
+        ),
+        (
+            "\"forward\": true",
+            "\"forward\": true, \"methods\": [\"get\"]",
+            "routes[3].methods[0]",
+        ),
+        (
+            "\"forward\": true",
+            "\"forward\": true, \"deliver\": \"header\"",
+            "routes[3].deliver",
+        ),
+        ("\"negotiate\", \"cookie\"", "\"negotiate\"", "routes[1].deliver"),
+        (
+            "\"access\": \"open\"",
+            "\"access\": \"open\", \"audience\": \"orders\"",
+            "routes[5].audience",
+        ),
+        ("\"path\": \"/health\"", "\"path\": \"/lab/health\"", "routes[5]"),
+    ] {
+        let found = fields(&with(from, to));
+        assert!(
+            found.iter().any(|name| name == field),
+            "{to}: expected {field}, got {found:?}"
+        );
+    }
+    for (name, field) in [
+        ("authorization", "identity_headers.subject"),
+        ("x-forwarded-for", "identity_headers.subject"),
+    ] {
+        let text = with(
+            "\"broker\": {",
+            &format!("\"identity_headers\": {{\"subject\": \"{name}\"}}, \"broker\": {{"),
+        );
+        assert_eq!(fields(&text), [field]);
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    let text = CONFIG.replace("\"host\": \"api.test\"", "\"host\": \"http://api.test\"");
+    assert_eq!(fields(&text).len(), 6);
+}

@@ -1,0 +1,411 @@
+//! Exchanges at the gate: what is asked of the broker, what its answers become, what reaches the client.
+
+use crate::world::{Key, NOW, at, claims, gate, head, lines, passed, reply, run, settle, shown};
+use kerbridge_gate::exchange::{BrokerCall, BrokerReply, PendingExchange, REPLY_LIMIT};
+use kerbridge_gate::header_map::HeaderMap;
+use kerbridge_gate::{Gate, Reason, Step};
+
+fn ask(gate: &Gate, path: &str, secure: bool) -> (BrokerCall, PendingExchange) {
+    match run(
+        gate,
+        NOW,
+        &head(path, &[("authorization", b"negotiate YIIabc+/=")]),
+        secure,
+    ) {
+        Step::Call(call, pending) => (call, pending),
+        other => panic!("expected a call, got {other:?}"),
+    }
+}
+
+fn answer(status: &str, body: &str) -> (Vec<u8>, Vec<u8>) {
+    (status.as_bytes().to_vec(), body.as_bytes().to_vec())
+}
+
+fn resume(pending: PendingExchange, status: &str, body: &str) -> Step {
+    let (status, body) = answer(status, body);
+    let reply = BrokerReply::Response {
+        status: Some(&status),
+        content_type: Some(b"application/json"),
+        body: &body,
+    };
+    settle(NOW, pending.resume(at(NOW), reply))
+}
+
+fn granted(token: &str) -> String {
+    format!(
+        r#"{{"access_token":"{token}","issued_token_type":"urn:ietf:params:oauth:token-type:access_token",
+            "token_type":"Bearer","expires_in":900,"scope":"orders:read","negotiate":"oYGz/+0="}}"#
+    )
+}
+
+#[test]
+fn the_ticket_goes_to_the_broker_in_a_form() {
+    let (call, _) = ask(&gate(&Key::new("k1")), "/orders", true);
+    assert_eq!(
+        (call.cluster.as_str(), call.path, call.timeout),
+        ("broker", "/oauth2/token", 2000)
+    );
+    assert_eq!(
+        String::from_utf8(call.form(b"10.0.0.7:4711", b"api.test")).unwrap(),
+        "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange\
+         &subject_token_type=urn%3Akerbridge%3Atoken-type%3Anegotiate&subject_token=YIIabc%2B%2F%3D&audience=orders\
+         &request_id=r-1&route=orders&source=10.0.0.7%3A4711&server_name=api.test"
+    );
+}
+
+#[test]
+fn a_granted_token_passes_and_the_response_completes_the_handshake() {
+    let key = Key::new("k1");
+    let token = key.token(&claims("orders", "orders:read"));
+    let (_, pending) = ask(&gate(&key), "/orders", true);
+    let (edits, admitted) = passed(resume(pending, "200", &granted(&token)));
+    assert_eq!(
+        shown(&edits),
+        [
+            "-authorization",
+            "x-kerbridge-subject=alice@LAB.TEST",
+            "x-kerbridge-scope=orders:read"
+        ]
+    );
+    let response = HeaderMap::from_pairs([(b"x-kerbridge-token".as_slice(), b"spoofed".as_slice())]);
+    assert_eq!(
+        shown(&admitted.respond(at(NOW + 1), &response)),
+        [
+            "-x-kerbridge-token",
+            "+www-authenticate=Negotiate oYGz/+0=",
+            &format!("x-kerbridge-token={token}"),
+            "x-kerbridge-token-expires-in=899",
+            "cache-control=no-store",
+            "-age",
+            "-expires",
+            "-etag"
+        ]
+    );
+}
+
+#[test]
+fn a_token_is_handed_back_only_where_the_route_says_so_and_never_in_clear_text() {
+    let key = Key::new("k1");
+    let gate = gate(&key);
+    let token = key.token(&claims("orders", ""));
+    let (_, pending) = ask(&gate, "/tickets", true);
+    let (_, admitted) = passed(resume(pending, "200", &granted(&token)));
+    assert_eq!(
+        shown(&admitted.respond(at(NOW), &HeaderMap::default())),
+        ["+www-authenticate=Negotiate oYGz/+0="]
+    );
+
+    let (_, pending) = ask(&gate, "/lab", false);
+    let (_, admitted) = passed(resume(pending, "200", &granted(&token)));
+    assert_eq!(
+        shown(&admitted.respond(at(NOW), &HeaderMap::default())),
+        ["+www-authenticate=Negotiate oYGz/+0="]
+    );
+
+    let (_, pending) = ask(&gate, "/pages", true);
+    let token = key.token(&claims("pages", ""));
+    let (_, admitted) = passed(resume(pending, "200", &granted(&token)));
+    let name = kerbridge_gate::request::cookie_name("pages");
+    let cookie = format!("+set-cookie={name}={token}; Path=/; Max-Age=900; Secure; HttpOnly; SameSite=Lax");
+    assert!(shown(&admitted.respond(at(NOW), &HeaderMap::default())).contains(&cookie));
+}
+
+#[test]
+fn a_token_shown_by_the_client_is_not_handed_back() {
+    let key = Key::new("k1");
+    let token = format!("Bearer {}", key.token(&claims("orders", "orders:read")));
+    let (_, admitted) = passed(run(
+        &gate(&key),
+        NOW,
+        &head("/orders", &[("authorization", token.as_bytes())]),
+        true,
+    ));
+    assert!(admitted.respond(at(NOW), &HeaderMap::default()).is_empty());
+}
+
+#[test]
+fn the_brokers_word_alone_opens_nothing() {
+    let (key, foreign) = (Key::new("k1"), Key::new("k1"));
+    let gate = gate(&key);
+    let good = claims("orders", "orders:read");
+    for (token, reason) in [
+        (foreign.token(&good), Reason::BrokerUnavailable),
+        (Key::new("k9").token(&good), Reason::KeysUnavailable),
+        (key.token(&claims("billing", "orders:read")), Reason::BrokerUnavailable),
+        (
+            key.token(&good.replace("1800000900", "1800000000")),
+            Reason::BrokerUnavailable,
+        ),
+        ("nonsense".into(), Reason::BrokerUnavailable),
+        (key.token(&claims("orders", "")), Reason::InsufficientScope),
+    ] {
+        let (_, pending) = ask(&gate, "/orders", true);
+        assert_eq!(reply(resume(pending, "200", &granted(&token))).decision.reason, reason);
+    }
+}
+
+#[test]
+fn whatever_is_not_the_brokers_answer_is_503() {
+    let key = Key::new("k1");
+    let gate = gate(&key);
+    let token = key.token(&claims("orders", "orders:read"));
+    let good = granted(&token);
+    let json: Option<&[u8]> = Some(b"application/json");
+    let large = format!("{good}{}", " ".repeat(REPLY_LIMIT));
+    let injected = good.replace("oYGz/+0=", "x\\r\\nset-cookie: a=b");
+    let cases: Vec<(&str, BrokerReply<'_>)> = vec![
+        ("reset", BrokerReply::Nothing),
+        (
+            "no status",
+            BrokerReply::Response {
+                status: None,
+                content_type: json,
+                body: good.as_bytes(),
+            },
+        ),
+        (
+            "Envoy's 503",
+            BrokerReply::Response {
+                status: Some(b"503"),
+                content_type: Some(b"text/plain"),
+                body: b"no healthy upstream",
+            },
+        ),
+        (
+            "Envoy's 504",
+            BrokerReply::Response {
+                status: Some(b"504"),
+                content_type: Some(b"text/plain"),
+                body: b"upstream request timeout",
+            },
+        ),
+        (
+            "not JSON by its type",
+            BrokerReply::Response {
+                status: Some(b"200"),
+                content_type: Some(b"text/html"),
+                body: good.as_bytes(),
+            },
+        ),
+        (
+            "no type",
+            BrokerReply::Response {
+                status: Some(b"200"),
+                content_type: None,
+                body: good.as_bytes(),
+            },
+        ),
+        (
+            "not JSON",
+            BrokerReply::Response {
+                status: Some(b"200"),
+                content_type: json,
+                body: b"<html>",
+            },
+        ),
+        (
+            "empty",
+            BrokerReply::Response {
+                status: Some(b"200"),
+                content_type: json,
+                body: b"",
+            },
+        ),
+        (
+            "another status",
+            BrokerReply::Response {
+                status: Some(b"500"),
+                content_type: json,
+                body: good.as_bytes(),
+            },
+        ),
+        (
+            "201",
+            BrokerReply::Response {
+                status: Some(b"201"),
+                content_type: json,
+                body: good.as_bytes(),
+            },
+        ),
+        (
+            "too large",
+            BrokerReply::Response {
+                status: Some(b"200"),
+                content_type: json,
+                body: large.as_bytes(),
+            },
+        ),
+        (
+            "header injection",
+            BrokerReply::Response {
+                status: Some(b"200"),
+                content_type: json,
+                body: injected.as_bytes(),
+            },
+        ),
+        (
+            "an error called ok",
+            BrokerReply::Response {
+                status: Some(b"503"),
+                content_type: json,
+                body: br#"{"error":"temporarily_unavailable","reason":"ok"}"#,
+            },
+        ),
+    ];
+    for (name, answer) in cases {
+        let (_, pending) = ask(&gate, "/orders", true);
+        let answer = reply(settle(NOW, pending.resume(at(NOW), answer)));
+        assert_eq!(
+            (answer.decision.reason, answer.status),
+            (Reason::BrokerUnavailable, 503),
+            "{name}"
+        );
+        assert_eq!(lines(&answer, "retry-after"), ["5"], "{name}");
+    }
+}
+
+#[test]
+fn the_brokers_refusals_keep_their_reason_and_the_acceptors_error_token() {
+    let gate = gate(&Key::new("k1"));
+    let negotiate = |token: &str| vec![token.to_owned(), r#"Bearer realm="orders""#.to_owned()];
+    let bearer = vec![r#"Bearer realm="orders""#.to_owned()];
+    for (status, body, reason, code, challenges) in [
+        (
+            "400",
+            r#"{"error":"invalid_grant","reason":"replay","negotiate":"oQcw"}"#,
+            Reason::Replay,
+            401,
+            negotiate("Negotiate oQcw"),
+        ),
+        (
+            "400",
+            r#"{"error":"invalid_grant","reason":"replay"}"#,
+            Reason::Replay,
+            401,
+            negotiate("Negotiate"),
+        ),
+        (
+            "400",
+            r#"{"error":"invalid_grant","reason":"replay","negotiate":"a\r\nb"}"#,
+            Reason::Replay,
+            401,
+            negotiate("Negotiate"),
+        ),
+        (
+            "400",
+            r#"{"error":"invalid_grant","reason":"ticket_expired"}"#,
+            Reason::TicketExpired,
+            401,
+            negotiate("Negotiate"),
+        ),
+        (
+            "400",
+            r#"{"error":"invalid_grant","reason":"ntlm_token"}"#,
+            Reason::NtlmToken,
+            401,
+            bearer.clone(),
+        ),
+        (
+            "400",
+            r#"{"error":"invalid_grant","reason":"spn_unknown"}"#,
+            Reason::SpnUnknown,
+            401,
+            bearer.clone(),
+        ),
+        (
+            "400",
+            r#"{"error":"invalid_grant","reason":"malformed_credentials"}"#,
+            Reason::MalformedCredentials,
+            400,
+            vec![],
+        ),
+        (
+            "400",
+            r#"{"error":"invalid_grant","reason":"realm_not_allowed"}"#,
+            Reason::RealmNotAllowed,
+            403,
+            vec![],
+        ),
+        (
+            "400",
+            r#"{"error":"invalid_grant","reason":"a_word_of_a_later_release"}"#,
+            Reason::DeniedByPolicy,
+            403,
+            vec![],
+        ),
+        (
+            "400",
+            r#"{"error":"invalid_grant","reason":"ok"}"#,
+            Reason::DeniedByPolicy,
+            403,
+            vec![],
+        ),
+        (
+            "400",
+            r#"{"error":"invalid_target","reason":"invalid_target"}"#,
+            Reason::Internal,
+            503,
+            vec![],
+        ),
+        (
+            "400",
+            r#"{"error":"invalid_target","reason":"denied_by_policy"}"#,
+            Reason::DeniedByPolicy,
+            403,
+            vec![],
+        ),
+        ("401", r#"{"error":"invalid_client"}"#, Reason::Internal, 503, vec![]),
+        (
+            "429",
+            r#"{"error":"temporarily_unavailable","reason":"rate_limited"}"#,
+            Reason::RateLimited,
+            429,
+            vec![],
+        ),
+        (
+            "503",
+            r#"{"error":"temporarily_unavailable","reason":"broker_overloaded"}"#,
+            Reason::BrokerOverloaded,
+            503,
+            vec![],
+        ),
+    ] {
+        let (_, pending) = ask(&gate, "/orders", true);
+        let answer = reply(resume(pending, status, body));
+        assert_eq!((answer.decision.reason, answer.status), (reason, code), "{body}");
+        assert_eq!(lines(&answer, "www-authenticate"), challenges, "{body}");
+    }
+}
+
+#[test]
+fn without_keys_no_ticket_is_used_up() {
+    let key = Key::new("k1");
+    let gate = gate(&key);
+    let headers = head("/orders", &[("authorization", b"Negotiate YII=")]);
+    assert_eq!(
+        reply(run(&gate, NOW + 301, &headers, true)).decision.reason,
+        Reason::KeysUnavailable
+    );
+}
+
+#[test]
+fn no_step_shows_a_credential_in_debug_output() {
+    let key = Key::new("k1");
+    let gate = gate(&key);
+    let token = key.token(&claims("orders", "orders:read"));
+    let value = format!("Bearer {token}");
+    let headers = head("/orders", &[("authorization", value.as_bytes())]);
+    let step = gate.admit(
+        at(NOW),
+        &kerbridge_gate::RequestHead {
+            headers: &headers,
+            secure: true,
+        },
+    );
+    let payload = token.split('.').nth(1).unwrap();
+    assert!(!format!("{step:?}").contains(payload));
+    let (call, pending) = ask(&gate, "/orders", true);
+    assert!(!format!("{call:?}{pending:?}").contains("YIIabc"));
+    let step = resume(pending, "200", &granted(&token));
+    assert!(!format!("{step:?}").contains(payload));
+}
