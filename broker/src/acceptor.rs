@@ -1,0 +1,190 @@
+//! Decides whether a Negotiate token proves a client, by GSSAPI, and maps every way in which it may not to one reason.
+
+mod pool;
+
+use std::path::Path;
+
+use kerbridge_gss::{
+    AcceptError, AcceptErrorKind, AcceptOutcome, AcceptorCredential, AcquireError, EstablishedContext, MechToken,
+    Principal,
+};
+use kerbridge_wire::Reason;
+
+pub use pool::AcceptorPool;
+
+use crate::config::{AcceptorConfig, KerberosConfig};
+use crate::negotiate::NegotiateToken;
+use crate::time::UnixTime;
+
+/// Name of MIT's replay cache in the state directory.
+pub const REPLAY_CACHE: &str = "replay";
+
+/// Accepts tokens. Calls block; each thread has one of its own.
+pub trait Acceptor: Send {
+    /// Accepts a client's first token, or says why not.
+    fn accept(&self, token: &NegotiateToken) -> Result<Accepted, Rejection>;
+}
+
+/// What an established context proved, as plain values. Only an [`Acceptor`] makes one.
+#[derive(Debug)]
+pub struct Accepted {
+    client: Principal,
+    auth_time: UnixTime,
+    ticket_end: UnixTime,
+    channel_bound: bool,
+    reply: Option<MechToken>,
+}
+
+/// Why a token was not accepted.
+#[derive(Debug)]
+pub struct Rejection {
+    /// The word of the closed list.
+    pub reason: Reason,
+    /// What GSSAPI or we say about it, for the log; it may name the ticket's service, key version and encryption type.
+    pub detail: String,
+    /// The acceptor's error token for the client, where there is one.
+    pub reply: Option<MechToken>,
+}
+
+impl Accepted {
+    fn of(context: &EstablishedContext) -> Self {
+        Self {
+            client: context.initiator().clone(),
+            auth_time: UnixTime::from_seconds(context.auth_time()),
+            ticket_end: UnixTime::from_seconds(context.ticket_end()),
+            channel_bound: context.flags().channel_bound(),
+            reply: context.reply().cloned(),
+        }
+    }
+
+    /// The client, as the ticket names it.
+    pub fn client(&self) -> &Principal {
+        &self.client
+    }
+
+    /// When the client authenticated to its KDC.
+    pub fn auth_time(&self) -> UnixTime {
+        self.auth_time
+    }
+
+    /// When the ticket ends, exactly, without any clock skew.
+    pub fn ticket_end(&self) -> UnixTime {
+        self.ticket_end
+    }
+
+    /// The client bound its ticket to the channel.
+    pub fn channel_bound(&self) -> bool {
+        self.channel_bound
+    }
+
+    /// The token that completes the exchange at the client, for mutual authentication.
+    pub fn reply(&self) -> Option<&MechToken> {
+        self.reply.as_ref()
+    }
+
+    /// Somebody whose ticket began at 1000 and ends at 10,000.
+    #[cfg(test)]
+    pub(crate) fn for_test(client: Principal) -> Self {
+        Self {
+            client,
+            auth_time: UnixTime::from_seconds(1000),
+            ticket_end: UnixTime::from_seconds(10_000),
+            channel_bound: false,
+            reply: MechToken::new(b"reply".to_vec()),
+        }
+    }
+}
+
+impl Rejection {
+    /// A rejection without an error token.
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self {
+            reason,
+            detail: detail.into(),
+            reply: None,
+        }
+    }
+}
+
+/// Accepts through the system's GSSAPI, with one credential for each configured principal.
+#[derive(Debug)]
+pub struct GssAcceptor {
+    credentials: Vec<AcceptorCredential>,
+}
+
+impl GssAcceptor {
+    /// Acquires the credentials of every configured principal, or says which one cannot be had and why.
+    pub fn acquire(kerberos: &KerberosConfig, state_dir: &Path) -> Result<Self, (usize, AcquireError)> {
+        let replay_cache = state_dir.join(REPLAY_CACHE);
+        let acquire = |(index, acceptor): (usize, &AcceptorConfig)| {
+            let AcceptorConfig { principal, keytab } = acceptor;
+            AcceptorCredential::acquire(principal, keytab, &replay_cache).map_err(|error| (index, error))
+        };
+        let credentials = kerberos
+            .acceptors
+            .iter()
+            .enumerate()
+            .map(acquire)
+            .collect::<Result<_, _>>()?;
+        Ok(Self { credentials })
+    }
+}
+
+impl Acceptor for GssAcceptor {
+    fn accept(&self, token: &NegotiateToken) -> Result<Accepted, Rejection> {
+        // The ticket's own word for its service only chooses the key that must then decrypt it.
+        let service = token.service();
+        let credential = self
+            .credentials
+            .iter()
+            .find(|credential| credential.service().as_principal() == service)
+            .ok_or_else(|| Rejection::new(Reason::SpnUnknown, format!("the ticket is for {service}")))?;
+        match credential.accept(token.as_bytes(), None) {
+            Ok(AcceptOutcome::Established(context)) if !context.mechanism().is_kerberos() => Err(Rejection::new(
+                Reason::MechUnsupported,
+                "the context is not of Kerberos",
+            )),
+            Ok(AcceptOutcome::Established(context)) if context.target() != credential.service() => Err(Rejection::new(
+                Reason::SpnUnknown,
+                format!("the context is for {}", context.target()),
+            )),
+            Ok(AcceptOutcome::Established(context)) if context.flags().anonymous() => {
+                Err(Rejection::new(Reason::PrincipalNotMapped, "the client is anonymous"))
+            }
+            Ok(AcceptOutcome::Established(context)) => Ok(Accepted::of(&context)),
+            Ok(AcceptOutcome::ContinueNeeded { .. }) => Err(Rejection::new(
+                Reason::MechUnsupported,
+                "the handshake needs another leg, which is not supported",
+            )),
+            Err(error) => Err(rejection(&error)),
+        }
+    }
+}
+
+fn rejection(error: &AcceptError) -> Rejection {
+    Rejection {
+        reason: reason_of(error.kind()),
+        detail: error.detail().to_string(),
+        reply: error.reply().cloned(),
+    }
+}
+
+const fn reason_of(kind: AcceptErrorKind) -> Reason {
+    match kind {
+        AcceptErrorKind::DefectiveToken => Reason::MalformedCredentials,
+        AcceptErrorKind::BadMechanism | AcceptErrorKind::NoCredential => Reason::MechUnsupported,
+        AcceptErrorKind::WrongPrincipal => Reason::SpnUnknown,
+        // A ticket that its key version's key does not open was made with another key: a stale keytab, or a forgery.
+        AcceptErrorKind::KvnoMismatch | AcceptErrorKind::BadIntegrity => Reason::KvnoMismatch,
+        AcceptErrorKind::EnctypeUnavailable => Reason::EtypeUnavailable,
+        AcceptErrorKind::TicketExpired => Reason::TicketExpired,
+        AcceptErrorKind::TicketNotYetValid => Reason::TicketNotYetValid,
+        AcceptErrorKind::ClockSkew => Reason::ClockSkew,
+        AcceptErrorKind::Replay => Reason::Replay,
+        AcceptErrorKind::BindingsMismatch => Reason::ChannelBindingMismatch,
+        AcceptErrorKind::TransitRefused => Reason::RealmNotAllowed,
+        AcceptErrorKind::UnusableName => Reason::PrincipalNotMapped,
+        AcceptErrorKind::System => Reason::StoreUnavailable,
+        AcceptErrorKind::KeytabUnavailable | AcceptErrorKind::Other => Reason::Internal,
+    }
+}

@@ -1,0 +1,130 @@
+//! Reads the command line, runs one command, and says by the exit code whose fault a failure is (sysexits.h).
+
+mod completion;
+mod config_check;
+mod init;
+mod output;
+mod policy_check;
+mod policy_render;
+mod serve;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// EX_USAGE: the command line is wrong.
+const USAGE: u8 = 64;
+/// EX_SOFTWARE: it failed while running.
+const SOFTWARE: u8 = 70;
+/// EX_CONFIG: the configuration is wrong.
+const CONFIG: u8 = 78;
+
+/// Turns Kerberos tickets into short-lived tokens for services behind Envoy.
+#[derive(Debug, Parser)]
+#[command(name = "kerbridge", version, arg_required_else_help = true, after_help = AFTER)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER: &str = "Exit codes: 0 done, 64 wrong usage, 70 failed while running, 78 wrong configuration.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the broker until SIGTERM or SIGINT.
+    Serve(ConfigFile),
+    /// Write a configuration that runs as it is, from a keytab.
+    Init(init::Init),
+    /// Look at the configuration.
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(ConfigCommand),
+    /// Look at the policy, and make the filter's configuration from it.
+    #[command(subcommand, arg_required_else_help = true)]
+    Policy(PolicyCommand),
+    /// Print a completion script for a shell.
+    Completion(completion::Completion),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Report all that is wrong with configuration, policy, keytabs, certificates and keys; change nothing.
+    Check(Check),
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Report all that is wrong with the policy; needs neither keytab nor keys.
+    Check(Check),
+    /// Print the filter's configuration.
+    Render(policy_render::Render),
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The broker's configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/kerbridge/kerbridge.toml")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// How problems are printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// A form of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// One line for each problem, on standard error.
+    Text,
+    /// A JSON array of objects with field, problem and remedy, on standard output.
+    Json,
+}
+
+/// How a command failed; said already, where there is something to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    Usage,
+    Configuration,
+    Running,
+}
+
+/// Runs the command line. To be called from `main` before any thread exists.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Where not even this can be written there is nobody to tell.
+            drop(error.print());
+            let wanted = matches!(
+                error.kind(),
+                clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion
+            );
+            return if wanted {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(USAGE)
+            };
+        }
+    };
+    let done = match cli.command {
+        Command::Serve(file) => serve::run(&file.config),
+        Command::Init(init) => init::run(&init),
+        Command::Config(ConfigCommand::Check(check)) => config_check::run(&check),
+        Command::Policy(PolicyCommand::Check(check)) => policy_check::run(&check),
+        Command::Policy(PolicyCommand::Render(render)) => policy_render::run(&render),
+        Command::Completion(completion) => completion::run(&completion),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage) => ExitCode::from(USAGE),
+        Err(Failure::Configuration) => ExitCode::from(CONFIG),
+        Err(Failure::Running) => ExitCode::from(SOFTWARE),
+    }
+}

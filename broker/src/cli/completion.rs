@@ -1,0 +1,18 @@
+//! Prints a completion script for a shell.
+
+use clap::{Args, CommandFactory as _};
+use clap_complete::Shell;
+
+use super::{Cli, Failure, output};
+
+#[derive(Debug, Args)]
+pub(super) struct Completion {
+    /// For which shell.
+    shell: Shell,
+}
+
+pub(super) fn run(completion: &Completion) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(completion.shell, &mut Cli::command(), "kerbridge", &mut script);
+    output::print(&String::from_utf8(script).map_err(|_| Failure::Running)?)
+}

@@ -1,0 +1,342 @@
+//! Writes a configuration that runs as it is, from what a keytab holds: all of its files or none.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+use kerbridge_gss::{Keytab, ServicePrincipal};
+use kerbridge_wire::policy as wire_policy;
+
+use super::policy_render::DEPLOYED;
+use super::{Failure, output};
+use crate::config::{Config, Surroundings, check_keytab_file};
+use crate::keyring::random;
+use crate::problem::Problems;
+use crate::render::{self, Module};
+use crate::strict_toml;
+
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// The keytab with the keys of HTTP/… principals. It stays where it is.
+    #[arg(long, value_name = "FILE")]
+    keytab: PathBuf,
+    /// The folder to write into; it is made where it is missing.
+    #[arg(long, value_name = "DIR", default_value = "kerbridge")]
+    dir: PathBuf,
+    /// The issuer of the tokens: an https URL. Where absent, one is made from the realm.
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
+}
+
+const CONFIG: &str = "kerbridge.toml";
+const POLICY: &str = "policy.toml";
+const KEY: &str = "kek";
+const SNIPPET: &str = "filter.yaml";
+
+struct NewFile {
+    name: &'static str,
+    mode: u32,
+    text: String,
+}
+
+pub(super) fn run(init: &Init) -> Result<(), Failure> {
+    let keytab_path = std::path::absolute(&init.keytab).unwrap_or_else(|_| init.keytab.clone());
+    let mut problems = Problems::default();
+    let Some(keytab) = check_keytab_file(&keytab_path, "--keytab", &mut problems) else {
+        return Err(output::complain_all(&keytab_path, &problems));
+    };
+    let services = services(&keytab);
+    let Some(first) = services.first() else {
+        let held: Vec<String> = keytab.principals().iter().map(ToString::to_string).collect();
+        problems.note(
+            "--keytab",
+            format!(
+                "{} holds no HTTP/… principal; it holds {}",
+                keytab_path.display(),
+                held.join(", ")
+            ),
+            "let the KDC make one, HTTP/<host>@<REALM>, and add it to a keytab",
+        );
+        return Err(output::complain_all(&keytab_path, &problems));
+    };
+    let issuer = match &init.issuer {
+        Some(issuer) => issuer.clone(),
+        None => format!("https://kerbridge.{}", first.realm().to_lowercase()),
+    };
+    let files = files(&keytab_path, &services, &issuer)?;
+    let made = Made::write(&init.dir, &files).map_err(|error| {
+        output::complain(error);
+        Failure::Configuration
+    })?;
+    // What was written is read as `serve` will read it; where that fails nothing stays.
+    let path = init.dir.join(CONFIG);
+    if let Err(problems) = Config::load(&path, &Surroundings::default()) {
+        drop(made);
+        return Err(output::complain_all(&path, &problems));
+    }
+    made.keep();
+    output::print(&next_steps(&init.dir, &services))
+}
+
+/// The HTTP services of a keytab, each once, in its order. Others (a host's own key) are no business of ours.
+fn services(keytab: &Keytab) -> Vec<ServicePrincipal> {
+    keytab
+        .principals()
+        .into_iter()
+        .filter_map(|principal| ServicePrincipal::try_from(principal).ok())
+        .filter(|principal| principal.service() == "HTTP")
+        .collect()
+}
+
+fn files(keytab: &Path, services: &[ServicePrincipal], issuer: &str) -> Result<Vec<NewFile>, Failure> {
+    let policy = policy_text(services);
+    let mut problems = Problems::default();
+    let parsed = strict_toml::read::<wire_policy::Policy>(&policy, &mut problems);
+    let Some(parsed) = parsed else {
+        return Err(output::complain_all(Path::new(POLICY), &problems));
+    };
+    let module = Module {
+        path: DEPLOYED.into(),
+        sha256: None,
+    };
+    let snippet =
+        render::envoy(&render::filter_config(issuer, &parsed, None), &module).map_err(|_| Failure::Running)?;
+    let key = random::<32>().map_err(|error| {
+        output::complain(error);
+        Failure::Running
+    })?;
+    Ok(vec![
+        NewFile {
+            name: KEY,
+            mode: 0o600,
+            text: format!("{}\n", STANDARD.encode(key.as_ref())),
+        },
+        NewFile {
+            name: POLICY,
+            mode: 0o644,
+            text: policy,
+        },
+        NewFile {
+            name: SNIPPET,
+            mode: 0o644,
+            text: format!(
+                "# An entry for http_filters of Envoy's connection manager, before the router. Rendered from policy.toml;\n\
+                 # after each change render it again: kerbridge policy render --config kerbridge.toml --output filter.yaml\n\
+                 {snippet}"
+            ),
+        },
+        NewFile {
+            name: CONFIG,
+            mode: 0o644,
+            text: config_text(keytab, services, issuer),
+        },
+    ])
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+fn realms(services: &[ServicePrincipal]) -> Vec<&str> {
+    let mut realms = Vec::new();
+    for realm in services.iter().map(ServicePrincipal::realm) {
+        if !realms.contains(&realm) {
+            realms.push(realm);
+        }
+    }
+    realms
+}
+
+fn config_text(keytab: &Path, services: &[ServicePrincipal], issuer: &str) -> String {
+    let realms = realms(services).into_iter().map(quoted).collect::<Vec<_>>().join(", ");
+    let mut text = format!(
+        r#"# The broker's configuration. Relative paths start at this file's folder.
+# After a change: kerbridge config check --config {CONFIG}
+
+# iss of every token. Services compare it letter for letter, so choose it once.
+issuer = {issuer}
+# Signing keys (sealed), the replay cache, the krb5.conf that the broker runs under. Made at the first start, mode 0700.
+state_dir = "state"
+# Who may have what, and what a request must show.
+policy_file = "{POLICY}"
+
+# Where the filter asks. Envoy's cluster has this path in its endpoint's pipe.
+[listen.mesh]
+unix = "mesh.sock"
+mode = "0660" # Envoy's user must be in the socket's group
+# On another machine than Envoy: TLS, with client certificates.
+#tcp = "10.0.0.5:8443"
+#certificate = "broker.pem"
+#private_key = "broker.key"
+#client_ca = "mesh-ca.pem"
+
+# For people and command lines.
+#[listen.public]
+#tcp = "0.0.0.0:8444"
+#certificate = "broker.pem"
+#private_key = "broker.key"
+
+# /healthz, /readyz, /metrics.
+#[listen.observe]
+#tcp = "127.0.0.1:9464"
+#clear_text = true
+
+[kerberos]
+# Whose principals are taken.
+realms = [{realms}]
+# How far the clocks of clients may be off.
+clock_skew_seconds = 300
+"#,
+        issuer = quoted(issuer),
+    );
+    for service in services {
+        text.push_str(&format!(
+            "\n[[kerberos.acceptor]]\nprincipal = {}\nkeytab = {}\n",
+            quoted(service.as_str()),
+            quoted(&keytab.to_string_lossy()),
+        ));
+    }
+    text.push_str(&format!(
+        r#"
+# The key under which the signing key is sealed. Keep a copy apart from the state folder: the one is worth nothing
+# without the other.
+[keys]
+key_encryption_key_file = "{KEY}"
+# Under systemd, with LoadCredential=kek:…
+#key_encryption_credential = "kek"
+
+#[limits]
+#threads = 2          # that call GSSAPI
+#queue = 256          # tokens that may wait for one; more get 503
+#deadline = "2s"      # for one exchange
+#ticket_floor = "5s"  # least life of a ticket for which a token is minted
+#connections = 1024   # open at once on each listener
+#drain = "5s"         # for requests in flight after SIGTERM
+
+#[log]
+#level = "info"
+"#
+    ));
+    text
+}
+
+fn policy_text(services: &[ServicePrincipal]) -> String {
+    let mut text = String::from(
+        "# What may be had, who may have it, and what a request must show. The broker reads this file whole; the filter's\n\
+         # configuration is rendered from it.\n\
+         # After a change: kerbridge policy check --config kerbridge.toml\n",
+    );
+    let mut hosts: Vec<&str> = Vec::new();
+    for host in services.iter().map(ServicePrincipal::host) {
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    for host in &hosts {
+        text.push_str(&format!(
+            "\n# A token is for exactly one audience, and never outlives the ticket that it was made from.\n\
+             [[audience]]\nname = {}\nttl = \"15m\"\n",
+            quoted(host)
+        ));
+    }
+    for host in &hosts {
+        let principals = realms(services).into_iter().map(|realm| quoted(&format!("*@{realm}")));
+        text.push_str(&format!(
+            "\n# Everybody of the realm, but neither services nor alice/admin. No grant, no token.\n\
+             [[grant]]\nprincipals = [{}]\naudience = {}\nscopes = []\n",
+            principals.collect::<Vec<_>>().join(", "),
+            quoted(host)
+        ));
+    }
+    for host in &hosts {
+        let host = quoted(host);
+        text.push_str(&format!(
+            "\n# The first route that matches decides; where none does, the answer is 403.\n\
+             [[route]]\nhost = {host}\npath_prefix = \"/\"\naccept = [\"negotiate\", \"bearer\"]\naudience = {host}\n\
+             deliver = \"header\" # the client gets the token in x-kerbridge-token and can use it from then on\n"
+        ));
+    }
+    text
+}
+
+/// Files just written; removed again unless they are kept.
+struct Made {
+    files: Vec<PathBuf>,
+    folder: Option<PathBuf>,
+}
+
+impl Made {
+    fn write(folder: &Path, files: &[NewFile]) -> Result<Self, String> {
+        let there: Vec<String> = files
+            .iter()
+            .map(|file| folder.join(file.name))
+            .filter(|path| fs::symlink_metadata(path).is_ok())
+            .map(|path| path.display().to_string())
+            .collect();
+        if !there.is_empty() {
+            return Err(format!(
+                "nothing was written: {} would be overwritten; name another --dir, or move them away",
+                there.join(", ")
+            ));
+        }
+        let failed = |path: &Path, error: &io::Error| format!("nothing was written: {}: {error}", path.display());
+        let missing = !folder.exists();
+        let mut made = Self {
+            files: Vec::new(),
+            folder: None,
+        };
+        if missing {
+            fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
+            made.folder = Some(folder.to_owned());
+        }
+        for file in files {
+            let path = folder.join(file.name);
+            let mut open = fs::OpenOptions::new();
+            let opened = open.write(true).create_new(true).mode(file.mode).open(&path);
+            let mut handle = opened.map_err(|error| failed(&path, &error))?;
+            made.files.push(path.clone());
+            handle
+                .write_all(file.text.as_bytes())
+                .and_then(|()| handle.sync_all())
+                .map_err(|error| failed(&path, &error))?;
+        }
+        Ok(made)
+    }
+
+    fn keep(mut self) {
+        self.files.clear();
+        self.folder = None;
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        // What cannot be removed stays, and the next init names it.
+        for path in &self.files {
+            drop(fs::remove_file(path));
+        }
+        if let Some(folder) = &self.folder {
+            drop(fs::remove_dir(folder));
+        }
+    }
+}
+
+fn next_steps(folder: &Path, services: &[ServicePrincipal]) -> String {
+    let folder = folder.display();
+    let names: Vec<&str> = services.iter().map(ServicePrincipal::as_str).collect();
+    format!(
+        "Wrote {folder}/{CONFIG}, {POLICY}, {KEY} and {SNIPPET} for {}.\n\n\
+         Next:\n\
+         \x20 1. read {folder}/{POLICY}: who may have what\n\
+         \x20 2. kerbridge serve --config {folder}/{CONFIG}\n\
+         \x20 3. put {folder}/{SNIPPET} into Envoy's http_filters, before the router, and add a cluster\n\
+         \x20    kerbridge_broker whose endpoint is the pipe {folder}/mesh.sock\n\
+         \x20 4. curl --negotiate -u : https://{}/\n",
+        names.join(", "),
+        services.first().map_or("", ServicePrincipal::host),
+    )
+}

@@ -1,0 +1,54 @@
+//! Prints what a command has to say, and fails the command where it cannot.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use super::{Failure, Output};
+use crate::problem::Problems;
+
+/// Prints text to standard output, as it is.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Ok(()) => Ok(()),
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(_) => Err(Failure::Running),
+    }
+}
+
+/// Prints a line to standard error.
+pub(super) fn complain(message: impl Display) {
+    // Where not even this can be written there is nobody to tell; the exit code says the rest.
+    drop(writeln!(io::stderr().lock(), "kerbridge: {message}"));
+}
+
+/// Prints all that is wrong with a configuration, one line each, for people.
+pub(super) fn complain_all(path: &Path, problems: &Problems) -> Failure {
+    let count = problems.iter().count();
+    let noun = if count == 1 { "problem" } else { "problems" };
+    complain(format_args!("{count} {noun} in {}", path.display()));
+    for problem in problems.iter() {
+        drop(writeln!(io::stderr().lock(), "  {problem}"));
+    }
+    Failure::Configuration
+}
+
+/// Prints the outcome of a check.
+pub(super) fn checked(path: &Path, outcome: Result<(), Problems>, output: Output) -> Result<(), Failure> {
+    let problems = outcome.err().unwrap_or_default();
+    match output {
+        Output::Json => {
+            let text = serde_json::to_string_pretty(&problems).map_err(|_| Failure::Running)?;
+            print(&format!("{text}\n"))?;
+        }
+        Output::Text if problems.is_empty() => print(&format!("{}: good\n", path.display()))?,
+        Output::Text => return Err(complain_all(path, &problems)),
+    }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Configuration)
+    }
+}

@@ -1,0 +1,379 @@
+//! Turns `kerbridge.toml` into a configuration that cannot be wrong, or says all that is wrong with it at once.
+
+mod kerberos;
+mod limits;
+mod listen;
+mod raw;
+mod secret_file;
+mod state_dir;
+mod tls;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kerbridge_wire::policy as wire_policy;
+use tracing::level_filters::LevelFilter;
+
+pub use kerberos::{AcceptorConfig, KerberosConfig, check_keytab_file};
+pub use limits::Limits;
+pub(crate) use listen::is_client_name;
+pub use listen::{Address, ListenerConfig, ListenerName};
+pub use state_dir::prepare as prepare_state_dir;
+
+use crate::keyring::KeyEncryptionKey;
+use crate::policy::Policy;
+use crate::problem::Problems;
+use crate::strict_toml;
+
+/// Largest configuration or policy file that is read, in bytes.
+const LARGEST: u64 = 4 * 1024 * 1024;
+
+/// The broker's configuration. Built by [`Config::load`] only.
+#[derive(Debug)]
+pub struct Config {
+    issuer: String,
+    state_dir: PathBuf,
+    mesh: ListenerConfig,
+    public: Option<ListenerConfig>,
+    observe: Option<ListenerConfig>,
+    kerberos: KerberosConfig,
+    key_encryption_key: KeyEncryptionKey,
+    limits: Limits,
+    log_level: LevelFilter,
+    policy: Policy,
+}
+
+/// Where things are and how they are called outside the file itself.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// `$CREDENTIALS_DIRECTORY` of systemd, where there is one.
+    pub credentials_directory: Option<PathBuf>,
+}
+
+impl Surroundings {
+    /// Those of this process.
+    pub fn of_process() -> Self {
+        Self {
+            credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file, the policy file, keytabs, certificates and keys, and changes nothing.
+    pub fn load(path: &Path, surroundings: &Surroundings) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let config = read_text(path, "--config", &mut problems)
+            .and_then(|text| strict_toml::read::<raw::Config>(&text, &mut problems))
+            .and_then(|file| {
+                let folder = path.parent().unwrap_or(Path::new(""));
+                Self::build(file, folder, surroundings, &mut problems)
+            });
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            Some(_) | None => Err(problems),
+        }
+    }
+
+    fn build(file: raw::Config, folder: &Path, around: &Surroundings, problems: &mut Problems) -> Option<Self> {
+        let raw::Config {
+            issuer,
+            state_dir,
+            policy_file,
+            listen,
+            kerberos,
+            keys,
+            limits,
+            log,
+        } = file;
+        let issuer = check_issuer(issuer, problems);
+        let state_dir = match state_dir {
+            Some(path) => state_dir::check(folder.join(path), problems),
+            None => {
+                problems.missing(
+                    "state_dir",
+                    "name a folder of the broker's own, such as \"/var/lib/kerbridge\"",
+                );
+                None
+            }
+        };
+        let listeners = listen::check(listen, folder, problems);
+        let kerberos = kerberos::check(kerberos, folder, problems);
+        let key = check_keys(keys, folder, around, problems);
+        let limits = limits::check(&limits, problems);
+        let log_level = check_level(log.level.as_deref(), problems);
+        let realms = kerberos.as_ref().map(|kerberos| kerberos.realms.as_slice());
+        let policy = check_policy(policy_file, folder, realms, problems);
+        let (mesh, public, observe) = listeners?;
+        let (_, policy) = policy?;
+        Some(Self {
+            issuer: issuer?,
+            state_dir: state_dir?,
+            mesh,
+            public,
+            observe,
+            kerberos: kerberos?,
+            key_encryption_key: key?,
+            limits: limits?,
+            log_level: log_level?,
+            policy,
+        })
+    }
+
+    /// `iss` of every token: an https URL.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Folder of what must survive a restart; see [`prepare_state_dir`].
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// The filter's listener.
+    pub fn mesh(&self) -> &ListenerConfig {
+        &self.mesh
+    }
+
+    /// Everything that is listened on.
+    pub fn listeners(&self) -> impl Iterator<Item = &ListenerConfig> {
+        [Some(&self.mesh), self.public.as_ref(), self.observe.as_ref()]
+            .into_iter()
+            .flatten()
+    }
+
+    /// Realms, acceptors, clock skew.
+    pub fn kerberos(&self) -> &KerberosConfig {
+        &self.kerberos
+    }
+
+    /// The key under which stored keys are sealed.
+    pub fn key_encryption_key(&self) -> &KeyEncryptionKey {
+        &self.key_encryption_key
+    }
+
+    /// How much at once.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// What is logged.
+    pub fn log_level(&self) -> LevelFilter {
+        self.log_level
+    }
+
+    /// The grants.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+}
+
+/// As much of the configuration as the policy needs: no keytab, no keys, no certificates. Built by
+/// [`PolicyConfig::load`] only.
+#[derive(Debug)]
+pub struct PolicyConfig {
+    issuer: String,
+    policy_file: wire_policy::Policy,
+}
+
+impl PolicyConfig {
+    /// Reads the configuration and the policy file, and checks issuer and policy.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let config = read_text(path, "--config", &mut problems)
+            .and_then(|text| strict_toml::read::<raw::Config>(&text, &mut problems))
+            .and_then(|file| {
+                let issuer = check_issuer(file.issuer, &mut problems);
+                let folder = path.parent().unwrap_or(Path::new(""));
+                let policy = check_policy(file.policy_file, folder, Some(&file.kerberos.realms), &mut problems);
+                let (policy_file, _) = policy?;
+                Some(Self {
+                    issuer: issuer?,
+                    policy_file,
+                })
+            });
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            Some(_) | None => Err(problems),
+        }
+    }
+
+    /// `iss` of every token.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The policy file as written.
+    pub fn policy_file(&self) -> &wire_policy::Policy {
+        &self.policy_file
+    }
+}
+
+fn read_text(path: &Path, field: &str, problems: &mut Problems) -> Option<String> {
+    let name = path.display();
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.len() > LARGEST => {
+            problems.note(field, format!("{name} is larger than 4 MiB"), "name another file");
+            return None;
+        }
+        Ok(_) => {}
+        Err(error) => {
+            problems.note(
+                field,
+                format!("{name}: {error}"),
+                "name a file that the broker's user can read",
+            );
+            return None;
+        }
+    }
+    match fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            problems.note(
+                field,
+                format!("{name}: {error}"),
+                "name a text file that the broker's user can read",
+            );
+            None
+        }
+    }
+}
+
+fn check_policy(
+    file: Option<PathBuf>,
+    folder: &Path,
+    realms: Option<&[String]>,
+    problems: &mut Problems,
+) -> Option<(wire_policy::Policy, Policy)> {
+    let Some(path) = file.map(|path| folder.join(path)) else {
+        problems.missing("policy_file", "name the policy file, such as \"policy.toml\"");
+        return None;
+    };
+    let text = read_text(&path, "policy_file", problems)?;
+    let mut found = Problems::default();
+    let file = strict_toml::read::<wire_policy::Policy>(&text, &mut found);
+    let policy = file.as_ref().and_then(|file| Policy::build(file, &mut found));
+    if let (Some(policy), Some(realms)) = (&policy, realms) {
+        for (field, realm) in policy.realms() {
+            if !realms.iter().any(|known| known == realm) {
+                found.note(
+                    field,
+                    format!("realm {realm:?} is not in kerberos.realms, so that it never matches"),
+                    "add the realm there, or correct it here",
+                );
+            }
+        }
+    }
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    problems.absorb(&format!("{name}: "), found);
+    file.zip(policy)
+}
+
+fn check_issuer(issuer: Option<String>, problems: &mut Problems) -> Option<String> {
+    const REMEDY: &str = "write an https URL without query and fragment, such as \"https://kerbridge.example.com\"";
+    let Some(issuer) = issuer else {
+        problems.missing("issuer", REMEDY);
+        return None;
+    };
+    let rest = issuer.strip_prefix("https://").unwrap_or_default();
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    let path_good = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'"' | b'\\');
+    let good = !authority.is_empty()
+        && !authority.starts_with(':')
+        && issuer.len() <= 255
+        && authority.bytes().all(host_good)
+        && path.bytes().all(path_good);
+    if good {
+        Some(issuer)
+    } else {
+        problems.note("issuer", format!("{issuer:?} is no issuer"), REMEDY);
+        None
+    }
+}
+
+fn check_keys(
+    keys: raw::Keys,
+    folder: &Path,
+    around: &Surroundings,
+    problems: &mut Problems,
+) -> Option<KeyEncryptionKey> {
+    let raw::Keys {
+        key_encryption_key_file,
+        key_encryption_credential,
+    } = keys;
+    let (field, path, check_mode) = match (key_encryption_key_file, key_encryption_credential) {
+        (Some(path), None) => ("keys.key_encryption_key_file", folder.join(path), true),
+        (None, Some(name)) => {
+            let field = "keys.key_encryption_credential";
+            let Some(directory) = &around.credentials_directory else {
+                problems.note(
+                    field,
+                    "CREDENTIALS_DIRECTORY is not set",
+                    "start by systemd with LoadCredential=, or use key_encryption_key_file",
+                );
+                return None;
+            };
+            if name.is_empty() || name.contains('/') || name.starts_with('.') {
+                problems.note(
+                    field,
+                    format!("{name:?} is no credential"),
+                    "write the name given to LoadCredential=",
+                );
+                return None;
+            }
+            // systemd alone sets the modes there; with an access-control list the group bits mean something else.
+            (field, directory.join(name), false)
+        }
+        (Some(_), Some(_)) => {
+            problems.note("keys", "has both a file and a credential", "keep one of the two");
+            return None;
+        }
+        (None, None) => {
+            problems.missing(
+                "keys.key_encryption_key_file",
+                "make one: head -c 32 /dev/urandom | base64 > kek; chmod 600 kek",
+            );
+            return None;
+        }
+    };
+    let text = match secret_file::read(&path, check_mode) {
+        Ok(text) => text,
+        Err((problem, remedy)) => {
+            problems.note(field, problem, remedy);
+            return None;
+        }
+    };
+    match KeyEncryptionKey::from_base64(&text) {
+        Ok(key) => Some(key),
+        Err(_) => {
+            problems.note(
+                field,
+                format!("{} does not hold 32 bytes in base64", path.display()),
+                "make one: head -c 32 /dev/urandom | base64",
+            );
+            None
+        }
+    }
+}
+
+fn check_level(level: Option<&str>, problems: &mut Problems) -> Option<LevelFilter> {
+    match level.unwrap_or("info") {
+        "error" => Some(LevelFilter::ERROR),
+        "warn" => Some(LevelFilter::WARN),
+        "info" => Some(LevelFilter::INFO),
+        "debug" => Some(LevelFilter::DEBUG),
+        "trace" => Some(LevelFilter::TRACE),
+        other => {
+            problems.note(
+                "log.level",
+                format!("{other:?} is no level"),
+                "write error, warn, info, debug or trace",
+            );
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! Decides whether realms, principals and keytabs fit together.
+
+use std::path::{Path, PathBuf};
+
+use kerbridge_gss::{Keytab, KeytabError, ServicePrincipal};
+
+use super::{raw, secret_file};
+use crate::principal;
+use crate::problem::Problems;
+
+/// What the broker accepts tickets for, and from whom.
+#[derive(Clone, Debug)]
+pub struct KerberosConfig {
+    /// Realms whose principals are taken; the first is krb5's default.
+    pub realms: Vec<String>,
+    /// How far clocks may differ, 1 to 3600 s.
+    pub clock_skew_seconds: u32,
+    /// One for each service principal.
+    pub acceptors: Vec<AcceptorConfig>,
+}
+
+/// A service principal whose tickets are accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptorConfig {
+    /// The service principal.
+    pub principal: ServicePrincipal,
+    /// The keytab with its keys.
+    pub keytab: PathBuf,
+}
+
+pub(super) fn check(kerberos: raw::Kerberos, folder: &Path, problems: &mut Problems) -> Option<KerberosConfig> {
+    let raw::Kerberos {
+        realms,
+        clock_skew_seconds,
+        acceptor,
+    } = kerberos;
+    if realms.is_empty() {
+        problems.missing(
+            "kerberos.realms",
+            "list the realms whose principals are taken, such as [\"EXAMPLE.COM\"]",
+        );
+    }
+    for (index, realm) in realms.iter().enumerate() {
+        // It is written into krb5.conf, so nothing but the letters of a realm.
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        if realm.is_empty() || realm.len() > 255 || !realm.bytes().all(good) {
+            problems.note(
+                format!("kerberos.realms[{index}]"),
+                format!("{realm:?} is no realm"),
+                "write it as the KDC does",
+            );
+        }
+    }
+    let clock_skew_seconds = match clock_skew_seconds {
+        None => Some(300),
+        Some(seconds) => u32::try_from(seconds)
+            .ok()
+            .filter(|seconds| (1..=3600).contains(seconds)),
+    };
+    if clock_skew_seconds.is_none() {
+        problems.note(
+            "kerberos.clock_skew_seconds",
+            "is not 1 to 3600",
+            "write 300, Kerberos' usual bound",
+        );
+    }
+    if acceptor.is_empty() {
+        problems.missing(
+            "kerberos.acceptor",
+            "add a [[kerberos.acceptor]] with principal and keytab",
+        );
+    }
+    let mut acceptors: Vec<AcceptorConfig> = Vec::new();
+    for (index, one) in acceptor.into_iter().enumerate() {
+        let prefix = format!("kerberos.acceptor[{index}]");
+        let Some(one) = check_acceptor(one, &prefix, folder, &realms, problems) else {
+            continue;
+        };
+        if acceptors.iter().any(|other| other.principal == one.principal) {
+            problems.note(
+                format!("{prefix}.principal"),
+                format!("{} stands here twice", one.principal),
+                "remove one",
+            );
+        }
+        acceptors.push(one);
+    }
+    Some(KerberosConfig {
+        realms,
+        clock_skew_seconds: clock_skew_seconds?,
+        acceptors,
+    })
+}
+
+fn check_acceptor(
+    acceptor: raw::Acceptor,
+    prefix: &str,
+    folder: &Path,
+    realms: &[String],
+    problems: &mut Problems,
+) -> Option<AcceptorConfig> {
+    let raw::Acceptor { principal, keytab } = acceptor;
+    let field = format!("{prefix}.principal");
+    let principal = match principal {
+        None => {
+            problems.missing(
+                &field,
+                "name the service principal, such as \"HTTP/api.example.com@EXAMPLE.COM\"",
+            );
+            None
+        }
+        Some(text) => {
+            let read = principal::canonical(&text).and_then(ServicePrincipal::try_from);
+            if let Err(error) = &read {
+                problems.note(
+                    &field,
+                    format!("{text:?}: {error}"),
+                    "write service, host and realm, such as \"HTTP/api.example.com@EXAMPLE.COM\"",
+                );
+            }
+            read.ok()
+        }
+    };
+    if let Some(principal) = &principal
+        && !realms.iter().any(|realm| realm == principal.realm())
+    {
+        problems.note(
+            &field,
+            format!("realm {:?} is not in kerberos.realms", principal.realm()),
+            "add the realm there, or correct the principal",
+        );
+    }
+    let field = format!("{prefix}.keytab");
+    let Some(path) = keytab.map(|path| folder.join(path)) else {
+        problems.missing(&field, "name the keytab with the principal's keys");
+        return None;
+    };
+    let keytab = check_keytab_file(&path, &field, problems)?;
+    let principal = principal?;
+    check_holds(&keytab, &path, &principal, prefix, problems);
+    Some(AcceptorConfig {
+        principal,
+        keytab: path,
+    })
+}
+
+/// Reads a keytab whose owner and mode are good, or notes what is wrong with it.
+pub fn check_keytab_file(path: &Path, field: &str, problems: &mut Problems) -> Option<Keytab> {
+    if let Err((problem, remedy)) = secret_file::check(path, 0o037, "chmod it 0600, or 0640 with the broker's group") {
+        problems.note(field, problem, remedy);
+        return None;
+    }
+    match Keytab::open(path) {
+        Ok(keytab) => Some(keytab),
+        Err(error) => {
+            let remedy = match &error {
+                KeytabError::Unreadable(_) => "let the broker's user read it: chown or chgrp it, mode 0600 or 0640",
+                KeytabError::TooLarge
+                | KeytabError::WrongFormat
+                | KeytabError::CutOff { .. }
+                | KeytabError::Principal(_)
+                | KeytabError::Empty => "write it anew with kadmin's ktadd, ktutil or ktpass",
+            };
+            problems.note(field, format!("{}: {error}", path.display()), remedy);
+            None
+        }
+    }
+}
+
+fn check_holds(keytab: &Keytab, path: &Path, principal: &ServicePrincipal, prefix: &str, problems: &mut Problems) {
+    let mut own = keytab
+        .entries()
+        .iter()
+        .filter(|entry| entry.principal() == principal.as_principal())
+        .peekable();
+    if own.peek().is_none() {
+        let held: Vec<String> = keytab.principals().iter().map(ToString::to_string).collect();
+        problems.note(
+            format!("{prefix}.principal"),
+            format!(
+                "{} has no key of {principal}; it holds {}",
+                path.display(),
+                held.join(", ")
+            ),
+            "name one of those, or add the key to the keytab",
+        );
+        return;
+    }
+    if own.all(|entry| entry.enctype().is_weak()) {
+        problems.note(
+            format!("{prefix}.keytab"),
+            format!(
+                "{} holds only DES or RC4 keys of {principal}, which are refused",
+                path.display()
+            ),
+            "let the KDC make AES keys and write the keytab anew",
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! Gives `kerbridge.toml` its shape, as written; every field may be absent, so that all absences are found at once.
+
+use std::path::PathBuf;
+
+use kerbridge_wire::Span;
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Config {
+    pub(super) issuer: Option<String>,
+    pub(super) state_dir: Option<PathBuf>,
+    pub(super) policy_file: Option<PathBuf>,
+    pub(super) listen: Listen,
+    pub(super) kerberos: Kerberos,
+    pub(super) keys: Keys,
+    pub(super) limits: Limits,
+    pub(super) log: Log,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Listen {
+    pub(super) mesh: Option<Listener>,
+    pub(super) public: Option<Listener>,
+    pub(super) observe: Option<Listener>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Listener {
+    pub(super) unix: Option<PathBuf>,
+    pub(super) mode: Option<String>,
+    pub(super) tcp: Option<String>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) private_key: Option<PathBuf>,
+    pub(super) client_ca: Option<PathBuf>,
+    pub(super) clear_text: Option<bool>,
+    pub(super) client_name: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Kerberos {
+    pub(super) realms: Vec<String>,
+    pub(super) clock_skew_seconds: Option<i64>,
+    pub(super) acceptor: Vec<Acceptor>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Acceptor {
+    pub(super) principal: Option<String>,
+    pub(super) keytab: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Keys {
+    pub(super) key_encryption_key_file: Option<PathBuf>,
+    pub(super) key_encryption_credential: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub(super) threads: Option<i64>,
+    pub(super) queue: Option<i64>,
+    pub(super) deadline: Option<Span>,
+    pub(super) ticket_floor: Option<Span>,
+    pub(super) connections: Option<i64>,
+    pub(super) drain: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    pub(super) level: Option<String>,
+}

@@ -1,0 +1,152 @@
+//! Decides whether certificate, key and authority make a TLS server, and whose client certificates it takes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+
+use super::{ListenerName, secret_file};
+use crate::problem::Problems;
+
+/// The files that a listener names.
+pub(super) struct Tls {
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) private_key: Option<PathBuf>,
+    pub(super) client_ca: Option<PathBuf>,
+}
+
+impl Tls {
+    pub(super) fn any(&self) -> bool {
+        self.certificate.is_some() || self.private_key.is_some() || self.client_ca.is_some()
+    }
+}
+
+/// Builds the server's side of TLS, or notes what is wrong.
+pub(super) fn check(name: ListenerName, field: &str, tls: &Tls, problems: &mut Problems) -> Option<ServerConfig> {
+    if !tls.any() {
+        problems.note(
+            field,
+            "has tcp without TLS",
+            "add certificate and private_key, or on loopback clear_text = true",
+        );
+        return None;
+    }
+    let certificates = match &tls.certificate {
+        Some(path) => certificates_of(path, &format!("{field}.certificate"), problems),
+        None => {
+            problems.note(
+                format!("{field}.certificate"),
+                "is missing",
+                "name the PEM file with the certificate chain",
+            );
+            None
+        }
+    };
+    let key = match &tls.private_key {
+        Some(path) => private_key(path, &format!("{field}.private_key"), problems),
+        None => {
+            problems.note(
+                format!("{field}.private_key"),
+                "is missing",
+                "name the PEM file with the private key",
+            );
+            None
+        }
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = match (name, &tls.client_ca) {
+        (ListenerName::Mesh, None) => {
+            problems.note(
+                format!("{field}.client_ca"),
+                "is missing",
+                "name the PEM file with the authority of the filter's client certificates: over TCP they are required",
+            );
+            return None;
+        }
+        (ListenerName::Public, Some(_)) => {
+            problems.note(format!("{field}.client_ca"), "has no use on listen.public", "remove it");
+            return None;
+        }
+        (ListenerName::Observe, None) | (ListenerName::Public, None) => WebPkiClientVerifier::no_client_auth(),
+        (ListenerName::Mesh | ListenerName::Observe, Some(path)) => {
+            let field = format!("{field}.client_ca");
+            let mut roots = RootCertStore::empty();
+            let (added, ignored) = roots.add_parsable_certificates(certificates_of(path, &field, problems)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+            match verifier {
+                Ok(verifier) if added > 0 && ignored == 0 => verifier,
+                Ok(_) | Err(_) => {
+                    problems.note(
+                        field,
+                        format!("{} holds no usable authority", path.display()),
+                        "name its certificate in PEM",
+                    );
+                    return None;
+                }
+            }
+        }
+    };
+    let (certificates, key) = (certificates?, key?);
+    let built = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map(|builder| builder.with_client_cert_verifier(verifier))
+        .and_then(|builder| builder.with_single_cert(certificates, key));
+    match built {
+        Ok(mut server) => {
+            server.alpn_protocols = vec![b"http/1.1".to_vec()];
+            Some(server)
+        }
+        Err(error) => {
+            problems.note(
+                format!("{field}.private_key"),
+                format!("does not go with the certificate: {error}"),
+                "name the key that the certificate was made for",
+            );
+            None
+        }
+    }
+}
+
+fn certificates_of(path: &Path, field: &str, problems: &mut Problems) -> Option<Vec<CertificateDer<'static>>> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    match read {
+        Ok(certificates) if !certificates.is_empty() => Some(certificates),
+        Ok(_) => {
+            problems.note(
+                field,
+                format!("{} holds no certificate", path.display()),
+                "name a PEM file",
+            );
+            None
+        }
+        Err(error) => {
+            problems.note(
+                field,
+                format!("{}: {error}", path.display()),
+                "name a PEM file that the broker's user can read",
+            );
+            None
+        }
+    }
+}
+
+fn private_key(path: &Path, field: &str, problems: &mut Problems) -> Option<PrivateKeyDer<'static>> {
+    if let Err((problem, remedy)) = secret_file::check(path, 0o037, "chmod it 0600, or 0640 with the broker's group") {
+        problems.note(field, problem, remedy);
+        return None;
+    }
+    match PrivateKeyDer::from_pem_file(path) {
+        Ok(key) => Some(key),
+        Err(error) => {
+            problems.note(
+                field,
+                format!("{}: {error}", path.display()),
+                "name a PEM file with one key that has no passphrase",
+            );
+            None
+        }
+    }
+}

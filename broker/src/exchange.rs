@@ -1,0 +1,315 @@
+//! Decides one exchange: request in, token or refusal out, with one log event and one count for each.
+
+mod form;
+mod request;
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kerbridge_wire::Reason;
+use kerbridge_wire::exchange::{ACCESS_TOKEN_TYPE, ExchangeError, ExchangeReply, OauthError};
+
+pub use request::{ExchangeRequest, Hints, RequestError};
+
+use crate::acceptor::{Accepted, AcceptorPool};
+use crate::config::ListenerName;
+use crate::identity::{Identity, IdentityRules};
+use crate::keyring::KeyRing;
+use crate::metrics::Metrics;
+use crate::negotiate::NegotiateToken;
+use crate::policy::{Grant, Policy};
+use crate::time::UnixTime;
+use crate::token::{IssuedToken, Minter};
+
+/// Who asks: through which listener, and under which name (`client_id`, RFC 9068 §2.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The listener.
+    pub listener: ListenerName,
+    /// The authenticated client's name.
+    pub client: String,
+}
+
+/// All that an exchange needs.
+#[derive(Debug)]
+pub struct Exchange {
+    /// `iss`.
+    pub issuer: String,
+    /// Who may have what.
+    pub policy: Policy,
+    /// Whom we take.
+    pub rules: IdentityRules,
+    /// What signs and names sessions.
+    pub keyring: KeyRing,
+    /// What accepts tickets.
+    pub acceptors: AcceptorPool,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why there is no token.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The word of the closed list.
+    pub reason: Reason,
+    /// More about it, for the log.
+    detail: String,
+    /// What to do about it, for people.
+    advice: Option<&'static str>,
+    /// The acceptor's token for the client, in base64.
+    negotiate: Option<String>,
+    /// Who it was, where that was proved.
+    principal: Option<String>,
+}
+
+struct Issued {
+    grant: Grant,
+    token: IssuedToken,
+    negotiate: Option<String>,
+}
+
+impl Exchange {
+    /// Answers one request body.
+    pub async fn answer(&self, body: &[u8], caller: &Caller, now: UnixTime) -> Result<ExchangeReply, Refusal> {
+        let began = tokio::time::Instant::now();
+        let request = ExchangeRequest::read(body, caller.listener).map_err(Refusal::from);
+        let (hints, outcome) = match request {
+            Ok(request) => {
+                let hints = request.hints.clone();
+                let audience = request.audience.clone();
+                (Some((hints, audience)), self.exchange(request, caller, now).await)
+            }
+            Err(refusal) => (None, Err(refusal)),
+        };
+        let reason = outcome.as_ref().map_or_else(|refusal| refusal.reason, |_| Reason::Ok);
+        self.metrics.exchanged(reason, began.elapsed().as_secs_f64());
+        log(hints.as_ref(), caller, &outcome);
+        outcome.map(Issued::into_reply)
+    }
+
+    /// Counts and logs a refusal that came before there was a body to look at.
+    pub fn refuse(&self, refusal: Refusal, caller: &Caller) -> Refusal {
+        self.metrics.exchanged(refusal.reason, 0.0);
+        log_refusal(None, caller, &refusal);
+        refusal
+    }
+
+    async fn exchange(&self, request: ExchangeRequest, caller: &Caller, now: UnixTime) -> Result<Issued, Refusal> {
+        let ExchangeRequest {
+            subject_token,
+            audience,
+            scope,
+            hints: _,
+        } = request;
+        // Before the ticket is accepted: a mistyped audience must not use it up.
+        if self.policy.audience(&audience).is_none() {
+            return Err(Refusal::new(Reason::InvalidTarget, "the audience is not in the policy"));
+        }
+        let token =
+            NegotiateToken::parse(&subject_token).map_err(|error| Refusal::new(error.reason(), error.to_string()))?;
+        let token = Arc::new(token);
+        let accepted = self
+            .acceptors
+            .accept(Arc::clone(&token))
+            .await
+            .map_err(|rejection| Refusal {
+                negotiate: rejection.reply.as_ref().map(|reply| STANDARD.encode(reply.as_bytes())),
+                ..Refusal::new(rejection.reason, rejection.detail)
+            })?;
+        self.mint(&accepted, &token, &audience, scope.as_ref(), caller, now)
+            .map_err(|refusal| Refusal {
+                principal: Some(accepted.client().to_string()),
+                ..refusal
+            })
+    }
+
+    fn mint(
+        &self,
+        accepted: &Accepted,
+        token: &NegotiateToken,
+        audience: &str,
+        scope: Option<&crate::policy::Scopes>,
+        caller: &Caller,
+        now: UnixTime,
+    ) -> Result<Issued, Refusal> {
+        let session = self.keyring.session(token.ticket());
+        let identity = Identity::of(accepted, session, &self.rules, now)
+            .map_err(|stranger| Refusal::new(stranger.reason(), stranger.to_string()))?;
+        let grant = self
+            .policy
+            .grant(identity, audience, scope)
+            .map_err(|denial| Refusal::new(denial.reason(), denial.to_string()))?;
+        let token = Minter::new(&self.issuer, self.keyring.signing())
+            .issue(&grant, &caller.client, now)
+            .map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
+        Ok(Issued {
+            grant,
+            token,
+            negotiate: accepted.reply().map(|reply| STANDARD.encode(reply.as_bytes())),
+        })
+    }
+}
+
+impl Issued {
+    fn into_reply(self) -> ExchangeReply {
+        ExchangeReply {
+            issued_token_type: ACCESS_TOKEN_TYPE.to_owned(),
+            token_type: "Bearer".to_owned(),
+            expires_in: self.token.life(),
+            scope: self.grant.scopes().to_string(),
+            negotiate: self.negotiate,
+            access_token: self.token.into_compact(),
+        }
+    }
+}
+
+impl Refusal {
+    fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self {
+            reason,
+            detail: detail.into(),
+            advice: None,
+            negotiate: None,
+            principal: None,
+        }
+    }
+
+    /// A body over the limit, which is never read whole.
+    pub fn too_large() -> Self {
+        Self::new(Reason::TokenTooLarge, "the body is over the limit")
+    }
+
+    /// A request that is none for this endpoint, with what to do about it.
+    pub fn invalid_request(advice: &'static str) -> Self {
+        Self {
+            advice: Some(advice),
+            ..Self::new(Reason::InvalidRequest, advice)
+        }
+    }
+
+    /// The error as the caller may see it: the reason is for `mesh` only, elsewhere it would be an oracle.
+    pub fn for_listener(self, listener: ListenerName) -> ExchangeError {
+        let mesh = listener == ListenerName::Mesh;
+        ExchangeError {
+            error: oauth_error(self.reason),
+            error_description: self.advice.map(str::to_owned),
+            reason: mesh.then_some(self.reason),
+            negotiate: self.negotiate.filter(|_| mesh),
+        }
+    }
+}
+
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Self {
+        Self {
+            advice: Some(error.advice()),
+            ..Self::new(error.reason(), error.advice())
+        }
+    }
+}
+
+/// The RFC's word for a reason (RFC 6749 §5.2, RFC 8693 §2.2.2).
+const fn oauth_error(reason: Reason) -> OauthError {
+    match reason {
+        Reason::InvalidRequest => OauthError::InvalidRequest,
+        Reason::ClientUnauthenticated => OauthError::InvalidClient,
+        Reason::UnsupportedGrantType => OauthError::UnsupportedGrantType,
+        Reason::InvalidScope => OauthError::InvalidScope,
+        Reason::InvalidTarget | Reason::DeniedByPolicy => OauthError::InvalidTarget,
+        Reason::RateLimited
+        | Reason::UpstreamRefusedTicket
+        | Reason::GroupsUnavailable
+        | Reason::KdcUnreachable
+        | Reason::KeysUnavailable
+        | Reason::FeedStale
+        | Reason::BrokerUnavailable
+        | Reason::BrokerOverloaded
+        | Reason::StoreUnavailable
+        | Reason::Internal => OauthError::TemporarilyUnavailable,
+        Reason::Ok
+        | Reason::NoCredentials
+        | Reason::TokenMalformed
+        | Reason::AlgorithmNotAllowed
+        | Reason::UnknownIssuer
+        | Reason::UnknownKey
+        | Reason::BadSignature
+        | Reason::Expired
+        | Reason::NotYetValid
+        | Reason::WrongAudience
+        | Reason::WrongType
+        | Reason::MissingClaim
+        | Reason::Revoked
+        | Reason::MalformedCredentials
+        | Reason::MultipleCredentials
+        | Reason::TokenInQuery
+        | Reason::PathAmbiguous
+        | Reason::TokenTooLarge
+        | Reason::NtlmToken
+        | Reason::MechUnsupported
+        | Reason::ContinueNeeded
+        | Reason::ContinuationLost
+        | Reason::Replay
+        | Reason::TicketExpired
+        | Reason::TicketNotYetValid
+        | Reason::TicketTooShort
+        | Reason::ClockSkew
+        | Reason::ChannelBindingMissing
+        | Reason::ChannelBindingMismatch
+        | Reason::SpnUnknown
+        | Reason::KvnoMismatch
+        | Reason::EtypeUnavailable
+        | Reason::InsufficientScope
+        | Reason::RealmNotAllowed
+        | Reason::PrincipalNotMapped
+        | Reason::DelegationDenied
+        | Reason::EvidenceNotForwardable
+        | Reason::CrossSite
+        | Reason::InsecureTransport => OauthError::InvalidGrant,
+    }
+}
+
+/// One event for each decision, without any token.
+fn log(request: Option<&(Hints, String)>, caller: &Caller, outcome: &Result<Issued, Refusal>) {
+    let Issued { grant, token, .. } = match outcome {
+        Ok(issued) => issued,
+        Err(refusal) => return log_refusal(request, caller, refusal),
+    };
+    let hints = request.map(|(hints, _)| hints);
+    tracing::info!(
+        target: "kerbridge::audit",
+        reason = Reason::Ok.as_str(),
+        principal = grant.identity().principal().as_str(),
+        audience = grant.audience().name(),
+        scope = %grant.scopes(),
+        jti = token.id(),
+        sid = grant.identity().session().as_str(),
+        expires = token.expires().seconds(),
+        listener = caller.listener.as_str(),
+        client_id = caller.client.as_str(),
+        source = hints.and_then(|hints| hints.source.as_deref()),
+        server_name = hints.and_then(|hints| hints.server_name.as_deref()),
+        request_id = hints.and_then(|hints| hints.request_id.as_deref()),
+        route = hints.and_then(|hints| hints.route.as_deref()),
+        "exchanged"
+    );
+}
+
+fn log_refusal(request: Option<&(Hints, String)>, caller: &Caller, refusal: &Refusal) {
+    let hints = request.map(|(hints, _)| hints);
+    tracing::info!(
+        target: "kerbridge::audit",
+        reason = refusal.reason.as_str(),
+        fault = ?refusal.reason.fault(),
+        detail = refusal.detail.as_str(),
+        principal = refusal.principal.as_deref(),
+        audience = request.map(|(_, audience)| audience.as_str()),
+        listener = caller.listener.as_str(),
+        client_id = caller.client.as_str(),
+        source = hints.and_then(|hints| hints.source.as_deref()),
+        server_name = hints.and_then(|hints| hints.server_name.as_deref()),
+        request_id = hints.and_then(|hints| hints.request_id.as_deref()),
+        route = hints.and_then(|hints| hints.route.as_deref()),
+        "refused"
+    );
+}

@@ -1,0 +1,95 @@
+//! Writes the krb5 configuration that the broker runs under, so that MIT's rules and ours are the same.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::config::KerberosConfig;
+use crate::problem::Problem;
+
+/// Name of the file in the state directory.
+pub const FILE: &str = "krb5.conf";
+const SYSTEM: &str = "/etc/krb5.conf";
+const MOST_FILES: usize = 16;
+
+/// The text of the file. Realm names were checked to hold nothing but letters, digits, `.`, `-`, `_`.
+pub fn text(kerberos: &KerberosConfig) -> String {
+    let KerberosConfig {
+        realms,
+        clock_skew_seconds,
+        acceptors: _,
+    } = kerberos;
+    let realm = realms.first().map_or("", String::as_str);
+    format!(
+        "# Written by kerbridge at every start; changes are lost. The system's own krb5.conf is read after this file,\n\
+         # and what stands here wins.\n\
+         [libdefaults]\n\
+         \x20   default_realm = {realm}\n\
+         \x20   clockskew = {clock_skew_seconds}\n\
+         \x20   dns_lookup_realm = false\n\
+         \x20   dns_lookup_kdc = false\n\
+         \x20   dns_canonicalize_hostname = false\n\
+         \x20   rdns = false\n\
+         \x20   ignore_acceptor_hostname = false\n\
+         \x20   allow_weak_crypto = false\n\
+         \x20   permitted_enctypes = aes256-cts-hmac-sha384-192 aes128-cts-hmac-sha256-128 \
+         aes256-cts-hmac-sha1-96 aes128-cts-hmac-sha1-96\n"
+    )
+}
+
+/// Writes the file into the state directory, whole or not at all, and returns its path.
+pub fn write(state_dir: &Path, kerberos: &KerberosConfig) -> Result<PathBuf, Problem> {
+    let path = state_dir.join(FILE);
+    let temporary = state_dir.join("krb5.conf.tmp");
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)
+        .and_then(|mut file| io::Write::write_all(&mut file, text(kerberos).as_bytes()))
+        .and_then(|()| fs::rename(&temporary, &path));
+    written.map_err(|error| Problem {
+        field: "state_dir".into(),
+        problem: format!("{}: {error}", path.display()),
+        remedy: "let the broker's user own the state directory, mode 0700".into(),
+    })?;
+    Ok(path)
+}
+
+/// The files that libkrb5 reads: ours first, then those that it would have read without us and that are there.
+pub fn files(own: &Path) -> Vec<PathBuf> {
+    let before: Vec<PathBuf> = match std::env::var_os("KRB5_CONFIG") {
+        Some(paths) => std::env::split_paths(&paths).collect(),
+        None => vec![PathBuf::from(SYSTEM)],
+    };
+    let others = before
+        .into_iter()
+        .filter(|path| path != own && path.is_file())
+        .take(MOST_FILES);
+    std::iter::once(own.to_owned()).chain(others).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_rules_stand_in_the_file_and_a_second_start_writes_it_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut kerberos = KerberosConfig {
+            realms: vec!["A.TEST".into(), "B.TEST".into()],
+            clock_skew_seconds: 120,
+            acceptors: Vec::new(),
+        };
+        write(folder.path(), &kerberos).unwrap();
+        kerberos.clock_skew_seconds = 60;
+        let path = write(folder.path(), &kerberos).unwrap();
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.contains("    default_realm = A.TEST\n"), "{text}");
+        assert!(text.contains("    clockskew = 60\n"), "{text}");
+        assert!(!text.contains("arcfour") && !text.contains("des3"), "{text}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,26 @@
+//! The broker: validates Kerberos tickets by GSSAPI and mints short-lived tokens for them.
+//!
+//! In flow order: a request reaches [`server`]; its [`negotiate::NegotiateToken`] is accepted by an
+//! [`acceptor::Acceptor`]; [`identity::Identity`] says who came; [`policy::Policy`] grants; [`token::Minter`] mints with a
+//! key of the [`keyring`]. Each of these can be built only by the step before it. [`config`] is what cannot be wrong when
+//! that begins, [`cli`] what a person types.
+
+#![forbid(unsafe_code)]
+
+pub mod acceptor;
+pub mod cli;
+pub mod config;
+pub mod exchange;
+pub mod identity;
+pub mod keyring;
+pub mod krb5_conf;
+pub mod metrics;
+pub mod negotiate;
+pub mod policy;
+pub mod principal;
+pub mod problem;
+pub mod render;
+pub mod server;
+mod strict_toml;
+pub mod time;
+pub mod token;

@@ -1,0 +1,113 @@
+//! Counts what the broker did, in labels of closed lists only.
+
+use kerbridge_wire::Reason;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Media type of the exposition (OpenMetrics 1.0).
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type ReasonLabel = [(&'static str, &'static str); 1];
+
+/// All of the broker's metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    exchanges: Family<ReasonLabel, Counter>,
+    duration: Histogram,
+    queue_depth: Gauge,
+}
+
+impl Metrics {
+    /// Metrics at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("kerbridge");
+        let exchanges = Family::<ReasonLabel, Counter>::default();
+        registry.register(
+            "exchanges",
+            "Exchange requests by the reason of their answer",
+            exchanges.clone(),
+        );
+        // From a cached key table on a quiet machine to the default deadline.
+        let duration = Histogram::new([
+            0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+        ]);
+        registry.register_with_unit(
+            "exchange_duration",
+            "Time from the whole request to its answer",
+            Unit::Seconds,
+            duration.clone(),
+        );
+        let queue_depth = Gauge::default();
+        registry.register(
+            "accept_queue_depth",
+            "Tokens that wait for a thread",
+            queue_depth.clone(),
+        );
+        // A series that begins with its first event hides that event from rate().
+        for &reason in Reason::ALL {
+            drop(exchanges.get_or_create(&label(reason)));
+        }
+        Self {
+            registry,
+            exchanges,
+            duration,
+            queue_depth,
+        }
+    }
+
+    /// Counts one answered exchange; `seconds` is how long it took.
+    pub fn exchanged(&self, reason: Reason, seconds: f64) {
+        self.exchanges.get_or_create(&label(reason)).inc();
+        self.duration.observe(seconds);
+    }
+
+    /// How many exchanges were answered so.
+    pub fn exchanges(&self, reason: Reason) -> u64 {
+        self.exchanges.get_or_create(&label(reason)).get()
+    }
+
+    /// The gauge of tokens that wait.
+    pub fn queue_depth(&self) -> Gauge {
+        self.queue_depth.clone()
+    }
+
+    /// The exposition, or `None` where it cannot be written.
+    pub fn exposition(&self) -> Option<String> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).ok().map(|()| text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const fn label(reason: Reason) -> ReasonLabel {
+    [("reason", reason.as_str())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_there_from_the_start_and_counts() {
+        let metrics = Metrics::new();
+        metrics.exchanged(Reason::Replay, 0.002);
+        let text = metrics.exposition().unwrap();
+        assert!(
+            text.contains("kerbridge_exchanges_total{reason=\"replay\"} 1"),
+            "{text}"
+        );
+        assert!(text.contains("kerbridge_exchanges_total{reason=\"ok\"} 0"), "{text}");
+        assert!(text.contains("kerbridge_exchange_duration_seconds_count 1"), "{text}");
+        assert!(text.contains("kerbridge_accept_queue_depth 0"), "{text}");
+    }
+}

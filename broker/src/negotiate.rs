@@ -1,0 +1,208 @@
+//! Decides, before GSSAPI sees it, whether a Negotiate token can be a Kerberos ticket, and for which service.
+//!
+//! What is not Kerberos is refused by name here, since GSSAPI would only say "failure". What GSSAPI would accept but we
+//! cannot read is refused too: a session is named after the ticket's ciphertext (RFC 4120 §5.3).
+
+mod ap_req;
+mod der;
+
+use std::fmt;
+use std::ops::Range;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kerbridge_gss::Principal;
+use kerbridge_wire::Reason;
+use kerbridge_wire::exchange::NEGOTIATE_LIMIT;
+use zeroize::Zeroizing;
+
+use der::{Der, Malformed};
+
+/// A SPNEGO (RFC 4178) or Kerberos (RFC 4121) initial token that holds an AP-REQ. Not yet believed.
+pub struct NegotiateToken {
+    bytes: Zeroizing<Vec<u8>>,
+    ticket: Range<usize>,
+    service: Principal,
+}
+
+/// Why a text is no such token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NegotiateError {
+    /// More than [`NEGOTIATE_LIMIT`] characters.
+    TooLarge,
+    /// Not base64 with padding (RFC 4648 §4).
+    NotBase64,
+    /// Not what SPNEGO or Kerberos say it should be.
+    Malformed,
+    /// NTLM, bare or as the only mechanism that SPNEGO offers.
+    Ntlm,
+    /// Mechanisms, but not Kerberos among them; IAKERB counts as another.
+    NoKerberos,
+    /// Kerberos is offered, but not as the first choice with its ticket: that takes two legs.
+    TwoLegs,
+    /// A later leg (`NegTokenResp`), while every request here begins anew.
+    LaterLeg,
+}
+
+impl NegotiateError {
+    /// The word of the closed list.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::TooLarge => Reason::TokenTooLarge,
+            Self::NotBase64 | Self::Malformed => Reason::MalformedCredentials,
+            Self::Ntlm => Reason::NtlmToken,
+            Self::NoKerberos | Self::TwoLegs => Reason::MechUnsupported,
+            Self::LaterLeg => Reason::ContinuationLost,
+        }
+    }
+}
+
+impl fmt::Display for NegotiateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLarge => "longer than 64 KiB of base64",
+            Self::NotBase64 => "not base64",
+            Self::Malformed => "neither a SPNEGO nor a Kerberos token with a ticket",
+            Self::Ntlm => "NTLM",
+            Self::NoKerberos => "no Kerberos mechanism is offered",
+            Self::TwoLegs => "Kerberos is not the first mechanism offered, which takes two legs and is not supported",
+            Self::LaterLeg => "a later leg of a handshake",
+        })
+    }
+}
+
+impl std::error::Error for NegotiateError {}
+
+impl From<Malformed> for NegotiateError {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+const SPNEGO: &[u8] = b"\x2b\x06\x01\x05\x05\x02";
+const KERBEROS: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02";
+/// Kerberos with a bit lost, as Windows 2000 sent it and all since (MS-SPNG §3.1.5.2).
+const KERBEROS_MICROSOFT: &[u8] = b"\x2a\x86\x48\x82\xf7\x12\x01\x02\x02";
+const NTLM: &[u8] = b"\x2b\x06\x01\x04\x01\x82\x37\x02\x02\x0a";
+const NTLM_SIGNATURE: &[u8] = b"NTLMSSP\0";
+/// Mechanisms that are looked at; browsers send up to four.
+const MOST_MECHANISMS: usize = 32;
+
+impl NegotiateToken {
+    /// Reads what follows `Negotiate ` in the header.
+    pub fn parse(text: &str) -> Result<Self, NegotiateError> {
+        if text.len() > NEGOTIATE_LIMIT {
+            return Err(NegotiateError::TooLarge);
+        }
+        let bytes = Zeroizing::new(STANDARD.decode(text).map_err(|_| NegotiateError::NotBase64)?);
+        let ap_req = ap_req::read(find_ap_req(&bytes)?)?;
+        let ticket = range_in(&bytes, ap_req.ciphertext).ok_or(NegotiateError::Malformed)?;
+        Ok(Self {
+            service: ap_req.service,
+            ticket,
+            bytes,
+        })
+    }
+
+    /// All of it, for GSSAPI.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The ticket's ciphertext: the same for every token made from one ticket.
+    pub fn ticket(&self) -> &[u8] {
+        self.bytes.get(self.ticket.clone()).unwrap_or_default()
+    }
+
+    /// The service that the ticket names. Nobody has vouched for it.
+    pub fn service(&self) -> &Principal {
+        &self.service
+    }
+}
+
+impl fmt::Debug for NegotiateToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NegotiateToken")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The AP-REQ inside a token, or why there is none.
+fn find_ap_req(bytes: &[u8]) -> Result<&[u8], NegotiateError> {
+    if bytes.starts_with(NTLM_SIGNATURE) {
+        return Err(NegotiateError::Ntlm);
+    }
+    if bytes.first() == Some(&der::context(1)) && Der::new(bytes).only(der::context(1)).is_ok() {
+        return Err(NegotiateError::LaterLeg);
+    }
+    let (mechanism, inner) = initial_token(bytes)?;
+    match mechanism {
+        SPNEGO => spnego(inner),
+        KERBEROS | KERBEROS_MICROSOFT => kerberos(inner),
+        NTLM => Err(NegotiateError::Ntlm),
+        _ => Err(NegotiateError::NoKerberos),
+    }
+}
+
+/// RFC 2743 §3.1: `[APPLICATION 0] { thisMech OBJECT IDENTIFIER, innerToken }`.
+fn initial_token(bytes: &[u8]) -> Result<(&[u8], &[u8]), NegotiateError> {
+    let mut token = Der::new(Der::new(bytes).only(der::application(0))?);
+    let mechanism = token.expect(der::OBJECT_IDENTIFIER)?;
+    Ok((mechanism, token.rest()))
+}
+
+/// RFC 4121 §4.1: token identifier 01 00, then the AP-REQ.
+fn kerberos(inner: &[u8]) -> Result<&[u8], NegotiateError> {
+    inner.strip_prefix(&[1, 0]).ok_or(NegotiateError::Malformed)
+}
+
+/// RFC 4178 §4.2.1: `NegTokenInit`.
+fn spnego(inner: &[u8]) -> Result<&[u8], NegotiateError> {
+    let mut fields = Der::new(Der::new(Der::new(inner).only(der::context(0))?).only(der::SEQUENCE)?);
+    let mut mechanisms = Der::new(Der::new(fields.expect(der::context(0))?).only(der::SEQUENCE)?);
+    let (mut first, mut has_kerberos, mut only_ntlm) = (None, false, true);
+    for count in 0.. {
+        if mechanisms.is_empty() {
+            break;
+        }
+        if count == MOST_MECHANISMS {
+            return Err(NegotiateError::Malformed);
+        }
+        let mechanism = mechanisms.expect(der::OBJECT_IDENTIFIER)?;
+        first = first.or(Some(mechanism));
+        has_kerberos |= matches!(mechanism, KERBEROS | KERBEROS_MICROSOFT);
+        only_ntlm &= mechanism == NTLM;
+    }
+    let first = first.ok_or(NegotiateError::Malformed)?;
+    if only_ntlm {
+        return Err(NegotiateError::Ntlm);
+    }
+    if !has_kerberos {
+        return Err(NegotiateError::NoKerberos);
+    }
+    // reqFlags [1] say nothing (§4.2.1); mechToken [2] is the first mechanism's; mechListMIC [3] is GSSAPI's affair.
+    fields.optional(der::context(1))?;
+    let token = fields.optional(der::context(2))?;
+    fields.optional(der::context(3))?;
+    fields.end()?;
+    match (first, token) {
+        (KERBEROS | KERBEROS_MICROSOFT, Some(token)) => {
+            match initial_token(Der::new(token).only(der::OCTET_STRING)?)? {
+                (KERBEROS | KERBEROS_MICROSOFT, inner) => kerberos(inner),
+                _ => Err(NegotiateError::Malformed),
+            }
+        }
+        (_, _) => Err(NegotiateError::TwoLegs),
+    }
+}
+
+/// Where a part lies in the whole.
+fn range_in(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
+    let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+    let range = start..start.checked_add(part.len())?;
+    whole.get(range.clone()).map(|_| range)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

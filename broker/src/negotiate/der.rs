@@ -1,0 +1,83 @@
+//! Reads DER (X.690 §10) one element after the other: definite lengths, no recursion, no copies, never past its bytes.
+
+/// The bytes are not what was expected. Which byte is nobody's business: they are a stranger's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const BIT_STRING: u8 = 0x03;
+pub(super) const OCTET_STRING: u8 = 0x04;
+pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(super) const GENERAL_STRING: u8 = 0x1b;
+pub(super) const SEQUENCE: u8 = 0x30;
+
+/// Tag of `[number]`, constructed; numbers up to 30.
+pub(super) const fn context(number: u8) -> u8 {
+    0xa0 | number
+}
+
+/// Tag of `[APPLICATION number]`, constructed; numbers up to 30.
+pub(super) const fn application(number: u8) -> u8 {
+    0x60 | number
+}
+
+/// Elements one behind the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Der<'a>(&'a [u8]);
+
+impl<'a> Der<'a> {
+    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) const fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The content of the next element, which must have this tag.
+    pub(super) fn expect(&mut self, tag: u8) -> Result<&'a [u8], Malformed> {
+        self.optional(tag)?.ok_or(Malformed)
+    }
+
+    /// The content of the next element if it has this tag.
+    pub(super) fn optional(&mut self, tag: u8) -> Result<Option<&'a [u8]>, Malformed> {
+        let Some((&found, rest)) = self.0.split_first() else {
+            return Ok(None);
+        };
+        if found != tag {
+            return Ok(None);
+        }
+        let (&first, rest) = rest.split_first().ok_or(Malformed)?;
+        let (length, rest) = match first {
+            0..=0x7f => (usize::from(first), rest),
+            // Windows writes lengths with more octets than needed; four are more than our largest token needs.
+            0x81..=0x84 => {
+                let (octets, rest) = rest.split_at_checked(usize::from(first & 0x7f)).ok_or(Malformed)?;
+                let length = octets
+                    .iter()
+                    .fold(0_u32, |length, &octet| (length << 8) | u32::from(octet));
+                (usize::try_from(length).map_err(|_| Malformed)?, rest)
+            }
+            _ => return Err(Malformed),
+        };
+        let (content, rest) = rest.split_at_checked(length).ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(Some(content))
+    }
+
+    /// The content of the one element that there is.
+    pub(super) fn only(mut self, tag: u8) -> Result<&'a [u8], Malformed> {
+        let content = self.expect(tag)?;
+        self.end()?;
+        Ok(content)
+    }
+
+    /// There is nothing more.
+    pub(super) fn end(self) -> Result<(), Malformed> {
+        if self.is_empty() { Ok(()) } else { Err(Malformed) }
+    }
+}

@@ -1,0 +1,373 @@
+//! Decides who may have which audience with which scopes: grants add up, and what none of them gives is denied.
+
+mod pattern;
+mod routes;
+mod scope;
+
+use std::fmt;
+
+use kerbridge_wire::Reason;
+use kerbridge_wire::policy as raw;
+
+pub use pattern::{PatternError, PrincipalPattern};
+pub use scope::{ScopeError, Scopes};
+
+use crate::identity::Identity;
+use crate::problem::Problems;
+
+const MOST_LINES: usize = 10_000;
+const LONGEST_AUDIENCE: usize = 255;
+
+/// The grants of a policy file whose every name exists. Built by [`Policy::build`] only.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    audiences: Vec<Audience>,
+    grants: Vec<Line>,
+}
+
+/// A service for which tokens are minted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audience {
+    name: String,
+    ttl_seconds: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Line {
+    principals: Vec<PrincipalPattern>,
+    audience: String,
+    scopes: Scopes,
+}
+
+/// Proof that the policy lets a principal have an audience with these scopes. Only [`Policy::grant`] makes one.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    identity: Identity,
+    audience: Audience,
+    scopes: Scopes,
+}
+
+/// Why the policy gives nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The audience is not in the policy.
+    UnknownAudience,
+    /// No grant names this principal for this audience.
+    NoGrant,
+    /// A scope was asked for that no grant gives to this principal for this audience.
+    ScopeNotGranted,
+}
+
+impl Denial {
+    /// The word of the closed list.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::UnknownAudience => Reason::InvalidTarget,
+            Self::NoGrant => Reason::DeniedByPolicy,
+            Self::ScopeNotGranted => Reason::InvalidScope,
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownAudience => "the audience is not in the policy",
+            Self::NoGrant => "no grant names this principal for this audience",
+            Self::ScopeNotGranted => "a scope was asked for that no grant gives",
+        })
+    }
+}
+
+impl Policy {
+    /// Builds the grants, or notes all that is wrong with the file, routes and filter settings included.
+    pub fn build(file: &raw::Policy, problems: &mut Problems) -> Option<Self> {
+        let mut found = Problems::default();
+        let raw::Policy {
+            audience,
+            grant,
+            route,
+            filter,
+        } = file;
+        let audiences = audiences(audience, &mut found);
+        let grants = grants(grant, &audiences, &mut found);
+        let policy = Self { audiences, grants };
+        routes::check(route, &policy, &mut found);
+        routes::check_settings(filter, &mut found);
+        let good = found.is_empty();
+        problems.absorb("", found);
+        good.then_some(policy)
+    }
+
+    /// The audience of that name. Names are compared byte by byte.
+    pub fn audience(&self, name: &str) -> Option<&Audience> {
+        self.audiences.iter().find(|audience| audience.name == name)
+    }
+
+    /// What the grants give: the union of their scopes, or of it just those that were asked for.
+    pub fn grant(&self, identity: Identity, audience: &str, requested: Option<&Scopes>) -> Result<Grant, Denial> {
+        let audience = self.audience(audience).ok_or(Denial::UnknownAudience)?;
+        let mut matching = self
+            .grants
+            .iter()
+            .filter(|line| {
+                line.audience == audience.name
+                    && line
+                        .principals
+                        .iter()
+                        .any(|pattern| pattern.matches(identity.principal()))
+            })
+            .peekable();
+        matching.peek().ok_or(Denial::NoGrant)?;
+        let granted: Scopes = matching.flat_map(|line| line.scopes.iter()).collect();
+        let scopes = match requested {
+            Some(requested) if !requested.is_subset(&granted) => return Err(Denial::ScopeNotGranted),
+            Some(requested) => requested.clone(),
+            None => granted,
+        };
+        Ok(Grant {
+            identity,
+            audience: audience.clone(),
+            scopes,
+        })
+    }
+
+    /// Realms that the grants name, for a comparison with those that are accepted, each with its field.
+    pub fn realms(&self) -> impl Iterator<Item = (String, &str)> {
+        self.grants.iter().enumerate().flat_map(|(line, grant)| {
+            let field = move |at: usize| format!("grant[{line}].principals[{at}]");
+            grant
+                .principals
+                .iter()
+                .enumerate()
+                .map(move |(at, pattern)| (field(at), pattern.realm()))
+        })
+    }
+
+    /// Whether any grant gives this scope for this audience.
+    fn gives(&self, audience: &str, scope: &str) -> bool {
+        self.grants
+            .iter()
+            .any(|line| line.audience == audience && line.scopes.contains(scope))
+    }
+}
+
+impl Audience {
+    /// The `aud` of its tokens.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Longest life of a token, in seconds.
+    pub fn ttl_seconds(&self) -> u32 {
+        self.ttl_seconds
+    }
+}
+
+impl Grant {
+    /// To whom.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// For which service.
+    pub fn audience(&self) -> &Audience {
+        &self.audience
+    }
+
+    /// With which scopes; may be none.
+    pub fn scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+}
+
+fn audiences(file: &[raw::Audience], problems: &mut Problems) -> Vec<Audience> {
+    let mut audiences: Vec<Audience> = Vec::new();
+    if file.is_empty() {
+        problems.note("audience", "there is none", "add an [[audience]] with a name");
+    }
+    for (index, raw::Audience { name, ttl }) in file.iter().enumerate().take(MOST_LINES) {
+        let field = format!("audience[{index}].name");
+        if name.is_empty() || name.len() > LONGEST_AUDIENCE || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            problems.note(
+                field,
+                format!("{name:?} is not 1 to {LONGEST_AUDIENCE} visible ASCII characters"),
+                "choose another name, without spaces",
+            );
+        } else if audiences.iter().any(|audience| audience.name == *name) {
+            problems.note(field, format!("{name:?} stands here twice"), "remove one of the two");
+        }
+        // Kept even where it is wrong, so that each grant that names it is not reported as well.
+        audiences.push(Audience {
+            name: name.clone(),
+            ttl_seconds: ttl.seconds(),
+        });
+    }
+    audiences
+}
+
+fn grants(file: &[raw::Grant], audiences: &[Audience], problems: &mut Problems) -> Vec<Line> {
+    if file.is_empty() {
+        problems.note("grant", "there is none, so that nobody gets a token", "add a [[grant]]");
+    }
+    if file.len() > MOST_LINES {
+        problems.note(
+            "grant",
+            format!("more than {MOST_LINES}"),
+            "use patterns such as *@REALM",
+        );
+    }
+    let mut lines = Vec::new();
+    for (index, line) in file.iter().enumerate().take(MOST_LINES) {
+        let raw::Grant {
+            principals,
+            audience,
+            scopes,
+        } = line;
+        let mut patterns = Vec::new();
+        if principals.is_empty() {
+            problems.note(
+                format!("grant[{index}].principals"),
+                "names nobody",
+                "name principals, such as \"alice@EXAMPLE.COM\" or \"*@EXAMPLE.COM\"",
+            );
+        }
+        for (at, text) in principals.iter().enumerate() {
+            match text.parse::<PrincipalPattern>() {
+                Ok(pattern) => patterns.push(pattern),
+                Err(error) => problems.note(
+                    format!("grant[{index}].principals[{at}]"),
+                    format!("{text:?}: {error}"),
+                    "write a full principal, \"alice@EXAMPLE.COM\", or \"*@EXAMPLE.COM\"",
+                ),
+            }
+        }
+        if !audiences.iter().any(|known| known.name == *audience) {
+            problems.note(
+                format!("grant[{index}].audience"),
+                format!("{audience:?} is no audience of this file"),
+                "correct the name or add the [[audience]]",
+            );
+        }
+        match Scopes::from_list(scopes) {
+            Ok(scopes) => lines.push(Line {
+                principals: patterns,
+                audience: audience.clone(),
+                scopes,
+            }),
+            Err(error) => problems.note(format!("grant[{index}].scopes"), error.to_string(), SCOPE_REMEDY),
+        }
+    }
+    lines
+}
+
+const SCOPE_REMEDY: &str = "use visible ASCII without space, quote and backslash, such as \"orders:read\"";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(text: &str) -> Result<Policy, Vec<String>> {
+        let mut problems = Problems::default();
+        let policy = crate::strict_toml::read(text, &mut problems)
+            .and_then(|file: raw::Policy| Policy::build(&file, &mut problems));
+        policy.ok_or_else(|| problems.iter().map(ToString::to_string).collect())
+    }
+
+    const ORDERS: &str = r#"
+        [[audience]]
+        name = "orders"
+        [[audience]]
+        name = "billing"
+        ttl = "5m"
+        [[grant]]
+        principals = ["*@A.TEST"]
+        audience = "orders"
+        scopes = ["read"]
+        [[grant]]
+        principals = ["alice@A.TEST", "svc/robot@A.TEST"]
+        audience = "orders"
+        scopes = ["write"]
+        [[route]]
+        path_prefix = "/orders"
+        accept = ["negotiate", "bearer"]
+        audience = "orders"
+    "#;
+
+    fn scopes_of(principal: &str, audience: &str, requested: Option<&str>) -> Result<String, Denial> {
+        let requested = requested.map(|text| text.parse::<Scopes>().unwrap());
+        policy(ORDERS)
+            .unwrap()
+            .grant(Identity::for_test(principal), audience, requested.as_ref())
+            .map(|grant| grant.scopes().to_string())
+    }
+
+    #[test]
+    fn grants_add_up_and_nothing_else_is_given() {
+        assert_eq!(scopes_of("alice@A.TEST", "orders", None), Ok("read write".into()));
+        assert_eq!(scopes_of("bob@A.TEST", "orders", None), Ok("read".into()));
+        assert_eq!(scopes_of("svc/robot@A.TEST", "orders", None), Ok("write".into()));
+        for stranger in ["alice@B.TEST", "alice/admin@A.TEST", "ALICE@a.test"] {
+            assert_eq!(scopes_of(stranger, "orders", None), Err(Denial::NoGrant), "{stranger}");
+        }
+        assert_eq!(scopes_of("alice@A.TEST", "billing", None), Err(Denial::NoGrant));
+        assert_eq!(scopes_of("alice@A.TEST", "Orders", None), Err(Denial::UnknownAudience));
+    }
+
+    #[test]
+    fn requested_scopes_only_shrink_what_is_granted() {
+        assert_eq!(scopes_of("alice@A.TEST", "orders", Some("write")), Ok("write".into()));
+        assert_eq!(
+            scopes_of("bob@A.TEST", "orders", Some("write")),
+            Err(Denial::ScopeNotGranted)
+        );
+        assert_eq!(
+            scopes_of("bob@A.TEST", "orders", Some("read delete")),
+            Err(Denial::ScopeNotGranted)
+        );
+    }
+
+    #[test]
+    fn each_mistake_is_named_with_its_field_and_all_come_at_once() {
+        let found = policy(
+            r#"
+            [[audience]]
+            name = "two words"
+            [[audience]]
+            name = "orders"
+            [[audience]]
+            name = "orders"
+            [[grant]]
+            principals = ["alice", "a*@R", "ok@R"]
+            audience = "odrers"
+            scopes = ["a b"]
+            [[grant]]
+            audience = "orders"
+            [[route]]
+            path_prefix = "/"
+            accept = ["bearer"]
+            audience = "nowhere"
+        "#,
+        )
+        .unwrap_err();
+        for start in [
+            "audience[0].name: \"two words\"",
+            "audience[2].name: \"orders\" stands here twice",
+            "grant[0].principals[0]: \"alice\"",
+            "grant[0].principals[1]: \"a*@R\"",
+            "grant[0].audience: \"odrers\" is no audience",
+            "grant[0].scopes: \"a b\"",
+            "grant[1].principals: names nobody",
+            "route[0].audience: \"nowhere\"",
+        ] {
+            assert!(found.iter().any(|line| line.starts_with(start)), "{start}: {found:#?}");
+        }
+        assert_eq!(found.len(), 8, "{found:#?}");
+    }
+
+    #[test]
+    fn an_empty_policy_gives_nothing_and_says_so() {
+        let found = policy("").unwrap_err();
+        assert_eq!(found.len(), 3, "{found:#?}");
+    }
+}

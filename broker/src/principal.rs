@@ -1,0 +1,110 @@
+//! Tells principals apart that only look alike, in one canonical text each.
+//!
+//! `alice/admin@R` is not `alice@R`, realms are never folded or stripped, and a separator inside a component stays
+//! escaped, so that two different principals never have the same text.
+
+use kerbridge_gss::{Principal, PrincipalError};
+
+/// Most components of a name that we read.
+pub const MOST_COMPONENTS: usize = 8;
+
+/// Reads `component[/component…]@REALM` and writes it again with no escapes but those that are needed.
+pub fn canonical(text: &str) -> Result<Principal, PrincipalError> {
+    let principal = Principal::parse(text)?;
+    let components = unescaped(principal.name(), true);
+    let components: Vec<&str> = components.iter().map(String::as_str).collect();
+    from_components(&components, &unescaped(principal.realm(), false).concat())
+}
+
+/// Puts a principal together from its unescaped parts, as they stand in a ticket (RFC 4120 §5.2.2).
+pub fn from_components(components: &[&str], realm: &str) -> Result<Principal, PrincipalError> {
+    let mut text = String::new();
+    for (index, component) in components.iter().enumerate() {
+        if index > 0 {
+            text.push('/');
+        }
+        escape(component, &mut text);
+    }
+    text.push('@');
+    escape(realm, &mut text);
+    Principal::parse(&text)
+}
+
+/// How many components the name has; a person's has one.
+pub fn components(principal: &Principal) -> usize {
+    unescaped(principal.name(), true).len()
+}
+
+fn unescaped(text: &str, divide: bool) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        let character = match character {
+            '/' if divide => {
+                parts.push(String::new());
+                continue;
+            }
+            '\\' => characters.next().unwrap_or('\\'),
+            other => other,
+        };
+        if let Some(last) = parts.last_mut() {
+            last.push(character);
+        }
+    }
+    parts
+}
+
+fn escape(part: &str, into: &mut String) {
+    for character in part.chars() {
+        if matches!(character, '/' | '@' | '\\') {
+            into.push('\\');
+        }
+        into.push(character);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_looks_alike_stays_apart() {
+        let alice = canonical("alice@R").unwrap();
+        for other in [
+            "alice/admin@R",
+            "Alice@R",
+            "alice@r",
+            "alice@R2",
+            r"alice\/admin@R",
+            r"alice\@R@R",
+        ] {
+            assert_ne!(canonical(other).unwrap(), alice, "{other}");
+        }
+        assert_ne!(canonical(r"a\/b@R").unwrap(), canonical("a/b@R").unwrap());
+        assert_eq!(components(&canonical(r"a\/b@R").unwrap()), 1);
+        assert_eq!(components(&canonical("a/b@R").unwrap()), 2);
+    }
+
+    #[test]
+    fn a_principal_has_one_text() {
+        assert_eq!(canonical(r"al\ice@\R").unwrap().as_str(), "alice@R");
+        for parts in [&["alice"][..], &["HTTP", "host"], &["a/b", "c@d\\e"]] {
+            let principal = from_components(parts, "R.TEST").unwrap();
+            assert_eq!(canonical(principal.as_str()).unwrap(), principal);
+            assert_eq!(components(&principal), parts.len());
+        }
+    }
+
+    #[test]
+    fn parts_that_make_no_principal_are_refused() {
+        for (parts, realm) in [
+            (&[][..], "R"),
+            (&[""], "R"),
+            (&["a"], ""),
+            (&["a", ""], "R"),
+            (&["a\nb"], "R"),
+        ] {
+            assert!(from_components(parts, realm).is_err(), "{parts:?} {realm}");
+        }
+    }
+}

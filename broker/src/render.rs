@@ -1,0 +1,171 @@
+//! Writes the filter's configuration from the policy file: as JSON, and as the entry of Envoy's filter list around it.
+
+use kerbridge_wire::Span;
+use kerbridge_wire::exchange::JWKS_PATH;
+use kerbridge_wire::filter_config::{Algorithm, BrokerConfig, FilterConfig, IdentityHeaders, IssuerConfig, JwksConfig};
+use kerbridge_wire::policy::{FilterSettings, Policy};
+
+/// Where Envoy finds the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// The path as Envoy sees it.
+    pub path: String,
+    /// SHA-256 of the file in hexadecimal, where it was at hand.
+    pub sha256: Option<String>,
+}
+
+/// `:authority` of the filter's calls to the broker.
+const AUTHORITY: &str = "kerbridge";
+
+/// The filter's configuration. `inline_keys` is a key set to start with while the broker is away.
+pub fn filter_config(issuer: &str, policy: &Policy, inline_keys: Option<String>) -> FilterConfig {
+    let Policy {
+        audience: _,
+        grant: _,
+        route,
+        filter,
+    } = policy;
+    let FilterSettings {
+        cluster,
+        timeout,
+        poll,
+        max_staleness,
+        clock_skew_seconds,
+        subject_header,
+        scope_header,
+    } = filter.clone();
+    FilterConfig {
+        issuers: vec![IssuerConfig {
+            issuer: issuer.to_owned(),
+            algorithms: vec![Algorithm::Es256],
+            jwks: JwksConfig {
+                cluster: cluster.clone(),
+                authority: AUTHORITY.to_owned(),
+                path: JWKS_PATH.to_owned(),
+                poll,
+                max_staleness,
+                inline: inline_keys,
+            },
+            clock_skew_seconds,
+        }],
+        broker: BrokerConfig {
+            cluster,
+            authority: AUTHORITY.to_owned(),
+            timeout,
+            issuer: issuer.to_owned(),
+        },
+        routes: route.clone(),
+        identity_headers: IdentityHeaders {
+            subject: subject_header,
+            scope: scope_header,
+        },
+        retry_after: Span::FIVE_SECONDS,
+    }
+}
+
+/// The configuration as JSON, one member a line.
+pub fn json(config: &FilterConfig) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(config)
+}
+
+/// The entry for `http_filters` of Envoy's connection manager, as YAML.
+pub fn envoy(config: &FilterConfig, module: &Module) -> serde_json::Result<String> {
+    let mut yaml = String::from(
+        r#"- name: kerbridge
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+    config:
+      name: kerbridge
+      root_id: kerbridge
+      failure_policy: FAIL_RELOAD
+      vm_config:
+        vm_id: kerbridge
+        runtime: envoy.wasm.runtime.v8
+        code:
+          local:
+"#,
+    );
+    // Envoy itself checks a digest only where it fetches the module; here it is for the reader and for sha256sum.
+    if let Some(sha256) = &module.sha256 {
+        line(&mut yaml, 12, &format!("# sha256: {sha256}"));
+    }
+    // A JSON string is a YAML string.
+    line(
+        &mut yaml,
+        12,
+        &format!("filename: {}", serde_json::to_string(&module.path)?),
+    );
+    yaml.push_str(
+        r#"      configuration:
+        "@type": type.googleapis.com/google.protobuf.StringValue
+        value: |
+"#,
+    );
+    for text in json(config)?.lines() {
+        line(&mut yaml, 10, text);
+    }
+    Ok(yaml)
+}
+
+fn line(yaml: &mut String, indent: usize, text: &str) {
+    yaml.push_str(&" ".repeat(indent));
+    yaml.push_str(text);
+    yaml.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::Problems;
+
+    fn policy() -> Policy {
+        let text = r#"
+            [[audience]]
+            name = "orders"
+            [[route]]
+            name = "a: #b"
+            path_prefix = "/orders"
+            accept = ["negotiate", "bearer"]
+            audience = "orders"
+            [filter]
+            cluster = "broker"
+            poll = "3s"
+            subject_header = "x-who"
+        "#;
+        crate::strict_toml::read(text, &mut Problems::default()).unwrap()
+    }
+
+    #[test]
+    fn what_is_rendered_reads_back_as_the_filter_reads_it() {
+        let config = filter_config("https://broker.test", &policy(), Some("{\"keys\":[]}".into()));
+        let read: FilterConfig = serde_json::from_str(&json(&config).unwrap()).unwrap();
+        assert_eq!(read, config);
+        assert_eq!(read.routes, policy().route);
+        assert_eq!(read.issuers[0].jwks.cluster, "broker");
+        assert_eq!(read.issuers[0].jwks.poll.seconds(), 3);
+        assert_eq!(read.broker.issuer, read.issuers[0].issuer);
+        assert_eq!(read.identity_headers.subject, "x-who");
+    }
+
+    #[test]
+    fn the_envoy_entry_holds_the_same_json_in_its_literal_block() {
+        let config = filter_config("https://broker.test", &policy(), None);
+        let module = Module {
+            path: "/etc/envoy/a \"b\".wasm".into(),
+            sha256: Some("00ff".into()),
+        };
+        let yaml = envoy(&config, &module).unwrap();
+        assert!(
+            yaml.contains("            # sha256: 00ff\n            filename: \"/etc/envoy/a \\\"b\\\".wasm\"\n"),
+            "{yaml}"
+        );
+        assert!(yaml.contains("      failure_policy: FAIL_RELOAD\n"));
+        let (_, block) = yaml.split_once("        value: |\n").unwrap();
+        let block: String = block
+            .lines()
+            .map(|line| line.strip_prefix("          ").unwrap())
+            .collect();
+        let read: FilterConfig = serde_json::from_str(&block).unwrap();
+        assert_eq!(read, config);
+    }
+}

@@ -1,0 +1,164 @@
+//! Decides whether an address can be had, and takes it before the broker says that it listens.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustls::ServerConfig;
+
+use crate::config::{Address, ListenerConfig, ListenerName};
+use crate::problem::Problem;
+
+/// An address that is taken. A Unix socket is removed when this is dropped.
+#[derive(Debug)]
+pub struct Bound {
+    pub(super) name: ListenerName,
+    pub(super) client_name: String,
+    pub(super) socket: Socket,
+}
+
+#[derive(Debug)]
+pub(super) enum Socket {
+    Unix(UnixListener, SocketFile),
+    Tls(TcpListener, Arc<ServerConfig>),
+    Clear(TcpListener),
+}
+
+/// The file of a Unix socket, known by its inode: another broker may have put its own there since.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    inode: Option<(u64, u64)>,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.inode.is_some() && inode(&self.path) == self.inode {
+            // It may be gone meanwhile; there is nothing else to do about it at the end of the process.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path)
+        .ok()
+        .map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+impl Bound {
+    /// Which listener.
+    pub fn name(&self) -> ListenerName {
+        self.name
+    }
+
+    /// Where it really is, with the port that the system chose where the configuration says 0.
+    pub fn address(&self) -> String {
+        let tcp = |listener: &TcpListener| listener.local_addr().map_or_else(|_| "?".into(), |at| at.to_string());
+        match &self.socket {
+            Socket::Unix(_, file) => format!("unix:{}", file.path.display()),
+            Socket::Tls(listener, _) => format!("tls:{}", tcp(listener)),
+            Socket::Clear(listener) => format!("tcp:{}", tcp(listener)),
+        }
+    }
+}
+
+/// Connections that may wait to be accepted; the system has a bound of its own.
+const BACKLOG: i32 = 1024;
+
+/// Takes the address of a listener.
+pub fn bind(config: &ListenerConfig) -> Result<Bound, Problem> {
+    let socket = match &config.address {
+        Address::Unix { path, mode } => bind_unix(config.name, path, *mode)?,
+        Address::Tls { address, server } => Socket::Tls(bind_tcp(config.name, *address)?, Arc::clone(server)),
+        Address::Clear { address } => Socket::Clear(bind_tcp(config.name, *address)?),
+    };
+    Ok(Bound {
+        name: config.name,
+        client_name: config.client_name.clone(),
+        socket,
+    })
+}
+
+fn bind_tcp(name: ListenerName, address: SocketAddr) -> Result<TcpListener, Problem> {
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|error| {
+        let remedies = [
+            (
+                io::ErrorKind::AddrInUse,
+                "stop what listens there, or choose another port",
+            ),
+            (io::ErrorKind::AddrNotAvailable, "choose an address of this machine"),
+            (
+                io::ErrorKind::PermissionDenied,
+                "choose a port from 1024 on, or give CAP_NET_BIND_SERVICE",
+            ),
+        ];
+        let known = remedies.iter().find(|(kind, _)| *kind == error.kind());
+        let remedy = known.map_or("choose another address", |(_, remedy)| remedy);
+        Problem {
+            field: format!("listen.{name}.tcp"),
+            problem: format!("{address}: {}", plain(&error)),
+            remedy: remedy.into(),
+        }
+    })
+}
+
+fn bind_unix(name: ListenerName, path: &Path, mode: u32) -> Result<Socket, Problem> {
+    let problem = |problem: String, remedy: &str| Problem {
+        field: format!("listen.{name}.unix"),
+        problem: format!("{}: {problem}", path.display()),
+        remedy: remedy.into(),
+    };
+    if let Ok(metadata) = fs::symlink_metadata(path) {
+        if !metadata.file_type().is_socket() {
+            return Err(problem(
+                "something else than a socket is there".into(),
+                "move it away, or choose another path",
+            ));
+        }
+        match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
+                .map_err(|error| problem(format!("a left-over socket: {}", plain(&error)), "remove it"))?,
+            Ok(_) => {
+                return Err(problem(
+                    "somebody answers there".into(),
+                    "stop the other broker, or choose another path",
+                ));
+            }
+            Err(error) => return Err(problem(plain(&error), "see who listens there, or choose another path")),
+        }
+    }
+    let listener =
+        listen_unix(path, mode).map_err(|error| problem(plain(&error), "let the broker's user write to its folder"))?;
+    let file = SocketFile {
+        path: path.to_owned(),
+        inode: inode(path),
+    };
+    Ok(Socket::Unix(listener, file))
+}
+
+/// Nobody can connect before `listen`, so nobody connects before the permission bits are set.
+fn listen_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(UnixListener::from(socket))
+}
+
+/// The system's text without the number behind it.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.to_lowercase()
+}

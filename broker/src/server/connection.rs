@@ -1,0 +1,223 @@
+//! Decides who a connection is, how many there may be, and when each must end.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+
+use super::bind::{Bound, Socket};
+use crate::config::ListenerName;
+use crate::exchange::Caller;
+
+/// How long a head may take to arrive, and so how long a connection may be idle. Envoy's idle time-out for the cluster
+/// must be shorter (its example says 60 s), or it may send a request into a connection that is just being closed.
+const HEAD_TIME: Duration = Duration::from_secs(75);
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
+/// Wait after a failed accept: with no file descriptors left, the next one fails too.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Largest head, in bytes.
+const LARGEST_HEAD: usize = 32 * 1024;
+
+/// Tells all connections that the server is stopping.
+#[derive(Clone, Debug)]
+pub struct Shutdown(watch::Receiver<bool>);
+
+impl Shutdown {
+    /// A sender to be set to true, and what listens to it.
+    pub fn channel() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
+    async fn begun(&mut self) {
+        // A sender that is gone will never say anything else, so it counts as stopping.
+        drop(self.0.wait_for(|stopping| *stopping).await);
+    }
+}
+
+/// Serves one listener until told to stop, then waits for the requests in flight, `drain` at most.
+pub async fn serve(bound: Bound, router: Router, connections: usize, mut shutdown: Shutdown, drain: Duration) {
+    let Bound {
+        name,
+        client_name,
+        socket,
+    } = bound;
+    let caller = Caller {
+        listener: name,
+        client: client_name,
+    };
+    // The file of a Unix socket is kept until all is done, then removed.
+    let (listener, _file) = match Listener::of(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(listener = name.as_str(), %error, "listener lost");
+            return;
+        }
+    };
+    let slots = Arc::new(Semaphore::new(connections));
+    let mut open = JoinSet::new();
+    loop {
+        let permit = tokio::select! {
+            permit = Arc::clone(&slots).acquire_owned() => permit,
+            () = shutdown.begun() => break,
+        };
+        let Ok(permit) = permit else { break };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.begun() => break,
+        };
+        // Those that have ended are taken off, so that the set does not grow with every connection.
+        while open.try_join_next().is_some() {}
+        match accepted {
+            Ok(stream) => {
+                open.spawn(connection(
+                    stream,
+                    caller.clone(),
+                    router.clone(),
+                    shutdown.clone(),
+                    permit,
+                ));
+            }
+            Err(error) => {
+                tracing::warn!(listener = name.as_str(), %error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let all = async { while open.join_next().await.is_some() {} };
+    if tokio::time::timeout(drain, all).await.is_err() {
+        tracing::warn!(
+            listener = name.as_str(),
+            left = open.len(),
+            "requests in flight were cut off"
+        );
+    }
+}
+
+enum Listener {
+    Unix(UnixListener),
+    Tls(TcpListener, TlsAcceptor),
+    Clear(TcpListener),
+}
+
+enum Stream {
+    Unix(tokio::net::UnixStream),
+    Tls(tokio::net::TcpStream, TlsAcceptor),
+    Clear(tokio::net::TcpStream),
+}
+
+impl Listener {
+    fn of(socket: Socket) -> io::Result<(Self, Option<super::bind::SocketFile>)> {
+        Ok(match socket {
+            Socket::Unix(listener, file) => (Self::Unix(UnixListener::from_std(listener)?), Some(file)),
+            Socket::Tls(listener, server) => (
+                Self::Tls(TcpListener::from_std(listener)?, TlsAcceptor::from(server)),
+                None,
+            ),
+            Socket::Clear(listener) => (Self::Clear(TcpListener::from_std(listener)?), None),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Unix(listener) => Stream::Unix(listener.accept().await?.0),
+            Self::Tls(listener, tls) => Stream::Tls(listener.accept().await?.0, tls.clone()),
+            Self::Clear(listener) => Stream::Clear(listener.accept().await?.0),
+        })
+    }
+}
+
+async fn connection(
+    stream: Stream,
+    mut caller: Caller,
+    router: Router,
+    shutdown: Shutdown,
+    _permit: OwnedSemaphorePermit,
+) {
+    match stream {
+        Stream::Unix(stream) => http(stream, caller, router, shutdown).await,
+        Stream::Clear(stream) => http(stream, caller, router, shutdown).await,
+        Stream::Tls(stream, tls) => {
+            let stream = match tokio::time::timeout(HANDSHAKE_TIME, tls.accept(stream)).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    tracing::debug!(listener = caller.listener.as_str(), %error, "handshake failed");
+                    return;
+                }
+                Err(_) => return,
+            };
+            if caller.listener == ListenerName::Mesh {
+                let (_, session) = stream.get_ref();
+                let certificate = session.peer_certificates().and_then(|chain| chain.first());
+                let Some(name) = certificate.and_then(client_name) else {
+                    tracing::warn!("a client certificate names nobody: it needs a DNS or URI name");
+                    return;
+                };
+                caller.client = name;
+            }
+            http(stream, caller, router, shutdown).await;
+        }
+    }
+}
+
+/// The first DNS or URI name of a certificate that was verified (RFC 5280 §4.2.1.6).
+fn client_name(certificate: &rustls::pki_types::CertificateDer<'_>) -> Option<String> {
+    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+    certificate
+        .valid_dns_names()
+        .chain(certificate.valid_uri_names())
+        .find(|name| crate::config::is_client_name(name))
+        .map(str::to_owned)
+}
+
+async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    caller: Caller,
+    router: Router,
+    mut shutdown: Shutdown,
+) {
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(caller.clone());
+        let router = router.clone();
+        async move {
+            let response: Result<_, Infallible> = router.oneshot(request).await;
+            response
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(LARGEST_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.begun() => {
+            // An idle connection ends now, a request in flight is answered first.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests;

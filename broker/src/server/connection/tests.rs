@@ -1,0 +1,275 @@
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::TlsConnector;
+
+use super::super::tests::{body, broker};
+use super::super::{bind, router};
+use super::*;
+use crate::config::{Address, ListenerConfig};
+
+const FORM: &str = "content-type: application/x-www-form-urlencoded";
+
+fn listener(name: ListenerName, address: Address) -> ListenerConfig {
+    ListenerConfig {
+        name,
+        address,
+        client_name: "sidecar".into(),
+    }
+}
+
+fn unix(path: &Path, mode: u32) -> ListenerConfig {
+    listener(
+        ListenerName::Mesh,
+        Address::Unix {
+            path: path.into(),
+            mode,
+        },
+    )
+}
+
+/// A listener that runs until it is told to stop.
+struct Running {
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+    address: String,
+}
+
+fn start(config: &ListenerConfig, connections: usize) -> Running {
+    let bound = bind(config).unwrap();
+    let address = bound.address();
+    let (stop, shutdown) = Shutdown::channel();
+    let router = router(config.name, broker(Ok("alice@A.TEST")));
+    let task = tokio::spawn(serve(bound, router, connections, shutdown, Duration::from_secs(5)));
+    Running { stop, task, address }
+}
+
+impl Running {
+    fn tcp(&self) -> SocketAddr {
+        self.address.split_once(':').unwrap().1.parse().unwrap()
+    }
+}
+
+fn post(connection: &str) -> String {
+    let body = body(&[]);
+    format!(
+        "POST /oauth2/token HTTP/1.1\r\nhost: k\r\n{FORM}\r\nconnection: {connection}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Result<String> {
+    stream.write_all(post("close").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+/// The claims of the token in an answer.
+fn claims(answer: &str) -> serde_json::Value {
+    use base64::Engine as _;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let (_, reply) = answer.split_once("\r\n\r\n").unwrap();
+    let reply: kerbridge_wire::exchange::ExchangeReply = serde_json::from_str(reply).unwrap();
+    let claims = reply.access_token.split('.').nth(1).unwrap();
+    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).unwrap();
+    serde_json::from_slice(&claims).unwrap()
+}
+
+#[tokio::test]
+async fn a_unix_socket_has_its_mode_answers_and_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mesh.sock");
+    let running = start(&unix(&path, 0o600), 10);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let answer = exchange(tokio::net::UnixStream::connect(&path).await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(claims(&answer)["client_id"], "sidecar");
+    running.stop.send_replace(true);
+    running.task.await.unwrap();
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_left_over_socket_is_replaced_and_a_live_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mesh.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let running = start(&unix(&path, 0o660), 10);
+    let refused = bind(&unix(&path, 0o660)).unwrap_err().to_string();
+    assert!(
+        refused.starts_with("listen.mesh.unix: ") && refused.contains("somebody answers there"),
+        "{refused}"
+    );
+    assert!(
+        exchange(tokio::net::UnixStream::connect(&path).await.unwrap())
+            .await
+            .is_ok()
+    );
+    drop(running);
+    let file = folder.path().join("file");
+    std::fs::write(&file, "kept").unwrap();
+    let refused = bind(&unix(&file, 0o660)).unwrap_err().to_string();
+    assert!(refused.contains("something else than a socket"), "{refused}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_a_problem_of_its_field() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let refused = bind(&listener(ListenerName::Observe, Address::Clear { address })).unwrap_err();
+    assert_eq!(refused.field, "listen.observe.tcp");
+    assert_eq!(refused.problem, format!("{address}: address already in use"));
+}
+
+#[tokio::test]
+async fn a_request_in_flight_is_answered_before_the_end_and_an_idle_connection_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mesh.sock");
+    let running = start(&unix(&path, 0o660), 10);
+    let idle = tokio::net::UnixStream::connect(&path).await.unwrap();
+    let mut busy = tokio::net::UnixStream::connect(&path).await.unwrap();
+    let request = post("keep-alive");
+    let (head, rest) = request.split_at(request.len() - 10);
+    busy.write_all(head.as_bytes()).await.unwrap();
+    // Its handler runs once another connection, opened later, has been answered.
+    exchange(tokio::net::UnixStream::connect(&path).await.unwrap())
+        .await
+        .unwrap();
+    running.stop.send_replace(true);
+    busy.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    busy.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(claims(&answer)["sub"], "alice@A.TEST");
+    running.task.await.unwrap();
+    drop(idle);
+    assert!(tokio::net::UnixStream::connect(&path).await.is_err());
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mesh.sock");
+    let running = start(&unix(&path, 0o660), 1);
+    let first = tokio::net::UnixStream::connect(&path).await.unwrap();
+    let second = tokio::net::UnixStream::connect(&path).await.unwrap();
+    let second = tokio::spawn(exchange(second));
+    let first_answer = exchange(first).await.unwrap();
+    assert!(first_answer.starts_with("HTTP/1.1 200 "));
+    assert!(second.await.unwrap().unwrap().starts_with("HTTP/1.1 200 "));
+    drop(running);
+}
+
+/// An authority, and what it signs.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn sign(&self, names: Vec<SanType>, usage: ExtendedKeyUsagePurpose) -> Identity {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.subject_alt_names = names;
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        roots
+    }
+}
+
+fn dns(name: &str) -> SanType {
+    SanType::DnsName(name.try_into().unwrap())
+}
+
+fn uri(name: &str) -> SanType {
+    SanType::URI(name.try_into().unwrap())
+}
+
+fn tls(authority: &Authority) -> ListenerConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let (chain, key) = authority.sign(vec![dns("localhost")], ExtendedKeyUsagePurpose::ServerAuth);
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authority.roots()), Arc::clone(&provider))
+        .build()
+        .unwrap();
+    let server = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .unwrap();
+    let address = Address::Tls {
+        address: "127.0.0.1:0".parse().unwrap(),
+        server: Arc::new(server),
+    };
+    listener(ListenerName::Mesh, address)
+}
+
+async fn exchange_by_tls(to: SocketAddr, authority: &Authority, client: Option<Identity>) -> io::Result<String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(authority.roots());
+    let config = match client {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
+        None => builder.with_no_client_auth(),
+    };
+    let stream = tokio::net::TcpStream::connect(to).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    exchange(TlsConnector::from(Arc::new(config)).connect(name, stream).await?).await
+}
+
+#[tokio::test]
+async fn the_name_in_a_client_certificate_becomes_the_client_id() {
+    let authority = Authority::new();
+    let running = start(&tls(&authority), 10);
+    let client = |names| Some(authority.sign(names, ExtendedKeyUsagePurpose::ClientAuth));
+    for (names, client_id) in [
+        (vec![dns("envoy.mesh.test"), dns("other.test")], "envoy.mesh.test"),
+        (
+            vec![uri("spiffe://mesh.test/ns/a/sa/envoy")],
+            "spiffe://mesh.test/ns/a/sa/envoy",
+        ),
+    ] {
+        let answer = exchange_by_tls(running.tcp(), &authority, client(names)).await.unwrap();
+        assert_eq!(claims(&answer)["client_id"], client_id);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_proves_no_name_gets_no_answer() {
+    let authority = Authority::new();
+    let running = start(&tls(&authority), 10);
+    let foreign = Authority::new().sign(vec![dns("envoy.test")], ExtendedKeyUsagePurpose::ClientAuth);
+    let server = authority.sign(vec![dns("envoy.test")], ExtendedKeyUsagePurpose::ServerAuth);
+    let nameless = authority.sign(Vec::new(), ExtendedKeyUsagePurpose::ClientAuth);
+    for client in [None, Some(foreign), Some(server), Some(nameless)] {
+        let answer = exchange_by_tls(running.tcp(), &authority, client).await;
+        assert!(!matches!(&answer, Ok(text) if !text.is_empty()), "{answer:?}");
+    }
+    let good = authority.sign(vec![dns("envoy.test")], ExtendedKeyUsagePurpose::ClientAuth);
+    assert!(exchange_by_tls(running.tcp(), &authority, Some(good)).await.is_ok());
+}

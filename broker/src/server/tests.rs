@@ -1,0 +1,338 @@
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
+use kerbridge_gss::{MechToken, Principal};
+use kerbridge_wire::exchange::{ExchangeError, ExchangeReply, FORM, NEGOTIATE_LIMIT, OauthError};
+use kerbridge_wire::{Reason, policy as raw};
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::acceptor::{Accepted, Acceptor, AcceptorPool, Rejection};
+use crate::exchange::Caller;
+use crate::identity::IdentityRules;
+use crate::keyring::{KeyEncryptionKey, KeyRing};
+use crate::metrics::Metrics;
+use crate::negotiate::NegotiateToken;
+use crate::negotiate::tests::token_text;
+use crate::policy::Policy;
+use crate::problem::Problems;
+use crate::time::UnixTime;
+
+/// Accepts everybody as one client, or nobody for one reason.
+#[derive(Clone, Copy)]
+struct Scripted(Result<&'static str, Reason>);
+
+impl Acceptor for Scripted {
+    fn accept(&self, _: &NegotiateToken) -> Result<Accepted, Rejection> {
+        match self.0 {
+            Ok(client) => Ok(Accepted::for_test(Principal::parse(client).unwrap())),
+            Err(reason) => Err(Rejection {
+                reply: MechToken::new(b"error".to_vec()),
+                ..Rejection::new(reason, "scripted")
+            }),
+        }
+    }
+}
+
+const POLICY: &str = r#"
+    [[audience]]
+    name = "orders"
+    [[audience]]
+    name = "billing"
+    [[grant]]
+    principals = ["*@A.TEST"]
+    audience = "orders"
+    scopes = ["read", "write"]
+    [[route]]
+    path = "/"
+    access = "open"
+"#;
+
+pub(super) fn broker(outcome: Result<&'static str, Reason>) -> Arc<Broker> {
+    let mut problems = Problems::default();
+    let file: raw::Policy = crate::strict_toml::read(POLICY, &mut problems).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyEncryptionKey::from_base64(&"A".repeat(43)).unwrap();
+    let metrics = Arc::new(Metrics::new());
+    let acceptors: Vec<Box<dyn Acceptor>> = vec![Box::new(Scripted(outcome))];
+    let exchange = Exchange {
+        issuer: "https://broker.test".into(),
+        policy: Policy::build(&file, &mut problems).unwrap(),
+        rules: IdentityRules {
+            realms: vec!["A.TEST".into()],
+            ticket_floor: 5,
+        },
+        keyring: KeyRing::open_or_create(folder.path(), &key).unwrap(),
+        acceptors: AcceptorPool::start(acceptors, 16, Duration::from_secs(10), metrics.queue_depth()).unwrap(),
+        metrics,
+    };
+    Arc::new(Broker::new(exchange, Clock::Fixed(UnixTime::from_seconds(2000))))
+}
+
+pub(super) fn body(more: &[(&str, &str)]) -> String {
+    let token = token_text();
+    let mut fields = vec![
+        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+        ("subject_token", token.as_str()),
+        ("subject_token_type", "urn:kerbridge:token-type:negotiate"),
+        ("audience", "orders"),
+    ];
+    fields.retain(|(name, _)| !more.iter().any(|(other, _)| other == name));
+    fields.extend(more);
+    let escape = |text: &str| {
+        text.replace('%', "%25")
+            .replace('+', "%2B")
+            .replace('=', "%3D")
+            .replace(' ', "+")
+    };
+    let pairs: Vec<String> = fields
+        .iter()
+        .map(|(name, value)| format!("{name}={}", escape(value)))
+        .collect();
+    pairs.join("&")
+}
+
+async fn send(listener: ListenerName, broker: &Arc<Broker>, request: Request<Body>) -> Response<Body> {
+    let mut request = request;
+    request.extensions_mut().insert(Caller {
+        listener,
+        client: listener.as_str().into(),
+    });
+    router(listener, Arc::clone(broker)).oneshot(request).await.unwrap()
+}
+
+async fn ask(listener: ListenerName, broker: &Arc<Broker>, body: String) -> Response<Body> {
+    let request = Request::post("/oauth2/token")
+        .header(header::CONTENT_TYPE, FORM)
+        .body(body.into())
+        .unwrap();
+    send(listener, broker, request).await
+}
+
+async fn text(response: Response<Body>) -> String {
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+async fn error(response: Response<Body>) -> (StatusCode, ExchangeError) {
+    assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+    let status = response.status();
+    assert_eq!(
+        response.headers().contains_key(header::RETRY_AFTER),
+        status == StatusCode::SERVICE_UNAVAILABLE,
+        "{status}"
+    );
+    (status, serde_json::from_str(&text(response).await).unwrap())
+}
+
+#[tokio::test]
+async fn a_ticket_is_exchanged_for_a_token_that_nobody_may_keep() {
+    let broker = broker(Ok("alice@A.TEST"));
+    for listener in [ListenerName::Mesh, ListenerName::Public] {
+        let response = ask(listener, &broker, body(&[("scope", "read")])).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+        assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+        let reply: ExchangeReply = serde_json::from_str(&text(response).await).unwrap();
+        assert_eq!(
+            (reply.token_type.as_str(), reply.expires_in, reply.scope.as_str()),
+            ("Bearer", 900, "read")
+        );
+        assert_eq!(reply.negotiate.as_deref(), Some("cmVwbHk="));
+        assert_eq!(reply.access_token.split('.').count(), 3);
+    }
+    assert_eq!(broker.exchange.metrics.exchanges(Reason::Ok), 2);
+}
+
+#[tokio::test]
+async fn the_mesh_learns_the_reason_and_the_public_does_not() {
+    let broker = broker(Err(Reason::Replay));
+    let (status, mesh) = error(ask(ListenerName::Mesh, &broker, body(&[])).await).await;
+    assert_eq!(
+        (status, mesh.error),
+        (StatusCode::BAD_REQUEST, OauthError::InvalidGrant)
+    );
+    assert_eq!(
+        (mesh.reason, mesh.negotiate.as_deref()),
+        (Some(Reason::Replay), Some("ZXJyb3I="))
+    );
+    let (status, public) = error(ask(ListenerName::Public, &broker, body(&[])).await).await;
+    assert_eq!(
+        (status, public.error),
+        (StatusCode::BAD_REQUEST, OauthError::InvalidGrant)
+    );
+    assert_eq!((public.reason, public.negotiate), (None, None));
+}
+
+#[tokio::test]
+async fn our_own_faults_are_503_with_retry_after() {
+    for reason in [Reason::BrokerOverloaded, Reason::StoreUnavailable, Reason::Internal] {
+        let broker = broker(Err(reason));
+        let (status, found) = error(ask(ListenerName::Mesh, &broker, body(&[])).await).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            (found.error, found.reason),
+            (OauthError::TemporarilyUnavailable, Some(reason))
+        );
+    }
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_reason_and_is_counted() {
+    let alice = broker(Ok("alice@A.TEST"));
+    let large = "A".repeat(NEGOTIATE_LIMIT + 4);
+    let twice = format!("{}&audience=orders", body(&[]));
+    for (body, reason, word) in [
+        (
+            body(&[("audience", "nowhere")]),
+            Reason::InvalidTarget,
+            OauthError::InvalidTarget,
+        ),
+        (
+            body(&[("audience", "billing")]),
+            Reason::DeniedByPolicy,
+            OauthError::InvalidTarget,
+        ),
+        (
+            body(&[("scope", "read delete")]),
+            Reason::InvalidScope,
+            OauthError::InvalidScope,
+        ),
+        (
+            body(&[("grant_type", "password")]),
+            Reason::UnsupportedGrantType,
+            OauthError::UnsupportedGrantType,
+        ),
+        (
+            body(&[("subject_token", "AAAA")]),
+            Reason::MalformedCredentials,
+            OauthError::InvalidGrant,
+        ),
+        (
+            body(&[("subject_token", "TlRMTVNTUAABAAAA")]),
+            Reason::NtlmToken,
+            OauthError::InvalidGrant,
+        ),
+        (
+            body(&[("subject_token", &large)]),
+            Reason::TokenTooLarge,
+            OauthError::InvalidGrant,
+        ),
+        (
+            body(&[("client_secret", "x")]),
+            Reason::InvalidRequest,
+            OauthError::InvalidRequest,
+        ),
+        (twice, Reason::InvalidRequest, OauthError::InvalidRequest),
+        (
+            "x".repeat(NEGOTIATE_LIMIT * 4),
+            Reason::TokenTooLarge,
+            OauthError::InvalidGrant,
+        ),
+    ] {
+        let before = alice.exchange.metrics.exchanges(reason);
+        let (status, found) = error(ask(ListenerName::Mesh, &alice, body).await).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{reason}");
+        assert_eq!((found.error, found.reason), (word, Some(reason)));
+        assert_eq!(alice.exchange.metrics.exchanges(reason), before + 1);
+    }
+    let stranger = broker(Ok("alice@B.TEST"));
+    let (status, found) = error(ask(ListenerName::Mesh, &stranger, body(&[])).await).await;
+    assert_eq!(
+        (status, found.reason),
+        (StatusCode::BAD_REQUEST, Some(Reason::RealmNotAllowed))
+    );
+}
+
+#[tokio::test]
+async fn what_only_the_mesh_may_say_is_refused_on_public() {
+    let broker = broker(Ok("alice@A.TEST"));
+    let hints = [
+        ("source", "10.0.0.1"),
+        ("request_id", "r-1"),
+        ("route", "orders"),
+        ("server_name", "a.test"),
+    ];
+    assert_eq!(
+        ask(ListenerName::Mesh, &broker, body(&hints)).await.status(),
+        StatusCode::OK
+    );
+    for hint in hints {
+        let (_, found) = error(ask(ListenerName::Public, &broker, body(&[hint])).await).await;
+        assert_eq!(found.error, OauthError::InvalidRequest);
+    }
+}
+
+#[tokio::test]
+async fn only_a_form_is_taken() {
+    let broker = broker(Ok("alice@A.TEST"));
+    for (content_type, good) in [
+        ("application/x-www-form-urlencoded", true),
+        ("Application/X-WWW-Form-Urlencoded; charset=UTF-8", true),
+        ("application/json", false),
+        ("application/x-www-form-urlencodedx", false),
+    ] {
+        let request = Request::post("/oauth2/token")
+            .header(header::CONTENT_TYPE, content_type)
+            .body(body(&[]).into())
+            .unwrap();
+        let response = send(ListenerName::Mesh, &broker, request).await;
+        assert_eq!(response.status() == StatusCode::OK, good, "{content_type}");
+    }
+    let request = Request::post("/oauth2/token").body(body(&[]).into()).unwrap();
+    let (_, found) = error(send(ListenerName::Mesh, &broker, request).await).await;
+    assert_eq!(found.reason, Some(Reason::InvalidRequest));
+    let request = Request::get("/oauth2/token").body(Body::empty()).unwrap();
+    assert_eq!(
+        send(ListenerName::Mesh, &broker, request).await.status(),
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+}
+
+#[tokio::test]
+async fn each_listener_has_its_endpoints_and_no_others() {
+    let broker = broker(Ok("alice@A.TEST"));
+    let paths = ["/.well-known/jwks.json", "/healthz", "/readyz", "/metrics"];
+    for (listener, there) in [
+        (ListenerName::Mesh, [true, true, true, false]),
+        (ListenerName::Public, [true, false, false, false]),
+        (ListenerName::Observe, [false, true, true, true]),
+    ] {
+        for (path, there) in paths.into_iter().zip(there) {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let status = send(listener, &broker, request).await.status();
+            assert_eq!(
+                status,
+                if there { StatusCode::OK } else { StatusCode::NOT_FOUND },
+                "{listener} {path}"
+            );
+        }
+        let status = ask(listener, &broker, body(&[])).await.status();
+        assert_eq!(status == StatusCode::NOT_FOUND, listener == ListenerName::Observe);
+    }
+}
+
+#[tokio::test]
+async fn the_published_keys_are_a_set_with_the_signing_key() {
+    let broker = broker(Ok("alice@A.TEST"));
+    let request = Request::get("/.well-known/jwks.json").body(Body::empty()).unwrap();
+    let response = send(ListenerName::Mesh, &broker, request).await;
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/jwk-set+json");
+    let set: Value = serde_json::from_str(&text(response).await).unwrap();
+    assert_eq!(set["keys"][0]["kid"], broker.exchange.keyring.signing().id());
+}
+
+#[tokio::test]
+async fn a_draining_broker_is_alive_and_not_ready() {
+    let broker = broker(Ok("alice@A.TEST"));
+    broker.drain();
+    for (path, status) in [
+        ("/healthz", StatusCode::OK),
+        ("/readyz", StatusCode::SERVICE_UNAVAILABLE),
+    ] {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        assert_eq!(send(ListenerName::Mesh, &broker, request).await.status(), status);
+    }
+}

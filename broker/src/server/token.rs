@@ -1,0 +1,91 @@
+//! Translates `POST /oauth2/token` to an exchange and its outcome to HTTP (RFC 6749 §5, RFC 8693 §2.2).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use kerbridge_wire::exchange::{FORM, NEGOTIATE_LIMIT, OauthError};
+use kerbridge_wire::{Reason, Span};
+
+use super::Broker;
+use crate::exchange::{Caller, Refusal};
+
+/// The largest token with every character escaped, and the other parameters.
+const LARGEST_BODY: usize = NEGOTIATE_LIMIT.saturating_mul(3).saturating_add(8 * 1024);
+/// How long a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+pub(super) async fn post(
+    State(broker): State<Arc<Broker>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let outcome = match read(&headers, body).await {
+        Ok(body) => broker.exchange.answer(&body, &caller, broker.clock.now()).await,
+        Err(refusal) => Err(broker.exchange.refuse(refusal, &caller)),
+    };
+    let mut response = match outcome {
+        Ok(reply) => Json(reply).into_response(),
+        Err(refusal) => refused(refusal, &caller),
+    };
+    // RFC 6749 §5.1: neither tokens nor refusals are anybody's to keep.
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    response
+}
+
+async fn read(headers: &HeaderMap, body: Body) -> Result<axum::body::Bytes, Refusal> {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let is_form = match (types.next(), types.next()) {
+        (Some(one), None) => one
+            .to_str()
+            .ok()
+            .and_then(|text| text.split(';').next())
+            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case(FORM)),
+        (Some(_), Some(_)) | (None, _) => false,
+    };
+    if !is_form {
+        return Err(Refusal::invalid_request(
+            "content-type is application/x-www-form-urlencoded",
+        ));
+    }
+    match tokio::time::timeout(BODY_TIME, Limited::new(body, LARGEST_BODY).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::too_large()),
+        Ok(Err(_)) => Err(Refusal::invalid_request("send the whole body")),
+        Err(_) => Err(Refusal::invalid_request("send the body within ten seconds")),
+    }
+}
+
+fn refused(refusal: Refusal, caller: &Caller) -> Response {
+    let reason = refusal.reason;
+    let error = refusal.for_listener(caller.listener);
+    let status = match (reason, error.error) {
+        (Reason::RateLimited, _) => StatusCode::TOO_MANY_REQUESTS,
+        (_, OauthError::TemporarilyUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
+        (_, OauthError::InvalidClient) => StatusCode::UNAUTHORIZED,
+        (
+            _,
+            OauthError::InvalidRequest
+            | OauthError::InvalidGrant
+            | OauthError::UnauthorizedClient
+            | OauthError::UnsupportedGrantType
+            | OauthError::InvalidScope
+            | OauthError::InvalidTarget,
+        ) => StatusCode::BAD_REQUEST,
+    };
+    let mut response = (status, Json(error)).into_response();
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        let seconds = HeaderValue::from(Span::FIVE_SECONDS.seconds());
+        response.headers_mut().insert(RETRY_AFTER, seconds);
+    }
+    response
+}

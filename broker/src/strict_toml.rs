@@ -1,0 +1,224 @@
+//! Reads a TOML file strictly and goes on after a mistake, so that one reading finds all unknown and ill-typed fields.
+
+use serde::de::DeserializeOwned;
+use toml::Value;
+
+use crate::problem::Problems;
+
+/// Mistakes after which the reading stops: nobody mends more at once.
+const MOST_PROBLEMS: usize = 50;
+
+/// Reads what can be read. The value is absent where the text is not TOML, or where a field is missing that the type
+/// itself demands. A field with a mistake is noted and read as if it were absent.
+pub(crate) fn read<T: DeserializeOwned>(text: &str, problems: &mut Problems) -> Option<T> {
+    let mut table: toml::Table = match text.parse() {
+        Ok(table) => table,
+        Err(error) => {
+            let line = line_of(text, error.span().map_or(0, |span| span.start));
+            problems.note(
+                format!("line {line}"),
+                format!("not TOML: {}", one_line(error.message())),
+                "correct this line",
+            );
+            return None;
+        }
+    };
+    let lines = toml::de::DeTable::parse(text).ok();
+    for _ in 0..MOST_PROBLEMS {
+        let error = match serde_path_to_error::deserialize::<_, T>(table.clone()) {
+            Ok(value) => return Some(value),
+            Err(error) => error,
+        };
+        let mut path: Vec<Step> = error.path().iter().filter_map(Step::of).collect();
+        let message = one_line(error.inner().message());
+        // The path of an unknown field is its parent's; the field itself stands in the message.
+        if let Some(unknown) = quoted(&message, "unknown field `")
+            && path.last() != Some(&Step::Key(unknown.to_owned()))
+        {
+            path.push(Step::Key(unknown.to_owned()));
+        }
+        let line = lines
+            .as_ref()
+            .and_then(|lines| position(lines.get_ref(), &path))
+            .map(|at| format!(" (line {})", line_of(text, at)))
+            .unwrap_or_default();
+        let remedy = match message.split_once(", expected ") {
+            Some((_, expected)) if message.starts_with("unknown") => format!("expected {expected}"),
+            Some(_) | None if message.starts_with("missing") => "add it".to_owned(),
+            Some(_) | None => "correct it".to_owned(),
+        };
+        let what = message.split_once(", expected ").map_or(message.as_str(), |(what, _)| {
+            if message.starts_with("unknown") {
+                what
+            } else {
+                message.as_str()
+            }
+        });
+        problems.note(field(&path), format!("{what}{line}"), remedy);
+        if !remove(&mut table, &path) {
+            return None;
+        }
+    }
+    None
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+impl Step {
+    fn of(segment: &serde_path_to_error::Segment) -> Option<Self> {
+        match segment {
+            serde_path_to_error::Segment::Seq { index } => Some(Self::Index(*index)),
+            serde_path_to_error::Segment::Map { key } => Some(Self::Key(key.clone())),
+            serde_path_to_error::Segment::Enum { .. } | serde_path_to_error::Segment::Unknown => None,
+        }
+    }
+}
+
+fn field(path: &[Step]) -> String {
+    let mut text = String::new();
+    for step in path {
+        match step {
+            Step::Key(key) => {
+                if !text.is_empty() {
+                    text.push('.');
+                }
+                text.push_str(key);
+            }
+            Step::Index(index) => text.push_str(&format!("[{index}]")),
+        }
+    }
+    if text.is_empty() { "the file".into() } else { text }
+}
+
+fn remove(table: &mut toml::Table, path: &[Step]) -> bool {
+    let Some((Step::Key(first), rest)) = path.split_first() else {
+        return false;
+    };
+    if rest.is_empty() {
+        return table.remove(first).is_some();
+    }
+    let Some(mut value) = table.get_mut(first) else {
+        return false;
+    };
+    let Some((last, between)) = rest.split_last() else {
+        return false;
+    };
+    for step in between {
+        let next = match step {
+            Step::Key(key) => value.get_mut(key.as_str()),
+            Step::Index(index) => value.get_mut(*index),
+        };
+        match next {
+            Some(next) => value = next,
+            None => return false,
+        }
+    }
+    match (last, value) {
+        (Step::Key(key), Value::Table(table)) => table.remove(key).is_some(),
+        (Step::Index(index), Value::Array(array)) if *index < array.len() => {
+            array.remove(*index);
+            true
+        }
+        (Step::Key(_) | Step::Index(_), _) => false,
+    }
+}
+
+fn position(table: &toml::de::DeTable<'_>, path: &[Step]) -> Option<usize> {
+    let (Step::Key(first), rest) = path.split_first()? else {
+        return None;
+    };
+    let (key, value) = table.iter().find(|(key, _)| key.get_ref() == first.as_str())?;
+    let mut at = key.span().start;
+    let mut value = value.get_ref();
+    for step in rest {
+        match (step, value) {
+            (Step::Key(name), toml::de::DeValue::Table(table)) => {
+                let (key, next) = table.iter().find(|(key, _)| key.get_ref() == name.as_str())?;
+                at = key.span().start;
+                value = next.get_ref();
+            }
+            (Step::Index(index), toml::de::DeValue::Array(array)) => {
+                let next = array.get(*index)?;
+                at = next.span().start;
+                value = next.get_ref();
+            }
+            (Step::Key(_) | Step::Index(_), _) => return Some(at),
+        }
+    }
+    Some(at)
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    let before = text.as_bytes().get(..at).unwrap_or(text.as_bytes());
+    before.iter().filter(|&&byte| byte == b'\n').count().saturating_add(1)
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().collect::<Vec<_>>().join(", ")
+}
+
+fn quoted<'a>(message: &'a str, before: &str) -> Option<&'a str> {
+    message.strip_prefix(before)?.split_once('`').map(|(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Outer {
+        number: Option<u8>,
+        inner: Option<Inner>,
+        list: Vec<Inner>,
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Inner {
+        word: Option<String>,
+    }
+
+    fn problems(text: &str) -> (bool, Vec<String>) {
+        let mut problems = Problems::default();
+        let value: Option<Outer> = read(text, &mut problems);
+        (value.is_some(), problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn all_unknown_and_ill_typed_fields_are_found_in_one_reading() {
+        let (read, found) = problems(
+            "number = 300\nnumbre = 3\n[inner]\nwrod = \"x\"\nword = 5\n[[list]]\nword = \"a\"\n[[list]]\nnope = 1\n",
+        );
+        assert!(read);
+        assert_eq!(found.len(), 5, "{found:#?}");
+        for (start, end) in [
+            ("number: ", "correct it"),
+            (
+                "numbre: unknown field `numbre` (line 2); ",
+                "expected one of `number`, `inner`, `list`",
+            ),
+            ("inner.word: ", "correct it"),
+            ("inner.wrod: unknown field `wrod` (line 4); ", "expected `word`"),
+            ("list[1].nope: unknown field `nope` (line 9); ", "expected `word`"),
+        ] {
+            assert!(
+                found.iter().any(|line| line.starts_with(start) && line.ends_with(end)),
+                "{start}: {found:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_toml_is_named_by_its_line() {
+        let (read, found) = problems("number = 3\nnumber 4\n");
+        assert!(!read);
+        assert!(found[0].starts_with("line 2: not TOML: "), "{found:?}");
+    }
+}

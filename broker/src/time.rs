@@ -1,0 +1,58 @@
+//! Says what a moment is: whole seconds since 1970, always an argument, read from the clock in one place only.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Seconds since 1970-01-01T00:00:00Z (`NumericDate` of RFC 7519 §2, without fractions).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixTime(u64);
+
+impl UnixTime {
+    /// That many seconds after 1970 began.
+    pub const fn from_seconds(seconds: u64) -> Self {
+        Self(seconds)
+    }
+
+    /// Seconds since 1970 began.
+    pub const fn seconds(self) -> u64 {
+        self.0
+    }
+
+    /// This moment and some seconds; the end of time where there is no such moment.
+    #[must_use]
+    pub const fn plus(self, seconds: u64) -> Self {
+        Self(self.0.saturating_add(seconds))
+    }
+
+    /// Seconds from this moment until a later one, 0 if it is not later.
+    pub const fn until(self, later: Self) -> u64 {
+        later.0.saturating_sub(self.0)
+    }
+}
+
+/// Where the server asks for the time: the machine's clock, or a fixed moment in a test.
+#[derive(Clone, Copy, Debug)]
+pub enum Clock {
+    /// The machine's clock.
+    System,
+    /// Always this moment.
+    Fixed(UnixTime),
+}
+
+impl Clock {
+    /// The moment now. A clock before 1970 reads as 1970, at which no ticket is valid.
+    pub fn now(self) -> UnixTime {
+        match self {
+            Self::System => system_now(),
+            Self::Fixed(moment) => moment,
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the owner of the clock")]
+fn system_now() -> UnixTime {
+    UnixTime(
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs()),
+    )
+}
