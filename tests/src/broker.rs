@@ -1,0 +1,267 @@
+//! Runs the real broker on a Unix socket in a folder of its own, and stops, freezes and starts it again.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use crate::error::HarnessError;
+use crate::http::{Connection, HttpError, Request, Response};
+use crate::process::{OwnedProcess, Signal, Spawn};
+use crate::shipped;
+
+const READY_WITHIN: Duration = Duration::from_secs(20);
+const IO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a broker is told.
+#[derive(Clone, Debug)]
+pub struct BrokerSettings {
+    /// The `iss` of its tokens.
+    pub issuer: String,
+    /// The realm of the users, and of the services without one.
+    pub realm: String,
+    /// The service principals, with realm.
+    pub acceptors: Vec<String>,
+    /// Their keys.
+    pub keytab: PathBuf,
+    /// The policy file's text.
+    pub policy: String,
+    /// More lines at the end of `kerbridge.toml`, tables of their own.
+    pub more: String,
+}
+
+/// A broker that runs or has run; its folder with keys and state stays.
+#[derive(Debug)]
+pub struct Broker {
+    process: Option<OwnedProcess>,
+    folder: PathBuf,
+}
+
+impl Broker {
+    /// Writes configuration, policy and key-encryption key into an existing folder, and starts nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Io`].
+    pub fn prepare(folder: &Path, settings: &BrokerSettings) -> Result<Self, HarnessError> {
+        let broker = Self {
+            process: None,
+            folder: folder.to_owned(),
+        };
+        let state = folder.join("state");
+        std::fs::create_dir_all(&state)
+            .and_then(|()| std::fs::set_permissions(&state, Permissions::from_mode(0o700)))
+            .map_err(|source| HarnessError::io("create the broker's state folder", source))?;
+        broker.write("kek", &key_encryption_key()?)?;
+        broker.set_policy(&settings.policy)?;
+        broker.write("kerbridge.toml", &broker.configuration(settings))?;
+        Ok(broker)
+    }
+
+    /// Replaces the policy file; a running broker is not told.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Io`].
+    pub fn set_policy(&self, policy: &str) -> Result<(), HarnessError> {
+        self.write("policy.toml", policy)
+    }
+
+    fn configuration(&self, settings: &BrokerSettings) -> String {
+        let quote = |text: &str| format!("{text:?}");
+        let mut toml = format!(
+            "issuer = {issuer}\nstate_dir = {state}\npolicy_file = \"policy.toml\"\n\n\
+             [listen.mesh]\nunix = {socket}\n\n\
+             [kerberos]\nrealms = [{realm}]\n",
+            issuer = quote(&settings.issuer),
+            state = quote(&self.folder.join("state").to_string_lossy()),
+            socket = quote(&self.socket().to_string_lossy()),
+            realm = quote(&settings.realm),
+        );
+        for acceptor in &settings.acceptors {
+            toml.push_str(&format!(
+                "\n[[kerberos.acceptor]]\nprincipal = {}\nkeytab = {}\n",
+                quote(acceptor),
+                quote(&settings.keytab.to_string_lossy())
+            ));
+        }
+        let kek = quote(&self.folder.join("kek").to_string_lossy());
+        toml.push_str(&format!(
+            "\n[keys]\nkey_encryption_key_file = {kek}\n\n{}",
+            settings.more
+        ));
+        toml
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), HarnessError> {
+        let path = self.folder.join(name);
+        std::fs::write(&path, text)
+            .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o600)))
+            .map_err(|source| HarnessError::io(format!("write {}", path.display()), source))
+    }
+
+    /// The folder with `kerbridge.toml`, `policy.toml`, `kek`, `state` and the log.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.folder.join("kerbridge.toml")
+    }
+
+    /// The socket of the mesh listener.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("mesh.sock")
+    }
+
+    /// Starts it and waits until `/readyz` says 200.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::FileMissing`], or [`HarnessError::Exited`] or [`HarnessError::TimedOut`] with the end of its log.
+    pub fn start(&mut self) -> Result<(), HarnessError> {
+        let socket = self.socket();
+        let process = self.process.insert(OwnedProcess::start(
+            command(&self.folder)?
+                .arg("serve")
+                .arg("--config")
+                .arg(self.folder.join("kerbridge.toml")),
+        )?);
+        process.wait_alive_until("a ready broker", READY_WITHIN, |_| {
+            ask(&socket, &Request::get("/readyz")).is_ok_and(|answer| answer.status == 200)
+        })
+    }
+
+    /// Runs `kerbridge` with these arguments to its end, and returns how it ended and what it printed.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::FileMissing`] or [`HarnessError::TimedOut`].
+    pub fn run(folder: &Path, args: &[&str]) -> Result<(ExitStatus, String), HarnessError> {
+        let mut process = OwnedProcess::start(command(folder)?.name("kerbridge-command").args(args))?;
+        let status = process.wait_exit(READY_WITHIN)?;
+        Ok((status, process.log()))
+    }
+
+    /// One request to the mesh listener, on a connection of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Http`].
+    pub fn ask(&self, request: &Request) -> Result<Response, HarnessError> {
+        ask(&self.socket(), request).map_err(|source| HarnessError::Http {
+            what: "a request to the broker".to_owned(),
+            source,
+        })
+    }
+
+    /// Ends it politely (SIGTERM).
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::TimedOut`] when it does not end.
+    pub fn stop(&mut self) -> Result<(), HarnessError> {
+        if let Some(mut process) = self.process.take() {
+            process.terminate()?;
+        }
+        Ok(())
+    }
+
+    /// Ends it as a crash would (SIGKILL).
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Io`].
+    pub fn kill(&mut self) -> Result<(), HarnessError> {
+        if let Some(mut process) = self.process.take() {
+            process.kill()?;
+        }
+        Ok(())
+    }
+
+    /// Freezes it (SIGSTOP): its socket still takes connections, nobody answers.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Io`].
+    pub fn freeze(&mut self) -> Result<(), HarnessError> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets a frozen one go on.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Io`].
+    pub fn thaw(&mut self) -> Result<(), HarnessError> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<(), HarnessError> {
+        match &mut self.process {
+            Some(process) => process.signal(signal),
+            None => Ok(()),
+        }
+    }
+
+    /// What the present process has printed so far; nothing where none runs.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.as_ref().map(OwnedProcess::log).unwrap_or_default()
+    }
+}
+
+/// One request over a Unix socket.
+///
+/// # Errors
+///
+/// Every [`HttpError`].
+pub fn ask(socket: &Path, request: &Request) -> Result<Response, HttpError> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(IO_TIMEOUT))?;
+    stream.set_write_timeout(Some(IO_TIMEOUT))?;
+    Connection::new(stream).exchange(request)
+}
+
+fn command(folder: &Path) -> Result<Spawn, HarnessError> {
+    Ok(Spawn::new(find_kerbridge()?, folder).name("kerbridge"))
+}
+
+/// The broker to run: `KERBRIDGE_BIN`, else the release binary in the target folder, else the debug one.
+///
+/// # Errors
+///
+/// [`HarnessError::FileMissing`].
+pub fn find_kerbridge() -> Result<PathBuf, HarnessError> {
+    let target = shipped::repository().join("target");
+    let candidates = match std::env::var_os("KERBRIDGE_BIN") {
+        Some(given) => vec![PathBuf::from(given)],
+        None => vec![target.join("release/kerbridge"), target.join("debug/kerbridge")],
+    };
+    let missing = candidates.first().cloned().unwrap_or_default();
+    candidates
+        .into_iter()
+        .find(|path| path.is_file())
+        .ok_or(HarnessError::FileMissing {
+            path: missing,
+            remedy: "run `make build`, or name the binary in KERBRIDGE_BIN",
+        })
+}
+
+fn key_encryption_key() -> Result<String, HarnessError> {
+    let mut key = [0_u8; 32];
+    SystemRandom::new().fill(&mut key).map_err(|_unspecified| {
+        HarnessError::io("make a key-encryption key", std::io::Error::other("no randomness"))
+    })?;
+    Ok(format!("{}\n", STANDARD.encode(key)))
+}

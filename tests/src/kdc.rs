@@ -1,0 +1,367 @@
+//! Runs a real MIT KDC with a realm of its own in a temporary folder, and speaks to it with MIT's own tools.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::error::HarnessError;
+use crate::port;
+use crate::process::{OwnedProcess, Spawn, find_program};
+
+/// How long a KDC may take to listen. It takes some tens of milliseconds.
+const START: Duration = Duration::from_secs(20);
+
+/// How often another port is tried.
+const ROUNDS: usize = 3;
+
+/// A realm: its database, its two configuration files, and the KDC that serves it.
+#[derive(Debug)]
+pub struct Kdc {
+    realm: String,
+    folder: PathBuf,
+    krb5_config: PathBuf,
+    kdc_profile: PathBuf,
+    owned: Option<Owned>,
+}
+
+/// What ends with its owner: first the process, then its folder.
+#[derive(Debug)]
+struct Owned {
+    process: OwnedProcess,
+    _folder: TempDir,
+}
+
+/// A file with one user's tickets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ccache(PathBuf);
+
+impl Ccache {
+    /// The file, as `KRB5CCNAME` or `kinit -c` take it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Kdc {
+    /// Creates a realm (`LAB.TEST`) and serves it on a free loopback port. It has no principals but its own.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::ProgramMissing`] without the packages, or what the tools said.
+    pub fn start(realm: &str) -> Result<Self, HarnessError> {
+        let folder = tempfile::Builder::new()
+            .prefix("kerbridge-kdc-")
+            .tempdir()
+            .map_err(|source| HarnessError::io("create the KDC's folder", source))?;
+        let mut kdc = Self::at(realm, folder.path());
+        kdc.write("realm", realm)?;
+        let mut round = 0_usize;
+        let process = loop {
+            round = round.saturating_add(1);
+            kdc.configure(port::free_tcp_and_udp()?)?;
+            if round == 1 {
+                let create = [
+                    "create",
+                    "-s",
+                    "-r",
+                    realm,
+                    "-P",
+                    "master password of a realm that lives for one test",
+                ];
+                kdc.run("kdb5_util", create, b"")?;
+            }
+            match kdc.serve() {
+                Ok(process) => break process,
+                Err(HarnessError::Exited { log, .. }) if round < ROUNDS && log.contains("in use") => {}
+                Err(error) => return Err(error),
+            }
+        };
+        kdc.owned = Some(Owned {
+            process,
+            _folder: folder,
+        });
+        Ok(kdc)
+    }
+
+    /// A KDC that another process owns, by its [`Kdc::folder`]: for a child of the test that started it.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Io`] when the folder is none of a KDC.
+    pub fn attach(folder: &Path) -> Result<Self, HarnessError> {
+        let realm = std::fs::read_to_string(folder.join("realm"))
+            .map_err(|source| HarnessError::io(format!("find a realm in {}", folder.display()), source))?;
+        Ok(Self::at(&realm, folder))
+    }
+
+    fn at(realm: &str, folder: &Path) -> Self {
+        Self {
+            realm: realm.to_owned(),
+            folder: folder.to_owned(),
+            krb5_config: folder.join("krb5.conf"),
+            kdc_profile: folder.join("kdc.conf"),
+            owned: None,
+        }
+    }
+
+    /// The realm's name.
+    #[must_use]
+    pub fn realm(&self) -> &str {
+        &self.realm
+    }
+
+    /// The folder with everything that belongs to the realm; a test may add files.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The clients' configuration, for `KRB5_CONFIG`. It knows this realm only, asks no DNS and maps `localhost` to it.
+    #[must_use]
+    pub fn krb5_config(&self) -> &Path {
+        &self.krb5_config
+    }
+
+    /// The KDC's own configuration, for `KRB5_KDC_PROFILE`: what `kadmin.local` needs beside `KRB5_CONFIG`.
+    #[must_use]
+    pub fn kdc_profile(&self) -> &Path {
+        &self.kdc_profile
+    }
+
+    /// What the KDC has logged so far; nothing where another process owns it.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.owned.as_ref().map(|owned| owned.process.log()).unwrap_or_default()
+    }
+
+    /// Runs lines of `kadmin.local`, in one process.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::UnexpectedAnswer`] when one of them failed; those before it are done.
+    pub fn kadmin(&self, lines: &str) -> Result<String, HarnessError> {
+        let output = self.run("kadmin.local", ["-r", self.realm()], format!("{lines}\n").as_bytes())?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        // It reads on after a line that failed, and its exit status tells of none.
+        let failed =
+            |line: &&str| line.contains(" while ") || line.contains("Unknown request") || line.contains("usage:");
+        if let Some(line) = complaint.lines().find(failed) {
+            let what = format!("kadmin.local {lines:?}");
+            return Err(HarnessError::UnexpectedAnswer {
+                what,
+                answer: line.to_owned(),
+            });
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Adds a user, whose password is kept for [`Kdc::kinit`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Kdc::kadmin`].
+    pub fn add_user(&self, name: &str, password: &str) -> Result<(), HarnessError> {
+        self.write(&password_file(name), password)?;
+        self.kadmin(&format!("addprinc -pw \"{password}\" \"{name}\""))
+            .map(drop)
+    }
+
+    /// Adds a service with a random key: `HTTP/localhost`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kdc::kadmin`].
+    pub fn add_service(&self, service: &str) -> Result<(), HarnessError> {
+        self.kadmin(&format!("addprinc -randkey \"{service}\"")).map(drop)
+    }
+
+    /// Adds the services' present keys to a keytab, which is created where there is none. The keys stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kdc::kadmin`].
+    pub fn extract_keytab(&self, services: &[&str], keytab: &Path) -> Result<(), HarnessError> {
+        let services = services
+            .iter()
+            .map(|service| format!(" \"{service}\""))
+            .collect::<String>();
+        self.kadmin(&format!("ktadd -norandkey -k \"{}\"{services}", keytab.display()))
+            .map(drop)
+    }
+
+    /// Gives a service a new key, so that its kvno grows by one. Keytabs do not follow.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kdc::kadmin`].
+    pub fn rotate_key(&self, service: &str) -> Result<(), HarnessError> {
+        self.kadmin(&format!("cpw -randkey \"{service}\"")).map(drop)
+    }
+
+    /// Changes a principal by options of `modprinc`: `-maxlife 60s`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kdc::kadmin`].
+    pub fn modify(&self, principal: &str, options: &str) -> Result<(), HarnessError> {
+        self.kadmin(&format!("modprinc {options} \"{principal}\"")).map(drop)
+    }
+
+    /// Logs a user of [`Kdc::add_user`] in, with a cache of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Exited`] with what `kinit` said.
+    pub fn kinit(&self, user: &str) -> Result<Ccache, HarnessError> {
+        self.kinit_with(user, &[])
+    }
+
+    /// The same with more options of `kinit`: `["-l", "60s"]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kdc::kinit`].
+    pub fn kinit_with(&self, user: &str, options: &[&str]) -> Result<Ccache, HarnessError> {
+        let password = std::fs::read_to_string(self.folder.join(password_file(user)))
+            .map_err(|source| HarnessError::io(format!("find the password of {user}"), source))?;
+        let ccache = tempfile::Builder::new()
+            .prefix("ccache-")
+            .tempfile_in(&self.folder)
+            .and_then(|file| file.into_temp_path().keep().map_err(std::io::Error::from))
+            .map_err(|source| HarnessError::io("create a credential cache", source))?;
+        let arguments = [OsStr::new("-c"), ccache.as_os_str()];
+        let arguments = arguments
+            .into_iter()
+            .chain(options.iter().map(OsStr::new))
+            .chain([OsStr::new(user)]);
+        self.run("kinit", arguments, format!("{password}\n").as_bytes())?;
+        Ok(Ccache(ccache))
+    }
+
+    /// Ends the KDC before its owner does: tickets that were issued stay good, new ones are not to be had.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::TimedOut`] when it does not end.
+    pub fn stop(&mut self) -> Result<(), HarnessError> {
+        match &mut self.owned {
+            Some(owned) => owned.process.terminate().map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn serve(&self) -> Result<OwnedProcess, HarnessError> {
+        let spawn = Spawn::new("krb5kdc", &self.folder)
+            .args(["-n", "-r", self.realm()])
+            .envs(self.environment());
+        let mut process = OwnedProcess::start(spawn)?;
+        process.wait_for_log("commencing operation", START)?;
+        Ok(process)
+    }
+
+    fn run(
+        &self,
+        program: &str,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        input: &[u8],
+    ) -> Result<Output, HarnessError> {
+        let failed = |source| HarnessError::io(format!("run {program}"), source);
+        let mut child = Command::new(find_program(program)?)
+            .args(arguments)
+            .envs(self.environment())
+            .env_remove("KRB5CCNAME")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        // The input is shorter than a pipe holds, so this never waits for the child; one that ended without reading it
+        // says why in its output.
+        let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input));
+        let output = child.wait_with_output().map_err(failed)?;
+        if !output.status.success() {
+            let log = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+            let log = String::from_utf8_lossy(&log).trim_end().to_owned();
+            return Err(HarnessError::Exited {
+                name: program.to_owned(),
+                status: output.status,
+                log,
+            });
+        }
+        written.map_err(failed)?;
+        Ok(output)
+    }
+
+    /// The environment of every tool: this realm, and messages in English, since some are read here.
+    fn environment(&self) -> [(&'static str, &OsStr); 3] {
+        [
+            ("KRB5_CONFIG", self.krb5_config.as_os_str()),
+            ("KRB5_KDC_PROFILE", self.kdc_profile.as_os_str()),
+            ("LC_ALL", OsStr::new("C")),
+        ]
+    }
+
+    fn configure(&self, port: u16) -> Result<(), HarnessError> {
+        let (realm, folder) = (&self.realm, self.folder.display());
+        self.write(
+            "krb5.conf",
+            &format!(
+                "[libdefaults]\n\
+                 default_realm = {realm}\n\
+                 dns_lookup_kdc = false\n\
+                 dns_lookup_realm = false\n\
+                 dns_canonicalize_hostname = false\n\
+                 rdns = false\n\
+                 qualify_shortname = \"\"\n\
+                 udp_preference_limit = 1\n\
+                 forwardable = true\n\
+                 default_ccache_name = FILE:{folder}/no-default-ccache\n\
+                 default_keytab_name = FILE:{folder}/no-default-keytab\n\
+                 [realms]\n\
+                 {realm} = {{\n\
+                 kdc = 127.0.0.1:{port}\n\
+                 }}\n\
+                 [domain_realm]\n\
+                 localhost = {realm}\n\
+                 .localhost = {realm}\n"
+            ),
+        )?;
+        // Passwords become keys by the two encryption types with the fewest iterations.
+        self.write(
+            "kdc.conf",
+            &format!(
+                "[kdcdefaults]\n\
+                 kdc_listen = 127.0.0.1:{port}\n\
+                 kdc_tcp_listen = 127.0.0.1:{port}\n\
+                 [realms]\n\
+                 {realm} = {{\n\
+                 database_name = {folder}/principal\n\
+                 key_stash_file = {folder}/stash\n\
+                 acl_file = {folder}/no-acl\n\
+                 max_life = 24h\n\
+                 max_renewable_life = 7d\n\
+                 supported_enctypes = aes256-cts-hmac-sha1-96:normal aes128-cts-hmac-sha1-96:normal\n\
+                 }}\n\
+                 [logging]\n\
+                 kdc = STDERR\n"
+            ),
+        )
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), HarnessError> {
+        let path = self.folder.join(name);
+        std::fs::write(&path, text).map_err(|source| HarnessError::io(format!("write {}", path.display()), source))
+    }
+}
+
+fn password_file(user: &str) -> String {
+    format!("password-of-{}", user.replace('/', "-"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! Fixtures that own their world: a test or the lab starts real parts here, and each part dies with its owner.
+//!
+//! - [`process`] starts a child that ends with its owner, with the test, and with a killed test.
+//! - [`wait`] waits for a condition instead of sleeping.
+//! - [`port`] names a free loopback port.
+//! - [`http`] speaks HTTP/1.1 in bytes, so that a test can send what no library would.
+//! - [`kdc`] runs a real MIT KDC with a realm of its own.
+//! - [`envoy`] runs a real Envoy with a given configuration.
+//! - [`scripted_server`] answers HTTP as a test says, and records what it was asked.
+//! - [`upstream`] echoes what it received.
+//! - [`certificates`] makes the lab's certificate authority; [`tls`] is a client that trusts it.
+//! - [`curl`] sends a request with the real curl.
+//! - [`token`] reads tokens and forges those that must be refused.
+//! - [`shipped`] fits the repository's Envoy configuration to one world.
+//! - [`broker`] runs the real broker; [`relay`] stands before it and records.
+//! - [`initiator`] is a client that checks the service's reply.
+//! - [`world`] starts all of them for one scenario.
+//! - [`error`] lists everything that can fail in a fixture.
+
+#![forbid(unsafe_code)]
+
+pub mod broker;
+pub mod certificates;
+pub mod curl;
+pub mod envoy;
+pub mod error;
+pub mod http;
+pub mod initiator;
+pub mod kdc;
+pub mod port;
+pub mod process;
+pub mod relay;
+pub mod scripted_server;
+pub mod shipped;
+pub mod tls;
+pub mod token;
+pub mod upstream;
+pub mod wait;
+pub mod world;
+
+pub use error::HarnessError;
+pub use world::World;

@@ -1,0 +1,116 @@
+//! Runs the lab for a person: the demonstration, or a lab that stays up until it is taken down.
+
+#![forbid(unsafe_code)]
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use kerbridge_tests::initiator::{self, Destination};
+use kerbridge_tests::{HarnessError, shipped};
+
+mod demo;
+mod lab;
+mod scratch;
+mod screen;
+
+/// The kerbridge lab: a real KDC, broker, Envoy and service on this machine, for as long as you want them.
+#[derive(Parser)]
+#[command(name = "kerbridge-lab", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Tells the whole story step by step, checks every step, and stops everything again.
+    Demo {
+        /// Where the captured exchange is written; target/demo unless given.
+        #[arg(long, value_name = "FOLDER")]
+        capture: Option<PathBuf>,
+    },
+    /// Starts the lab in the background and says how to use it.
+    Up(Place),
+    /// Stops the lab that runs in the background, if one does.
+    Down(Place),
+    /// Is the lab in the background; `up` starts it.
+    #[command(hide = true)]
+    Hold(Place),
+    /// Is a Kerberos client in a process of its own: prints a token, or sends it and checks the reply.
+    #[command(hide = true)]
+    Initiate {
+        /// The credential cache.
+        #[arg(long)]
+        ccache: PathBuf,
+        /// The service principal.
+        #[arg(long)]
+        service: String,
+        /// The https port on 127.0.0.1; without it the token is printed.
+        #[arg(long, requires_all = ["authority", "target"])]
+        port: Option<u16>,
+        /// The certificate authority to trust.
+        #[arg(long)]
+        authority: Option<PathBuf>,
+        /// The request target.
+        #[arg(long)]
+        target: Option<String>,
+    },
+}
+
+/// Where a lab in the background is kept.
+#[derive(Args)]
+struct Place {
+    /// Where its state and log are; target/lab unless given.
+    #[arg(long, value_name = "FOLDER")]
+    state: Option<PathBuf>,
+}
+
+impl Place {
+    fn lab(self) -> lab::Lab {
+        lab::Lab::at(self.state.unwrap_or_else(|| shipped::repository().join("target/lab")))
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nothing is left to do where even this cannot be said.
+            writeln!(std::io::stderr(), "kerbridge-lab: {error}").unwrap_or(());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, HarnessError> {
+    match command {
+        Command::Demo { capture } => demo::run(&capture.unwrap_or_else(|| shipped::repository().join("target/demo"))),
+        Command::Up(place) => place.lab().up(),
+        Command::Down(place) => place.lab().down(),
+        Command::Hold(place) => place.lab().hold(),
+        Command::Initiate {
+            ccache,
+            service,
+            port: Some(port),
+            authority: Some(authority),
+            target: Some(target),
+        } => {
+            let to = Destination {
+                port,
+                authority: &authority,
+                target: &target,
+            };
+            say(&initiator::complete(&ccache, &service, to)?.to_string())
+        }
+        Command::Initiate { ccache, service, .. } => say(&initiator::first_token(&ccache, &service)?),
+    }
+}
+
+/// One line on standard output.
+fn say(line: &str) -> Result<ExitCode, HarnessError> {
+    writeln!(std::io::stdout(), "{line}")
+        .map(|()| ExitCode::SUCCESS)
+        .map_err(|source| HarnessError::io("write to standard output", source))
+}

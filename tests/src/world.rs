@@ -1,0 +1,340 @@
+//! Starts everything that one scenario needs: KDC, users, broker, Envoy as it ships, and a service behind it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::broker::Broker;
+use crate::certificates::Certificates;
+use crate::curl::{Answer, Curl};
+use crate::envoy::Envoy;
+use crate::error::HarnessError;
+use crate::http::{Connection, Request, Response};
+use crate::initiator::{self, Destination};
+use crate::kdc::{Ccache, Kdc};
+use crate::relay::Relay;
+use crate::shipped::ShippedYaml;
+use crate::tls::{self, TlsStream};
+use crate::token::LabKey;
+use crate::upstream::Upstream;
+use crate::wait::wait_for;
+
+mod builder;
+
+pub use builder::WorldBuilder;
+
+/// The lab's realm.
+pub const REALM: &str = "LAB.TEST";
+/// The service that clients ask tickets for: curl makes it of the URL's host.
+pub const SERVICE: &str = "HTTP/localhost@LAB.TEST";
+/// The issuer of a world with [`WorldBuilder::lab_issuer`], whose key the test holds.
+pub const LAB_ISSUER: &str = "https://lab.example.com";
+
+/// The access log is written within milliseconds; this is for a machine that is busy.
+const LOG_WITHIN: Duration = Duration::from_secs(10);
+
+/// A running lab. Its parts end with it.
+pub struct World {
+    // Dropped in this order: those who call before those who are called, the folder last.
+    envoy: Envoy,
+    yaml: ShippedYaml,
+    concurrency: u32,
+    relay: Option<Relay>,
+    broker: Broker,
+    upstream: Upstream,
+    kdc: Kdc,
+    certificates: Certificates,
+    tickets: BTreeMap<String, Ccache>,
+    lab_key: Option<LabKey>,
+    port: u16,
+    folder: TempDir,
+}
+
+/// How a request was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status.
+    pub status: u16,
+    /// The word in the body, for the client.
+    pub error: String,
+    /// The reason in Envoy's response-code details, for the operator.
+    pub reason: String,
+}
+
+impl World {
+    /// The lab as it ships: users `alice` and `bob`, the policy of `envoy/policy.toml` for host `localhost`.
+    ///
+    /// # Errors
+    ///
+    /// Every [`HarnessError`].
+    pub fn start() -> Result<Self, HarnessError> {
+        Self::builder().start()
+    }
+
+    /// A lab to be varied.
+    #[must_use]
+    pub fn builder() -> WorldBuilder {
+        WorldBuilder::default()
+    }
+
+    /// The KDC.
+    #[must_use]
+    pub fn kdc(&self) -> &Kdc {
+        &self.kdc
+    }
+
+    /// The broker, to stop, freeze and start it.
+    pub fn broker(&mut self) -> &mut Broker {
+        &mut self.broker
+    }
+
+    /// Envoy.
+    pub fn envoy(&mut self) -> &mut Envoy {
+        &mut self.envoy
+    }
+
+    /// Ends Envoy and starts it again with a changed configuration: every worker begins without keys. The port may be
+    /// another one.
+    ///
+    /// # Errors
+    ///
+    /// Every [`HarnessError`].
+    pub fn restart_envoy(
+        &mut self,
+        edit: impl FnOnce(&mut ShippedYaml) -> Result<(), HarnessError>,
+    ) -> Result<(), HarnessError> {
+        edit(&mut self.yaml)?;
+        self.envoy.process().terminate()?;
+        self.envoy = builder::start_envoy(&self.yaml, self.concurrency, self.folder.path())?;
+        self.port = self.envoy.listener_port("https")?;
+        Ok(())
+    }
+
+    /// The echo service.
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// The recorder between Envoy and the broker, where there is one.
+    #[must_use]
+    pub fn relay(&self) -> Option<&Relay> {
+        self.relay.as_ref()
+    }
+
+    /// The certificate files.
+    #[must_use]
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
+    /// The folder of broker, Envoy and certificates.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The port of the https listener on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The key of [`LAB_ISSUER`], where the world has it.
+    #[must_use]
+    pub fn lab_key(&self) -> Option<&LabKey> {
+        self.lab_key.as_ref()
+    }
+
+    /// `https://localhost:PORT` and the path.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.port)
+    }
+
+    /// A request without credentials.
+    #[must_use]
+    pub fn curl(&self, path: &str) -> Curl {
+        Curl::new(self.url(path)).trusting(&self.certificates.authority)
+    }
+
+    /// A request with the user's ticket.
+    #[must_use]
+    pub fn curl_as(&self, user: &str, path: &str) -> Curl {
+        self.curl(path).negotiate(self.client(user))
+    }
+
+    /// A user's tickets.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::UnexpectedAnswer`] for a stranger.
+    pub fn ticket(&self, user: &str) -> Result<&Ccache, HarnessError> {
+        self.tickets.get(user).ok_or_else(|| HarnessError::UnexpectedAnswer {
+            what: "a user of the lab".to_owned(),
+            answer: user.to_owned(),
+        })
+    }
+
+    /// The environment of a user's Kerberos clients; a stranger has no tickets.
+    #[must_use]
+    pub fn client(&self, user: &str) -> Vec<(&'static str, OsString)> {
+        let nobody = self.folder.path().join("no-tickets");
+        let tickets = self.tickets.get(user).map_or(nobody.as_path(), Ccache::path);
+        let mut cache = OsString::from("FILE:");
+        cache.push(tickets);
+        vec![
+            ("KRB5_CONFIG", self.kdc.krb5_config().as_os_str().to_owned()),
+            ("KRB5CCNAME", cache),
+        ]
+    }
+
+    /// Trades the user's ticket for a token at this path.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::UnexpectedAnswer`] where none came.
+    pub fn token(&self, user: &str, path: &str) -> Result<String, HarnessError> {
+        let answer = self.curl_as(user, path).send()?;
+        answer
+            .header("x-kerbridge-token")
+            .map(str::to_owned)
+            .ok_or_else(|| HarnessError::UnexpectedAnswer {
+                what: format!("a token for {user} at {path}"),
+                answer: format!("{} {}", answer.status, answer.text()),
+            })
+    }
+
+    /// A fresh Negotiate token (base64) of the user for this service.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Exited`] with GSSAPI's words.
+    pub fn negotiate_token(&self, user: &str, service: &str) -> Result<String, HarnessError> {
+        initiator::token_in_child(&lab_program()?, &self.kdc, self.ticket(user)?, service)
+    }
+
+    /// Sends a ticket and lets GSSAPI check the reply, see [`initiator::complete`].
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Exited`] with GSSAPI's words.
+    pub fn complete(&self, user: &str, target: &str) -> Result<Value, HarnessError> {
+        let to = Destination {
+            port: self.port,
+            authority: &self.certificates.authority,
+            target,
+        };
+        initiator::complete_in_child(&lab_program()?, &self.kdc, self.ticket(user)?, SERVICE, to)
+    }
+
+    /// A TLS connection to Envoy, for bytes of one's own.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Tls`] or [`HarnessError::Io`].
+    pub fn connect(&self) -> Result<Connection<TlsStream>, HarnessError> {
+        tls::connect(self.port, &self.certificates.authority)
+    }
+
+    /// One request as bytes, on a connection of its own.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`World::connect`], or [`HarnessError::Http`].
+    pub fn send(&self, request: &Request) -> Result<Response, HarnessError> {
+        tls::send(self.port, &self.certificates.authority, request)
+    }
+
+    /// Everything that Envoy has printed so far, its access log included.
+    #[must_use]
+    pub fn envoy_log(&self) -> String {
+        self.envoy.log()
+    }
+
+    /// How often Envoy had to replace a VM of the filter, or could not: 0 where the module never trapped.
+    #[must_use]
+    pub fn reloads(&self) -> Option<u64> {
+        let counters = ["vm_reload_backoff", "vm_reload_success", "vm_reload_failure"];
+        let values = counters.map(|counter| self.envoy.stat(&format!("wasm.kerbridge.{counter}")));
+        values.into_iter().sum()
+    }
+
+    /// Envoy's access-log line about the request with this identifier.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::TimedOut`].
+    pub fn access_log(&self, request_id: &str) -> Result<Value, HarnessError> {
+        wait_for(
+            &format!("an access-log line of request {request_id}"),
+            LOG_WITHIN,
+            || {
+                self.access_lines()
+                    .into_iter()
+                    .find(|line| line["request_id"] == request_id)
+            },
+        )
+    }
+
+    /// All lines of Envoy's access log so far.
+    #[must_use]
+    pub fn access_lines(&self) -> Vec<Value> {
+        let log = self.envoy.log();
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// How the filter refused, from the answer's body and Envoy's access log together.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::UnexpectedAnswer`] where the answer is not the filter's.
+    pub fn refusal(&self, status: u16, body: &[u8]) -> Result<Refusal, HarnessError> {
+        let refused: Value = serde_json::from_slice(body).unwrap_or_default();
+        let member = |name: &str| refused.get(name).and_then(Value::as_str).map(str::to_owned);
+        let (Some(error), Some(request_id)) = (member("error"), member("request_id")) else {
+            return Err(HarnessError::UnexpectedAnswer {
+                what: "a request that the filter should refuse".to_owned(),
+                answer: format!("{status} {}", String::from_utf8_lossy(body)),
+            });
+        };
+        let line = self.access_log(&request_id)?;
+        let details = line.get("details").and_then(Value::as_str).unwrap_or_default();
+        Ok(Refusal {
+            status,
+            error,
+            reason: details.strip_prefix("kerbridge_").unwrap_or(details).to_owned(),
+        })
+    }
+
+    /// The same for an answer to curl, as status and reason.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::refusal`].
+    pub fn reason(&self, answer: &Answer) -> Result<(u16, String), HarnessError> {
+        self.refusal(answer.status, &answer.body)
+            .map(|refusal| (refusal.status, refusal.reason))
+    }
+}
+
+/// The program `kerbridge-lab`: this one, or the one that cargo built beside a test.
+///
+/// # Errors
+///
+/// [`HarnessError::FileMissing`].
+pub fn lab_program() -> Result<PathBuf, HarnessError> {
+    let own = std::env::current_exe().map_err(|source| HarnessError::io("find this program", source))?;
+    if own.file_name().is_some_and(|name| name == "kerbridge-lab") {
+        return Ok(own);
+    }
+    let beside = own.ancestors().nth(2).map(|folder| folder.join("kerbridge-lab"));
+    beside.filter(|path| path.is_file()).ok_or(HarnessError::FileMissing {
+        path: own.with_file_name("kerbridge-lab"),
+        remedy: "build it with `cargo build -p kerbridge-tests`",
+    })
+}

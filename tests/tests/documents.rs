@@ -1,0 +1,174 @@
+//! Holds the documents to the code: the table of behaviours in ARCHITECTURE.md, and the reasons that documents name.
+
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper that fails in a test ends the test"
+)]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use kerbridge_tests::shipped::repository;
+use kerbridge_wire::Reason;
+
+/// Names that begin like a response-code detail and are none.
+const NAMES: &[&str] = &[
+    "kerbridge_filter",
+    "kerbridge_gate",
+    "kerbridge_broker",
+    "kerbridge_tests",
+    "kerbridge_wire",
+    "kerbridge_gss",
+    "kerbridge_probe",
+    "kerbridge_cb",
+];
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(repository().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> Vec<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// Rows of every table whose header's first cell is this word, as cells.
+fn tables(document: &str, first: &str) -> Vec<Vec<String>> {
+    let cells = |line: &str| -> Vec<String> {
+        let line = line.trim().trim_start_matches('|').trim_end_matches('|');
+        line.split('|').map(|cell| cell.trim().to_owned()).collect()
+    };
+    let mut rows = Vec::new();
+    let mut lines = document.lines();
+    while let Some(line) = lines.next() {
+        if line.starts_with('|') && cells(line).first().is_some_and(|cell| cell == first) {
+            // The line of dashes goes with the header.
+            let body = lines.by_ref().skip(1).take_while(|line| line.starts_with('|'));
+            rows.extend(body.map(cells));
+        }
+    }
+    rows
+}
+
+/// All source files of the repository, relative to it.
+fn sources(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if name != "target" && !name.starts_with('.') {
+                sources(&path, found);
+            }
+        } else if name.ends_with(".rs") {
+            found.insert(path.strip_prefix(repository()).unwrap().to_string_lossy().into_owned());
+        }
+    }
+}
+
+/// Whether the file has a test function of this name.
+fn has_test(file: &str, name: &str) -> bool {
+    let text = read(file);
+    let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+    let head = format!("fn {name}(");
+    lines.iter().enumerate().any(|(at, line)| {
+        let attributes = lines
+            .iter()
+            .take(at)
+            .rev()
+            .take_while(|line| line.starts_with("#[") || line.starts_with("//"));
+        line.trim_start_matches("async ").starts_with(&head) && attributes.clone().any(|line| line.contains("test]"))
+    })
+}
+
+#[test]
+fn each_file_and_test_of_the_table_of_behaviours_exists() {
+    let rows = tables(&read("ARCHITECTURE.md"), "behaviour");
+    assert!(
+        !rows.is_empty(),
+        "ARCHITECTURE.md has no table with the header | behaviour | files | tests |"
+    );
+    let mut wrong = Vec::new();
+    for row in &rows {
+        let [behaviour, files, tests] = row.as_slice() else {
+            panic!("three cells expected: {row:?}");
+        };
+        let (files, tests) = (quoted(files), quoted(tests));
+        if files.is_empty() || tests.is_empty() {
+            wrong.push(format!("{behaviour}: names no file or no test"));
+        }
+        for file in files {
+            if !repository().join(&file).is_file() {
+                wrong.push(format!("{behaviour}: there is no file {file}"));
+            }
+        }
+        for test in tests {
+            let exists = test
+                .rsplit_once("::")
+                .is_some_and(|(file, name)| repository().join(file).is_file() && has_test(file, name));
+            if !exists {
+                wrong.push(format!("{behaviour}: there is no test {test}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_source_file_is_missing_from_the_table_of_behaviours() {
+    let named: BTreeSet<String> = tables(&read("ARCHITECTURE.md"), "behaviour")
+        .iter()
+        .flatten()
+        .flat_map(|cell| quoted(cell))
+        .map(|name| name.split("::").next().unwrap_or_default().to_owned())
+        .collect();
+    let mut sources_found = BTreeSet::new();
+    sources(&repository(), &mut sources_found);
+    assert!(sources_found.len() > 50, "{sources_found:?}");
+    let missing: Vec<_> = sources_found.difference(&named).collect();
+    assert!(missing.is_empty(), "ARCHITECTURE.md does not name {missing:#?}");
+}
+
+#[test]
+fn every_reason_that_a_document_names_exists() {
+    let mut wrong = Vec::new();
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "SECURITY.md",
+        "CONTRIBUTING.md",
+        "envoy/envoy.yaml",
+        "envoy/policy.toml",
+    ] {
+        let text = read(document);
+        for row in tables(&text, "reason") {
+            let words = row.first().map(|cell| quoted(cell)).unwrap_or_default();
+            let unknown = words.iter().filter(|word| Reason::from_word(word).is_none());
+            wrong.extend(unknown.map(|word| format!("{document}: {word} is no reason")));
+        }
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for word in words.filter(|word| word.starts_with("kerbridge_") && *word != "kerbridge_") {
+            let known = word
+                .strip_prefix("kerbridge_")
+                .is_some_and(|reason| Reason::from_word(reason).is_some());
+            if !known && !NAMES.contains(&word) {
+                wrong.push(format!("{document}: {word} is no response-code detail"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_table_is_found_by_its_first_word_and_ends_with_its_last_row() {
+    let text = "# t\n| reason | x |\n|---|---|\n| `ok` `replay` | 1 |\n\n| other | y |\n|---|---|\n| `z` | 2 |\n";
+    let rows = tables(text, "reason");
+    assert_eq!(rows, [["`ok` `replay`", "1"]]);
+    assert_eq!(quoted(&rows.first().unwrap().join(" ")), ["ok", "replay"]);
+    assert!(has_test(
+        "tests/tests/documents.rs",
+        "a_table_is_found_by_its_first_word_and_ends_with_its_last_row"
+    ));
+    assert!(!has_test("tests/tests/documents.rs", "tables"));
+}

@@ -1,0 +1,110 @@
+//! The lab as a person runs it: the demonstration, and a lab in the background.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kerbridge_tests::curl::Curl;
+use kerbridge_tests::process::{OwnedProcess, Spawn};
+use kerbridge_tests::world::lab_program;
+
+/// Runs the lab's program to its end; its exit code and all that it printed.
+fn run(folder: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let spawn = Spawn::new(lab_program().unwrap(), folder).args(args);
+    let mut process = OwnedProcess::start(spawn).unwrap();
+    let status = process.wait_exit(Duration::from_secs(120)).unwrap();
+    (status.code(), process.log())
+}
+
+/// The longest run of characters of base64 in a text: a secret would be one of hundreds.
+fn longest_run(text: &str) -> usize {
+    let runs = text.split(|c: char| !c.is_ascii_alphanumeric() && !"+-_=.".contains(c));
+    runs.map(str::len).max().unwrap_or(0)
+}
+
+#[test]
+fn the_demonstration_tells_the_story_plainly_and_leaves_a_capture_without_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, said) = run(folder.path(), &["demo", "--capture", folder.path().to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    let capture = std::fs::read_to_string(folder.path().join("capture.txt")).unwrap();
+    for text in [&said, &capture] {
+        for told in [
+            "alice@LAB.TEST",
+            "bob@LAB.TEST",
+            "kerbridge_replay",
+            "kerbridge_bad_signature",
+            "retry-after",
+        ] {
+            assert!(text.contains(told), "{told} in {text}");
+        }
+        assert!(!text.contains('\x1b') && !text.contains("FAILED"), "{text}");
+        assert!(longest_run(text) < 70, "{} in {text}", longest_run(text));
+    }
+    // The capture has what the screen leaves out.
+    assert!(capture.contains("x-forwarded-proto") && !said.contains("x-forwarded-proto"));
+}
+
+#[test]
+fn a_demonstration_without_a_broker_fails_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let spawn = Spawn::new(lab_program().unwrap(), folder.path())
+        .args(["demo", "--capture", folder.path().to_str().unwrap()])
+        .env("KERBRIDGE_BIN", "/nonexistent/kerbridge");
+    let mut process = OwnedProcess::start(spawn).unwrap();
+    assert!(!process.wait_exit(Duration::from_secs(60)).unwrap().success());
+    assert!(process.log().contains("/nonexistent/kerbridge") && process.log().contains("make build"));
+}
+
+/// Takes the lab down even where the test fails.
+struct Background(PathBuf);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        run(&self.0, &["down", "--state", self.0.to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn a_lab_in_the_background_can_be_used_as_it_says_and_goes_down_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().to_str().unwrap();
+    let lab = Background(folder.path().to_owned());
+    let (code, said) = run(folder.path(), &["up", "--state", state]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, again) = run(folder.path(), &["up", "--state", state]);
+    assert_eq!(code, Some(0));
+    assert!(
+        again.starts_with("The lab is up already.") && said.starts_with("The lab is up."),
+        "{again}"
+    );
+
+    let after = |text: &str| {
+        said.split(text)
+            .nth(1)
+            .unwrap()
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    let client = [
+        ("KRB5_CONFIG", after("KRB5_CONFIG=")),
+        ("KRB5CCNAME", after("KRB5CCNAME=")),
+    ];
+    let authority = after("--cacert ");
+    let answer = Curl::new(after("-u : "))
+        .trusting(Path::new(&authority))
+        .negotiate(client)
+        .send()
+        .unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.complaint);
+    assert!(answer.text().contains("alice@LAB.TEST"));
+
+    let (code, down) = run(folder.path(), &["down", "--state", state]);
+    assert_eq!((code, down.trim()), (Some(0), "The lab is stopped."));
+    assert!(!Path::new(&authority).exists(), "the lab's folder is still there");
+    assert_eq!(Curl::new(after("-u : ")).send().unwrap().exit, 7);
+    let (code, down) = run(folder.path(), &["down", "--state", state]);
+    assert_eq!((code, down.trim()), (Some(0), "The lab is not running."));
+    drop(lab);
+}

@@ -1,0 +1,18 @@
+//! Scenarios in a whole lab: real KDC, broker, Envoy, curl and service. Each test has a world of its own.
+
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a helper that fails in a test ends the test"
+)]
+
+mod broker_away;
+mod broker_nonsense;
+mod configuration;
+mod headers;
+mod lab;
+mod shipped;
+mod tickets;
+mod tokens;
+mod undecided;
