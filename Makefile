@@ -1,0 +1,138 @@
+# The one door to kerbridge. `make` alone prints help; every target installs what it lacks and says so.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.SUFFIXES:
+.DEFAULT_GOAL := help
+
+# V=1 shows every command.
+V ?= 0
+ifneq ($(V),1)
+MAKEFLAGS += --silent --no-print-directory
+endif
+
+# An empty variable is the same as none.
+ifneq ($(ENVOY),)
+export KERBRIDGE_ENVOY := $(abspath $(shell command -v $(ENVOY) || echo $(ENVOY)))
+endif
+WASM_TOOLCHAIN ?= auto
+SETUP ?= install
+export CARGO WASM_TOOLCHAIN SETUP
+
+setup := tests/setup/setup.sh
+host  := tests/setup/cargo.sh host
+wasm  := tests/setup/cargo.sh wasm
+say   := printf '==> %s\n'
+lab   := target/debug/kerbridge-lab
+
+# The two cdylibs are built for wasm only; everything else is built for the host only.
+modules    := -p kerbridge-filter -p kerbridge-probe
+host-crates := --workspace --exclude kerbridge-filter --exclude kerbridge-probe
+
+##@ Use it
+.PHONY: demo build lab-up lab-down
+demo: setup-demo compile lab ## the main job on screen, step by step, on real parts (under a minute after the build)
+	$(lab) demo
+
+build: setup-build compile ## the broker target/release/kerbridge, the module target/wasm32-wasip1/release/kerbridge_filter.wasm
+
+lab-up: setup-demo compile lab ## start the lab and leave it running: prints URLs, KRB5_CONFIG and a curl line
+	$(lab) up
+
+lab-down: setup-demo lab ## stop the lab
+	$(lab) down
+
+##@ Work on it
+.PHONY: setup test test-quick wasm-imports lint fmt advisories
+setup: ## install all that is missing, for use and for work; starts no service (each target calls for its own part)
+	$(setup) build demo test lint
+	$(say) 'setup: nothing is missing'
+
+test: setup-test compile compile-probe ## all tests: units, and scenarios on a real KDC and a real Envoy
+	tests/setup/test.sh $(host-crates) -- --include-ignored
+
+test-quick: setup-test compile compile-probe ## the tests that need a KDC and Envoy only (under three minutes when built)
+	tests/setup/test.sh $(host-crates)
+
+wasm-imports: setup-build compile-filter ## only the check that the module imports what Envoy has, and is under 1 MB
+	$(say) 'checking the imports and the size of the module'
+	$(host) test --locked --quiet -p kerbridge-tests --test module
+
+lint: setup-lint lint-fmt lint-clippy lint-doc lint-deny ## format, clippy on host and wasm, rustdoc, dependencies
+
+fmt: setup-lint ## format the sources
+	$(host) fmt --all
+
+advisories: setup-lint ## known vulnerabilities in dependencies (fetches the RustSec database from GitHub)
+	$(say) 'checking dependencies for advisories'
+	$(host) deny --locked check advisories
+
+##@ Clean up
+.PHONY: clean distclean
+clean: ## remove what was built; keeps target/tools (Envoy, cargo-deny)
+	[ ! -d target ] || find target -mindepth 1 -maxdepth 1 ! -name tools -exec rm -rf {} +
+
+distclean: ## remove target altogether; packages stay installed
+	rm -rf target
+
+# ---- the parts ----
+
+.PHONY: setup-build setup-demo setup-test setup-lint
+setup-build: ; $(setup) build
+setup-demo: ; $(setup) demo
+setup-test: ; $(setup) test
+setup-lint: ; $(setup) lint
+
+.PHONY: compile compile-broker compile-filter compile-probe lab
+compile: compile-broker compile-filter
+
+compile-broker:
+	$(say) 'building the broker (release)'
+	$(host) build --locked --release -p kerbridge-broker
+
+compile-filter:
+	$(say) 'building the module (wasm32-wasip1, release)'
+	$(wasm) build --locked --release -p kerbridge-filter
+
+# A module of the tests only; it asks Envoy the questions on which the design rests.
+compile-probe:
+	$(say) 'building the probe module of the tests'
+	$(wasm) build --locked --release -p kerbridge-probe
+
+lab:
+	$(say) 'building the lab'
+	$(host) build --locked -p kerbridge-tests --bin kerbridge-lab
+
+.PHONY: lint-fmt lint-clippy lint-doc lint-deny
+lint-fmt: setup-lint
+	$(say) 'format'
+	$(host) fmt --all --check
+
+lint-clippy: setup-lint
+	$(say) 'clippy (host)'
+	$(host) clippy --locked $(host-crates) --all-targets -- -D warnings
+	$(say) 'clippy (wasm32-wasip1)'
+	$(wasm) clippy --locked $(modules) -- -D warnings
+
+lint-doc: setup-lint
+	$(say) 'rustdoc'
+	RUSTDOCFLAGS='-D warnings' $(host) doc --locked --no-deps $(host-crates) --document-private-items
+
+lint-deny: setup-lint
+	$(say) 'dependencies: bans, licences, sources'
+	$(host) deny --locked check bans licenses sources
+
+.PHONY: help
+help:
+	printf 'kerbridge: Kerberos tickets and tokens, joined in Envoy.\n\nusage: make TARGET [VARIABLE=value]\n'
+	awk -F ' ## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.* ## / { sub(/:.*/, "", $$1); printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	printf '\nVariables\n'
+	printf '  %-15s %s\n' \
+		ENVOY 'the Envoy to run (1.33 or newer); else the one on PATH, else the one from PyPI in target/tools' \
+		CARGO 'the cargo to build with; else the one on PATH or of the distribution, $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer' \
+		WASM_TOOLCHAIN 'auto; target: only a Rust with wasm32-wasip1; debian: build the standard library along' \
+		SETUP 'install; check: install nothing, fail with the list of what is missing' \
+		V 'V=1 shows every command'
