@@ -19,9 +19,9 @@
 use std::ptr::null_mut;
 use std::time::Duration;
 
-use kerbridge_gate::UnixTime;
 use kerbridge_gate::header_map::HeaderMap;
 use kerbridge_gate::step::HeaderEdit;
+use kerbridge_gate::{Reason, UnixTime};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType, MetricType};
 
@@ -149,10 +149,12 @@ pub(crate) fn resume_request() -> Result<(), HostError> {
     check(unsafe { proxy_continue_stream(HTTP_REQUEST) })
 }
 
-/// Answers the request here. Envoy makes a gRPC answer of it where the request is gRPC.
-pub(crate) fn respond(status: u16, details: &str, headers: &[(&str, &[u8])], body: &[u8]) -> Result<(), HostError> {
+/// Answers the request here, for a reason that stands in the response-code details. Envoy makes a gRPC answer of it where
+/// the request is gRPC, with the reason's status: its own translation has INTERNAL (13) for what is the client's mistake.
+pub(crate) fn respond(reason: Reason, status: u16, headers: &[(&str, &[u8])], body: &[u8]) -> Result<(), HostError> {
+    let details = format!("kerbridge_{reason}");
     let headers = serialise(headers).ok_or(HostError)?;
-    // SAFETY: the host reads slices that live through the call. -1: no gRPC status of our own.
+    // SAFETY: the host reads slices that live through the call.
     check(unsafe {
         proxy_send_local_response(
             u32::from(status),
@@ -162,7 +164,7 @@ pub(crate) fn respond(status: u16, details: &str, headers: &[(&str, &[u8])], bod
             body.len(),
             headers.as_ptr(),
             headers.len(),
-            -1,
+            i32::from(reason.grpc_status()),
         )
     })
 }

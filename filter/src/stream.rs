@@ -99,7 +99,7 @@ impl Stream {
             .iter()
             .map(|(name, value)| (*name, value.expose()))
             .collect();
-        if host::respond(reply.status, &format!("kerbridge_{reason}"), &headers, &reply.body).is_err() {
+        if host::respond(reason, reply.status, &headers, &reply.body).is_err() {
             log::error!("the host refuses a local reply, the request stays held reason={reason}");
         }
         Action::Pause
@@ -117,7 +117,7 @@ impl Stream {
             ("retry-after", b"5"),
             ("content-type", b"application/json"),
         ];
-        if host::respond(reason.status(), &format!("kerbridge_{reason}"), &headers, body).is_err() {
+        if host::respond(reason, reason.status(), &headers, body).is_err() {
             log::error!("the host refuses a local reply, the request stays held reason={reason}");
         }
         Action::Pause

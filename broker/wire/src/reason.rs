@@ -69,7 +69,7 @@ macro_rules! reasons {
                 match self { $(Self::$variant => ChallengeRule::$challenge,)* }
             }
 
-            /// The gRPC status that Envoy makes of the HTTP status (0 for [`Reason::Ok`]).
+            /// The gRPC status of the answer to a gRPC request (0 for [`Reason::Ok`]).
             pub const fn grpc_status(self) -> u8 {
                 match self { $(Self::$variant => $grpc,)* }
             }
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn grpc_status_is_what_envoy_makes_of_the_http_status() {
+    fn the_grpc_status_says_what_the_http_status_says() {
         for &reason in Reason::ALL {
             let expected = match reason.status() {
                 200 => 0,

@@ -15,9 +15,12 @@ use crate::secret::Secret;
 /// What happens to a request now. `Verify` and `Call` come with the state that their answer must be brought to, which
 /// consumes it: a request cannot be resumed twice.
 #[derive(Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one step a request, moved twice; a box would cost an allocation"
+#[cfg_attr(
+    target_pointer_width = "64",
+    expect(
+        clippy::large_enum_variant,
+        reason = "one step a request, moved twice; a box would cost an allocation"
+    )
 )]
 pub enum Step {
     /// It goes upstream, with these edits.
