@@ -26,6 +26,7 @@ host  := tests/setup/cargo.sh host
 wasm  := tests/setup/cargo.sh wasm
 say   := printf '==> %s\n'
 lab   := target/debug/kerbridge-lab
+lab-state := target/lab/state.json
 
 # The two cdylibs are built for wasm only; everything else is built for the host only.
 modules    := -p kerbridge-filter -p kerbridge-probe
@@ -41,8 +42,10 @@ build: setup-build compile ## the broker target/release/kerbridge, the module ta
 lab-up: setup-demo compile lab ## start the lab and leave it running: prints URLs, KRB5_CONFIG and a curl line
 	$(lab) up
 
-lab-down: setup-demo lab ## stop the lab
-	$(lab) down
+lab-down: ## stop the lab
+	if [ ! -e $(lab-state) ]; then $(say) 'no lab is running'; \
+	elif [ -x $(lab) ]; then $(lab) down; \
+	else $(MAKE) setup-demo lab && $(lab) down; fi
 
 ##@ Work on it
 .PHONY: setup test test-quick wasm-imports lint fmt advisories
@@ -71,10 +74,10 @@ advisories: setup-lint ## known vulnerabilities in dependencies (fetches the Rus
 
 ##@ Clean up
 .PHONY: clean distclean
-clean: ## remove what was built; keeps target/tools (Envoy, cargo-deny)
+clean: stop-lab ## stop the lab, remove what was built; keeps target/tools (Envoy, cargo-deny)
 	[ ! -d target ] || find target -mindepth 1 -maxdepth 1 ! -name tools -exec rm -rf {} +
 
-distclean: ## remove target altogether; packages stay installed
+distclean: stop-lab ## stop the lab, remove target altogether; packages stay installed
 	rm -rf target
 
 # ---- the parts ----
@@ -104,6 +107,15 @@ compile-probe:
 lab:
 	$(say) 'building the lab'
 	$(host) build --locked -p kerbridge-tests --bin kerbridge-lab
+
+# Before the lab's state goes: without it nothing finds the lab again. Cleaning builds nothing, so it may have to refuse.
+.PHONY: stop-lab
+stop-lab:
+	if [ -e $(lab-state) ]; then \
+		if [ -x $(lab) ]; then $(lab) down; \
+		else printf '%s\n' 'a lab may be running, and $(lab), which stops it, is not there:' \
+			"run 'make lab-down' (it builds it), or remove $(lab-state) if you know that none runs" >&2; exit 1; fi; \
+	fi
 
 .PHONY: lint-fmt lint-clippy lint-doc lint-deny
 lint-fmt: setup-lint

@@ -54,8 +54,14 @@ if ! install "$@"; then
     install "$@"
 fi
 
-if command -v systemctl >/dev/null; then
-    for service in "${new_services[@]}"; do
-        if installed "$service"; then systemctl --quiet disable "$service.service" || true; fi
-    done
-fi
+# systemctl sees to the links in /etc/rc?.d as well.
+disable() {
+    if command -v systemctl >/dev/null; then
+        systemctl --quiet disable "$1.service"
+    elif command -v update-rc.d >/dev/null; then
+        update-rc.d "$1" disable
+    fi
+}
+for service in ${new_services[@]+"${new_services[@]}"}; do
+    if installed "$service"; then disable "$service" || true; fi
+done

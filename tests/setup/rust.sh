@@ -176,7 +176,17 @@ family_package() {
     esac
 }
 
-# The newest lld package that apt offers.
+# The lld packages that apt offers, the newest first.
+lld_offered() {
+    local package
+    while read -r package; do
+        [ -z "$(candidate "$package")" ] || printf '%s\n' "$package"
+    done < <(apt-cache search --names-only '^lld-[0-9]+$' | cut -d ' ' -f 1 | sort -rV)
+}
+
+# The newest lld package that apt offers; fails where that is too old.
 lld_package() {
-    apt-cache search --names-only '^lld-[0-9]+$' | cut -d ' ' -f 1 | sort -rV | head -n 1
+    local package
+    package=$(lld_offered | sed -n 1p)
+    [ -n "$package" ] && at_least "${package#lld-}" "$wasm_ld_minimum" && printf '%s\n' "$package"
 }

@@ -44,15 +44,14 @@ want() {
 # The version that apt would install of package $1; nothing where it offers none.
 candidate() { apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: \([^(].*\)/\1/p'; }
 
+# needs_root PURPOSE COMMAND: fails where this user cannot become root, naming what root has to run.
+needs_root() {
+    [ "$(id -u)" = 0 ] || have sudo ||
+        fail "root is needed to $1, and there is no sudo. As root, run:" "    $2" "then run make again."
+}
+
 as_root() {
-    if [ "$(id -u)" = 0 ]; then
-        "$@"
-    elif have sudo; then
-        sudo "$@"
-    else
-        fail "root is needed to install packages, and there is no sudo. As root, run:" \
-            "$root/tests/setup/install-packages.sh ${packages[*]}"
-    fi
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
 # Which package to take depends on what apt offers, so the lists must be there first.
@@ -60,6 +59,7 @@ update_lists_once() {
     [ "$lists_updated" = no ] || return 0
     lists_updated=yes
     if may_install && [ -z "$(candidate libkrb5-dev)" ]; then
+        needs_root "fetch the package lists" "apt-get update"
         say "fetching the package lists"
         as_root apt-get -q update
     fi
@@ -78,6 +78,8 @@ install_wanted() {
             "rust-std-static-wasm32-wasip1), then run make again"
     fi
     may_install || fail "SETUP=check: nothing was installed"
+    # Said here: what as_root prints goes into the log.
+    needs_root "install these packages" "$root/tests/setup/install-packages.sh ${packages[*]}"
     say "installing ${#packages[@]} packages (no service of theirs is started)"
     as_root "$root/tests/setup/install-packages.sh" "${packages[@]}" >"$tools/apt.log" 2>&1 </dev/null || {
         tail -n 15 "$tools/apt.log" >&2
@@ -110,6 +112,7 @@ wants_rust() {
         "(rustc $(candidate rustc)). Install it from https://rustup.rs, then run make again."
     if [ "$flavour" = rustup ]; then
         want rustup "brings Rust $rust_minimum or newer; apt's own rustc is $(candidate rustc)"
+        host_by_rustup=yes
         return 0
     fi
     host_flavour=$flavour
@@ -120,6 +123,7 @@ wants_rust() {
 wants_wasm() {
     find_wasm_toolchain && return 0
     # The host's Rust comes by rustup in the second half: the target with it.
+    if [ -z "$host_bin" ] && [ "${host_by_rustup:-}" = yes ] && [ "$WASM_TOOLCHAIN" != debian ]; then return 0; fi
     if [ -n "$host_bin" ] && [ "$WASM_TOOLCHAIN" != debian ] && add_wasm_target_by_rustup; then
         find_wasm_toolchain && return 0
     fi
@@ -128,7 +132,7 @@ wants_wasm() {
     fi
     have apt-get || { want "rust's $wasm_target" "compiles the module"; return 0; }
     update_lists_once
-    local flavour=${host_flavour:-}
+    local flavour=${host_flavour:-} lld=''
     if [ -n "$wasm_bin" ]; then
         flavour=$(flavour_of "$wasm_bin")
     elif [ -z "$flavour" ]; then
@@ -137,14 +141,19 @@ wants_wasm() {
     [ "$flavour" != rustup ] || fail "no compiler for $wasm_target: rustup cannot fetch it, and apt offers no Rust" \
         "$rust_minimum or newer with its source. With a network: rustup target add $wasm_target"
     flavour=${flavour:-plain}
+    # Asked before anything is wanted: without a linker all of the rest would be installed in vain.
+    if [ -z "$wasm_ld" ]; then
+        lld=$(lld_package) || fail "no linker for $wasm_target: lld $wasm_ld_minimum or newer is needed, and the newest" \
+            "that apt offers is: $(lld_offered | sed -n 1p | grep . || printf none). A Rust that has the target needs no lld:" \
+            "install Rust from https://rustup.rs, run \`rustup target add $wasm_target\`, then run make again."
+    fi
     if [ -z "$wasm_bin" ]; then
         want "$(family_package rustc "$flavour")" "compiles the module (no Rust here has the target $wasm_target)"
         want "$(family_package cargo "$flavour")" "for that rustc"
         want "$(family_package src "$flavour")" "the standard library, built along for $wasm_target"
     fi
     [ -n "$wasi_lib" ] || want wasi-libc "the C library under it"
-    [ -n "$wasm_ld" ] || want "$(lld_package)" "links the module"
-    wasm_flavour=$flavour
+    [ -n "$wasm_ld" ] || want "$lld" "links the module"
 }
 
 wants_demo() {
@@ -159,6 +168,15 @@ wants_test() {
     have faketime || want faketime "expiry and clock skew"
     have nghttp || want nghttp2-client "a client for HTTP/2 in clear text"
     have openssl || want openssl "certificates for the probes"
+}
+
+# Asked of faketime itself: what its semaphore needs differs from one C library to the next.
+check_faketime() {
+    local complaint
+    if complaint=$(faketime -f +1s true 2>&1); then return 0; fi
+    say "faketime does not run here, so the tests of expiry and clock skew will fail: ${complaint%%$'\n'*}"
+    note "It keeps a semaphore in /dev/shm, which has to be there and open to $(id -un) (mode 1777). As root, run:"
+    note "    mkdir -p /dev/shm && mount -t tmpfs -o mode=1777 tmpfs /dev/shm"
 }
 
 # Formatter and linter belong to a toolchain, so they come once the toolchains are there.
@@ -291,4 +309,5 @@ if [ $want_lint = yes ]; then
 fi
 has_krb5_headers || fail "the headers of MIT krb5 are still not found by cc"
 if [ $want_demo = yes ]; then install_envoy; fi
+if [ $want_test = yes ]; then check_faketime; fi
 write_toolchains

@@ -17,10 +17,17 @@ CARGO_TERM_COLOR=$colour "$root/tests/setup/cargo.sh" host test --locked --no-fa
 
 awk -v seconds=$((SECONDS - before)) '
     { gsub(/\033\[[0-9;]*m/, "") }
-    /^test result: / { passed += $4; failed += $6; ignored += $8; binaries += 1 }
-    /^test .* \.\.\. FAILED$/ { names = names "\n      " $2 }
+    # A test that runs a test binary again shows its output when it fails, result line and all. That comes among the
+    # failures; the result of the binary itself is the last one before the next binary (or the next run of doctests).
+    function count() { passed += p; failed += f; ignored += i; p = f = i = 0 }
+    /^ +(Running|Doc-tests) / { count(); doctests = /Doc-tests/; among_failures = 0 }
+    doctests && /^running [0-9]+ tests?$/ { count(); among_failures = 0 }
+    /^failures:$/ { among_failures = 1 }
+    /^test result: / { p = $4; f = $6; i = $8 }
+    /^test .* \.\.\. FAILED$/ && !among_failures { names = names "\n      " substr($0, 6, length($0) - 16) }
     /^error: could not compile/ { broken += 1 }
     END {
+        count()
         printf "==> tests: %d passed, %d failed, %d left out, in %d s\n", passed, failed, ignored, seconds
         if (names) printf "    failed:%s\n", names
         if (broken) printf "    the tests did not compile\n"

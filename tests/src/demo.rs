@@ -70,6 +70,10 @@ fn introduce(screen: &mut Screen, world: &mut World, clock: &Deadline) -> Result
         ),
     );
     screen.field("policy", "envoy/policy.toml");
+    screen.field(
+        "curl lines",
+        "CA and URL are what make lab-up prints; TOKEN is the token of the step",
+    );
     screen.field("ready after", &seconds(clock.elapsed()));
     Ok(())
 }
@@ -89,7 +93,7 @@ fn conclude(screen: &mut Screen, folder: &Path, clock: &Deadline) -> Result<Exit
     }
     let capture = write_capture(screen, folder)?;
     screen.field("all of it", &format!("{}, secrets masked", capture.display()));
-    screen.field("to play yourself", "make lab-up");
+    screen.field("to play yourself", "make lab-up, then paste the curl lines");
     Ok(if failures.is_empty() {
         ExitCode::SUCCESS
     } else {

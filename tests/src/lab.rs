@@ -208,11 +208,16 @@ fn usage(state: &Value) -> String {
         format!("  export KRB5CCNAME={}", value("alice")),
         format!("  curl -i --cacert {ca} --negotiate -u : {url}/orders/1"),
         String::new(),
-        "With the token that came in x-kerbridge-token:".to_owned(),
+        "With the token that comes in x-kerbridge-token:".to_owned(),
         String::new(),
+        format!(
+            "  TOKEN=$(curl -sS -i --cacert {ca} --negotiate -u : {url}/orders/1 | \
+             sed -n 's/^x-kerbridge-token: //p' | tr -d '\\r')"
+        ),
         format!("  curl -i --cacert {ca} -H \"Authorization: Bearer $TOKEN\" {url}/orders/1"),
         String::new(),
         format!("As bob: export KRB5CCNAME={}", value("bob")),
+        format!("For the curl lines of make demo: CA={ca} URL={url}"),
         "To stop: make lab-down".to_owned(),
     ];
     text + &lines.join("\n")

@@ -74,10 +74,24 @@ fn show(screen: &mut Screen, world: &World, detail: Detail, request: &Curl, seen
     Leg::response(&seen.answer).show(screen);
 }
 
-/// The command as a person would type it, without the path of this run's certificate authority.
+/// The command as a person would type it.
 fn command(world: &World, request: &Curl) -> String {
-    let authority = world.certificates().authority.display();
-    request.command_line().replace(&format!("--cacert {authority} "), "")
+    let authority = world.certificates().authority.display().to_string();
+    for_pasting(&request.command_line(), &authority, &world.url(""))
+}
+
+/// The line with `CA`, `URL` and `TOKEN` for what ends with this run, so that it can be pasted where `make lab-up` is.
+fn for_pasting(line: &str, authority: &str, url: &str) -> String {
+    let line = line
+        .replace(&format!("--cacert {authority} "), "--cacert \"$CA\" ")
+        .replace(url, "$URL");
+    let token = line
+        .split_once("'Authorization: Bearer ")
+        .and_then(|(before, rest)| Some((before, rest.split_once('\'')?.1)));
+    match token {
+        Some((before, after)) => format!("{before}\"Authorization: Bearer $TOKEN\"{after}"),
+        None => line,
+    }
 }
 
 fn exchanges(world: &World) -> Vec<Recorded> {
@@ -256,4 +270,25 @@ pub(crate) fn check_subject(screen: &mut Screen, seen: &Seen, principal: &str) {
         told == [principal],
         &format!("{told:?}"),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_can_be_pasted_elsewhere() {
+        for (line, expected) in [
+            (
+                "curl --cacert /tmp/x/ca.pem --negotiate --user : https://localhost:4711/orders/1",
+                "curl --cacert \"$CA\" --negotiate --user : $URL/orders/1",
+            ),
+            (
+                "curl --cacert /tmp/x/ca.pem --header 'Authorization: Bearer eyJ0eXAi…' --header 'a: b' https://localhost:4711/",
+                "curl --cacert \"$CA\" --header \"Authorization: Bearer $TOKEN\" --header 'a: b' $URL/",
+            ),
+        ] {
+            assert_eq!(for_pasting(line, "/tmp/x/ca.pem", "https://localhost:4711"), expected);
+        }
+    }
 }
