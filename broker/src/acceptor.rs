@@ -113,20 +113,23 @@ pub struct GssAcceptor {
 }
 
 impl GssAcceptor {
-    /// Acquires the credentials of every configured principal, or says which one cannot be had and why.
-    pub fn acquire(kerberos: &KerberosConfig, state_dir: &Path) -> Result<Self, (usize, AcquireError)> {
+    /// Acquires the credentials of every configured principal, or says of all that cannot be had why, each with its place
+    /// in the configuration.
+    pub fn acquire(kerberos: &KerberosConfig, state_dir: &Path) -> Result<Self, Vec<(usize, AcquireError)>> {
         let replay_cache = state_dir.join(REPLAY_CACHE);
-        let acquire = |(index, acceptor): (usize, &AcceptorConfig)| {
+        let (mut credentials, mut refused) = (Vec::new(), Vec::new());
+        for (index, acceptor) in kerberos.acceptors.iter().enumerate() {
             let AcceptorConfig { principal, keytab } = acceptor;
-            AcceptorCredential::acquire(principal, keytab, &replay_cache).map_err(|error| (index, error))
-        };
-        let credentials = kerberos
-            .acceptors
-            .iter()
-            .enumerate()
-            .map(acquire)
-            .collect::<Result<_, _>>()?;
-        Ok(Self { credentials })
+            match AcceptorCredential::acquire(principal, keytab, &replay_cache) {
+                Ok(credential) => credentials.push(credential),
+                Err(error) => refused.push((index, error)),
+            }
+        }
+        if refused.is_empty() {
+            Ok(Self { credentials })
+        } else {
+            Err(refused)
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Turns `kerbridge.toml` into a configuration that cannot be wrong, or says all that is wrong with it at once.
 
+mod draft;
 mod kerberos;
 mod limits;
 mod listen;
@@ -14,12 +15,14 @@ use std::path::{Path, PathBuf};
 use kerbridge_wire::policy as wire_policy;
 use tracing::level_filters::LevelFilter;
 
+pub use draft::Draft;
 pub use kerberos::{AcceptorConfig, KerberosConfig, check_keytab_file};
 pub use limits::Limits;
 pub(crate) use listen::is_client_name;
 pub use listen::{Address, ListenerConfig, ListenerName};
 pub use state_dir::prepare as prepare_state_dir;
 
+use self::secret_file::Reach;
 use crate::keyring::KeyEncryptionKey;
 use crate::policy::Policy;
 use crate::problem::Problems;
@@ -28,7 +31,7 @@ use crate::strict_toml;
 /// Largest configuration or policy file that is read, in bytes.
 const LARGEST: u64 = 4 * 1024 * 1024;
 
-/// The broker's configuration. Built by [`Config::load`] only.
+/// The broker's configuration. Built by [`Draft::finish`] only.
 #[derive(Debug)]
 pub struct Config {
     issuer: String,
@@ -62,62 +65,7 @@ impl Surroundings {
 impl Config {
     /// Reads the file, the policy file, keytabs, certificates and keys, and changes nothing.
     pub fn load(path: &Path, surroundings: &Surroundings) -> Result<Self, Problems> {
-        let mut problems = Problems::default();
-        let config = read_text(path, "--config", &mut problems)
-            .and_then(|text| strict_toml::read::<raw::Config>(&text, &mut problems))
-            .and_then(|file| {
-                let folder = path.parent().unwrap_or(Path::new(""));
-                Self::build(file, folder, surroundings, &mut problems)
-            });
-        match config {
-            Some(config) if problems.is_empty() => Ok(config),
-            Some(_) | None => Err(problems),
-        }
-    }
-
-    fn build(file: raw::Config, folder: &Path, around: &Surroundings, problems: &mut Problems) -> Option<Self> {
-        let raw::Config {
-            issuer,
-            state_dir,
-            policy_file,
-            listen,
-            kerberos,
-            keys,
-            limits,
-            log,
-        } = file;
-        let issuer = check_issuer(issuer, problems);
-        let state_dir = match state_dir {
-            Some(path) => state_dir::check(folder.join(path), problems),
-            None => {
-                problems.missing(
-                    "state_dir",
-                    "name a folder of the broker's own, such as \"/var/lib/kerbridge\"",
-                );
-                None
-            }
-        };
-        let listeners = listen::check(listen, folder, problems);
-        let kerberos = kerberos::check(kerberos, folder, problems);
-        let key = check_keys(keys, folder, around, problems);
-        let limits = limits::check(&limits, problems);
-        let log_level = check_level(log.level.as_deref(), problems);
-        let realms = kerberos.as_ref().map(|kerberos| kerberos.realms.as_slice());
-        let policy = check_policy(policy_file, folder, realms, problems);
-        let (mesh, public, observe) = listeners?;
-        let (_, policy) = policy?;
-        Some(Self {
-            issuer: issuer?,
-            state_dir: state_dir?,
-            mesh,
-            public,
-            observe,
-            kerberos: kerberos?,
-            key_encryption_key: key?,
-            limits: limits?,
-            log_level: log_level?,
-            policy,
-        })
+        Draft::read(path, surroundings).finish()
     }
 
     /// `iss` of every token: an https URL.
@@ -302,8 +250,8 @@ fn check_keys(
         key_encryption_key_file,
         key_encryption_credential,
     } = keys;
-    let (field, path, check_mode) = match (key_encryption_key_file, key_encryption_credential) {
-        (Some(path), None) => ("keys.key_encryption_key_file", folder.join(path), true),
+    let (field, path, reach) = match (key_encryption_key_file, key_encryption_credential) {
+        (Some(path), None) => ("keys.key_encryption_key_file", folder.join(path), Reach::Owner),
         (None, Some(name)) => {
             let field = "keys.key_encryption_credential";
             let Some(directory) = &around.credentials_directory else {
@@ -323,7 +271,7 @@ fn check_keys(
                 return None;
             }
             // systemd alone sets the modes there; with an access-control list the group bits mean something else.
-            (field, directory.join(name), false)
+            (field, directory.join(name), Reach::Unchecked)
         }
         (Some(_), Some(_)) => {
             problems.note("keys", "has both a file and a credential", "keep one of the two");
@@ -337,7 +285,7 @@ fn check_keys(
             return None;
         }
     };
-    let text = match secret_file::read(&path, check_mode) {
+    let text = match secret_file::read(&path, reach) {
         Ok(text) => text,
         Err((problem, remedy)) => {
             problems.note(field, problem, remedy);

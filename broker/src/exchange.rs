@@ -73,25 +73,37 @@ impl Exchange {
     /// Answers one request body.
     pub async fn answer(&self, body: &[u8], caller: &Caller, now: UnixTime) -> Result<ExchangeReply, Refusal> {
         let began = tokio::time::Instant::now();
-        let request = ExchangeRequest::read(body, caller.listener).map_err(Refusal::from);
-        let (hints, outcome) = match request {
-            Ok(request) => {
-                let hints = request.hints.clone();
-                let audience = request.audience.clone();
-                (Some((hints, audience)), self.exchange(request, caller, now).await)
-            }
-            Err(refusal) => (None, Err(refusal)),
+        let (hints, request) = ExchangeRequest::read(body, caller.listener);
+        let (audience, outcome) = match request {
+            Ok(request) => (
+                Some(request.audience.clone()),
+                self.exchange(request, caller, now).await,
+            ),
+            Err(error) => (None, Err(error.into())),
         };
         let reason = outcome.as_ref().map_or_else(|refusal| refusal.reason, |_| Reason::Ok);
         self.metrics.exchanged(reason, began.elapsed().as_secs_f64());
-        log(hints.as_ref(), caller, &outcome);
+        let about = About {
+            caller,
+            hints: &hints,
+            audience: audience.as_deref(),
+        };
+        match &outcome {
+            Ok(issued) => log(issued, &about),
+            Err(refusal) => log_refusal(refusal, &about),
+        }
         outcome.map(Issued::into_reply)
     }
 
     /// Counts and logs a refusal that came before there was a body to look at.
     pub fn refuse(&self, refusal: Refusal, caller: &Caller) -> Refusal {
         self.metrics.exchanged(refusal.reason, 0.0);
-        log_refusal(None, caller, &refusal);
+        let about = About {
+            caller,
+            hints: &Hints::default(),
+            audience: None,
+        };
+        log_refusal(&refusal, &about);
         refusal
     }
 
@@ -100,7 +112,6 @@ impl Exchange {
             subject_token,
             audience,
             scope,
-            hints: _,
         } = request;
         // Before the ticket is accepted: a mistyped audience must not use it up.
         if self.policy.audience(&audience).is_none() {
@@ -173,6 +184,11 @@ impl Refusal {
             negotiate: None,
             principal: None,
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(reason: Reason, detail: &str) -> Self {
+        Self::new(reason, detail)
     }
 
     /// A body over the limit, which is never read whole.
@@ -269,13 +285,17 @@ const fn oauth_error(reason: Reason) -> OauthError {
     }
 }
 
+/// The request that a log line is about, as far as it could be read.
+struct About<'a> {
+    caller: &'a Caller,
+    hints: &'a Hints,
+    audience: Option<&'a str>,
+}
+
 /// One event for each decision, without any token.
-fn log(request: Option<&(Hints, String)>, caller: &Caller, outcome: &Result<Issued, Refusal>) {
-    let Issued { grant, token, .. } = match outcome {
-        Ok(issued) => issued,
-        Err(refusal) => return log_refusal(request, caller, refusal),
-    };
-    let hints = request.map(|(hints, _)| hints);
+fn log(issued: &Issued, about: &About<'_>) {
+    let Issued { grant, token, .. } = issued;
+    let About { caller, hints, .. } = about;
     tracing::info!(
         target: "kerbridge::audit",
         reason = Reason::Ok.as_str(),
@@ -287,29 +307,39 @@ fn log(request: Option<&(Hints, String)>, caller: &Caller, outcome: &Result<Issu
         expires = token.expires().seconds(),
         listener = caller.listener.as_str(),
         client_id = caller.client.as_str(),
-        source = hints.and_then(|hints| hints.source.as_deref()),
-        server_name = hints.and_then(|hints| hints.server_name.as_deref()),
-        request_id = hints.and_then(|hints| hints.request_id.as_deref()),
-        route = hints.and_then(|hints| hints.route.as_deref()),
+        source = hints.source.as_deref(),
+        server_name = hints.server_name.as_deref(),
+        request_id = hints.request_id.as_deref(),
+        route = hints.route.as_deref(),
         "exchanged"
     );
 }
 
-fn log_refusal(request: Option<&(Hints, String)>, caller: &Caller, refusal: &Refusal) {
-    let hints = request.map(|(hints, _)| hints);
+fn log_refusal(refusal: &Refusal, about: &About<'_>) {
+    let About {
+        caller,
+        hints,
+        audience,
+    } = about;
     tracing::info!(
         target: "kerbridge::audit",
         reason = refusal.reason.as_str(),
         fault = ?refusal.reason.fault(),
-        detail = refusal.detail.as_str(),
+        detail = short(&refusal.detail),
         principal = refusal.principal.as_deref(),
-        audience = request.map(|(_, audience)| audience.as_str()),
+        audience = audience.map(short),
         listener = caller.listener.as_str(),
         client_id = caller.client.as_str(),
-        source = hints.and_then(|hints| hints.source.as_deref()),
-        server_name = hints.and_then(|hints| hints.server_name.as_deref()),
-        request_id = hints.and_then(|hints| hints.request_id.as_deref()),
-        route = hints.and_then(|hints| hints.route.as_deref()),
+        source = hints.source.as_deref(),
+        server_name = hints.server_name.as_deref(),
+        request_id = hints.request_id.as_deref(),
+        route = hints.route.as_deref(),
         "refused"
     );
+}
+
+/// As much of a text of somebody else's as a log line has room for: 255 characters. A ticket may name a service of 60 KB.
+fn short(text: &str) -> &str {
+    let end = text.char_indices().nth(255).map_or(text.len(), |(at, _)| at);
+    text.get(..end).unwrap_or_default()
 }

@@ -57,6 +57,14 @@ impl KeyRing {
         Self::open(state_dir, key)
     }
 
+    /// Opens the keys of a state directory where there are some, and makes none.
+    pub fn check(state_dir: &Path, key: &KeyEncryptionKey) -> Result<(), KeyringError> {
+        if file::exists(&state_dir.join(FILE))? {
+            Self::open(state_dir, key)?;
+        }
+        Ok(())
+    }
+
     /// Opens the keys of a state directory.
     pub fn open(state_dir: &Path, key: &KeyEncryptionKey) -> Result<Self, KeyringError> {
         let path = state_dir.join(FILE);

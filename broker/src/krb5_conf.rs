@@ -5,7 +5,11 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use crate::config::KerberosConfig;
+use crate::keyring::random;
 use crate::problem::Problem;
 
 /// Name of the file in the state directory.
@@ -41,21 +45,30 @@ pub fn text(kerberos: &KerberosConfig) -> String {
 /// Writes the file into the state directory, whole or not at all, and returns its path.
 pub fn write(state_dir: &Path, kerberos: &KerberosConfig) -> Result<PathBuf, Problem> {
     let path = state_dir.join(FILE);
-    let temporary = state_dir.join("krb5.conf.tmp");
-    let written = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)
-        .and_then(|mut file| io::Write::write_all(&mut file, text(kerberos).as_bytes()))
-        .and_then(|()| fs::rename(&temporary, &path));
-    written.map_err(|error| Problem {
+    write_whole(&path, &text(kerberos)).map_err(|error| Problem {
         field: "state_dir".into(),
         problem: format!("{}: {error}", path.display()),
         remedy: "let the broker's user own the state directory, mode 0700".into(),
     })?;
     Ok(path)
+}
+
+/// Under a name of its own first, so that nobody else's half of a file is ever given the name.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let suffix = random::<8>().map_err(io::Error::other)?;
+    let temporary = path.with_extension(format!("{}.tmp", URL_SAFE_NO_PAD.encode(suffix.as_ref())));
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)
+        .and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()))
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // It may not have been made; the error that counts is the first one.
+        drop(fs::remove_file(&temporary));
+    }
+    written
 }
 
 /// The files that libkrb5 reads: ours first, then those that it would have read without us and that are there.

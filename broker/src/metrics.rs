@@ -20,6 +20,7 @@ pub struct Metrics {
     exchanges: Family<ReasonLabel, Counter>,
     duration: Histogram,
     queue_depth: Gauge,
+    log_lines_lost: Counter,
 }
 
 impl Metrics {
@@ -48,6 +49,12 @@ impl Metrics {
             "Tokens that wait for a thread",
             queue_depth.clone(),
         );
+        let log_lines_lost = Counter::default();
+        registry.register(
+            "log_lines_lost",
+            "Log lines for which there was no room, since nobody read them",
+            log_lines_lost.clone(),
+        );
         // A series that begins with its first event hides that event from rate().
         for &reason in Reason::ALL {
             drop(exchanges.get_or_create(&label(reason)));
@@ -57,6 +64,7 @@ impl Metrics {
             exchanges,
             duration,
             queue_depth,
+            log_lines_lost,
         }
     }
 
@@ -74,6 +82,11 @@ impl Metrics {
     /// The gauge of tokens that wait.
     pub fn queue_depth(&self) -> Gauge {
         self.queue_depth.clone()
+    }
+
+    /// The count of log lines that were dropped.
+    pub fn log_lines_lost(&self) -> Counter {
+        self.log_lines_lost.clone()
     }
 
     /// The exposition, or `None` where it cannot be written.
@@ -109,5 +122,6 @@ mod tests {
         assert!(text.contains("kerbridge_exchanges_total{reason=\"ok\"} 0"), "{text}");
         assert!(text.contains("kerbridge_exchange_duration_seconds_count 1"), "{text}");
         assert!(text.contains("kerbridge_accept_queue_depth 0"), "{text}");
+        assert!(text.contains("kerbridge_log_lines_lost_total 0"), "{text}");
     }
 }

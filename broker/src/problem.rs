@@ -57,6 +57,17 @@ impl Problems {
         }));
     }
 
+    /// The value, or nothing where its problems are noted instead.
+    pub fn sift<T>(&mut self, outcome: Result<T, Self>) -> Option<T> {
+        match outcome {
+            Ok(value) => Some(value),
+            Err(others) => {
+                self.absorb("", others);
+                None
+            }
+        }
+    }
+
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

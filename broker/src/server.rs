@@ -14,11 +14,12 @@ use axum::Router;
 use axum::routing::{get, post};
 use kerbridge_wire::exchange::{JWKS_PATH, TOKEN_PATH};
 
-pub use bind::{Bound, bind};
-pub use connection::{Shutdown, serve};
+pub use bind::{Bound, bind, look};
+pub use connection::{Listening, Shutdown, serve};
 
 use crate::config::ListenerName;
 use crate::exchange::Exchange;
+use crate::readiness::{self, Readiness};
 use crate::time::Clock;
 
 /// What all endpoints share.
@@ -28,26 +29,31 @@ pub struct Broker {
     pub exchange: Exchange,
     /// Where the time comes from.
     pub clock: Clock,
-    ready: AtomicBool,
+    readiness: Readiness,
+    draining: AtomicBool,
 }
 
 impl Broker {
-    /// A broker that is ready.
-    pub fn new(exchange: Exchange, clock: Clock) -> Self {
+    /// A broker that wants requests as long as it is ready.
+    pub fn new(exchange: Exchange, clock: Clock, readiness: Readiness) -> Self {
         Self {
             exchange,
             clock,
-            ready: AtomicBool::new(true),
+            readiness,
+            draining: AtomicBool::new(false),
         }
     }
 
     /// From now on `/readyz` says 503, so that whoever balances load looks elsewhere.
     pub fn drain(&self) {
-        self.ready.store(false, Ordering::Release);
+        self.draining.store(true, Ordering::Release);
     }
 
-    fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+    fn ready(&self) -> readiness::Outcome {
+        if self.draining.load(Ordering::Acquire) {
+            return Err("draining".into());
+        }
+        self.readiness.now()
     }
 }
 

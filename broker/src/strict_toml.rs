@@ -24,6 +24,8 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str, problems: &mut Problems) -> 
         }
     };
     let lines = toml::de::DeTable::parse(text).ok();
+    // What was taken out, by its place in the file.
+    let mut removed: Vec<Vec<Step>> = Vec::new();
     for _ in 0..MOST_PROBLEMS {
         let error = match serde_path_to_error::deserialize::<_, T>(table.clone()) {
             Ok(value) => return Some(value),
@@ -37,9 +39,10 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str, problems: &mut Problems) -> 
         {
             path.push(Step::Key(unknown.to_owned()));
         }
+        let place = in_the_file(&path, &removed);
         let line = lines
             .as_ref()
-            .and_then(|lines| position(lines.get_ref(), &path))
+            .and_then(|lines| position(lines.get_ref(), &place))
             .map(|at| format!(" (line {})", line_of(text, at)))
             .unwrap_or_default();
         let remedy = match message.split_once(", expected ") {
@@ -54,10 +57,11 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str, problems: &mut Problems) -> 
                 message.as_str()
             }
         });
-        problems.note(field(&path), format!("{what}{line}"), remedy);
+        problems.note(field(&place), format!("{what}{line}"), remedy);
         if !remove(&mut table, &path) {
             return None;
         }
+        removed.push(place);
     }
     None
 }
@@ -76,6 +80,33 @@ impl Step {
             serde_path_to_error::Segment::Enum { .. } | serde_path_to_error::Segment::Unknown => None,
         }
     }
+}
+
+/// Where a path leads in the file, from which elements of arrays are missing by now.
+fn in_the_file(path: &[Step], removed: &[Vec<Step>]) -> Vec<Step> {
+    let mut place: Vec<Step> = Vec::new();
+    for step in path {
+        place.push(match step {
+            Step::Key(key) => Step::Key(key.clone()),
+            Step::Index(index) => {
+                let mut gone: Vec<usize> = removed
+                    .iter()
+                    .filter_map(|place_of_one| match place_of_one.strip_prefix(place.as_slice()) {
+                        Some([Step::Index(index)]) => Some(*index),
+                        Some(_) | None => None,
+                    })
+                    .collect();
+                gone.sort_unstable();
+                Step::Index(gone.into_iter().fold(
+                    *index,
+                    |index, gone| {
+                        if gone <= index { index.saturating_add(1) } else { index }
+                    },
+                ))
+            }
+        });
+    }
+    place
 }
 
 fn field(path: &[Step]) -> String {
@@ -177,6 +208,7 @@ mod tests {
         number: Option<u8>,
         inner: Option<Inner>,
         list: Vec<Inner>,
+        numbers: Vec<u8>,
     }
 
     #[derive(Debug, Default, Deserialize)]
@@ -202,7 +234,7 @@ mod tests {
             ("number: ", "correct it"),
             (
                 "numbre: unknown field `numbre` (line 2); ",
-                "expected one of `number`, `inner`, `list`",
+                "expected one of `number`, `inner`, `list`, `numbers`",
             ),
             ("inner.word: ", "correct it"),
             ("inner.wrod: unknown field `wrod` (line 4); ", "expected `word`"),
@@ -211,6 +243,33 @@ mod tests {
             assert!(
                 found.iter().any(|line| line.starts_with(start) && line.ends_with(end)),
                 "{start}: {found:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_element_keeps_its_number_when_one_before_it_was_wrong() {
+        let (read, found) = problems(
+            "list = [\n 1,\n {word = \"a\"},\n {word = 2},\n 3,\n {wrod = \"b\"},\n]\nnumbers = [\"a\", 1, \"b\"]\n",
+        );
+        assert!(read);
+        let starts = [
+            "list[0]: ",
+            "list[2].word: ",
+            "list[3]: ",
+            "list[4].wrod: ",
+            "numbers[0]: ",
+            "numbers[2]: ",
+        ];
+        let lines = [2, 4, 5, 6, 8, 8];
+        assert_eq!(found.len(), starts.len(), "{found:#?}");
+        for (start, line) in starts.into_iter().zip(lines) {
+            let line = format!("(line {line})");
+            assert!(
+                found
+                    .iter()
+                    .any(|found| found.starts_with(start) && found.contains(&line)),
+                "{start}{line}: {found:#?}"
             );
         }
     }

@@ -2,133 +2,21 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "tests and their helpers may fail loudly"
 )]
 
+#[path = "running/fixture.rs"]
+mod fixture;
+
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::Duration;
+use std::path::Path;
 
-use rustix::process::{Pid, Signal, kill_process};
+use fixture::{AES, Folder, RC4, Serving, get, text};
+use rustix::process::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
-
-/// A keytab (format 0x0502) with one AES key of zeros for each service, `HTTP/<host>@A.TEST`.
-fn keytab(names: &[&[&str]]) -> Vec<u8> {
-    let mut bytes = vec![5, 2];
-    for components in names {
-        let mut entry = u16::try_from(components.len()).unwrap().to_be_bytes().to_vec();
-        for part in std::iter::once(&"A.TEST").chain(components.iter()) {
-            entry.extend(u16::try_from(part.len()).unwrap().to_be_bytes());
-            entry.extend(part.as_bytes());
-        }
-        entry.extend([0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 18, 0, 32]);
-        entry.extend([0; 32]);
-        bytes.extend(u32::try_from(entry.len()).unwrap().to_be_bytes());
-        bytes.extend(entry);
-    }
-    bytes
-}
-
-struct Folder(TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
-        folder.keytab(&[&["host", "api.test"], &["HTTP", "api.test"], &["HTTP", "www.test"]]);
-        folder
-    }
-
-    fn keytab(&self, names: &[&[&str]]) {
-        let path = self.path("http.keytab");
-        fs::write(&path, keytab(names)).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn init(&self) -> Output {
-        self.run(&["init", "--keytab", "http.keytab", "--dir", "made"])
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        command(self.0.path()).args(arguments).output().unwrap()
-    }
-}
-
-fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kerbridge"));
-    command
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .env_remove("KRB5_CONFIG")
-        .env_remove("CREDENTIALS_DIRECTORY");
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// A broker that ends with its test.
-struct Serving(Child);
-
-impl Serving {
-    fn start(folder: &Folder) -> Self {
-        let mut child = command(folder.0.path())
-            .args(["serve", "--config", "made/kerbridge.toml"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // It logs one line for each address, after it is taken.
-        let mut log = String::new();
-        let mut output = child.stdout.take().unwrap();
-        while !log.contains("\"message\":\"listening\"") {
-            let mut chunk = [0; 1024];
-            let count = output.read(&mut chunk).unwrap();
-            assert_ne!(count, 0, "it ended early: {log}");
-            log.push_str(std::str::from_utf8(&chunk[..count]).unwrap());
-        }
-        child.stdout = Some(output);
-        Self(child)
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
-    }
-
-    fn end(mut self) -> (ExitStatus, String) {
-        let mut log = String::new();
-        self.0.stdout.take().unwrap().read_to_string(&mut log).unwrap();
-        (self.0.wait().unwrap(), log)
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
-            self.0.kill().unwrap();
-            self.0.wait().unwrap();
-        }
-    }
-}
-
-fn get(socket: &Path, path: &str) -> String {
-    let mut stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: k\r\nconnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
 
 #[test]
 fn a_wrong_command_line_is_64_and_help_is_0() {
@@ -240,7 +128,43 @@ fn init_never_overwrites_and_leaves_all_or_nothing() {
         "{}",
         text(&output.stderr)
     );
+    // What does not exist is not named as the place of the problem.
+    assert!(
+        !text(&output.stderr).contains("kerbridge.toml"),
+        "{}",
+        text(&output.stderr)
+    );
     assert!(!folder.path("other").exists());
+}
+
+#[test]
+fn init_leaves_out_a_principal_without_a_usable_key_and_says_so() {
+    let folder = Folder::new();
+    folder.keytab(&[
+        ("HTTP", "old.test", RC4),
+        ("HTTP", "api.test", RC4),
+        ("HTTP", "api.test", AES),
+    ]);
+    let output = folder.init();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(
+        text(&output.stderr),
+        "kerbridge: HTTP/old.test@A.TEST is left out: the keytab holds only DES or RC4 keys of it; let the KDC make AES \
+         keys\n"
+    );
+    let config = fs::read_to_string(folder.path("made/kerbridge.toml")).unwrap();
+    assert!(
+        config.contains("HTTP/api.test@A.TEST") && !config.contains("old.test"),
+        "{config}"
+    );
+    assert!(
+        !fs::read_to_string(folder.path("made/policy.toml"))
+            .unwrap()
+            .contains("old.test")
+    );
+    // Envoy does not start in the folder in which init was called.
+    let pipe = format!("the pipe {}\n", folder.path("made/mesh.sock").display());
+    assert!(text(&output.stdout).contains(&pipe), "{}", text(&output.stdout));
 }
 
 #[test]
@@ -254,8 +178,10 @@ fn init_says_what_is_wrong_with_a_keytab() {
     };
     fs::set_permissions(folder.path("http.keytab"), fs::Permissions::from_mode(0o644)).unwrap();
     assert!(complaint(&folder).contains("has mode 0644"));
-    folder.keytab(&[&["host", "api.test"]]);
+    folder.keytab(&[("host", "api.test", AES)]);
     assert!(complaint(&folder).contains("holds no HTTP/… principal; it holds host/api.test@A.TEST"));
+    folder.keytab(&[("host", "api.test", AES), ("HTTP", "old.test", RC4)]);
+    assert!(complaint(&folder).contains("holds only DES or RC4 keys of HTTP/old.test@A.TEST"));
     fs::write(folder.path("http.keytab"), "x").unwrap();
     assert!(complaint(&folder).contains("not a keytab"));
     fs::remove_file(folder.path("http.keytab")).unwrap();
@@ -318,18 +244,68 @@ fn addresses_in_use_are_78_and_all_are_named() {
 }
 
 #[test]
+fn all_that_is_wrong_in_the_file_and_around_it_is_said_in_one_go() {
+    let folder = Folder::new();
+    assert!(folder.init().status.success());
+    drop(Serving::start(&folder));
+    fs::remove_file(folder.path("made/mesh.sock")).unwrap();
+    let state = || {
+        let mut names: Vec<_> = fs::read_dir(folder.path("made/state"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    let before = state();
+    let krb5_conf = folder.path("made/state/krb5.conf");
+    fs::write(&krb5_conf, "as it was").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let config = folder.path("made/kerbridge.toml");
+    let good = fs::read_to_string(&config).unwrap();
+    let observe = format!("\n[listen.observe]\ntcp = \"127.0.0.1:{port}\"\nclear_text = true\n");
+    let wrong = good
+        .replace("HTTP/www.test@", "HTTP/xxx.test@")
+        .replace("state_dir =", "colour = 1\nstate_dir =");
+    fs::write(&config, wrong + &observe).unwrap();
+    fs::write(folder.path("made/kek"), "A".repeat(43)).unwrap();
+    let _other = std::os::unix::net::UnixListener::bind(folder.path("made/mesh.sock")).unwrap();
+    let output = folder.run(&["serve", "--config", "made/kerbridge.toml"]);
+    assert_eq!(output.status.code(), Some(78));
+    let complaint = text(&output.stderr);
+    for expected in [
+        "5 problems in made/kerbridge.toml\n",
+        "  colour: unknown field",
+        "  kerberos.acceptor[1].principal: ",
+        "keyring.json does not open",
+        "somebody answers there",
+        "address already in use",
+    ] {
+        assert!(complaint.contains(expected), "{expected}: {complaint}");
+    }
+    assert_eq!(state(), before, "something was made");
+    assert_eq!(fs::read_to_string(&krb5_conf).unwrap(), "as it was");
+    // What is in use now is no mistake of the configuration.
+    let output = folder.run(&["config", "check", "--config", "made/kerbridge.toml"]);
+    assert!(text(&output.stderr).contains("3 problems"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn another_key_encryption_key_stops_the_start_and_says_how_to_recover() {
     let folder = Folder::new();
     assert!(folder.init().status.success());
     drop(Serving::start(&folder));
     fs::write(folder.path("made/kek"), "A".repeat(43)).unwrap();
-    let output = folder.run(&["serve", "--config", "made/kerbridge.toml"]);
-    assert_eq!(output.status.code(), Some(78));
-    let complaint = text(&output.stderr);
-    assert!(
-        complaint.contains("keyring.json does not open") && complaint.contains("from a backup"),
-        "{complaint}"
-    );
+    for command in [&["serve"][..], &["config", "check"]] {
+        let output = folder.run(&[command, &["--config", "made/kerbridge.toml"]].concat());
+        assert_eq!(output.status.code(), Some(78));
+        let complaint = text(&output.stderr);
+        assert!(
+            complaint.contains("keyring.json does not open") && complaint.contains("from a backup"),
+            "{complaint}"
+        );
+    }
 }
 
 #[test]

@@ -131,15 +131,17 @@ impl Broker {
     /// [`HarnessError::FileMissing`], or [`HarnessError::Exited`] or [`HarnessError::TimedOut`] with the end of its log.
     pub fn start(&mut self) -> Result<(), HarnessError> {
         let socket = self.socket();
-        let process = self.process.insert(OwnedProcess::start(
+        let mut process = OwnedProcess::start(
             command(&self.folder)?
                 .arg("serve")
                 .arg("--config")
                 .arg(self.folder.join("kerbridge.toml")),
-        )?);
+        )?;
         process.wait_alive_until("a ready broker", READY_WITHIN, |_| {
             ask(&socket, &Request::get("/readyz")).is_ok_and(|answer| answer.status == 200)
-        })
+        })?;
+        self.process = Some(process);
+        Ok(())
     }
 
     /// Runs `kerbridge` with these arguments to its end, and returns how it ended and what it printed.
@@ -165,16 +167,33 @@ impl Broker {
         })
     }
 
-    /// Ends it politely (SIGTERM).
+    /// Ends it politely (SIGTERM). It must exit with 0, and have said nothing on standard error: what is not a log line of
+    /// its own comes from a library that found something wrong, such as libkrb5 in use after its end.
     ///
     /// # Errors
     ///
-    /// [`HarnessError::TimedOut`] when it does not end.
+    /// [`HarnessError::TimedOut`] when it does not end, [`HarnessError::Exited`] when it ends otherwise.
     pub fn stop(&mut self) -> Result<(), HarnessError> {
-        if let Some(mut process) = self.process.take() {
-            process.terminate()?;
+        let Some(mut process) = self.process.take() else {
+            return Ok(());
+        };
+        let status = process.terminate()?;
+        let log = process.log();
+        let stray = log
+            .lines()
+            .find(|line| serde_json::from_str::<serde_json::Value>(line).is_err());
+        match stray {
+            None if status.success() => Ok(()),
+            None => Err(HarnessError::Exited {
+                name: process.name().to_owned(),
+                status,
+                log: process.log_tail(),
+            }),
+            Some(line) => Err(HarnessError::UnexpectedAnswer {
+                what: "SIGTERM to the broker".to_owned(),
+                answer: line.to_owned(),
+            }),
         }
-        Ok(())
     }
 
     /// Ends it as a crash would (SIGKILL).
@@ -218,6 +237,15 @@ impl Broker {
     #[must_use]
     pub fn log(&self) -> String {
         self.process.as_ref().map(OwnedProcess::log).unwrap_or_default()
+    }
+}
+
+/// Every broker that a test leaves running must end well too.
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // A frozen one would not hear the signal; one that cannot be thawed has ended.
+        let ended = self.thaw().and_then(|()| self.stop());
+        assert!(std::thread::panicking() || ended.is_ok(), "{ended:?}");
     }
 }
 

@@ -1,7 +1,9 @@
 //! Runs a real MIT KDC with a realm of its own in a temporary folder, and speaks to it with MIT's own tools.
 
 use std::ffi::OsStr;
+use std::fs::{OpenOptions, Permissions};
 use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -56,6 +58,7 @@ impl Kdc {
     pub fn start(realm: &str) -> Result<Self, HarnessError> {
         let folder = tempfile::Builder::new()
             .prefix("kerbridge-kdc-")
+            .permissions(Permissions::from_mode(0o700))
             .tempdir()
             .map_err(|source| HarnessError::io("create the KDC's folder", source))?;
         let mut kdc = Self::at(realm, folder.path());
@@ -166,7 +169,7 @@ impl Kdc {
     ///
     /// As [`Kdc::kadmin`].
     pub fn add_user(&self, name: &str, password: &str) -> Result<(), HarnessError> {
-        self.write(&password_file(name), password)?;
+        self.write_secret(&password_file(name), password)?;
         self.kadmin(&format!("addprinc -pw \"{password}\" \"{name}\""))
             .map(drop)
     }
@@ -356,6 +359,19 @@ impl Kdc {
     fn write(&self, name: &str, text: &str) -> Result<(), HarnessError> {
         let path = self.folder.join(name);
         std::fs::write(&path, text).map_err(|source| HarnessError::io(format!("write {}", path.display()), source))
+    }
+
+    /// A file that only we can read, from its first byte on.
+    fn write_secret(&self, name: &str, text: &str) -> Result<(), HarnessError> {
+        let path = self.folder.join(name);
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(|source| HarnessError::io(format!("write {}", path.display()), source))
     }
 }
 

@@ -1,9 +1,10 @@
-//! Keeps GSSAPI off the asynchronous threads, and says at once when more comes than can be done.
+//! Keeps GSSAPI off the asynchronous threads, says at once when more comes than can be done, and ends before the process.
 
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use kerbridge_wire::Reason;
@@ -15,6 +16,9 @@ use crate::negotiate::NegotiateToken;
 
 type Outcome = Result<Accepted, Rejection>;
 
+/// How long the threads have to end. One that hangs in a replay cache's file system must not hang the exit.
+const END_TIME: Duration = Duration::from_secs(2);
+
 struct Job {
     token: Arc<NegotiateToken>,
     done: oneshot::Sender<Outcome>,
@@ -23,13 +27,18 @@ struct Job {
 /// Threads that accept tokens, with a bounded queue before them and a deadline on each token.
 #[derive(Debug)]
 pub struct AcceptorPool {
-    queue: SyncSender<Job>,
+    /// Absent once the threads are to end.
+    queue: Option<SyncSender<Job>>,
     depth: Gauge,
     deadline: Duration,
+    threads: Vec<JoinHandle<()>>,
+    /// Closed when the last acceptor is gone; nothing is ever sent.
+    ended: Mutex<Receiver<Infallible>>,
 }
 
 impl AcceptorPool {
-    /// Starts one thread for each acceptor. They end when the pool is dropped and the queue is empty.
+    /// Starts one thread for each acceptor. When the pool is dropped they finish their token, release their acceptors and
+    /// end: libkrb5 takes its locks down when `main` returns, and whoever still uses them then aborts the process.
     pub fn start(
         acceptors: Vec<Box<dyn Acceptor>>,
         queue: usize,
@@ -38,25 +47,49 @@ impl AcceptorPool {
     ) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(queue);
         let receiver = Arc::new(Mutex::new(receiver));
-        for (index, acceptor) in acceptors.into_iter().enumerate() {
-            let (receiver, depth) = (Arc::clone(&receiver), depth.clone());
-            thread::Builder::new()
-                .name(format!("acceptor-{index}"))
-                .spawn(move || work(acceptor.as_ref(), &receiver, &depth))?;
-        }
-        Ok(Self {
-            queue: sender,
+        let (alive, ended) = channel();
+        let mut pool = Self {
+            queue: Some(sender),
             depth,
             deadline,
-        })
+            threads: Vec::new(),
+            ended: Mutex::new(ended),
+        };
+        for (index, acceptor) in acceptors.into_iter().enumerate() {
+            let (receiver, depth, alive) = (Arc::clone(&receiver), pool.depth.clone(), Sender::clone(&alive));
+            let thread = thread::Builder::new()
+                .name(format!("acceptor-{index}"))
+                .spawn(move || {
+                    work(acceptor.as_ref(), &receiver, &depth);
+                    drop(acceptor);
+                    drop(alive);
+                })?;
+            pool.threads.push(thread);
+        }
+        Ok(pool)
+    }
+
+    /// Lets the threads end and waits for them; `false` where one is still busy after this time.
+    fn end(&mut self, within: Duration) -> bool {
+        self.queue = None;
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        match ended.recv_timeout(within) {
+            Err(RecvTimeoutError::Disconnected) => {
+                // They have only to return. What one of them panicked with was caught, or concerns nobody any more.
+                self.threads.drain(..).for_each(|thread| drop(thread.join()));
+                true
+            }
+            Err(RecvTimeoutError::Timeout) => false,
+        }
     }
 
     /// Accepts a token, or rejects it: as the acceptor does, or because the queue is full or the deadline has passed.
     pub async fn accept(&self, token: Arc<NegotiateToken>) -> Outcome {
         let (done, outcome) = oneshot::channel();
+        let Some(queue) = &self.queue else { return Err(closed()) };
         // Counted before it is sent, or a quick thread would count it down first.
         self.depth.inc();
-        match self.queue.try_send(Job { token, done }) {
+        match queue.try_send(Job { token, done }) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 self.depth.dec();
@@ -64,7 +97,7 @@ impl AcceptorPool {
             }
             Err(TrySendError::Disconnected(_)) => {
                 self.depth.dec();
-                return Err(Rejection::new(Reason::Internal, "no thread accepts tokens any more"));
+                return Err(closed());
             }
         }
         match tokio::time::timeout(self.deadline, outcome).await {
@@ -73,6 +106,18 @@ impl AcceptorPool {
             Err(_) => Err(Rejection::new(Reason::BrokerOverloaded, "the deadline has passed")),
         }
     }
+}
+
+impl Drop for AcceptorPool {
+    fn drop(&mut self) {
+        if !self.end(END_TIME) {
+            tracing::warn!("a thread that accepts tickets does not end");
+        }
+    }
+}
+
+fn closed() -> Rejection {
+    Rejection::new(Reason::Internal, "no thread accepts tokens any more")
 }
 
 fn work(acceptor: &dyn Acceptor, receiver: &Mutex<Receiver<Job>>, depth: &Gauge) {
@@ -98,6 +143,7 @@ fn work(acceptor: &dyn Acceptor, receiver: &Mutex<Receiver<Job>>, depth: &Gauge)
 #[cfg(test)]
 mod tests {
     use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
     use crate::negotiate::tests::token;
@@ -129,7 +175,7 @@ mod tests {
     async fn a_panic_costs_one_token_and_no_thread() {
         let first = std::sync::atomic::AtomicBool::new(true);
         let pool = pool(4, 5000, move || {
-            assert!(!first.swap(false, std::sync::atomic::Ordering::SeqCst), "scripted");
+            assert!(!first.swap(false, Ordering::SeqCst), "scripted");
             alice()
         });
         let token = Arc::new(token());
@@ -174,10 +220,10 @@ mod tests {
     async fn a_token_past_its_deadline_is_refused_and_not_worked_on() {
         let release = Arc::new(Barrier::new(2));
         let until = Arc::clone(&release);
-        let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&count);
         let pool = pool(4, 20, move || {
-            if counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 {
+            if counted.fetch_add(1, Ordering::SeqCst) == 0 {
                 until.wait();
             }
             alice()
@@ -188,6 +234,48 @@ mod tests {
         assert_eq!(reason(&second), Some(Reason::BrokerOverloaded));
         release.wait();
         assert!(pool.accept(token).await.is_ok());
-        assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 2);
+        assert_eq!(count.load(Ordering::SeqCst), 2);
+    }
+    /// Releasing it takes a while, as libkrb5's locks and files do.
+    struct Slow(Arc<AtomicUsize>);
+
+    impl Acceptor for Slow {
+        fn accept(&self, _: &NegotiateToken) -> Outcome {
+            alice()
+        }
+    }
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            thread::sleep(Duration::from_millis(100));
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_pool_that_is_gone_has_released_every_acceptor() {
+        let released = Arc::new(AtomicUsize::new(0));
+        let one = || -> Box<dyn Acceptor> { Box::new(Slow(Arc::clone(&released))) };
+        let acceptors = vec![one(), one(), one()];
+        drop(AcceptorPool::start(acceptors, 4, Duration::from_secs(5), Gauge::default()).unwrap());
+        assert_eq!(released.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_hangs_is_not_waited_for_without_end() {
+        let release = Arc::new(Barrier::new(2));
+        let until = Arc::clone(&release);
+        let mut pool = pool(4, 20, move || {
+            until.wait();
+            alice()
+        });
+        assert_eq!(
+            reason(&pool.accept(Arc::new(token())).await),
+            Some(Reason::BrokerOverloaded)
+        );
+        assert!(!pool.end(Duration::from_millis(20)));
+        release.wait();
+        assert!(pool.end(Duration::from_secs(10)));
+        assert_eq!(reason(&pool.accept(Arc::new(token())).await), Some(Reason::Internal));
     }
 }

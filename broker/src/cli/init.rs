@@ -49,17 +49,12 @@ pub(super) fn run(init: &Init) -> Result<(), Failure> {
     let Some(keytab) = check_keytab_file(&keytab_path, "--keytab", &mut problems) else {
         return Err(output::complain_all(&keytab_path, &problems));
     };
-    let services = services(&keytab);
+    let (services, weak) = services(&keytab);
     let Some(first) = services.first() else {
-        let held: Vec<String> = keytab.principals().iter().map(ToString::to_string).collect();
         problems.note(
             "--keytab",
-            format!(
-                "{} holds no HTTP/… principal; it holds {}",
-                keytab_path.display(),
-                held.join(", ")
-            ),
-            "let the KDC make one, HTTP/<host>@<REALM>, and add it to a keytab",
+            nothing_usable(&keytab_path, &keytab, &weak),
+            "let the KDC make one, HTTP/<host>@<REALM> with AES keys, and add it to a keytab",
         );
         return Err(output::complain_all(&keytab_path, &problems));
     };
@@ -73,23 +68,46 @@ pub(super) fn run(init: &Init) -> Result<(), Failure> {
         Failure::Configuration
     })?;
     // What was written is read as `serve` will read it; where that fails nothing stays.
-    let path = init.dir.join(CONFIG);
-    if let Err(problems) = Config::load(&path, &Surroundings::default()) {
+    if let Err(problems) = Config::load(&init.dir.join(CONFIG), &Surroundings::default()) {
         drop(made);
-        return Err(output::complain_all(&path, &problems));
+        output::complain("nothing was written: the configuration made of this keytab and these options would be wrong");
+        return Err(output::complain_all(Path::new("it"), &problems));
     }
     made.keep();
-    output::print(&next_steps(&init.dir, &services))
+    for service in &weak {
+        output::complain(format_args!(
+            "{service} is left out: the keytab holds only DES or RC4 keys of it; let the KDC make AES keys"
+        ));
+    }
+    let folder = std::path::absolute(&init.dir).unwrap_or_else(|_| init.dir.clone());
+    output::print(&next_steps(&init.dir, &folder, &services))
 }
 
-/// The HTTP services of a keytab, each once, in its order. Others (a host's own key) are no business of ours.
-fn services(keytab: &Keytab) -> Vec<ServicePrincipal> {
+/// The HTTP services of a keytab, each once, in its order: those with a usable key, and those without. Others (a host's
+/// own key) are no business of ours.
+fn services(keytab: &Keytab) -> (Vec<ServicePrincipal>, Vec<ServicePrincipal>) {
+    let usable = |service: &ServicePrincipal| {
+        keytab
+            .entries()
+            .iter()
+            .any(|entry| entry.principal() == service.as_principal() && !entry.enctype().is_weak())
+    };
     keytab
         .principals()
         .into_iter()
         .filter_map(|principal| ServicePrincipal::try_from(principal).ok())
         .filter(|principal| principal.service() == "HTTP")
-        .collect()
+        .partition(usable)
+}
+
+fn nothing_usable(path: &Path, keytab: &Keytab, weak: &[ServicePrincipal]) -> String {
+    let path = path.display();
+    if weak.is_empty() {
+        let held: Vec<String> = keytab.principals().iter().map(ToString::to_string).collect();
+        return format!("{path} holds no HTTP/… principal; it holds {}", held.join(", "));
+    }
+    let weak: Vec<&str> = weak.iter().map(ServicePrincipal::as_str).collect();
+    format!("{path} holds only DES or RC4 keys of {}", weak.join(", "))
 }
 
 fn files(keytab: &Path, services: &[ServicePrincipal], issuer: &str) -> Result<Vec<NewFile>, Failure> {
@@ -212,7 +230,7 @@ key_encryption_key_file = "{KEY}"
 #[limits]
 #threads = 2          # that call GSSAPI
 #queue = 256          # tokens that may wait for one; more get 503
-#deadline = "2s"      # for one exchange
+#deadline = "1500ms"  # for one exchange; less than the filter's timeout of 2s
 #ticket_floor = "5s"  # least life of a ticket for which a token is minted
 #connections = 1024   # open at once on each listener
 #drain = "5s"         # for requests in flight after SIGTERM
@@ -325,8 +343,9 @@ impl Drop for Made {
     }
 }
 
-fn next_steps(folder: &Path, services: &[ServicePrincipal]) -> String {
-    let folder = folder.display();
+/// Envoy has a working directory of its own, so what it is to be given is an absolute path.
+fn next_steps(folder: &Path, absolute: &Path, services: &[ServicePrincipal]) -> String {
+    let (folder, absolute) = (folder.display(), absolute.display());
     let names: Vec<&str> = services.iter().map(ServicePrincipal::as_str).collect();
     format!(
         "Wrote {folder}/{CONFIG}, {POLICY}, {KEY} and {SNIPPET} for {}.\n\n\
@@ -334,7 +353,7 @@ fn next_steps(folder: &Path, services: &[ServicePrincipal]) -> String {
          \x20 1. read {folder}/{POLICY}: who may have what\n\
          \x20 2. kerbridge serve --config {folder}/{CONFIG}\n\
          \x20 3. put {folder}/{SNIPPET} into Envoy's http_filters, before the router, and add a cluster\n\
-         \x20    kerbridge_broker whose endpoint is the pipe {folder}/mesh.sock\n\
+         \x20    kerbridge_broker whose endpoint is the pipe {absolute}/mesh.sock\n\
          \x20 4. curl --negotiate -u : https://{}/\n",
         names.join(", "),
         services.first().map_or("", ServicePrincipal::host),

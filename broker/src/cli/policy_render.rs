@@ -77,10 +77,10 @@ fn keys(path: &std::path::Path) -> Result<String, Problems> {
     KeyRing::open(config.state_dir(), config.key_encryption_key())
         .map(|keyring| keyring.jwks())
         .map_err(|error| {
+            let remedy = format!("{}; the keys are made by the broker's first start", error.remedy());
             Problems::from(Problem {
-                field: "state_dir".into(),
-                problem: error.to_string(),
-                remedy: format!("{}; the keys are made by the broker's first start", error.remedy()),
+                remedy,
+                ..error.problem()
             })
         })
 }

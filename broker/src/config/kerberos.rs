@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use kerbridge_gss::{Keytab, KeytabError, ServicePrincipal};
+use kerbridge_gss::{Keytab, ServicePrincipal};
 
-use super::{raw, secret_file};
+use super::raw;
+use super::secret_file::{self, Reach};
 use crate::principal;
 use crate::problem::Problems;
 
@@ -146,22 +147,21 @@ fn check_acceptor(
 
 /// Reads a keytab whose owner and mode are good, or notes what is wrong with it.
 pub fn check_keytab_file(path: &Path, field: &str, problems: &mut Problems) -> Option<Keytab> {
-    if let Err((problem, remedy)) = secret_file::check(path, 0o037, "chmod it 0600, or 0640 with the broker's group") {
-        problems.note(field, problem, remedy);
-        return None;
-    }
-    match Keytab::open(path) {
+    let bytes = match secret_file::read_bytes(path, Reach::GroupReads) {
+        Ok(bytes) => bytes,
+        Err((problem, remedy)) => {
+            problems.note(field, problem, remedy);
+            return None;
+        }
+    };
+    match Keytab::parse(&bytes) {
         Ok(keytab) => Some(keytab),
         Err(error) => {
-            let remedy = match &error {
-                KeytabError::Unreadable(_) => "let the broker's user read it: chown or chgrp it, mode 0600 or 0640",
-                KeytabError::TooLarge
-                | KeytabError::WrongFormat
-                | KeytabError::CutOff { .. }
-                | KeytabError::Principal(_)
-                | KeytabError::Empty => "write it anew with kadmin's ktadd, ktutil or ktpass",
-            };
-            problems.note(field, format!("{}: {error}", path.display()), remedy);
+            problems.note(
+                field,
+                format!("{}: {error}", path.display()),
+                "write it anew with kadmin's ktadd, ktutil or ktpass",
+            );
             None
         }
     }

@@ -1,5 +1,7 @@
 //! Decides how much is done at once and for how long, each within its bounds.
 
+use std::time::Duration;
+
 use kerbridge_wire::Span;
 
 use super::raw;
@@ -12,8 +14,9 @@ pub struct Limits {
     pub threads: usize,
     /// Tokens that may wait for a thread, 1 to 65,536.
     pub queue: usize,
-    /// How long an exchange may wait and take.
-    pub deadline: Span,
+    /// How long an exchange may wait and take, 1 ms to 60 s. It is to be less than the filter's `timeout` (2 s by default),
+    /// or the filter has gone before it hears `broker_overloaded`.
+    pub deadline: Duration,
     /// Least life of a ticket for which a token is minted.
     pub ticket_floor: Span,
     /// Connections open at once on each listener, 1 to 65,536.
@@ -22,7 +25,11 @@ pub struct Limits {
     pub drain: Span,
 }
 
-pub(super) fn check(limits: &raw::Limits, problems: &mut Problems) -> Option<Limits> {
+/// Half a second below the filter's time-out.
+const DEADLINE: Duration = Duration::from_millis(1500);
+const LONGEST_DEADLINE: Duration = Duration::from_secs(60);
+
+pub(super) fn check(limits: raw::Limits, problems: &mut Problems) -> Option<Limits> {
     let raw::Limits {
         threads,
         queue,
@@ -30,7 +37,7 @@ pub(super) fn check(limits: &raw::Limits, problems: &mut Problems) -> Option<Lim
         ticket_floor,
         connections,
         drain,
-    } = *limits;
+    } = limits;
     let mut bounded = |field: &str, value: Option<i64>, default: usize, most: usize| {
         let Some(value) = value else { return Some(default) };
         let good = usize::try_from(value).ok().filter(|value| (1..=most).contains(value));
@@ -46,12 +53,77 @@ pub(super) fn check(limits: &raw::Limits, problems: &mut Problems) -> Option<Lim
     let threads = bounded("threads", threads, 2, 256);
     let queue = bounded("queue", queue, 256, 65_536);
     let connections = bounded("connections", connections, 1024, 65_536);
+    let deadline = match deadline {
+        None => Some(DEADLINE),
+        Some(text) => {
+            let good =
+                milliseconds(&text).filter(|deadline| (Duration::from_millis(1)..=LONGEST_DEADLINE).contains(deadline));
+            if good.is_none() {
+                problems.note(
+                    "limits.deadline",
+                    format!("{text:?} is not 1 ms to 60 s"),
+                    "write a number and ms or s, such as \"1500ms\"",
+                );
+            }
+            good
+        }
+    };
     Some(Limits {
         threads: threads?,
         queue: queue?,
-        deadline: deadline.unwrap_or(Span::TWO_SECONDS),
+        deadline: deadline?,
         ticket_floor: ticket_floor.unwrap_or(Span::FIVE_SECONDS),
         connections: connections?,
         drain: drain.unwrap_or(Span::FIVE_SECONDS),
     })
+}
+
+/// A number of milliseconds (`1500ms`), or a span.
+fn milliseconds(text: &str) -> Option<Duration> {
+    match text.strip_suffix("ms") {
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse().ok().map(Duration::from_millis)
+        }
+        Some(_) => None,
+        None => text
+            .parse::<Span>()
+            .ok()
+            .map(|span| Duration::from_secs(span.seconds().into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kerbridge_wire::filter_config::BrokerConfig;
+
+    use super::*;
+
+    fn deadline(text: Option<&str>) -> Result<Duration, String> {
+        let mut problems = Problems::default();
+        let raw = raw::Limits {
+            deadline: text.map(str::to_owned),
+            ..raw::Limits::default()
+        };
+        check(raw, &mut problems)
+            .map(|limits| limits.deadline)
+            .ok_or_else(|| problems.to_string())
+    }
+
+    #[test]
+    fn the_deadline_passes_before_the_filter_gives_up() {
+        let filter: BrokerConfig = serde_json::from_str(r#"{"issuer": "https://broker.test"}"#).unwrap();
+        let patience = Duration::from_secs(filter.timeout.seconds().into());
+        assert!(deadline(None).unwrap() + Duration::from_millis(250) < patience);
+    }
+
+    #[test]
+    fn a_deadline_is_milliseconds_or_a_span() {
+        for (text, milliseconds) in [("1500ms", 1500), ("1ms", 1), ("2s", 2000), ("1m", 60_000)] {
+            assert_eq!(deadline(Some(text)), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["0ms", "ms", "-1ms", "60001ms", "61s", "1.5s", "1500", ""] {
+            let problem = deadline(Some(text)).unwrap_err();
+            assert!(problem.starts_with("limits.deadline: "), "{problem}");
+        }
+    }
 }

@@ -93,9 +93,21 @@ impl fmt::Display for Address {
 /// Longest path of a Unix socket (`sun_path` without its zero byte).
 const LONGEST_SOCKET_PATH: usize = 107;
 
-type Listeners = (ListenerConfig, Option<ListenerConfig>, Option<ListenerConfig>);
+/// The listeners that could be read.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    pub(super) mesh: Option<ListenerConfig>,
+    pub(super) public: Option<ListenerConfig>,
+    pub(super) observe: Option<ListenerConfig>,
+}
 
-pub(super) fn check(listen: raw::Listen, folder: &Path, problems: &mut Problems) -> Option<Listeners> {
+impl Listeners {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &ListenerConfig> {
+        [&self.mesh, &self.public, &self.observe].into_iter().flatten()
+    }
+}
+
+pub(super) fn check(listen: raw::Listen, folder: &Path, problems: &mut Problems) -> Listeners {
     let raw::Listen { mesh, public, observe } = listen;
     if mesh.is_none() {
         problems.missing(
@@ -104,20 +116,15 @@ pub(super) fn check(listen: raw::Listen, folder: &Path, problems: &mut Problems)
         );
     }
     let mut one = |name, listener: Option<raw::Listener>| {
-        let had = listener.is_some();
-        let good = listener.and_then(|listener| check_one(name, listener, folder, problems));
-        (!had || good.is_some(), good)
+        listener.and_then(|listener| check_one(name, listener, folder, problems))
     };
-    let (_, mesh) = one(ListenerName::Mesh, mesh);
-    let (public_good, public) = one(ListenerName::Public, public);
-    let (observe_good, observe) = one(ListenerName::Observe, observe);
-    let mesh = mesh?;
-    let all: Vec<&ListenerConfig> = [Some(&mesh), public.as_ref(), observe.as_ref()]
-        .into_iter()
-        .flatten()
-        .collect();
-    for (index, listener) in all.iter().enumerate() {
-        if let Some(other) = all
+    let listeners = Listeners {
+        mesh: one(ListenerName::Mesh, mesh),
+        public: one(ListenerName::Public, public),
+        observe: one(ListenerName::Observe, observe),
+    };
+    for (index, listener) in listeners.iter().enumerate() {
+        if let Some(other) = listeners
             .iter()
             .take(index)
             .find(|other| same_place(&other.address, &listener.address))
@@ -129,7 +136,7 @@ pub(super) fn check(listen: raw::Listen, folder: &Path, problems: &mut Problems)
             );
         }
     }
-    (public_good && observe_good).then_some((mesh, public, observe))
+    listeners
 }
 
 fn same_place(first: &Address, second: &Address) -> bool {

@@ -66,7 +66,7 @@ pub(super) struct Keys {
 pub(super) struct Limits {
     pub(super) threads: Option<i64>,
     pub(super) queue: Option<i64>,
-    pub(super) deadline: Option<Span>,
+    pub(super) deadline: Option<String>,
     pub(super) ticket_floor: Option<Span>,
     pub(super) connections: Option<i64>,
     pub(super) drain: Option<Span>,

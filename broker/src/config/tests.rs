@@ -108,7 +108,7 @@ fn a_good_configuration_is_read_with_its_defaults() {
     assert_eq!(config.log_level(), LevelFilter::INFO);
     let limits = config.limits();
     assert_eq!((limits.threads, limits.queue, limits.connections), (2, 256, 1024));
-    assert_eq!((limits.deadline.seconds(), limits.ticket_floor.seconds()), (2, 5));
+    assert_eq!((limits.deadline.as_millis(), limits.ticket_floor.seconds()), (1500, 5));
     let [mesh] = config.listeners().collect::<Vec<_>>()[..] else {
         panic!("one listener")
     };

@@ -8,7 +8,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
-use super::{ListenerName, secret_file};
+use super::ListenerName;
+use super::secret_file::{self, Reach};
 use crate::problem::Problems;
 
 /// The files that a listener names.
@@ -134,11 +135,14 @@ fn certificates_of(path: &Path, field: &str, problems: &mut Problems) -> Option<
 }
 
 fn private_key(path: &Path, field: &str, problems: &mut Problems) -> Option<PrivateKeyDer<'static>> {
-    if let Err((problem, remedy)) = secret_file::check(path, 0o037, "chmod it 0600, or 0640 with the broker's group") {
-        problems.note(field, problem, remedy);
-        return None;
-    }
-    match PrivateKeyDer::from_pem_file(path) {
+    let bytes = match secret_file::read_bytes(path, Reach::GroupReads) {
+        Ok(bytes) => bytes,
+        Err((problem, remedy)) => {
+            problems.note(field, problem, remedy);
+            return None;
+        }
+    };
+    match PrivateKeyDer::from_pem_slice(&bytes) {
         Ok(key) => Some(key),
         Err(error) => {
             problems.note(

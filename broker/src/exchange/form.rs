@@ -5,12 +5,12 @@ use zeroize::Zeroizing;
 /// Most fields in one form.
 const MOST_FIELDS: usize = 32;
 
-/// The body is no form: a broken escape, text that is not UTF-8, or too many fields.
+/// The body is no form: a broken escape, a name that is not UTF-8, or too many fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NotAForm;
 
-/// A field, decoded. Values may be credentials.
-pub(super) type Field = (String, Zeroizing<String>);
+/// A field, decoded. Values may be credentials, and need not be UTF-8.
+pub(super) type Field = (String, Zeroizing<Vec<u8>>);
 
 /// The fields in their order; those without a value count as absent (RFC 6749 §3.2).
 pub(super) fn fields(body: &[u8]) -> Result<Vec<Field>, NotAForm> {
@@ -18,7 +18,7 @@ pub(super) fn fields(body: &[u8]) -> Result<Vec<Field>, NotAForm> {
     for pair in body.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()) {
         let at = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
         let (name, value) = pair.split_at(at);
-        let name = decode(name)?;
+        let name = String::from_utf8(decode(name)?).map_err(|_| NotAForm)?;
         let value = Zeroizing::new(decode(value.strip_prefix(b"=").unwrap_or(value))?);
         if fields.len() >= MOST_FIELDS {
             return Err(NotAForm);
@@ -28,7 +28,7 @@ pub(super) fn fields(body: &[u8]) -> Result<Vec<Field>, NotAForm> {
     Ok(fields)
 }
 
-fn decode(text: &[u8]) -> Result<String, NotAForm> {
+fn decode(text: &[u8]) -> Result<Vec<u8>, NotAForm> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
@@ -43,7 +43,7 @@ fn decode(text: &[u8]) -> Result<String, NotAForm> {
             other => other,
         });
     }
-    String::from_utf8(bytes).map_err(|_| NotAForm)
+    Ok(bytes)
 }
 
 fn digit(byte: u8) -> Result<u8, NotAForm> {
@@ -63,7 +63,7 @@ mod tests {
         let fields = fields(body.as_bytes()).unwrap();
         fields
             .into_iter()
-            .map(|(name, value)| (name, value.to_string()))
+            .map(|(name, value)| (name, String::from_utf8(value.to_vec()).unwrap()))
             .collect()
     }
 
@@ -78,9 +78,10 @@ mod tests {
 
     #[test]
     fn broken_escapes_and_other_bytes_are_refused() {
-        for body in [&b"a=%"[..], b"a=%2", b"a=%zz", b"a=%ff", b"\xff=a", b"a=%+1"] {
+        for body in [&b"a=%"[..], b"a=%2", b"a=%zz", b"%ff=a", b"\xff=a", b"a=%+1"] {
             assert_eq!(fields(body), Err(NotAForm));
         }
+        assert_eq!(fields(b"a=%ff").unwrap()[0].1.as_slice(), b"\xff");
         assert_eq!(fields("a=b&".repeat(33).as_bytes()), Err(NotAForm));
     }
 

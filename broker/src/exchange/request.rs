@@ -1,4 +1,7 @@
 //! Reads a token request (RFC 8693 §2.1): every parameter once, none that we do not know, each within its bound.
+//!
+//! What the mesh says for the log only is read first, and never decides: a log line about a refused request says who sent
+//! it, and a client with an odd server name is served like any other.
 
 use kerbridge_wire::Reason;
 use kerbridge_wire::exchange::{ACCESS_TOKEN_TYPE, GRANT_TYPE, NEGOTIATE_TOKEN_TYPE, parameter};
@@ -16,11 +19,14 @@ pub struct ExchangeRequest {
     pub(super) audience: String,
     /// The scopes wanted; all that are granted where absent.
     pub(super) scope: Option<Scopes>,
-    /// What the mesh says about the request behind this one, for the log.
-    pub(super) hints: Hints,
 }
 
-/// What only the mesh may say, each at most 255 visible ASCII characters.
+/// Longest audience that is looked for, and so logged, in bytes.
+const LONGEST_AUDIENCE: usize = 255;
+/// Longest hint, in bytes.
+const LONGEST_HINT: usize = 255;
+
+/// What only the mesh may say, each 1 to 255 visible ASCII characters; anything else counts as not said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hints {
     /// The client's address, as Envoy trusts it.
@@ -54,10 +60,10 @@ pub enum RequestError {
     RequestedTokenType,
     /// `audience` is missing.
     NoAudience,
+    /// `audience` is longer than any.
+    LongAudience,
     /// `scope` is no list of scopes.
     Scope,
-    /// A parameter of the mesh holds what it should not.
-    Hint,
 }
 
 impl RequestError {
@@ -65,6 +71,7 @@ impl RequestError {
     pub const fn reason(self) -> Reason {
         match self {
             Self::GrantType => Reason::UnsupportedGrantType,
+            Self::LongAudience => Reason::InvalidTarget,
             Self::Scope => Reason::InvalidScope,
             Self::Form
             | Self::Repeated
@@ -73,8 +80,7 @@ impl RequestError {
             | Self::NoSubjectToken
             | Self::SubjectTokenType
             | Self::RequestedTokenType
-            | Self::NoAudience
-            | Self::Hint => Reason::InvalidRequest,
+            | Self::NoAudience => Reason::InvalidRequest,
         }
     }
 
@@ -89,49 +95,54 @@ impl RequestError {
             Self::SubjectTokenType => "subject_token_type is urn:kerbridge:token-type:negotiate",
             Self::RequestedTokenType => "requested_token_type is urn:ietf:params:oauth:token-type:access_token",
             Self::NoAudience => "audience names the service",
+            Self::LongAudience => "audience is at most 255 bytes long",
             Self::Scope => "scope is a list of scopes, separated by single spaces",
-            Self::Hint => "source, server_name, request_id and route are at most 255 visible ASCII characters",
         }
     }
 }
 
 impl ExchangeRequest {
-    /// Reads a form body that came through this listener.
-    pub fn read(body: &[u8], listener: ListenerName) -> Result<Self, RequestError> {
-        let mut form = Form {
-            fields: form::fields(body).map_err(|form::NotAForm| RequestError::Form)?,
+    /// Reads a form body that came through this listener. The hints are there for a bad request too, unless it is no form.
+    pub fn read(body: &[u8], listener: ListenerName) -> (Hints, Result<Self, RequestError>) {
+        let Ok(fields) = form::fields(body) else {
+            return (Hints::default(), Err(RequestError::Form));
         };
-        form.check_names(listener)?;
-        match form.take(parameter::GRANT_TYPE) {
+        let mut form = Form { fields };
+        // Names first: taking a field away would hide that it stands there twice.
+        let names = form.check_names(listener);
+        let hints = match listener {
+            ListenerName::Mesh => form.hints(),
+            ListenerName::Public | ListenerName::Observe => Hints::default(),
+        };
+        (hints, names.and_then(|()| Self::build(form)))
+    }
+
+    fn build(mut form: Form) -> Result<Self, RequestError> {
+        match form.take(parameter::GRANT_TYPE)? {
             None => return Err(RequestError::NoGrantType),
             Some(grant_type) if *grant_type != GRANT_TYPE => return Err(RequestError::GrantType),
             Some(_) => {}
         }
-        match form.take(parameter::SUBJECT_TOKEN_TYPE) {
+        match form.take(parameter::SUBJECT_TOKEN_TYPE)? {
             Some(kind) if *kind == NEGOTIATE_TOKEN_TYPE => {}
             Some(_) | None => return Err(RequestError::SubjectTokenType),
         }
-        match form.take(parameter::REQUESTED_TOKEN_TYPE) {
+        match form.take(parameter::REQUESTED_TOKEN_TYPE)? {
             Some(kind) if *kind != ACCESS_TOKEN_TYPE => return Err(RequestError::RequestedTokenType),
             Some(_) | None => {}
         }
-        let scope = form.take(parameter::SCOPE).map(|text| text.parse()).transpose();
-        Ok(Self {
-            subject_token: form
-                .take(parameter::SUBJECT_TOKEN)
-                .ok_or(RequestError::NoSubjectToken)?,
-            audience: form
-                .take(parameter::AUDIENCE)
-                .ok_or(RequestError::NoAudience)?
-                .to_string(),
+        let scope = form.take(parameter::SCOPE)?.map(|text| text.parse()).transpose();
+        let subject_token = form.take(parameter::SUBJECT_TOKEN)?;
+        let audience = form.take(parameter::AUDIENCE)?;
+        let request = Self {
+            subject_token: subject_token.ok_or(RequestError::NoSubjectToken)?,
+            audience: audience.ok_or(RequestError::NoAudience)?.to_string(),
             scope: scope.map_err(|_| RequestError::Scope)?,
-            hints: Hints {
-                source: form.hint(parameter::SOURCE)?,
-                server_name: form.hint(parameter::SERVER_NAME)?,
-                request_id: form.hint(parameter::REQUEST_ID)?,
-                route: form.hint(parameter::ROUTE)?,
-            },
-        })
+        };
+        if request.audience.len() > LONGEST_AUDIENCE {
+            return Err(RequestError::LongAudience);
+        }
+        Ok(request)
     }
 }
 
@@ -164,7 +175,15 @@ impl Form {
         Ok(())
     }
 
-    fn take(&mut self, wanted: &str) -> Option<Zeroizing<String>> {
+    fn take(&mut self, wanted: &str) -> Result<Option<Zeroizing<String>>, RequestError> {
+        let Some(bytes) = self.take_bytes(wanted) else {
+            return Ok(None);
+        };
+        let text = std::str::from_utf8(&bytes).map_err(|_| RequestError::Form)?;
+        Ok(Some(Zeroizing::new(text.to_owned())))
+    }
+
+    fn take_bytes(&mut self, wanted: &str) -> Option<Zeroizing<Vec<u8>>> {
         let at = self
             .fields
             .iter()
@@ -172,13 +191,17 @@ impl Form {
         Some(self.fields.swap_remove(at).1)
     }
 
-    fn hint(&mut self, wanted: &str) -> Result<Option<String>, RequestError> {
-        match self.take(wanted) {
-            Some(text) if text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                Ok(Some(text.to_string()))
-            }
-            Some(_) => Err(RequestError::Hint),
-            None => Ok(None),
+    fn hints(&mut self) -> Hints {
+        let mut hint = |wanted| {
+            self.take_bytes(wanted)
+                .filter(|bytes| bytes.len() <= LONGEST_HINT && bytes.iter().all(u8::is_ascii_graphic))
+                .and_then(|bytes| String::from_utf8(bytes.to_vec()).ok())
+        };
+        Hints {
+            source: hint(parameter::SOURCE),
+            server_name: hint(parameter::SERVER_NAME),
+            request_id: hint(parameter::REQUEST_ID),
+            route: hint(parameter::ROUTE),
         }
     }
 }
@@ -190,20 +213,24 @@ mod tests {
     const GOOD: &str = "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token=QQ%3D%3D\
         &subject_token_type=urn:kerbridge:token-type:negotiate&audience=orders";
 
+    fn read(body: &str) -> Result<ExchangeRequest, RequestError> {
+        ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh).1
+    }
+
     fn mesh(more: &str) -> Result<ExchangeRequest, RequestError> {
-        ExchangeRequest::read(format!("{GOOD}{more}").as_bytes(), ListenerName::Mesh)
+        read(&format!("{GOOD}{more}"))
     }
 
     #[test]
     fn a_good_request_is_read() {
-        let request = mesh("&scope=b+a&source=10.0.0.1&request_id=x-1&route=orders&server_name=")
-            .map_err(drop)
-            .unwrap();
+        let body = format!("{GOOD}&scope=b+a&source=10.0.0.1&request_id=x-1&route=orders&server_name=");
+        let (hints, request) = ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh);
+        let request = request.map_err(drop).unwrap();
         assert_eq!(*request.subject_token, "QQ==");
         assert_eq!(request.audience, "orders");
         assert_eq!(request.scope.unwrap().to_string(), "a b");
-        assert_eq!(request.hints.source.as_deref(), Some("10.0.0.1"));
-        assert_eq!(request.hints.server_name, None);
+        assert_eq!(hints.source.as_deref(), Some("10.0.0.1"));
+        assert_eq!(hints.server_name, None);
     }
 
     #[test]
@@ -217,14 +244,48 @@ mod tests {
                 "&requested_token_type=urn:kerbridge:token-type:negotiate",
                 RequestError::RequestedTokenType,
             ),
-            ("&source=a+b", RequestError::Hint),
-            ("&route=%0a", RequestError::Hint),
+            ("&source=a&source=a", RequestError::Repeated),
+            ("&scope=%ff", RequestError::Form),
             ("&route=%zz", RequestError::Form),
         ] {
             assert_eq!(mesh(more).err(), Some(error), "{more}");
         }
+        let audience = |length: usize| GOOD.replace("orders", &"x".repeat(length));
+        assert_eq!(read(&audience(255)).err(), None);
+        assert_eq!(read(&audience(256)).err(), Some(RequestError::LongAudience));
+    }
+
+    #[test]
+    fn an_odd_hint_is_dropped_and_the_request_is_read() {
         let long = format!("&request_id={}", "x".repeat(256));
-        assert_eq!(mesh(&long).err(), Some(RequestError::Hint));
+        for odd in [
+            "&server_name=a+b",
+            "&route=%0a",
+            "&source=%ff%fe",
+            "&server_name=%c3%a9",
+            &long,
+        ] {
+            let body = format!("{GOOD}{odd}");
+            let (hints, request) = ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh);
+            assert_eq!((hints, request.err()), (Hints::default(), None), "{odd}");
+        }
+        let (hints, _) = ExchangeRequest::read(format!("{GOOD}{long}&route=orders").as_bytes(), ListenerName::Mesh);
+        assert_eq!((hints.request_id, hints.route.as_deref()), (None, Some("orders")));
+    }
+
+    #[test]
+    fn a_bad_request_still_says_where_it_came_from() {
+        for bad in [format!("{GOOD}&client_secret=x"), "grant_type=password".into()] {
+            let body = format!("{bad}&request_id=r-1&source=10.0.0.1");
+            let (hints, request) = ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh);
+            assert!(request.is_err());
+            assert_eq!(
+                (hints.request_id.as_deref(), hints.source.as_deref()),
+                (Some("r-1"), Some("10.0.0.1"))
+            );
+            let (hints, _) = ExchangeRequest::read(body.as_bytes(), ListenerName::Public);
+            assert_eq!(hints, Hints::default());
+        }
     }
 
     #[test]
@@ -243,18 +304,11 @@ mod tests {
         ] {
             let name = part.split('=').next().unwrap();
             for body in [GOOD.replace(part, ""), GOOD.replace(part, &format!("{name}="))] {
-                assert_eq!(
-                    ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh).err(),
-                    Some(error),
-                    "{body}"
-                );
+                assert_eq!(read(&body).err(), Some(error), "{body}");
             }
         }
         let other = GOOD.replace("token-exchange", "jwt-bearer");
-        assert_eq!(
-            ExchangeRequest::read(other.as_bytes(), ListenerName::Mesh).err(),
-            Some(RequestError::GrantType)
-        );
+        assert_eq!(read(&other).err(), Some(RequestError::GrantType));
     }
 
     #[test]
@@ -262,8 +316,8 @@ mod tests {
         for name in ["source", "server_name", "request_id", "route"] {
             assert!(mesh(&format!("&{name}=x")).is_ok());
             let body = format!("{GOOD}&{name}=x");
-            let read = ExchangeRequest::read(body.as_bytes(), ListenerName::Public);
-            assert_eq!(read.err(), Some(RequestError::Unknown), "{name}");
+            let (_, request) = ExchangeRequest::read(body.as_bytes(), ListenerName::Public);
+            assert_eq!(request.err(), Some(RequestError::Unknown), "{name}");
         }
     }
 }

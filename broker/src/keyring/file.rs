@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::sealed::{KeyEncryptionKey, Purpose, SealedKey};
 use super::{CryptoError, SigningKey, random};
+use crate::problem::Problem;
 
 const FORMAT: u32 = 1;
 const LARGEST: u64 = 64 * 1024;
@@ -62,6 +63,15 @@ pub enum KeyringError {
 }
 
 impl KeyringError {
+    /// It as a problem of the state directory, where the keys are.
+    pub fn problem(&self) -> Problem {
+        Problem {
+            field: "state_dir".into(),
+            problem: self.to_string(),
+            remedy: self.remedy().into(),
+        }
+    }
+
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {

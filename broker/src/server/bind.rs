@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{Access, access};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustls::ServerConfig;
 
@@ -32,7 +33,7 @@ pub(super) enum Socket {
 /// The file of a Unix socket, known by its inode: another broker may have put its own there since.
 #[derive(Debug)]
 pub(super) struct SocketFile {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     inode: Option<(u64, u64)>,
 }
 
@@ -51,25 +52,18 @@ fn inode(path: &Path) -> Option<(u64, u64)> {
         .map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-impl Bound {
-    /// Which listener.
-    pub fn name(&self) -> ListenerName {
-        self.name
-    }
+/// Connections that may wait to be accepted; the system has a bound of its own.
+const BACKLOG: i32 = 1024;
 
-    /// Where it really is, with the port that the system chose where the configuration says 0.
-    pub fn address(&self) -> String {
-        let tcp = |listener: &TcpListener| listener.local_addr().map_or_else(|_| "?".into(), |at| at.to_string());
-        match &self.socket {
-            Socket::Unix(_, file) => format!("unix:{}", file.path.display()),
-            Socket::Tls(listener, _) => format!("tls:{}", tcp(listener)),
-            Socket::Clear(listener) => format!("tcp:{}", tcp(listener)),
+/// Looks whether the address of a listener can be had, and takes nothing.
+pub fn look(config: &ListenerConfig) -> Result<(), Problem> {
+    match &config.address {
+        Address::Unix { path, .. } => look_unix(config.name, path).map(drop),
+        Address::Tls { address, .. } | Address::Clear { address } => {
+            look_tcp(*address).map_err(|error| tcp_problem(config.name, *address, &error))
         }
     }
 }
-
-/// Connections that may wait to be accepted; the system has a bound of its own.
-const BACKLOG: i32 = 1024;
 
 /// Takes the address of a listener.
 pub fn bind(config: &ListenerConfig) -> Result<Bound, Problem> {
@@ -90,55 +84,91 @@ fn bind_tcp(name: ListenerName, address: SocketAddr) -> Result<TcpListener, Prob
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
-    bound.map_err(|error| {
-        let remedies = [
-            (
-                io::ErrorKind::AddrInUse,
-                "stop what listens there, or choose another port",
-            ),
-            (io::ErrorKind::AddrNotAvailable, "choose an address of this machine"),
-            (
-                io::ErrorKind::PermissionDenied,
-                "choose a port from 1024 on, or give CAP_NET_BIND_SERVICE",
-            ),
-        ];
-        let known = remedies.iter().find(|(kind, _)| *kind == error.kind());
-        let remedy = known.map_or("choose another address", |(_, remedy)| remedy);
-        Problem {
-            field: format!("listen.{name}.tcp"),
-            problem: format!("{address}: {}", plain(&error)),
-            remedy: remedy.into(),
-        }
-    })
+    bound.map_err(|error| tcp_problem(name, address, &error))
 }
 
-fn bind_unix(name: ListenerName, path: &Path, mode: u32) -> Result<Socket, Problem> {
-    let problem = |problem: String, remedy: &str| Problem {
+/// Binds as [`TcpListener::bind`] does, and goes without having listened.
+fn look_tcp(address: SocketAddr) -> io::Result<()> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    Ok(rustix::net::bind(&socket, &address)?)
+}
+
+fn tcp_problem(name: ListenerName, address: SocketAddr, error: &io::Error) -> Problem {
+    let remedies = [
+        (
+            io::ErrorKind::AddrInUse,
+            "stop what listens there, or choose another port",
+        ),
+        (io::ErrorKind::AddrNotAvailable, "choose an address of this machine"),
+        (
+            io::ErrorKind::PermissionDenied,
+            "choose a port from 1024 on, or give CAP_NET_BIND_SERVICE",
+        ),
+    ];
+    let known = remedies.iter().find(|(kind, _)| *kind == error.kind());
+    let remedy = known.map_or("choose another address", |(_, remedy)| remedy);
+    Problem {
+        field: format!("listen.{name}.tcp"),
+        problem: format!("{address}: {}", plain(error)),
+        remedy: remedy.into(),
+    }
+}
+
+fn unix_problem(name: ListenerName, path: &Path, problem: &str, remedy: &str) -> Problem {
+    Problem {
         field: format!("listen.{name}.unix"),
         problem: format!("{}: {problem}", path.display()),
         remedy: remedy.into(),
-    };
-    if let Ok(metadata) = fs::symlink_metadata(path) {
-        if !metadata.file_type().is_socket() {
-            return Err(problem(
-                "something else than a socket is there".into(),
-                "move it away, or choose another path",
-            ));
-        }
-        match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
-                .map_err(|error| problem(format!("a left-over socket: {}", plain(&error)), "remove it"))?,
-            Ok(_) => {
-                return Err(problem(
-                    "somebody answers there".into(),
-                    "stop the other broker, or choose another path",
-                ));
-            }
-            Err(error) => return Err(problem(plain(&error), "see who listens there, or choose another path")),
-        }
     }
-    let listener =
-        listen_unix(path, mode).map_err(|error| problem(plain(&error), "let the broker's user write to its folder"))?;
+}
+
+const FOLDER_REMEDY: &str = "let the broker's user write to its folder";
+
+/// Looks whether the path is free, or holds a socket that a dead process left: then `true`.
+fn look_unix(name: ListenerName, path: &Path) -> Result<bool, Problem> {
+    let problem = |problem: &str, remedy: &str| unix_problem(name, path, problem, remedy);
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    access(folder, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| problem(&plain(&error.into()), FOLDER_REMEDY))?;
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(false);
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(problem(
+            "something else than a socket is there",
+            "move it away, or choose another path",
+        ));
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
+        Ok(_) => Err(problem(
+            "somebody answers there",
+            "stop the other broker, or choose another path",
+        )),
+        Err(error) => Err(problem(&plain(&error), "see who listens there, or choose another path")),
+    }
+}
+
+fn bind_unix(name: ListenerName, path: &Path, mode: u32) -> Result<Socket, Problem> {
+    if look_unix(name, path)? {
+        fs::remove_file(path).map_err(|error| {
+            unix_problem(
+                name,
+                path,
+                &format!("a left-over socket: {}", plain(&error)),
+                "remove it",
+            )
+        })?;
+    }
+    let listener = listen_unix(path, mode).map_err(|error| unix_problem(name, path, &plain(&error), FOLDER_REMEDY))?;
     let file = SocketFile {
         path: path.to_owned(),
         inode: inode(path),

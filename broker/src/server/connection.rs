@@ -1,5 +1,7 @@
 //! Decides who a connection is, how many there may be, and when each must end.
 
+mod patient;
+
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -18,13 +21,19 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
-use super::bind::{Bound, Socket};
+use self::patient::Patient;
+use super::bind::{Bound, Socket, SocketFile};
 use crate::config::ListenerName;
 use crate::exchange::Caller;
 
 /// How long a head may take to arrive, and so how long a connection may be idle. Envoy's idle time-out for the cluster
 /// must be shorter (its example says 60 s), or it may send a request into a connection that is just being closed.
 const HEAD_TIME: Duration = Duration::from_secs(75);
+/// How long a client may take none of the bytes that it is sent. It would hold its slot for as long.
+const WRITE_TIME: Duration = Duration::from_secs(10);
+/// How long a connection to `public` may last: whoever takes its answers byte by byte, or asks without end, has to queue
+/// for a slot again like everybody else.
+const LIFE: Duration = Duration::from_secs(5 * 60);
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// Wait after a failed accept: with no file descriptors left, the next one fails too.
@@ -49,25 +58,84 @@ impl Shutdown {
     }
 }
 
-/// Serves one listener until told to stop, then waits for the requests in flight, `drain` at most.
-pub async fn serve(bound: Bound, router: Router, connections: usize, mut shutdown: Shutdown, drain: Duration) {
-    let Bound {
-        name,
-        client_name,
-        socket,
-    } = bound;
-    let caller = Caller {
-        listener: name,
-        client: client_name,
-    };
-    // The file of a Unix socket is kept until all is done, then removed.
-    let (listener, _file) = match Listener::of(socket) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(listener = name.as_str(), %error, "listener lost");
-            return;
+/// A listener whose connections this runtime can accept.
+#[derive(Debug)]
+pub struct Listening {
+    caller: Caller,
+    listener: Listener,
+    /// Kept until all is done, then removed.
+    file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+enum Listener {
+    Unix(UnixListener),
+    Tls(TcpListener, Arc<ServerConfig>),
+    Clear(TcpListener),
+}
+
+enum Stream {
+    Unix(tokio::net::UnixStream),
+    Tls(tokio::net::TcpStream, TlsAcceptor),
+    Clear(tokio::net::TcpStream),
+}
+
+impl Bound {
+    /// Registers it with the runtime in which this is called.
+    pub fn register(self) -> io::Result<Listening> {
+        let (listener, file) = match self.socket {
+            Socket::Unix(listener, file) => (Listener::Unix(UnixListener::from_std(listener)?), Some(file)),
+            Socket::Tls(listener, server) => (Listener::Tls(TcpListener::from_std(listener)?, server), None),
+            Socket::Clear(listener) => (Listener::Clear(TcpListener::from_std(listener)?), None),
+        };
+        let caller = Caller {
+            listener: self.name,
+            client: self.client_name,
+        };
+        Ok(Listening { caller, listener, file })
+    }
+}
+
+impl Listening {
+    /// Which listener.
+    pub fn name(&self) -> ListenerName {
+        self.caller.listener
+    }
+
+    /// Where it really is, with the port that the system chose where the configuration says 0.
+    pub fn address(&self) -> String {
+        let tcp = |listener: &TcpListener| listener.local_addr().map_or_else(|_| "?".into(), |at| at.to_string());
+        match &self.listener {
+            Listener::Unix(_) => {
+                let path = self.file.as_ref().map(|file| file.path.display().to_string());
+                format!("unix:{}", path.unwrap_or_default())
+            }
+            Listener::Tls(listener, _) => format!("tls:{}", tcp(listener)),
+            Listener::Clear(listener) => format!("tcp:{}", tcp(listener)),
         }
-    };
+    }
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Unix(listener) => Stream::Unix(listener.accept().await?.0),
+            Self::Tls(listener, server) => {
+                Stream::Tls(listener.accept().await?.0, TlsAcceptor::from(Arc::clone(server)))
+            }
+            Self::Clear(listener) => Stream::Clear(listener.accept().await?.0),
+        })
+    }
+}
+
+/// Serves one listener until told to stop, then waits for the requests in flight, `drain` at most.
+pub async fn serve(listening: Listening, router: Router, connections: usize, mut shutdown: Shutdown, drain: Duration) {
+    let Listening {
+        caller,
+        listener,
+        file: _file,
+    } = listening;
+    let name = caller.listener;
     let slots = Arc::new(Semaphore::new(connections));
     let mut open = JoinSet::new();
     loop {
@@ -106,39 +174,6 @@ pub async fn serve(bound: Bound, router: Router, connections: usize, mut shutdow
             left = open.len(),
             "requests in flight were cut off"
         );
-    }
-}
-
-enum Listener {
-    Unix(UnixListener),
-    Tls(TcpListener, TlsAcceptor),
-    Clear(TcpListener),
-}
-
-enum Stream {
-    Unix(tokio::net::UnixStream),
-    Tls(tokio::net::TcpStream, TlsAcceptor),
-    Clear(tokio::net::TcpStream),
-}
-
-impl Listener {
-    fn of(socket: Socket) -> io::Result<(Self, Option<super::bind::SocketFile>)> {
-        Ok(match socket {
-            Socket::Unix(listener, file) => (Self::Unix(UnixListener::from_std(listener)?), Some(file)),
-            Socket::Tls(listener, server) => (
-                Self::Tls(TcpListener::from_std(listener)?, TlsAcceptor::from(server)),
-                None,
-            ),
-            Socket::Clear(listener) => (Self::Clear(TcpListener::from_std(listener)?), None),
-        })
-    }
-
-    async fn accept(&self) -> io::Result<Stream> {
-        Ok(match self {
-            Self::Unix(listener) => Stream::Unix(listener.accept().await?.0),
-            Self::Tls(listener, tls) => Stream::Tls(listener.accept().await?.0, tls.clone()),
-            Self::Clear(listener) => Stream::Clear(listener.accept().await?.0),
-        })
     }
 }
 
@@ -191,6 +226,7 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     router: Router,
     mut shutdown: Shutdown,
 ) {
+    let listener = caller.listener;
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(caller.clone());
@@ -204,14 +240,28 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(LARGEST_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_TIME)), service);
     let mut connection = std::pin::pin!(connection);
+    let life = async {
+        match listener {
+            // Whoever may come here is known, and keeps its connections for long.
+            ListenerName::Mesh | ListenerName::Observe => std::future::pending().await,
+            ListenerName::Public => tokio::time::sleep(LIFE).await,
+        }
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = shutdown.begun() => {
             // An idle connection ends now, a request in flight is answered first.
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+        () = life => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(WRITE_TIME, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
         }
     };
     if let Err(error) = ended {

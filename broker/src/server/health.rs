@@ -11,10 +11,9 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-pub(super) async fn readyz(State(broker): State<Arc<Broker>>) -> (StatusCode, &'static str) {
-    if broker.is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+pub(super) async fn readyz(State(broker): State<Arc<Broker>>) -> (StatusCode, String) {
+    match broker.ready() {
+        Ok(()) => (StatusCode::OK, "ready\n".into()),
+        Err(problem) => (StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")),
     }
 }

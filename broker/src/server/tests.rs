@@ -1,3 +1,5 @@
+mod log;
+
 use std::time::Duration;
 
 use axum::body::Body;
@@ -52,6 +54,13 @@ const POLICY: &str = r#"
 "#;
 
 pub(super) fn broker(outcome: Result<&'static str, Reason>) -> Arc<Broker> {
+    broker_with(outcome, || Ok(()))
+}
+
+fn broker_with(
+    outcome: Result<&'static str, Reason>,
+    look: impl Fn() -> readiness::Outcome + Send + 'static,
+) -> Arc<Broker> {
     let mut problems = Problems::default();
     let file: raw::Policy = crate::strict_toml::read(POLICY, &mut problems).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -69,7 +78,11 @@ pub(super) fn broker(outcome: Result<&'static str, Reason>) -> Arc<Broker> {
         acceptors: AcceptorPool::start(acceptors, 16, Duration::from_secs(10), metrics.queue_depth()).unwrap(),
         metrics,
     };
-    Arc::new(Broker::new(exchange, Clock::Fixed(UnixTime::from_seconds(2000))))
+    Arc::new(Broker::new(
+        exchange,
+        Clock::Fixed(UnixTime::from_seconds(2000)),
+        Readiness::watch(look).unwrap(),
+    ))
 }
 
 pub(super) fn body(more: &[(&str, &str)]) -> String {
@@ -227,6 +240,11 @@ async fn each_refusal_has_its_reason_and_is_counted() {
         ),
         (twice, Reason::InvalidRequest, OauthError::InvalidRequest),
         (
+            body(&[("audience", &"x".repeat(100_000))]),
+            Reason::InvalidTarget,
+            OauthError::InvalidTarget,
+        ),
+        (
             "x".repeat(NEGOTIATE_LIMIT * 4),
             Reason::TokenTooLarge,
             OauthError::InvalidGrant,
@@ -259,6 +277,11 @@ async fn what_only_the_mesh_may_say_is_refused_on_public() {
         ask(ListenerName::Mesh, &broker, body(&hints)).await.status(),
         StatusCode::OK
     );
+    // What is odd is dropped: a client chooses its server name, and must not choose whether it is answered.
+    for odd in ["a b", "é", &"x".repeat(256)] {
+        let response = ask(ListenerName::Mesh, &broker, body(&[("server_name", odd)])).await;
+        assert_eq!(response.status(), StatusCode::OK, "{odd}");
+    }
     for hint in hints {
         let (_, found) = error(ask(ListenerName::Public, &broker, body(&[hint])).await).await;
         assert_eq!(found.error, OauthError::InvalidRequest);
@@ -322,6 +345,24 @@ async fn the_published_keys_are_a_set_with_the_signing_key() {
     assert_eq!(response.headers()[header::CONTENT_TYPE], "application/jwk-set+json");
     let set: Value = serde_json::from_str(&text(response).await).unwrap();
     assert_eq!(set["keys"][0]["kid"], broker.exchange.keyring.signing().id());
+}
+
+#[tokio::test]
+async fn a_broker_that_could_accept_no_ticket_is_alive_and_not_ready() {
+    let broker = broker_with(Ok("alice@A.TEST"), || Err("kerberos.acceptor[0].keytab: gone".into()));
+    for (path, status, said) in [
+        ("/healthz", StatusCode::OK, "ok\n"),
+        (
+            "/readyz",
+            StatusCode::SERVICE_UNAVAILABLE,
+            "kerberos.acceptor[0].keytab: gone\n",
+        ),
+    ] {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = send(ListenerName::Observe, &broker, request).await;
+        assert_eq!(response.status(), status);
+        assert_eq!(text(response).await, said);
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use axum::extract::{Extension, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use kerbridge_wire::exchange::{FORM, NEGOTIATE_LIMIT, OauthError};
 use kerbridge_wire::{Reason, Span};
 
@@ -18,6 +18,8 @@ use crate::exchange::{Caller, Refusal};
 
 /// The largest token with every character escaped, and the other parameters.
 const LARGEST_BODY: usize = NEGOTIATE_LIMIT.saturating_mul(3).saturating_add(8 * 1024);
+/// As much of a body as is read at all, in bytes.
+const LARGEST_DRAINED: usize = 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
@@ -42,7 +44,7 @@ pub(super) async fn post(
     response
 }
 
-async fn read(headers: &HeaderMap, body: Body) -> Result<axum::body::Bytes, Refusal> {
+async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let is_form = match (types.next(), types.next()) {
         (Some(one), None) => one
@@ -52,17 +54,39 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<axum::body::Bytes, Refu
             .is_some_and(|kind| kind.trim().eq_ignore_ascii_case(FORM)),
         (Some(_), Some(_)) | (None, _) => false,
     };
+    let kept = if is_form { LARGEST_BODY } else { 0 };
+    let read = tokio::time::timeout(BODY_TIME, collect(body, kept)).await;
     if !is_form {
         return Err(Refusal::invalid_request(
             "content-type is application/x-www-form-urlencoded",
         ));
     }
-    match tokio::time::timeout(BODY_TIME, Limited::new(body, LARGEST_BODY).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::too_large()),
+    match read {
+        Ok(Ok(Some(body))) => Ok(body),
+        Ok(Ok(None)) => Err(Refusal::too_large()),
         Ok(Err(_)) => Err(Refusal::invalid_request("send the whole body")),
         Err(_) => Err(Refusal::invalid_request("send the body within ten seconds")),
     }
+}
+
+/// The body, or nothing where it has more than `most` bytes. The rest of such a body is read and thrown away, up to a
+/// bound: whoever is still sending when the connection closes sees a broken pipe in place of the answer.
+async fn collect(mut body: Body, most: usize) -> Result<Option<Vec<u8>>, axum::Error> {
+    let mut kept = Some(Vec::new());
+    let mut left = LARGEST_DRAINED;
+    while let Some(frame) = body.frame().await {
+        // Trailers say nothing that we want to know.
+        let Ok(data) = frame?.into_data() else { continue };
+        left = match left.checked_sub(data.len()) {
+            Some(left) => left,
+            None => return Ok(None),
+        };
+        kept = kept.filter(|kept: &Vec<u8>| kept.len().saturating_add(data.len()) <= most);
+        if let Some(kept) = &mut kept {
+            kept.extend_from_slice(&data);
+        }
+    }
+    Ok(kept)
 }
 
 fn refused(refusal: Refusal, caller: &Caller) -> Response {

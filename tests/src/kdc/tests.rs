@@ -39,6 +39,16 @@ fn a_line_that_kadmin_refuses_is_an_error() {
 }
 
 #[test]
+fn nobody_else_can_read_what_a_realm_keeps() {
+    let kdc = Kdc::start("LAB.TEST").unwrap();
+    kdc.add_user("alice", "correct horse").unwrap();
+    for path in [kdc.folder().to_owned(), kdc.folder().join(password_file("alice"))] {
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
+    }
+}
+
+#[test]
 fn two_realms_run_side_by_side_and_leave_nothing() {
     let (one, other) = (Kdc::start("ONE.TEST").unwrap(), Kdc::start("OTHER.TEST").unwrap());
     one.add_user("alice", "a").unwrap();

@@ -110,6 +110,11 @@ fn the_broker_says_all_that_is_wrong_before_it_listens() {
         "principal = \"HTTP/localhost@LAB.TEST\"",
         "principal = \"localhost\"",
     );
+    // Beside the mistakes in the file, one around it.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let observe = format!("[listen.observe]\ntcp = \"{address}\"\nclear_text = true\n[kerberos]");
+    edit(&broker, "[kerberos]", &observe);
     std::fs::write(folder.path().join("policy.toml"), "[[grant]]\naudience = \"nothing\"\n").unwrap();
     std::fs::set_permissions(folder.path().join("kek"), std::fs::Permissions::from_mode(0o644)).unwrap();
     let (code, said) = serve(&broker);
@@ -122,6 +127,7 @@ fn the_broker_says_all_that_is_wrong_before_it_listens() {
         "kerberos.acceptor[0].keytab",
         "keys.key_encryption_key_file",
         "grant[0]",
+        &format!("listen.observe.tcp: {address}: address already in use"),
     ] {
         assert!(said.contains(field), "{field} in:\n{said}");
     }

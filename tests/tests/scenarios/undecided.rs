@@ -226,10 +226,37 @@ fn a_client_that_goes_away_leaves_nothing_behind() {
         .envoy()
         .wait_for_stat("http.https.downstream_rq_rx_reset", 5, Duration::from_secs(10))
         .unwrap();
+    // Envoy is done with all five, long before the filter's time-out of ten seconds would have ended them. Their calls go on:
+    // it ends none of those with its stream.
+    let active = |world: &mut World, gauge: &str| world.envoy().stat(gauge);
+    wait_until("the end of the requests", Duration::from_secs(5), || {
+        active(&mut world, "http.https.downstream_rq_active") == Some(0)
+    })
+    .unwrap();
     latch.open(None);
+    // Now the broker answers, with tokens for alice: to streams that are gone, and to the next request least of all.
+    wait_until("the late answers", Duration::from_secs(10), || {
+        let mut answers = world.relay().unwrap().recorded();
+        answers.retain(|recorded| target(&recorded.call) == "/oauth2/token");
+        answers.len() == 5
+            && answers
+                .iter()
+                .all(|recorded| recorded.answer.as_ref().is_some_and(|answer| answer.status == 200))
+    })
+    .unwrap();
+    wait_until("the end of the calls", Duration::from_secs(5), || {
+        active(&mut world, "cluster.kerbridge_broker.upstream_rq_active") == Some(0)
+    })
+    .unwrap();
+    assert_eq!(
+        active(&mut world, "cluster.kerbridge_broker.upstream_rq_timeout"),
+        Some(0)
+    );
     let answer = world.curl_as("bob", "/orders/1").send().unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(answer.text().contains("bob@LAB.TEST") && !answer.text().contains("alice@LAB.TEST"));
     assert_eq!(world.upstream().requests().len(), 1);
+    assert_eq!(world.reloads(), Some(0));
 }
 
 #[test]

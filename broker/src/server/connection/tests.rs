@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsConnector;
 
 use super::super::tests::{body, broker};
-use super::super::{bind, router};
+use super::super::{bind, look, router};
 use super::*;
 use crate::config::{Address, ListenerConfig};
 
@@ -42,11 +42,11 @@ struct Running {
 }
 
 fn start(config: &ListenerConfig, connections: usize) -> Running {
-    let bound = bind(config).unwrap();
-    let address = bound.address();
+    let listening = bind(config).unwrap().register().unwrap();
+    let address = listening.address();
     let (stop, shutdown) = Shutdown::channel();
     let router = router(config.name, broker(Ok("alice@A.TEST")));
-    let task = tokio::spawn(serve(bound, router, connections, shutdown, Duration::from_secs(5)));
+    let task = tokio::spawn(serve(listening, router, connections, shutdown, Duration::from_secs(5)));
     Running { stop, task, address }
 }
 
@@ -167,6 +167,127 @@ async fn more_connections_than_allowed_wait() {
     assert!(first_answer.starts_with("HTTP/1.1 200 "));
     assert!(second.await.unwrap().unwrap().starts_with("HTTP/1.1 200 "));
     drop(running);
+}
+
+/// Nobody but the connection takes part in its answer, so a paused clock does not run ahead of it.
+const GET: &str = "GET /.well-known/jwks.json HTTP/1.1\r\nhost: k\r\n\r\n";
+
+/// Asks until nothing more goes in, and reads nothing.
+async fn ask_and_read_nothing(stream: &mut tokio::net::UnixStream) {
+    let requests = GET.repeat(200);
+    // The clock is paused: it moves when everybody waits, and then this has been stuck for a second.
+    while let Ok(sent) = tokio::time::timeout(Duration::from_secs(1), stream.write_all(requests.as_bytes())).await {
+        sent.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answer_loses_its_connection() {
+    tokio::time::pause();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mesh.sock");
+    let running = start(&unix(&path, 0o660), 1);
+    let mut greedy = tokio::net::UnixStream::connect(&path).await.unwrap();
+    ask_and_read_nothing(&mut greedy).await;
+    let mut patient = tokio::net::UnixStream::connect(&path).await.unwrap();
+    patient.write_all(GET.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    let read = tokio::time::timeout(Duration::from_secs(60), patient.read_exact(&mut answer)).await;
+    read.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    drop(running);
+}
+
+#[tokio::test]
+async fn a_connection_to_public_ends_some_time_and_one_to_mesh_does_not() {
+    tokio::time::pause();
+    for (name, lasts) in [(ListenerName::Public, false), (ListenerName::Mesh, true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k.sock");
+        let address = Address::Unix {
+            path: path.clone(),
+            mode: 0o660,
+        };
+        let running = start(&listener(name, address), 1);
+        let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+        let began = tokio::time::Instant::now();
+        let mut answers = 0;
+        while began.elapsed() < Duration::from_secs(600) {
+            let asked = stream.write_all(GET.as_bytes()).await;
+            if asked.is_err() || !matches!(stream.read(&mut [0; 4096]).await, Ok(1..)) {
+                break;
+            }
+            answers += 1;
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        assert_eq!(answers, if lasts { 20 } else { 10 }, "{name}");
+        drop(running);
+    }
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_taken_in_and_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mesh.sock");
+    let running = start(&unix(&path, 0o660), 10);
+    for (kind, reason) in [
+        (FORM, "token_too_large"),
+        ("content-type: text/plain", "invalid_request"),
+    ] {
+        let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+        let length = 700 * 1024;
+        let head = format!(
+            "POST /oauth2/token HTTP/1.1\r\nhost: k\r\n{kind}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; length]).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 400 ") && answer.contains(reason),
+            "{answer}"
+        );
+    }
+    drop(running);
+}
+
+#[tokio::test]
+async fn a_listener_that_cannot_be_registered_is_an_error() {
+    // No file of a file system can be waited for.
+    let file = std::os::fd::OwnedFd::from(tempfile::tempfile().unwrap());
+    let listener = std::net::TcpListener::from(file);
+    listener.set_nonblocking(true).unwrap();
+    let bound = Bound {
+        name: ListenerName::Observe,
+        client_name: "x".into(),
+        socket: Socket::Clear(listener),
+    };
+    assert!(bound.register().is_err());
+}
+
+#[tokio::test]
+async fn looking_at_an_address_finds_what_taking_it_would_and_takes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mesh.sock");
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let taken = std::net::TcpListener::bind("[::1]:0").unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "kept").unwrap();
+    let clear = |address| listener(ListenerName::Observe, Address::Clear { address });
+    for (config, good) in [
+        (unix(&path, 0o660), true),
+        (unix(&file, 0o660), false),
+        (unix(&folder.path().join("none/mesh.sock"), 0o660), false),
+        (clear(free), true),
+        (clear(taken.local_addr().unwrap()), false),
+    ] {
+        assert_eq!(look(&config).is_ok(), good, "{config:?}");
+        assert_eq!(look(&config).err(), bind(&config).err(), "{config:?}");
+    }
+    assert!(!path.exists());
 }
 
 /// An authority, and what it signs.

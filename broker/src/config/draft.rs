@@ -1,0 +1,145 @@
+//! Keeps what could be read of a configuration beside all that is wrong with it, so that the rest can be looked at too.
+
+use std::path::{Path, PathBuf};
+
+use tracing::level_filters::LevelFilter;
+
+use super::listen::Listeners;
+use super::{
+    Config, KerberosConfig, Limits, ListenerConfig, Surroundings, check_issuer, check_keys, check_level, check_policy,
+    kerberos, limits, listen, raw, read_text, state_dir,
+};
+use crate::keyring::{KeyEncryptionKey, KeyRing};
+use crate::policy::Policy;
+use crate::problem::{Problem, Problems};
+use crate::strict_toml;
+
+/// A configuration of which some fields may be unusable; those are noted among its problems.
+#[derive(Debug, Default)]
+pub struct Draft {
+    issuer: Option<String>,
+    state_dir: Option<PathBuf>,
+    listeners: Listeners,
+    kerberos: Option<KerberosConfig>,
+    key_encryption_key: Option<KeyEncryptionKey>,
+    limits: Option<Limits>,
+    log_level: Option<LevelFilter>,
+    policy: Option<Policy>,
+    problems: Problems,
+}
+
+impl Draft {
+    /// Reads the file, the policy file, keytabs, certificates and keys, and changes nothing.
+    pub fn read(path: &Path, surroundings: &Surroundings) -> Self {
+        let mut problems = Problems::default();
+        let file = read_text(path, "--config", &mut problems)
+            .and_then(|text| strict_toml::read::<raw::Config>(&text, &mut problems));
+        let folder = path.parent().unwrap_or(Path::new(""));
+        match file {
+            Some(file) => Self::build(file, folder, surroundings, problems),
+            None => Self {
+                problems,
+                ..Self::default()
+            },
+        }
+    }
+
+    fn build(file: raw::Config, folder: &Path, around: &Surroundings, mut problems: Problems) -> Self {
+        let raw::Config {
+            issuer,
+            state_dir,
+            policy_file,
+            listen,
+            kerberos,
+            keys,
+            limits,
+            log,
+        } = file;
+        let issuer = check_issuer(issuer, &mut problems);
+        let state_dir = match state_dir {
+            Some(path) => state_dir::check(folder.join(path), &mut problems),
+            None => {
+                problems.missing(
+                    "state_dir",
+                    "name a folder of the broker's own, such as \"/var/lib/kerbridge\"",
+                );
+                None
+            }
+        };
+        let listeners = listen::check(listen, folder, &mut problems);
+        let kerberos = kerberos::check(kerberos, folder, &mut problems);
+        let key_encryption_key = check_keys(keys, folder, around, &mut problems);
+        let limits = limits::check(limits, &mut problems);
+        let log_level = check_level(log.level.as_deref(), &mut problems);
+        let realms = kerberos.as_ref().map(|kerberos| kerberos.realms.as_slice());
+        let policy = check_policy(policy_file, folder, realms, &mut problems).map(|(_, policy)| policy);
+        Self {
+            issuer,
+            state_dir,
+            listeners,
+            kerberos,
+            key_encryption_key,
+            limits,
+            log_level,
+            policy,
+            problems,
+        }
+    }
+
+    /// The listeners that could be read.
+    pub fn listeners(&self) -> impl Iterator<Item = &ListenerConfig> {
+        self.listeners.iter()
+    }
+
+    /// The state directory, where its field could be read; it may not exist yet.
+    pub fn state_dir(&self) -> Option<&Path> {
+        self.state_dir.as_deref()
+    }
+
+    /// Opens the stored keys, where there are some and the fields that lead to them could be read; makes none.
+    pub fn check_stored_keys(&mut self) {
+        if let (Some(state_dir), Some(key)) = (&self.state_dir, &self.key_encryption_key)
+            && let Err(error) = KeyRing::check(state_dir, key)
+        {
+            self.note(error.problem());
+        }
+    }
+
+    /// Notes one more problem, found outside the file.
+    pub fn note(&mut self, problem: Problem) {
+        self.problems.absorb("", problem.into());
+    }
+
+    /// The configuration, if nothing is wrong with it.
+    pub fn finish(self) -> Result<Config, Problems> {
+        let Self {
+            issuer,
+            state_dir,
+            listeners: Listeners { mesh, public, observe },
+            kerberos,
+            key_encryption_key,
+            limits,
+            log_level,
+            policy,
+            problems,
+        } = self;
+        let whole = move || {
+            Some(Config {
+                issuer: issuer?,
+                state_dir: state_dir?,
+                mesh: mesh?,
+                public,
+                observe,
+                kerberos: kerberos?,
+                key_encryption_key: key_encryption_key?,
+                limits: limits?,
+                log_level: log_level?,
+                policy: policy?,
+            })
+        };
+        match whole() {
+            Some(config) if problems.is_empty() => Ok(config),
+            Some(_) | None => Err(problems),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Writes log lines on a thread of its own, and counts those that it must drop, so that a reader who stands still does
+//! not make the broker stand still.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+
+/// Lines that may wait. The longest are about 2 KiB: all texts of others in them are bounded.
+const MOST_LINES: usize = 4096;
+/// How long the last lines may take at the end.
+const END_TIME: Duration = Duration::from_secs(1);
+
+/// Where lines are put, by any thread, without ever waiting for the reader.
+#[derive(Clone, Debug)]
+pub struct LogQueue(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    lost: Counter,
+    most: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: VecDeque<Vec<u8>>,
+    /// A line was taken out and is not yet written.
+    writing: bool,
+}
+
+/// Waits for the last lines when it is dropped, for a second at most.
+#[derive(Debug)]
+pub struct LogEnd(LogQueue);
+
+impl LogQueue {
+    /// Starts the thread that writes the lines. What has no room is counted in `lost`.
+    pub fn start(to: impl Write + Send + 'static, lost: Counter) -> io::Result<(Self, LogEnd)> {
+        Self::start_with(to, lost, MOST_LINES)
+    }
+
+    fn start_with(to: impl Write + Send + 'static, lost: Counter, most: usize) -> io::Result<(Self, LogEnd)> {
+        let queue = Self(Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            lost,
+            most,
+        }));
+        let own = queue.clone();
+        // It ends with the process: until then there may be another line.
+        thread::Builder::new().name("log".into()).spawn(move || own.work(to))?;
+        Ok((queue.clone(), LogEnd(queue)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self, mut to: impl Write) {
+        let mut reported = 0;
+        loop {
+            let line = self.next();
+            // A reader that is gone is nobody to tell.
+            drop(to.write_all(&line).and_then(|()| to.flush()));
+            self.state().writing = false;
+            self.0.changed.notify_all();
+            let lost = self.0.lost.get();
+            if lost != reported {
+                reported = lost;
+                // It is a line like any other; where it is lost too, the count grows and the next one says so.
+                tracing::warn!(lost, "log lines were lost: nobody reads them");
+            }
+        }
+    }
+
+    fn next(&self) -> Vec<u8> {
+        let mut state = self.state();
+        loop {
+            if let Some(line) = state.lines.pop_front() {
+                state.writing = true;
+                return line;
+            }
+            state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Whether all lines were written within this time.
+    fn written(&self, within: Duration) -> bool {
+        let busy = |state: &mut State| state.writing || !state.lines.is_empty();
+        let waited = self.0.changed.wait_timeout_while(self.state(), within, busy);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+}
+
+/// Each call is one whole line.
+impl Write for LogQueue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut state = self.state();
+        if state.lines.len() < self.0.most {
+            state.lines.push_back(line.to_vec());
+            self.0.changed.notify_all();
+        } else {
+            self.0.lost.inc();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for LogEnd {
+    fn drop(&mut self) {
+        self.0.written(END_TIME);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// Takes a line only when told to, and shows what it took.
+    struct Reader {
+        go: Receiver<()>,
+        took: Sender<Vec<u8>>,
+    }
+
+    impl Write for Reader {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.go.recv().map_err(io::Error::other)?;
+            self.took.send(line.to_vec()).map_err(io::Error::other)?;
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_who_stands_still_costs_lines_and_no_time() {
+        let (go, told) = channel();
+        let (took, taken) = channel();
+        let lost = Counter::default();
+        let (mut queue, _end) = LogQueue::start_with(Reader { go: told, took }, lost.clone(), 2).unwrap();
+        queue.write_all(b"0").unwrap();
+        while !queue.state().writing {
+            thread::yield_now();
+        }
+        // One is being written, two have room.
+        for line in [b"1", b"2", b"3", b"4"] {
+            queue.write_all(line).unwrap();
+        }
+        assert_eq!(lost.get(), 2);
+        assert!(!queue.written(Duration::from_millis(20)));
+        for line in [b"0", b"1", b"2"] {
+            go.send(()).unwrap();
+            assert_eq!(taken.recv().unwrap(), line);
+        }
+        assert!(queue.written(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn the_last_lines_are_written_before_the_end() {
+        let (go, told) = channel();
+        let (took, taken) = channel();
+        let (mut queue, end) = LogQueue::start_with(Reader { go: told, took }, Counter::default(), 10).unwrap();
+        queue.write_all(b"stopped").unwrap();
+        let reader = thread::spawn(move || go.send(()).map(|()| go));
+        drop(end);
+        assert_eq!(taken.try_recv().unwrap(), b"stopped");
+        drop(reader.join());
+    }
+}
