@@ -48,9 +48,9 @@ lab-down: ## stop the lab
 	else $(MAKE) setup-demo lab && $(lab) down; fi
 
 ##@ Work on it
-.PHONY: setup test test-quick wasm-imports lint fmt advisories
+.PHONY: setup test test-quick wasm-imports lint fmt fuzz bench bench-growth bench-page advisories
 setup: ## install all that is missing, for use and for work; starts no service (each target calls for its own part)
-	$(setup) build demo test lint
+	$(setup) build demo test lint bench fuzz
 	$(say) 'setup: nothing is missing'
 
 test: setup-test compile compile-probe ## all tests: units, and scenarios on a real KDC and a real Envoy
@@ -68,6 +68,20 @@ lint: setup-lint lint-fmt lint-clippy lint-doc lint-deny ## format, clippy on ho
 fmt: setup-lint ## format the sources
 	$(host) fmt --all
 
+fuzz: setup-fuzz ## look for inputs that break a rule of the gate, FUZZ_SECONDS for each target; any Rust does, no nightly
+	tests/setup/fuzz.sh
+
+bench: bench-growth compile-filter compile-probe ## measure kerbridge in Envoy against what Envoy has, and write docs/performance.md (about 20 minutes)
+	$(say) 'measuring (BENCH_ROUNDS, BENCH_SECONDS, BENCH_ONLY make it shorter)'
+	$(host) bench --locked -p kerbridge-tests --bench envoy
+
+bench-growth: setup-bench ## only the instruction counts of the native gate while its configuration grows
+	$(say) 'counting instructions'
+	$(host) bench --locked -p kerbridge-gate --bench growth
+
+bench-page: setup-bench ## write docs/performance.md anew from the last full run
+	$(host) bench --locked -p kerbridge-tests --bench envoy -- page
+
 advisories: setup-lint ## known vulnerabilities in dependencies (fetches the RustSec database from GitHub)
 	$(say) 'checking dependencies for advisories'
 	$(host) deny --locked check advisories
@@ -82,11 +96,13 @@ distclean: stop-lab ## stop the lab, remove target altogether; packages stay ins
 
 # ---- the parts ----
 
-.PHONY: setup-build setup-demo setup-test setup-lint
+.PHONY: setup-build setup-demo setup-test setup-lint setup-bench setup-fuzz
 setup-build: ; $(setup) build
 setup-demo: ; $(setup) demo
 setup-test: ; $(setup) test
 setup-lint: ; $(setup) lint
+setup-bench: ; $(setup) bench
+setup-fuzz: ; $(setup) fuzz
 
 .PHONY: compile compile-broker compile-filter compile-probe lab
 compile: compile-broker compile-filter
@@ -146,5 +162,11 @@ help:
 		ENVOY 'the Envoy to run (1.33 or newer); else the one on PATH, else the one from PyPI in target/tools' \
 		CARGO 'the cargo to build with; else the one on PATH or of the distribution, $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer' \
 		WASM_TOOLCHAIN 'auto; target: only a Rust with wasm32-wasip1; debian: build the standard library along' \
+		BENCH_ROUNDS '9; fewer make a quick run, which the documents do not show' \
+		BENCH_SECONDS '3; seconds of each round' \
+		BENCH_ONLY 'words: only setups with one of them in their name' \
+		BENCH_CORES '0,1: the measured Envoy on the first, everything else on the second' \
+		FUZZ_SECONDS '60; seconds for each fuzz target' \
+		FUZZ_ONLY 'words: only the fuzz targets with these names' \
 		SETUP 'install; check: install nothing, fail with the list of what is missing' \
 		V 'V=1 shows every command'

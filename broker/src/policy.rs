@@ -86,14 +86,14 @@ impl Policy {
         let raw::Policy {
             audience,
             grant,
-            route,
-            filter,
+            route: _,
+            issuer: _,
+            filter: _,
         } = file;
         let audiences = audiences(audience, &mut found);
         let grants = grants(grant, &audiences, &mut found);
         let policy = Self { audiences, grants };
-        routes::check(route, &policy, &mut found);
-        routes::check_settings(filter, &mut found);
+        routes::check(file, &policy, &mut found);
         let good = found.is_empty();
         problems.absorb("", found);
         good.then_some(policy)

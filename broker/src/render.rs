@@ -1,8 +1,10 @@
 //! Writes the filter's configuration from the policy file: as JSON, and as the entry of Envoy's filter list around it.
 
+use std::collections::BTreeMap;
+
 use kerbridge_wire::Span;
 use kerbridge_wire::exchange::JWKS_PATH;
-use kerbridge_wire::filter_config::{Algorithm, BrokerConfig, FilterConfig, IdentityHeaders, IssuerConfig, JwksConfig};
+use kerbridge_wire::filter_config::{Algorithm, BrokerConfig, FilterConfig, IssuerConfig, JwksConfig};
 use kerbridge_wire::policy::{FilterSettings, Policy};
 
 /// Where Envoy finds the module.
@@ -23,6 +25,7 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline_keys: Option<String>)
         audience: _,
         grant: _,
         route,
+        issuer: others,
         filter,
     } = policy;
     let FilterSettings {
@@ -31,34 +34,49 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline_keys: Option<String>)
         poll,
         max_staleness,
         clock_skew_seconds,
-        subject_header,
-        scope_header,
+        identity_headers,
+        token_header,
+        token_cache,
+        filter_state,
+        underscores_rejected,
+        explain,
     } = filter.clone();
+    let own = IssuerConfig {
+        issuer: issuer.to_owned(),
+        name: None,
+        audiences: BTreeMap::new(),
+        algorithms: vec![Algorithm::Es256],
+        types: vec!["at+jwt".to_owned()],
+        jwks: JwksConfig {
+            cluster: Some(cluster.clone()),
+            authority: AUTHORITY.to_owned(),
+            path: JWKS_PATH.to_owned(),
+            poll,
+            max_staleness,
+            inline: inline_keys,
+        },
+        feed: None,
+        clock_skew_seconds,
+        expiry_skew_seconds: 0,
+        max_lifetime: None,
+        scope_claim: "scope".to_owned(),
+        groups_claim: "groups".to_owned(),
+    };
     FilterConfig {
-        issuers: vec![IssuerConfig {
-            issuer: issuer.to_owned(),
-            algorithms: vec![Algorithm::Es256],
-            jwks: JwksConfig {
-                cluster: cluster.clone(),
-                authority: AUTHORITY.to_owned(),
-                path: JWKS_PATH.to_owned(),
-                poll,
-                max_staleness,
-                inline: inline_keys,
-            },
-            clock_skew_seconds,
-        }],
-        broker: BrokerConfig {
+        issuers: std::iter::once(own).chain(others.iter().cloned()).collect(),
+        broker: Some(BrokerConfig {
             cluster,
             authority: AUTHORITY.to_owned(),
             timeout,
             issuer: issuer.to_owned(),
-        },
+        }),
         routes: route.clone(),
-        identity_headers: IdentityHeaders {
-            subject: subject_header,
-            scope: scope_header,
-        },
+        identity_headers,
+        token_header,
+        token_cache,
+        filter_state,
+        underscores_rejected,
+        explain,
         retry_after: Span::FIVE_SECONDS,
     }
 }
@@ -130,7 +148,7 @@ mod tests {
             [filter]
             cluster = "broker"
             poll = "3s"
-            subject_header = "x-who"
+            identity_headers.subject = "x-who"
         "#;
         crate::strict_toml::read(text, &mut Problems::default()).unwrap()
     }
@@ -141,9 +159,9 @@ mod tests {
         let read: FilterConfig = serde_json::from_str(&json(&config).unwrap()).unwrap();
         assert_eq!(read, config);
         assert_eq!(read.routes, policy().route);
-        assert_eq!(read.issuers[0].jwks.cluster, "broker");
+        assert_eq!(read.issuers[0].jwks.cluster.as_deref(), Some("broker"));
         assert_eq!(read.issuers[0].jwks.poll.seconds(), 3);
-        assert_eq!(read.broker.issuer, read.issuers[0].issuer);
+        assert_eq!(read.broker.unwrap().issuer, read.issuers[0].issuer);
         assert_eq!(read.identity_headers.subject, "x-who");
     }
 

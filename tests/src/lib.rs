@@ -15,10 +15,12 @@
 //! - [`broker`] runs the real broker; [`relay`] stands before it and records.
 //! - [`initiator`] is a client that checks the service's reply.
 //! - [`world`] starts all of them for one scenario.
+//! - [`mod@bench`] measures, and writes what was measured.
 //! - [`error`] lists everything that can fail in a fixture.
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod broker;
 pub mod certificates;
 pub mod curl;
@@ -26,6 +28,7 @@ pub mod envoy;
 pub mod error;
 pub mod http;
 pub mod initiator;
+pub mod issuer;
 pub mod kdc;
 pub mod port;
 pub mod process;

@@ -256,6 +256,12 @@ impl World {
         self.envoy.log()
     }
 
+    /// A statistic of Envoy's, see [`Envoy::stat`].
+    #[must_use]
+    pub fn stat(&self, name: &str) -> Option<u64> {
+        self.envoy.stat(name)
+    }
+
     /// How often Envoy had to replace a VM of the filter, or could not: 0 where the module never trapped.
     #[must_use]
     pub fn reloads(&self) -> Option<u64> {

@@ -23,6 +23,9 @@ const NAMES: &[&str] = &[
     "kerbridge_gss",
     "kerbridge_probe",
     "kerbridge_cb",
+    "kerbridge_issuer",
+    "kerbridge_reason",
+    "kerbridge_requests",
 ];
 
 fn read(file: &str) -> String {

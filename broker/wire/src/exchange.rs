@@ -10,6 +10,8 @@ use crate::reason::Reason;
 pub const TOKEN_PATH: &str = "/oauth2/token";
 /// Path of the published signing keys (RFC 7517 §5).
 pub const JWKS_PATH: &str = "/.well-known/jwks.json";
+/// Path of the signed revocations.
+pub const FEED_PATH: &str = "/v1/revocations";
 /// The one grant type of the endpoint (RFC 8693 §2.1).
 pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// Token type of our JWTs (RFC 8693 §3).

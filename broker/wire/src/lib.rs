@@ -3,16 +3,20 @@
 //! - [`policy`]: the one policy file; the broker reads it whole, the filter's configuration is rendered from it.
 //! - [`filter_config`]: the JSON that Envoy hands to the filter.
 //! - [`exchange`]: request, reply and error of `POST /oauth2/token` (RFC 8693).
+//! - [`feed`]: the pages of signed revocations, and the keys by which they name tokens.
+//! - [`feed_query`]: which page of them is asked for.
 //! - [`reason`]: the closed list of reasons, with the answer that each one gets.
 //! - [`span`]: time spans as people write them (`15m`).
 //!
-//! Types here have no behaviour beyond (de)serialising and looking up a table, and no dependency but `serde`.
+//! Types here have no behaviour beyond (de)serialising and looking up a table, and no dependency but `serde` and one hash.
 //! Configuration is read strictly (`deny_unknown_fields`); replies are read leniently, so that filter and broker one
 //! minor release apart understand each other.
 
 #![forbid(unsafe_code)]
 
 pub mod exchange;
+pub mod feed;
+pub mod feed_query;
 pub mod filter_config;
 pub mod policy;
 pub mod reason;

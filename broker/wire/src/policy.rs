@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::filter_config::{ExplainConfig, IdentityHeaders, IssuerConfig, TokenCacheConfig, TokenHeader};
 use crate::span::Span;
 
 /// The policy file (TOML).
@@ -20,6 +21,9 @@ pub struct Policy {
     /// What a request must show, first match decides. No route, 403.
     #[serde(default)]
     pub route: Vec<Route>,
+    /// Other issuers whose tokens the filter takes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issuer: Vec<IssuerConfig>,
     /// How the filter reaches the broker and hands identities on.
     #[serde(default)]
     pub filter: FilterSettings,
@@ -64,6 +68,8 @@ pub enum Scheme {
     Bearer,
     /// A token in our `__Host-` cookie.
     Cookie,
+    /// A token in the header that the configuration names as `token_header`.
+    Header,
 }
 
 /// Whether a route wants a credential.
@@ -73,6 +79,8 @@ pub enum Access {
     /// A credential of an accepted scheme that verifies, or a refusal.
     #[default]
     Required,
+    /// Nobody need show anything; what is shown must verify, or is refused.
+    Optional,
     /// Anybody; credentials are neither read nor forwarded.
     Open,
 }
@@ -90,6 +98,71 @@ pub enum Deliver {
     Cookie,
 }
 
+/// What becomes of a request that is still open when its token ends or is revoked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LongStreams {
+    /// It is ended then, within one tick.
+    #[default]
+    End,
+    /// It goes on.
+    Allow,
+}
+
+/// A condition on a claim of the verified token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimCondition {
+    /// A claim's name, or a JSON pointer (RFC 6901) to a nested one, such as `/realm_access/roles`.
+    pub claim: String,
+    /// Values of which the claim, or one element of it where it is a list, must be one. Numbers and booleans are compared
+    /// as JSON writes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub any_of: Vec<String>,
+    /// Values that must all be elements of the claim.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub all_of: Vec<String>,
+}
+
+/// A claim that goes upstream as a header. The words are Envoy's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimToHeader {
+    /// The header; nobody else can set it, on any route.
+    pub header_name: String,
+    /// A claim's name or a JSON pointer (RFC 6901). Text is percent-encoded outside visible ASCII, lists are JSON.
+    pub claim_name: String,
+}
+
+/// Who is offered a Negotiate challenge where the route accepts tickets. All that is given must hold; a browser that is
+/// offered one and has no ticket may show a password prompt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NegotiateOffer {
+    /// Nobody: only a client that sends its ticket unasked uses it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub never: bool,
+    /// These paths and all below them, by whole segments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path_prefixes: Vec<String>,
+    /// These addresses (`10.0.0.0/8`, `2001:db8::/32`), as Envoy trusts the client's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
+    /// A header that must contain a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<HeaderCondition>,
+}
+
+/// A header with a text in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderCondition {
+    /// Lower-case name.
+    pub name: String,
+    /// A text that one value of it contains.
+    pub contains: String,
+}
+
 /// What a request must show to get through, for one host and one part of its paths.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,20 +170,24 @@ pub struct Route {
     /// What logs and the broker call it; `route-N` by position where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The host, without port, in any case; every host where absent.
+    /// The host, without port, in any case, or `*.example.com` for every name below it; every host where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// This path and all below it, by whole segments. Exactly one of `path_prefix` and `path`.
+    /// This path and all below it, by whole segments. Exactly one of `path_prefix`, `path`
+    /// and `path_template`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_prefix: Option<String>,
     /// This path and no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// A path of literal segments, `{name}` for one segment, and `{name=**}` at the end for one or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_template: Option<String>,
     /// Methods that it is for; every method where empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
     /// Whether it wants a credential.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub access: Access,
     /// The accepted proofs; at least one where access is required.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -121,14 +198,39 @@ pub struct Route {
     /// Scopes that the token must all have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes_all: Vec<String>,
+    /// Scopes of which the token must have one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes_any: Vec<String>,
+    /// Groups of which the caller must be in one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// Conditions on claims, all of which must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<ClaimCondition>,
+    /// Claims that go upstream as headers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claim_to_headers: Vec<ClaimToHeader>,
+    /// Who is offered a Negotiate challenge; everybody where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer_negotiate: Option<NegotiateOffer>,
+    /// Lets a CORS preflight for it through without a credential: `OPTIONS` with `Origin` and
+    /// `Access-Control-Request-Method`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cors_preflight: bool,
+    /// What becomes of a request that is still open when its token ends.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub long_streams: LongStreams,
+    /// For migration: the verdict is logged and counted, and the request goes on as if the route were open.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dry_run: bool,
     /// How a minted token is handed back.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub deliver: Deliver,
     /// Whether the verified token goes upstream as `Authorization: Bearer`, the minted one where a ticket came.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub forward: bool,
     /// Takes credentials without TLS: only behind a trusted terminator, or in a lab on loopback.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub allow_insecure: bool,
 }
 
@@ -151,12 +253,26 @@ pub struct FilterSettings {
     /// How far in the future `nbf` and `iat` may lie, in seconds; `exp` gets no leeway.
     #[serde(default = "sixty")]
     pub clock_skew_seconds: u32,
-    /// Header that names the caller to the upstream.
-    #[serde(default = "subject_header")]
-    pub subject_header: String,
-    /// Header that lists the caller's scopes, separated by spaces.
-    #[serde(default = "scope_header")]
-    pub scope_header: String,
+    /// Headers that tell the upstream who calls.
+    #[serde(default)]
+    pub identity_headers: IdentityHeaders,
+    /// A header in which tokens are taken too, by routes that accept `header`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_header: Option<TokenHeader>,
+    /// Bounds of each worker's memory of verified tokens.
+    #[serde(default)]
+    pub token_cache: TokenCacheConfig,
+    /// Whether the outcome is written to filter state, for RBAC and access logs.
+    #[serde(default)]
+    pub filter_state: bool,
+    /// Says that the listener refuses header names with underscores (`headers_with_underscores_action: REJECT_REQUEST`), so
+    /// that a header that an upstream could read as one of ours cannot come. Known tokens are then passed without reading
+    /// every header.
+    #[serde(default)]
+    pub underscores_rejected: bool,
+    /// Who may ask for the decision in a response header; nobody where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explain: Option<ExplainConfig>,
 }
 
 impl Default for FilterSettings {
@@ -167,12 +283,19 @@ impl Default for FilterSettings {
             poll: two_seconds(),
             max_staleness: five_minutes(),
             clock_skew_seconds: sixty(),
-            subject_header: subject_header(),
-            scope_header: scope_header(),
+            identity_headers: IdentityHeaders::default(),
+            token_header: None,
+            token_cache: TokenCacheConfig::default(),
+            filter_state: false,
+            underscores_rejected: false,
+            explain: None,
         }
     }
 }
 
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
 pub(crate) fn broker_cluster() -> String {
     "kerbridge_broker".into()
 }
@@ -184,10 +307,4 @@ pub(crate) const fn five_minutes() -> Span {
 }
 pub(crate) const fn sixty() -> u32 {
     60
-}
-pub(crate) fn subject_header() -> String {
-    "x-kerbridge-subject".into()
-}
-pub(crate) fn scope_header() -> String {
-    "x-kerbridge-scope".into()
 }

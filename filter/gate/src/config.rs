@@ -1,88 +1,75 @@
 //! Turns the JSON from Envoy into a configuration that cannot be wrong, or says all that is wrong with it at once.
 
-use std::collections::HashSet;
-use std::fmt;
+pub(crate) mod check;
+pub(crate) mod issuer;
+mod place;
+mod route;
+
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use kerbridge_wire::filter_config::{Algorithm, BrokerConfig, FilterConfig, IdentityHeaders, IssuerConfig, JwksConfig};
-use kerbridge_wire::policy::{Access, Deliver, Route as RawRoute, Scheme};
+use kerbridge_wire::filter_config::{
+    ExplainConfig, FilterConfig, IdentityHeaders, TokenCacheConfig, TokenHeader as RawTokenHeader,
+};
 
-use crate::jwk::KeySet;
-use crate::route::{Need, PathMatch, Proof, Route};
+pub use check::{ConfigErrors, ConfigProblem};
+pub use issuer::{Broker, Issuer, Source};
+
+use kerbridge_wire::policy::Deliver;
+
+use crate::network::Network;
+use crate::pointer::Pointer;
+use crate::route::index::RouteIndex;
+use check::Check;
 
 /// The filter's configuration, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) issuers: Vec<Issuer>,
-    pub(crate) broker: Broker,
-    pub(crate) routes: Vec<Rc<Route>>,
-    pub(crate) identity: IdentityHeaders,
+    pub(crate) broker: Option<Broker>,
+    pub(crate) routes: RouteIndex,
+    pub(crate) identity: Identity,
+    pub(crate) token_header: Option<TokenHeader>,
+    pub(crate) explain: Option<Explain>,
+    /// Claims that conditions and headers of the routes name.
+    pub(crate) pointers: Vec<Pointer>,
+    pub(crate) token_cache: TokenCacheConfig,
+    /// The listener leaves nothing to look for in headers that are not known by name, and tokens are remembered.
+    pub(crate) is_single_read_enough: bool,
+    /// Headers that make a request one to be judged on its whole head.
+    pub(crate) warm_blockers: Vec<Rc<str>>,
+    issuer_places: HashMap<Rc<str>, usize>,
+    filter_state: bool,
+    /// Some route hands tokens back in a header.
+    pub(crate) delivers_headers: bool,
+    /// Request headers that no client may send.
+    reserved: Vec<Rc<str>>,
     /// Seconds.
     pub(crate) retry_after: u32,
 }
 
-/// One issuer, checked.
+/// Names of the headers that tell the upstream who calls; `None` for one that is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Issuer {
-    pub(crate) name: Box<str>,
-    pub(crate) algorithms: Vec<Algorithm>,
-    /// Seconds.
-    pub(crate) clock_skew: u64,
-    /// Where its keys are fetched, and how often.
-    pub keys: KeySource,
+pub(crate) struct Identity {
+    pub(crate) subject: Option<Rc<str>>,
+    pub(crate) issuer: Option<Rc<str>>,
+    pub(crate) scope: Option<Rc<str>>,
+    pub(crate) groups: Option<Rc<str>>,
 }
 
-/// Where an issuer's keys are fetched.
+/// A header in which tokens are taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeySource {
-    /// Envoy cluster.
-    pub cluster: Box<str>,
-    /// `:authority`
-    pub authority: Box<str>,
-    /// `:path`
-    pub path: Box<str>,
-    /// Seconds between two fetches.
-    pub poll: u32,
-    /// Seconds after which the last good set is no longer used.
-    pub max_staleness: u32,
-    pub(crate) inline: Option<KeySet>,
+pub(crate) struct TokenHeader {
+    pub(crate) name: Rc<str>,
+    pub(crate) prefix: Box<[u8]>,
 }
 
-/// The broker, checked.
+/// Who may ask for the decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broker {
-    pub(crate) cluster: Box<str>,
-    pub(crate) authority: Box<str>,
-    /// Seconds.
-    pub(crate) timeout: u32,
-    /// Index of its issuer.
-    pub(crate) issuer: usize,
+pub(crate) struct Explain {
+    pub(crate) header: Rc<str>,
+    pub(crate) sources: Vec<Network>,
 }
-
-/// One thing that is wrong, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigProblem {
-    /// The field, as a path: `routes[2].audience`.
-    pub field: String,
-    /// What is wrong with it and what would be right.
-    pub problem: String,
-}
-
-/// All that is wrong with a configuration; at least one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigErrors(pub Vec<ConfigProblem>);
-
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, ConfigProblem { field, problem }) in self.0.iter().enumerate() {
-            let separator = if at == 0 { "" } else { "; " };
-            write!(f, "{separator}{field}: {problem}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ConfigErrors {}
 
 /// Response headers in which a token is handed back; also taken off every request and every upstream's answer.
 pub const TOKEN_HEADER: &str = "x-kerbridge-token";
@@ -103,61 +90,80 @@ impl Config {
                 "expected a JSON object in a google.protobuf.StringValue (a Struct arrives as protobuf bytes)".into(),
             ));
         }
-        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let raw: FilterConfig = serde_path_to_error::deserialize(&mut deserializer)
-            .map_err(|error| single(error.path().to_string(), error.into_inner().to_string()))?;
-        deserializer
-            .end()
-            .map_err(|error| single("configuration".into(), error.to_string()))?;
+        let raw = FilterConfig::from_json(bytes).map_err(|error| {
+            let path = place::path_at(bytes, error.line(), error.column());
+            let field = if path.is_empty() { "configuration".into() } else { path };
+            single(field, error.to_string())
+        })?;
         Self::build(raw)
     }
 
-    fn build(raw: FilterConfig) -> Result<Self, ConfigErrors> {
+    /// Builds it from its raw form.
+    ///
+    /// # Errors
+    /// Every problem, each naming its field.
+    pub fn build(raw: FilterConfig) -> Result<Self, ConfigErrors> {
         let FilterConfig {
             issuers,
             broker,
             routes,
             identity_headers,
+            token_header,
+            token_cache,
+            filter_state,
+            underscores_rejected,
+            explain,
             retry_after,
         } = raw;
-        let mut check = Check(Vec::new());
-        check.that(
-            (1..=100).contains(&issuers.len()),
-            "issuers",
-            "expected 1 to 100 issuers",
-        );
-        check.that(
-            (1..=10_000).contains(&routes.len()),
-            "routes",
-            "expected 1 to 10,000 routes",
-        );
-        let issuers: Vec<Issuer> = issuers
-            .into_iter()
-            .enumerate()
-            .map(|(at, issuer)| check.issuer(&format!("issuers[{at}]"), issuer))
-            .collect();
-        let mut names = HashSet::new();
-        for (at, issuer) in issuers.iter().enumerate() {
-            check.that(
-                names.insert(&issuer.name),
-                &format!("issuers[{at}].issuer"),
-                "stands twice",
-            );
-        }
+        let mut check = Check::default();
+        let issuers = check.issuers(issuers, broker.as_ref());
         let broker = check.broker(broker, &issuers);
-        let routes: Vec<Rc<Route>> = routes
+        let mut pointers = Vec::new();
+        let mut names = HeaderNames::default();
+        let identity = names.identity(&mut check, identity_headers);
+        let token_header = token_header.map(|raw| names.token_header(&mut check, raw));
+        let explain = explain.map(|raw| names.explain(&mut check, &raw));
+        let routes = check.routes(
+            routes,
+            &issuers,
+            broker.as_ref(),
+            token_header.is_some(),
+            &mut pointers,
+            &mut names,
+        );
+        check.token_cache(token_cache);
+        let accepts_cookies = routes
+            .iter()
+            .filter_map(|route| route.rule())
+            .any(|rule| rule.cookie().is_some());
+        let warm_blockers = accepts_cookies
+            .then(|| "cookie".into())
             .into_iter()
-            .enumerate()
-            .map(|(at, route)| Rc::new(check.route(at, route)))
+            .chain(token_header.iter().map(|header| Rc::clone(&header.name)))
+            .chain(explain.iter().map(|explain| Rc::clone(&explain.header)))
             .collect();
-        check.reachable(&routes);
-        check.identity(&identity_headers);
         if check.0.is_empty() {
             Ok(Self {
+                delivers_headers: routes
+                    .iter()
+                    .filter_map(|route| route.rule())
+                    .any(|rule| rule.deliver == Deliver::Header),
+                issuer_places: (0..)
+                    .zip(&issuers)
+                    .map(|(place, issuer)| (Rc::clone(&issuer.issuer), place))
+                    .collect(),
+                warm_blockers,
                 issuers,
                 broker,
-                routes,
-                identity: identity_headers,
+                routes: RouteIndex::new(routes),
+                identity,
+                token_header,
+                explain,
+                pointers,
+                token_cache,
+                is_single_read_enough: underscores_rejected && token_cache.entries > 0,
+                filter_state,
+                reserved: names.reserved,
                 retry_after: retry_after.seconds(),
             })
         } else {
@@ -170,320 +176,143 @@ impl Config {
         &self.issuers
     }
 
+    /// The index of the issuer with this `iss`.
+    pub(crate) fn issuer_place(&self, issuer: &str) -> Option<usize> {
+        self.issuer_places.get(issuer).copied()
+    }
+
+    /// Whether the outcome is written to filter state.
+    pub const fn filter_state(&self) -> bool {
+        self.filter_state
+    }
+
+    /// How many routes only log and count their verdict.
+    pub fn dry_runs(&self) -> usize {
+        self.routes.routes().iter().filter(|route| route.is_dry_run()).count()
+    }
+
     /// Names of headers and trailers that no client may send: whatever comes under them is deleted.
-    pub fn reserved_headers(&self) -> [&str; 4] {
-        [
-            &self.identity.subject,
-            &self.identity.scope,
-            TOKEN_HEADER,
-            TOKEN_EXPIRES_HEADER,
-        ]
+    pub fn reserved_headers(&self) -> &[Rc<str>] {
+        &self.reserved
     }
 }
 
-/// Collects problems while it builds.
-struct Check(Vec<ConfigProblem>);
+/// The headers that are ours: each once, none that means something else.
+#[derive(Default)]
+struct HeaderNames {
+    reserved: Vec<Rc<str>>,
+    taken: HashSet<Rc<str>>,
+}
+
+impl HeaderNames {
+    /// A header that we set.
+    fn reserve(&mut self, check: &mut Check, name: &str, field: &str) -> Rc<str> {
+        let fits = is_header_name(name)
+            && name.starts_with("x-")
+            && !name.starts_with("x-envoy-")
+            && !name.starts_with("x-forwarded-")
+            && !["x-request-id", TOKEN_HEADER, TOKEN_EXPIRES_HEADER].contains(&name);
+        check.that(
+            fits,
+            field,
+            "expected a lower-case name of our own that begins with \"x-\", such as \"x-kerbridge-subject\"",
+        );
+        let name: Rc<str> = name.into();
+        check.that(
+            self.taken.insert(Rc::clone(&name)),
+            field,
+            "expected a name that no other field has",
+        );
+        self.reserved.push(Rc::clone(&name));
+        name
+    }
+
+    fn identity(&mut self, check: &mut Check, raw: IdentityHeaders) -> Identity {
+        let IdentityHeaders {
+            subject,
+            issuer,
+            scope,
+            groups,
+        } = raw;
+        let mut name = |value: String, field: &str| {
+            (!value.is_empty()).then(|| self.reserve(check, &value, &format!("identity_headers.{field}")))
+        };
+        Identity {
+            subject: name(subject, "subject"),
+            issuer: name(issuer, "issuer"),
+            scope: name(scope, "scope"),
+            groups: name(groups, "groups"),
+        }
+    }
+
+    fn token_header(&mut self, check: &mut Check, raw: RawTokenHeader) -> TokenHeader {
+        let RawTokenHeader { name, prefix } = raw;
+        check.that(
+            is_header_name(&name) && !["authorization", "cookie", "host", "content-type"].contains(&name.as_str()),
+            "token_header.name",
+            "expected a lower-case header other than \"authorization\" and \"cookie\", such as \"x-api-token\"",
+        );
+        check.that(
+            prefix.len() <= 64
+                && prefix.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+                && !prefix.starts_with(' '),
+            "token_header.prefix",
+            "expected at most 64 characters of visible ASCII, such as \"Token \"",
+        );
+        let name: Rc<str> = name.into();
+        check.that(
+            self.taken.insert(Rc::clone(&name)),
+            "token_header.name",
+            "expected a name that no other field has",
+        );
+        TokenHeader {
+            name,
+            prefix: prefix.into_bytes().into(),
+        }
+    }
+
+    fn explain(&mut self, check: &mut Check, raw: &ExplainConfig) -> Explain {
+        check.that(
+            !raw.sources.is_empty(),
+            "explain.sources",
+            "expected at least one network that may ask, such as \"127.0.0.0/8\"",
+        );
+        Explain {
+            header: self.reserve(check, &raw.header, "explain.header"),
+            sources: check.networks(&raw.sources, "explain.sources"),
+        }
+    }
+
+    /// A header that carries a claim. Several routes may use one name.
+    fn claim(&mut self, check: &mut Check, name: &str, field: &str) -> Rc<str> {
+        match self
+            .taken
+            .get(name)
+            .filter(|_| self.reserved.iter().any(|known| **known == *name))
+        {
+            Some(known) => Rc::clone(known),
+            None => self.reserve(check, name, field),
+        }
+    }
+}
 
 impl Check {
-    fn that(&mut self, holds: bool, field: &str, problem: &str) {
-        if !holds {
-            self.0.push(ConfigProblem {
-                field: field.into(),
-                problem: problem.into(),
-            });
-        }
+    fn token_cache(&mut self, raw: TokenCacheConfig) {
+        let TokenCacheConfig { entries, mebibytes } = raw;
+        self.that(entries <= 1_000_000, "token_cache.entries", "expected 0 to 1,000,000");
+        self.that(
+            (1..=512).contains(&mebibytes),
+            "token_cache.mebibytes",
+            "expected 1 to 512",
+        );
     }
+}
 
-    fn text(&mut self, value: &str, field: &str) {
-        let fits = (1..=255).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic());
-        self.that(fits, field, "expected 1 to 255 visible ASCII characters");
-    }
-
-    fn issuer(&mut self, at: &str, raw: IssuerConfig) -> Issuer {
-        let IssuerConfig {
-            issuer,
-            algorithms,
-            jwks,
-            clock_skew_seconds,
-        } = raw;
-        self.text(&issuer, &format!("{at}.issuer"));
-        self.that(
-            !algorithms.is_empty(),
-            &format!("{at}.algorithms"),
-            "expected at least one, such as \"ES256\"",
-        );
-        self.that(
-            clock_skew_seconds <= 300,
-            &format!("{at}.clock_skew_seconds"),
-            "expected 0 to 300",
-        );
-        let JwksConfig {
-            cluster,
-            authority,
-            path,
-            poll,
-            max_staleness,
-            inline,
-        } = jwks;
-        self.text(&cluster, &format!("{at}.jwks.cluster"));
-        self.text(&authority, &format!("{at}.jwks.authority"));
-        self.text(&path, &format!("{at}.jwks.path"));
-        self.that(
-            path.starts_with('/'),
-            &format!("{at}.jwks.path"),
-            "expected a path that begins with \"/\"",
-        );
-        self.that(
-            poll < max_staleness,
-            &format!("{at}.jwks.max_staleness"),
-            "expected more than `poll`, or keys grow stale between two fetches",
-        );
-        let inline = inline.and_then(|text| {
-            let keys = KeySet::parse(text.as_bytes(), &algorithms)
-                .ok()
-                .filter(|keys| !keys.is_empty());
-            self.that(
-                keys.is_some(),
-                &format!("{at}.jwks.inline"),
-                "expected a JSON Web Key Set with at least one key for the issuer's algorithms (RFC 7517 §5)",
-            );
-            keys
-        });
-        let keys = KeySource {
-            cluster: cluster.into(),
-            authority: authority.into(),
-            path: path.into(),
-            poll: poll.seconds(),
-            max_staleness: max_staleness.seconds(),
-            inline,
-        };
-        Issuer {
-            name: issuer.into(),
-            algorithms,
-            clock_skew: u64::from(clock_skew_seconds),
-            keys,
-        }
-    }
-
-    fn broker(&mut self, raw: BrokerConfig, issuers: &[Issuer]) -> Broker {
-        let BrokerConfig {
-            cluster,
-            authority,
-            timeout,
-            issuer,
-        } = raw;
-        self.text(&cluster, "broker.cluster");
-        self.text(&authority, "broker.authority");
-        self.that(timeout.seconds() <= 60, "broker.timeout", "expected \"1s\" to \"60s\"");
-        let place = issuers.iter().position(|known| *known.name == *issuer);
-        self.that(
-            place.is_some(),
-            "broker.issuer",
-            "expected the `issuer` of one of `issuers`",
-        );
-        Broker {
-            cluster: cluster.into(),
-            authority: authority.into(),
-            timeout: timeout.seconds(),
-            issuer: place.unwrap_or_default(),
-        }
-    }
-
-    fn route(&mut self, at: usize, raw: RawRoute) -> Route {
-        let RawRoute {
-            name,
-            host,
-            path_prefix,
-            path,
-            methods,
-            access,
-            accept,
-            audience,
-            scopes_all,
-            deliver,
-            forward,
-            allow_insecure,
-        } = raw;
-        let field = |name: &str| format!("routes[{at}].{name}");
-        let name = name.unwrap_or_else(|| format!("route-{at}"));
-        let is_word = |text: &str| {
-            (1..=64).contains(&text.len())
-                && text
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-        };
-        self.that(
-            is_word(&name),
-            &field("name"),
-            "expected 1 to 64 of letters, digits, \".\", \"_\", \"-\"",
-        );
-        if let Some(host) = &host {
-            let fits = (1..=255).contains(&host.len())
-                && host
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b".-[]:".contains(&byte))
-                && (!host.contains(':') || host.starts_with('['))
-                && !host.ends_with(['.', ':']);
-            self.that(
-                fits,
-                &field("host"),
-                "expected a host name without port, such as \"api.example.com\"",
-            );
-        }
-        for (place, method) in methods.iter().enumerate() {
-            let fits = (1..=32).contains(&method.len()) && method.bytes().all(|byte| byte.is_ascii_uppercase());
-            self.that(
-                fits,
-                &field(&format!("methods[{place}]")),
-                "expected a method in capitals, such as \"GET\"",
-            );
-        }
-        let path = self.path(at, path_prefix, path);
-        let need = match access {
-            Access::Open => {
-                self.that(
-                    accept.is_empty(),
-                    &field("accept"),
-                    "expected nothing where access = \"open\"",
-                );
-                self.that(
-                    audience.is_none(),
-                    &field("audience"),
-                    "expected nothing where access = \"open\"",
-                );
-                self.that(
-                    scopes_all.is_empty(),
-                    &field("scopes_all"),
-                    "expected nothing where access = \"open\"",
-                );
-                self.that(
-                    deliver == Deliver::None,
-                    &field("deliver"),
-                    "expected nothing where access = \"open\"",
-                );
-                Need::Open { forward }
-            }
-            Access::Required => {
-                self.that(
-                    !accept.is_empty(),
-                    &field("accept"),
-                    "expected at least one of \"negotiate\", \"bearer\", \"cookie\"",
-                );
-                self.that(
-                    audience.is_some(),
-                    &field("audience"),
-                    "expected the audience that a token must be for",
-                );
-                let audience = audience.unwrap_or_else(|| "-".into());
-                self.text(&audience, &field("audience"));
-                self.that(
-                    !audience.contains(['"', '\\']),
-                    &field("audience"),
-                    "expected no quotation mark or backslash",
-                );
-                for (place, scope) in scopes_all.iter().enumerate() {
-                    let fits = is_scope(scope);
-                    self.that(
-                        fits,
-                        &field(&format!("scopes_all[{place}]")),
-                        "expected a scope (RFC 6749 §3.3)",
-                    );
-                }
-                let mints = accept.contains(&Scheme::Negotiate);
-                self.that(
-                    deliver == Deliver::None || mints,
-                    &field("deliver"),
-                    "expected \"negotiate\" in `accept`: only a ticket makes a new token",
-                );
-                self.that(
-                    deliver != Deliver::Cookie || accept.contains(&Scheme::Cookie),
-                    &field("deliver"),
-                    "expected \"cookie\" in `accept`: else the cookie would never be read",
-                );
-                let cookie = Proof::cookie_of(&accept, &audience);
-                Need::Proof(Rc::new(Proof {
-                    accept,
-                    audience: audience.into(),
-                    scopes_all: scopes_all.into_iter().map(Into::into).collect(),
-                    deliver,
-                    forward,
-                    allow_insecure,
-                    cookie,
-                }))
-            }
-        };
-        Route {
-            name: name.into(),
-            host: host.map(|host| host.to_ascii_lowercase().into()),
-            path,
-            methods: methods.into_iter().map(Into::into).collect(),
-            need,
-        }
-    }
-
-    fn path(&mut self, at: usize, prefix: Option<String>, exact: Option<String>) -> PathMatch {
-        let field = |name: &str| format!("routes[{at}].{name}");
-        let (text, is_exact) = match (prefix, exact) {
-            (Some(prefix), None) => (prefix, false),
-            (None, Some(exact)) => (exact, true),
-            (Some(_), Some(_)) | (None, None) => {
-                self.that(
-                    false,
-                    &field("path_prefix"),
-                    "expected exactly one of `path_prefix` and `path`",
-                );
-                return PathMatch::Exact("/".into());
-            }
-        };
-        let name = if is_exact { "path" } else { "path_prefix" };
-        let fits = crate::route::is_unambiguous(text.as_bytes()) && !text.contains('?');
-        self.that(
-            fits,
-            &field(name),
-            "expected an absolute path without \"//\", \"..\", \";\", query or escaped slashes",
-        );
-        if is_exact {
-            PathMatch::Exact(text.into())
-        } else {
-            PathMatch::Prefix(text.trim_end_matches('/').into())
-        }
-    }
-
-    fn reachable(&mut self, routes: &[Rc<Route>]) {
-        for (at, route) in routes.iter().enumerate() {
-            let earlier = routes.iter().take(at).find(|earlier| earlier.covers(route));
-            if let Some(earlier) = earlier {
-                let problem = format!("is never reached: \"{}\" above matches all of it", earlier.name);
-                self.that(false, &format!("routes[{at}]"), &problem);
-            }
-        }
-    }
-
-    fn identity(&mut self, headers: &IdentityHeaders) {
-        let IdentityHeaders { subject, scope } = headers;
-        for (name, field) in [(subject, "identity_headers.subject"), (scope, "identity_headers.scope")] {
-            let fits = (3..=64).contains(&name.len())
-                && name.starts_with("x-")
-                && name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-                && !name.starts_with("x-envoy-")
-                && !name.starts_with("x-forwarded-")
-                && name != TOKEN_HEADER
-                && name != TOKEN_EXPIRES_HEADER
-                && name != "x-request-id";
-            self.that(
-                fits,
-                field,
-                "expected a lower-case name of our own that begins with \"x-\", such as \"x-kerbridge-subject\"",
-            );
-        }
-        self.that(
-            subject != scope,
-            "identity_headers.scope",
-            "expected another name than `subject`",
-        );
-    }
+fn is_header_name(name: &str) -> bool {
+    (3..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
 /// `scope-token` of RFC 6749 §3.3, at most 255 characters.

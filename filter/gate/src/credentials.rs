@@ -4,11 +4,12 @@ use kerbridge_wire::Reason;
 use kerbridge_wire::exchange::NEGOTIATE_LIMIT;
 use kerbridge_wire::policy::Scheme;
 
+use crate::config::TokenHeader;
 use crate::jwt::compact::TOKEN_LIMIT;
-use crate::request::RequestHead;
-use crate::route::Proof;
+use crate::request::{RequestHead, has_token_in_query};
+use crate::rule::Rule;
 
-/// The one credential of a request. Only [`Credentials::read`] makes one.
+/// The one credential of a request. Only the gate reads one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Credentials<'a> {
     /// Nothing that this route accepts.
@@ -19,44 +20,57 @@ pub enum Credentials<'a> {
     Negotiate(&'a [u8]),
     /// A token from our cookie for the route's audience.
     Cookie(&'a [u8]),
+    /// A token from the header that the configuration names.
+    Header(&'a [u8]),
 }
 
 impl<'a> Credentials<'a> {
-    /// Reads the credential that `proof` accepts. A header decides over our cookie.
+    /// Reads the credential that `rule` accepts. A header decides over our cookie; two headers are one too many.
     ///
     /// # Errors
     /// The reason of the closed list: a token in the query, several credentials, a value that is no credential, one
     /// over its limit, NTLM.
-    pub fn read(head: &RequestHead<'a>, proof: &Proof) -> Result<Self, Reason> {
+    pub(crate) fn read(
+        head: &RequestHead<'a>,
+        rule: &Rule,
+        token_header: Option<&TokenHeader>,
+    ) -> Result<Self, Reason> {
         if has_token_in_query(head.path()) {
             return Err(Reason::TokenInQuery);
         }
+        let token_header = token_header.filter(|_| rule.accepts(Scheme::Header));
+        let mut own = token_header
+            .into_iter()
+            .flat_map(|header| head.headers.values_of(&header.name).map(move |value| (header, value)));
         let mut lines = head.headers.values(b"authorization");
-        match (lines.next(), lines.next()) {
-            (Some(_), Some(_)) => Err(Reason::MultipleCredentials),
-            (Some(line), None) => Self::from_authorization(line, proof),
-            (None, _) => Self::from_cookie(head, proof),
+        match (lines.next(), lines.next(), own.next(), own.next()) {
+            (Some(_), Some(_), _, _) | (Some(_), _, Some(_), _) | (_, _, Some(_), Some(_)) => {
+                Err(Reason::MultipleCredentials)
+            }
+            (Some(line), None, None, _) => Self::from_authorization(line, rule),
+            (None, _, Some((header, value)), None) => match value.strip_prefix(&*header.prefix) {
+                Some(token) => token68(token, TOKEN_LIMIT).map(Self::Header),
+                None => Err(Reason::MalformedCredentials),
+            },
+            (None, _, None, _) => Self::from_cookie(head, rule),
         }
     }
 
-    fn from_authorization(line: &'a [u8], proof: &Proof) -> Result<Self, Reason> {
-        let line = line.trim_ascii();
-        let end = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
-        let (scheme, value) = line.split_at_checked(end).unwrap_or((line, b""));
-        let value = value.trim_ascii_start();
+    fn from_authorization(line: &'a [u8], rule: &Rule) -> Result<Self, Reason> {
+        let (scheme, value) = split_scheme(line);
         if scheme.is_empty() || !scheme.iter().all(|byte| is_token_byte(*byte)) {
             return Err(Reason::MalformedCredentials);
         }
         if scheme.eq_ignore_ascii_case(b"bearer") {
             let token = token68(value, TOKEN_LIMIT)?;
-            Ok(if proof.accepts(Scheme::Bearer) {
+            Ok(if rule.accepts(Scheme::Bearer) {
                 Self::Bearer(token)
             } else {
                 Self::None
             })
         } else if scheme.eq_ignore_ascii_case(b"negotiate") {
             let token = token68(value, NEGOTIATE_LIMIT)?;
-            Ok(if proof.accepts(Scheme::Negotiate) {
+            Ok(if rule.accepts(Scheme::Negotiate) {
                 Self::Negotiate(token)
             } else {
                 Self::None
@@ -71,8 +85,8 @@ impl<'a> Credentials<'a> {
         }
     }
 
-    fn from_cookie(head: &RequestHead<'a>, proof: &Proof) -> Result<Self, Reason> {
-        let Some(name) = proof.cookie() else {
+    fn from_cookie(head: &RequestHead<'a>, rule: &Rule) -> Result<Self, Reason> {
+        let Some(name) = rule.cookie() else {
             return Ok(Self::None);
         };
         let mut values = head
@@ -93,8 +107,24 @@ impl<'a> Credentials<'a> {
             Self::Bearer(_) => Some(Scheme::Bearer),
             Self::Negotiate(_) => Some(Scheme::Negotiate),
             Self::Cookie(_) => Some(Scheme::Cookie),
+            Self::Header(_) => Some(Scheme::Header),
         }
     }
+}
+
+/// The token of an `Authorization` that is plainly one Bearer token, and nothing else.
+pub(crate) fn bearer_token(authorization: &[u8]) -> Option<&[u8]> {
+    let (scheme, value) = split_scheme(authorization);
+    token68(value, TOKEN_LIMIT)
+        .ok()
+        .filter(|_| scheme.eq_ignore_ascii_case(b"bearer"))
+}
+
+fn split_scheme(line: &[u8]) -> (&[u8], &[u8]) {
+    let line = line.trim_ascii();
+    let end = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
+    let (scheme, value) = line.split_at_checked(end).unwrap_or((line, b""));
+    (scheme, value.trim_ascii_start())
 }
 
 /// `token68` of RFC 9110 §11.2, not empty, within its limit.
@@ -125,37 +155,4 @@ pub fn is_token68(value: &[u8]) -> bool {
 /// `tchar` of RFC 9110 §5.6.2.
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// Whether the query has a parameter `access_token` (RFC 6750 §2.3), its name percent-encoded or not.
-fn has_token_in_query(path: &[u8]) -> bool {
-    let Some(at) = path.iter().position(|byte| *byte == b'?') else {
-        return false;
-    };
-    let query = path.get(at.saturating_add(1)..).unwrap_or_default();
-    query.split(|byte| matches!(byte, b'&' | b';' | b'?')).any(|pair| {
-        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
-        percent_decoded(name).eq_ignore_ascii_case(b"access_token")
-    })
-}
-
-fn percent_decoded(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&byte, tail)) = rest.split_first() {
-        let escaped = match (byte, tail) {
-            (b'%', [high, low, after @ ..]) => hex(*high).zip(hex(*low)).map(|(h, l)| (h << 4 | l, after)),
-            _ => None,
-        };
-        let (decoded, after) = escaped.unwrap_or((byte, tail));
-        out.push(decoded);
-        rest = after;
-    }
-    out
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
 }

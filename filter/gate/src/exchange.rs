@@ -7,11 +7,12 @@ use kerbridge_wire::exchange::{
 };
 use kerbridge_wire::reason::ChallengeRule;
 
-use crate::config::Config;
+use crate::config::Broker;
 use crate::credentials::is_token68;
-use crate::gate::{Requirements, judge_minted};
+use crate::gate::{Gate, Origin, Requirements};
 use crate::refusal::{Asked, Refusal};
-use crate::route::{Proof, Route};
+use crate::response::Minted;
+use crate::rule::Rule;
 use crate::secret::Secret;
 use crate::step::Step;
 use crate::time::UnixTime;
@@ -35,7 +36,7 @@ pub struct BrokerCall {
 }
 
 /// A request that waits for the broker. Consumed by the answer.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct PendingExchange {
     pub(crate) asked: Asked,
     pub(crate) requirements: Requirements,
@@ -58,16 +59,16 @@ pub enum BrokerReply<'a> {
 }
 
 impl BrokerCall {
-    pub(crate) fn new(config: &Config, route: &Route, proof: &Proof, ticket: &[u8], request_id: &str) -> Self {
-        let broker = &config.broker;
+    pub(crate) fn new(broker: &Broker, asked: &Asked, rule: &Rule, ticket: &[u8]) -> Self {
+        let route = asked.route.as_ref().map_or("", |route| route.name());
         let mut form = Vec::with_capacity(ticket.len().saturating_add(512));
         for (name, value) in [
             (parameter::GRANT_TYPE, GRANT_TYPE.as_bytes()),
             (parameter::SUBJECT_TOKEN_TYPE, NEGOTIATE_TOKEN_TYPE.as_bytes()),
             (parameter::SUBJECT_TOKEN, ticket),
-            (parameter::AUDIENCE, proof.audience.as_bytes()),
-            (parameter::REQUEST_ID, request_id.as_bytes()),
-            (parameter::ROUTE, route.name().as_bytes()),
+            (parameter::AUDIENCE, rule.audience.as_bytes()),
+            (parameter::REQUEST_ID, asked.request_id().as_bytes()),
+            (parameter::ROUTE, route.as_bytes()),
         ] {
             add_parameter(&mut form, name, value);
         }
@@ -118,16 +119,16 @@ fn form_encode(value: &[u8], out: &mut Vec<u8>) {
 
 impl PendingExchange {
     /// Goes on with the broker's answer. Its word alone opens nothing: a token is verified like any other.
-    pub fn resume(self, now: UnixTime, reply: BrokerReply<'_>) -> Step {
+    pub fn resume(self, gate: &mut Gate, now: UnixTime, reply: BrokerReply<'_>) -> Step {
         match read_reply(reply) {
-            Ok((token, negotiate)) => judge_minted(self.asked, self.requirements, now, token, negotiate),
+            Ok(minted) => gate.judge_token(self.asked, self.requirements, now, Origin::Exchanged(minted)),
             Err(refusal) => self.asked.refuse(refusal),
         }
     }
 }
 
 /// The token and the reply token of an answer; whatever is not the broker's is nobody's.
-fn read_reply(reply: BrokerReply<'_>) -> Result<(Secret, Option<Secret>), Refusal> {
+fn read_reply(reply: BrokerReply<'_>) -> Result<Minted, Refusal> {
     let nonsense = || Refusal::from(Reason::BrokerUnavailable);
     let BrokerReply::Response {
         status: Some(status),
@@ -150,10 +151,10 @@ fn read_reply(reply: BrokerReply<'_>) -> Result<(Secret, Option<Secret>), Refusa
         {
             return Err(nonsense());
         }
-        Ok((
-            Secret::new(reply.access_token.into_bytes()),
-            negotiate.map(|token| Secret::new(token.into_bytes())),
-        ))
+        Ok(Minted {
+            token: Secret::new(reply.access_token.into_bytes()),
+            negotiate: negotiate.map(|token| Secret::new(token.into_bytes())),
+        })
     } else {
         let error: ExchangeError = serde_json::from_slice(body).map_err(|_| nonsense())?;
         let negotiate = error.negotiate.filter(|token| is_token68(token.as_bytes()));

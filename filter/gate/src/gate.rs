@@ -1,60 +1,60 @@
 //! Judges a request: finds its route, reads its credential, asks for a signature check or an exchange, and admits it only
 //! behind verified claims.
 
+mod pending;
+mod warm;
+
+use std::hash::RandomState;
 use std::rc::Rc;
 
 use kerbridge_wire::Reason;
+use kerbridge_wire::policy::Scheme;
 
+use crate::config::Config;
 use crate::credentials::Credentials;
+use crate::demand::KeyDemand;
 use crate::exchange::{BrokerCall, PendingExchange};
 use crate::header_map::HeaderMap;
-use crate::jwt::{CompactJws, SignatureInput, UnverifiedClaims, VerifiedClaims};
 use crate::refusal::Asked;
 use crate::request::RequestHead;
-use crate::response::{Admitted, Minted, removals};
-use crate::route::{Need, Proof, Route, find};
+use crate::response::{Admitted, removals};
+use crate::route::{self, Need};
+use crate::rule::Rule;
 use crate::secret::Secret;
 use crate::snapshot::Snapshot;
 use crate::step::{HeaderEdit, HeaderEdits, Step};
 use crate::time::UnixTime;
+use crate::token_cache::{Bounds, TokenCache};
+use crate::verified::Verified;
 
-/// The gate of one worker: holds the current snapshot.
+pub(crate) use pending::Origin;
+pub use pending::{PendingKeys, PendingSignature};
+pub use warm::WarmHead;
+
+/// The gate of one worker: the current snapshot, the tokens that it verified, the keys that it misses.
 #[derive(Debug)]
 pub struct Gate {
     snapshot: Rc<Snapshot>,
+    cache: TokenCache<Rc<Verified>>,
+    demand: KeyDemand,
 }
 
-/// What a credential must be to pass, and what is done to the request then. Kept while an answer is awaited.
-#[derive(Debug, PartialEq, Eq)]
+/// What a credential is judged by. Kept while an answer is awaited.
+#[derive(Clone, Debug)]
 pub(crate) struct Requirements {
-    snapshot: Rc<Snapshot>,
-    route: Rc<Route>,
-    proof: Rc<Proof>,
-    /// Removals from the request's head, found when it was read.
-    strip: HeaderEdits,
-}
-
-/// A token whose signature is being checked. Consumed by the answer.
-#[derive(Debug, PartialEq, Eq)]
-pub struct PendingSignature {
-    asked: Asked,
-    requirements: Requirements,
-    claims: UnverifiedClaims,
-    clock_skew: u64,
-    origin: Origin,
-}
-
-/// Where a token came from: a bad one from a client is its fault, a bad one from the broker is ours.
-#[derive(Debug, PartialEq, Eq)]
-enum Origin {
-    Shown(Secret),
-    Exchanged(Minted),
+    pub(crate) snapshot: Rc<Snapshot>,
+    pub(crate) config: Rc<Config>,
+    pub(crate) rule: Rc<Rule>,
 }
 
 impl Gate {
     /// A gate that judges against this snapshot.
-    pub const fn new(snapshot: Rc<Snapshot>) -> Self {
-        Self { snapshot }
+    pub fn new(snapshot: Rc<Snapshot>) -> Self {
+        Self {
+            cache: empty_cache(&snapshot),
+            snapshot,
+            demand: KeyDemand::default(),
+        }
     }
 
     /// The snapshot that the next request is judged against.
@@ -62,287 +62,231 @@ impl Gate {
         &self.snapshot
     }
 
-    /// Swaps the snapshot; requests under way keep the one that they began with.
+    /// Swaps the snapshot; requests under way keep the one that they began with. What was verified under another
+    /// configuration is forgotten.
     pub fn replace(&mut self, snapshot: Rc<Snapshot>) {
+        let is_same = match (self.snapshot.config(), snapshot.config()) {
+            (Some(old), Some(new)) => Rc::ptr_eq(old, new),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !is_same {
+            self.cache = empty_cache(&snapshot);
+            self.demand = KeyDemand::default();
+        }
         self.snapshot = snapshot;
+    }
+
+    /// The keys that requests asked for and the issuers' sets lack.
+    pub const fn demand(&mut self) -> &mut KeyDemand {
+        &mut self.demand
+    }
+
+    /// How many verified tokens are kept, for a gauge.
+    pub fn known_tokens(&self) -> usize {
+        self.cache.len()
     }
 
     /// Edits of a request's trailers: what is ours comes from nobody else. They may come before the head's decision and
     /// are then not shown again, so they are cleaned whenever they come.
     pub fn clean_trailers(&self, trailers: &HeaderMap) -> HeaderEdits {
         match self.snapshot.config() {
-            Some(config) => removals(&config.reserved_headers(), trailers),
+            Some(config) => removals(config.reserved_headers(), trailers),
             None => HeaderEdits::new(),
         }
     }
 
     /// Judges a request's head at a time.
-    pub fn admit(&self, now: UnixTime, head: &RequestHead<'_>) -> Step {
-        let mut asked = Asked::new(self.snapshot.config().cloned(), head);
-        let Some(config) = asked.config.clone() else {
-            return asked.refuse(Reason::Internal);
+    pub fn admit(&mut self, now: UnixTime, head: &RequestHead<'_>) -> Step {
+        let Some(config) = self.snapshot.config().cloned() else {
+            return Asked::closed(head).refuse(Reason::Internal);
         };
-        let route = match find(&config.routes, head) {
-            Ok(Some(route)) => Rc::clone(route),
-            Ok(None) => return asked.refuse(Reason::DeniedByPolicy),
-            Err(crate::route::PathAmbiguous) => return asked.refuse(Reason::PathAmbiguous),
+        let mut asked = Asked::new(Rc::clone(&config), head);
+        let route = match route::find(&config.routes, head) {
+            Ok(route) => route.cloned(),
+            Err(route::PathAmbiguous) => return asked.refuse(Reason::PathAmbiguous),
+        };
+        // A preflight is judged by the route of the request that it asks about; it carries no credential (Fetch §4.8).
+        if let Some(method) = head.preflight_for() {
+            let asked_for = route::find_for(&config.routes, head.authority(), head.path(), method);
+            if let Ok(Some(route)) = asked_for
+                && route.cors_preflight
+            {
+                asked.route = Some(Rc::clone(route));
+                return asked.pass_open(false);
+            }
+        }
+        let Some(route) = route else {
+            return asked.refuse(Reason::DeniedByPolicy);
         };
         asked.route = Some(Rc::clone(&route));
-        let strip = strip(&config.reserved_headers(), head);
         match &route.need {
-            Need::Open { forward } => {
-                let mut edits = strip;
-                if !forward && head.headers.first(b"authorization").is_some() {
-                    edits.push(HeaderEdit::Remove("authorization".into()));
-                }
-                Step::Continue(
-                    edits,
-                    Admitted {
-                        config,
-                        route,
-                        claims: None,
-                        minted: None,
-                        secure: asked.secure,
-                    },
-                )
-            }
-            Need::Proof(proof) => {
-                let proof = Rc::clone(proof);
+            Need::Open { forward } => asked.pass_open(*forward),
+            Need::Proof(rule) => {
+                asked.withholds_negotiate |= !rule.offer.is_for(head, head.source);
                 let requirements = Requirements {
                     snapshot: Rc::clone(&self.snapshot),
-                    route,
-                    proof,
-                    strip,
+                    rule: Rc::clone(rule),
+                    config,
                 };
-                requirements.judge(now, head, asked)
+                self.judge(now, head, asked, requirements)
             }
         }
     }
-}
 
-impl Requirements {
-    fn judge(mut self, now: UnixTime, head: &RequestHead<'_>, mut asked: Asked) -> Step {
-        if !asked.secure && !self.proof.allow_insecure {
+    fn judge(&mut self, now: UnixTime, head: &RequestHead<'_>, mut asked: Asked, requirements: Requirements) -> Step {
+        let rule = &requirements.rule;
+        let is_clear = !asked.secure && !rule.allow_insecure;
+        // A challenge without TLS would ask for a credential without TLS.
+        if is_clear && !rule.optional {
             return asked.refuse(Reason::InsecureTransport);
         }
-        let credentials = match Credentials::read(head, &self.proof) {
+        let token_header = requirements.config.token_header.as_ref();
+        let credentials = match Credentials::read(head, rule, token_header) {
             Ok(credentials) => credentials,
             Err(reason) => return asked.refuse(reason),
         };
-        asked.cookie_shown = matches!(credentials, Credentials::Cookie(_));
-        if credentials.scheme().is_some_and(|scheme| head.is_cross_site(scheme)) {
-            return asked.refuse(Reason::CrossSite);
+        let Some(scheme) = credentials.scheme() else {
+            return if rule.optional {
+                asked.pass_open(false)
+            } else {
+                asked.refuse(Reason::NoCredentials)
+            };
+        };
+        if is_clear {
+            return asked.refuse(Reason::InsecureTransport);
         }
-        // Neither a ticket nor a token that was exchanged for it, nor one that is not to be forwarded, goes upstream.
-        if head.headers.first(b"authorization").is_some() {
-            self.strip.push(HeaderEdit::Remove("authorization".into()));
+        asked.cookie_shown = scheme == Scheme::Cookie;
+        if head.is_cross_site(scheme) {
+            return asked.refuse(Reason::CrossSite);
         }
         match credentials {
             Credentials::None => asked.refuse(Reason::NoCredentials),
-            Credentials::Bearer(token) | Credentials::Cookie(token) => {
-                self.judge_token(asked, now, Origin::Shown(token.into()))
+            Credentials::Bearer(token) | Credentials::Cookie(token) | Credentials::Header(token) => {
+                self.judge_token(asked, requirements, now, Origin::Shown(token.into()))
             }
-            Credentials::Negotiate(ticket) => self.judge_ticket(asked, now, ticket),
+            Credentials::Negotiate(ticket) => judge_ticket(asked, requirements, now, ticket),
         }
     }
 
-    fn judge_ticket(self, asked: Asked, now: UnixTime, ticket: &[u8]) -> Step {
-        let Some(config) = asked.config.clone() else {
-            return asked.refuse(Reason::Internal);
-        };
-        // Without keys the minted token could not be verified: say so before the ticket is used up.
-        if let Err(reason) = self.snapshot.fresh_keys(config.broker.issuer, now) {
-            return asked.refuse(reason);
-        }
-        let call = BrokerCall::new(&config, &self.route, &self.proof, ticket, asked.request_id());
-        Step::Call(
-            call,
-            PendingExchange {
-                asked,
-                requirements: self,
-            },
-        )
-    }
-
-    fn judge_token(self, asked: Asked, now: UnixTime, origin: Origin) -> Step {
-        match self.find_key(&asked, now, &origin) {
-            Ok((input, claims, clock_skew)) => Step::Verify(
-                input,
-                PendingSignature {
-                    asked,
-                    requirements: self,
-                    claims,
-                    clock_skew,
-                    origin,
-                },
-            ),
-            Err(reason) => asked.refuse(origin.blame(reason)),
-        }
-    }
-
-    /// Takes the token apart and finds the key that must have signed it: by issuer, then by `kid` in that issuer's set.
-    fn find_key(
-        &self,
-        asked: &Asked,
+    /// Judges a token: from memory where it was verified before, else by its signature.
+    pub(crate) fn judge_token(
+        &mut self,
+        asked: Asked,
+        requirements: Requirements,
         now: UnixTime,
-        origin: &Origin,
-    ) -> Result<(SignatureInput, UnverifiedClaims, u64), Reason> {
-        let config = asked.config.as_ref().ok_or(Reason::Internal)?;
-        let jws = CompactJws::parse(origin.token())?;
-        let claims = UnverifiedClaims::read(&jws.payload)?;
-        let place = config
-            .issuers
-            .iter()
-            .position(|issuer| *issuer.name == *claims.unverified_issuer());
-        let (at, issuer) = place
-            .and_then(|at| config.issuers.get(at).map(|issuer| (at, issuer)))
-            .ok_or(Reason::UnknownIssuer)?;
-        if matches!(origin, Origin::Exchanged(_)) && at != config.broker.issuer {
-            return Err(Reason::UnknownIssuer);
+        origin: Origin,
+    ) -> Step {
+        match self.known(&requirements.snapshot, origin.token(), now) {
+            Some(Ok(verified)) => pass(asked, &requirements, now, &verified, origin),
+            Some(Err(reason)) => asked.refuse(origin.blame(reason)),
+            None => pending::verify(self, asked, requirements, now, origin),
         }
-        let names_algorithm = |algorithm| match algorithm {
-            kerbridge_wire::filter_config::Algorithm::Es256 => jws.algorithm == "ES256",
-        };
-        if !issuer.algorithms.iter().any(|algorithm| names_algorithm(*algorithm)) {
-            return Err(Reason::AlgorithmNotAllowed);
-        }
-        let key = self.snapshot.key(at, jws.key_id.as_deref(), now)?.clone();
-        if !names_algorithm(key.algorithm()) {
-            return Err(Reason::AlgorithmNotAllowed);
-        }
-        // RFC 7518 §3.4: r and s, 32 bytes each.
-        if jws.signature.len() != 64 {
-            return Err(Reason::BadSignature);
-        }
-        Ok((
-            SignatureInput {
-                key,
-                signed: jws.signed,
-                signature: jws.signature,
-            },
-            claims,
-            issuer.clock_skew,
-        ))
     }
 
-    /// Header edits of a request that passes: what was sent under our names goes, what was verified is set.
-    fn edits(&self, asked: &Asked, claims: &VerifiedClaims, token: &Secret) -> HeaderEdits {
+    /// What is remembered of a token, if its key is still one of its issuer's.
+    fn known(&mut self, snapshot: &Snapshot, token: &[u8], now: UnixTime) -> Option<Result<Rc<Verified>, Reason>> {
+        let verified = Rc::clone(self.cache.get(token, now)?);
+        match verified.is_signed_by_a_key_of(snapshot, now) {
+            Ok(true) => Some(Ok(verified)),
+            Ok(false) => {
+                self.cache.remove(token);
+                None
+            }
+            Err(reason) => Some(Err(reason)),
+        }
+    }
+
+    fn remember(&mut self, token: &[u8], verified: &Rc<Verified>, now: UnixTime) {
+        self.cache.insert(
+            token,
+            verified.claims().ends(),
+            verified.weight(),
+            Rc::clone(verified),
+            now,
+        );
+    }
+}
+
+fn empty_cache(snapshot: &Snapshot) -> TokenCache<Rc<Verified>> {
+    let (entries, mebibytes) = snapshot.config().map_or((0, 0), |config| {
+        (config.token_cache.entries, config.token_cache.mebibytes)
+    });
+    let entries = usize::try_from(entries).unwrap_or_default();
+    let bytes = usize::try_from(mebibytes)
+        .unwrap_or_default()
+        .saturating_mul(1024 * 1024);
+    TokenCache::new(Bounds { entries, bytes }, RandomState::new())
+}
+
+fn judge_ticket(asked: Asked, requirements: Requirements, now: UnixTime, ticket: &[u8]) -> Step {
+    let Some(broker) = &requirements.config.broker else {
+        return asked.refuse(Reason::Internal);
+    };
+    // Without keys the minted token could not be verified: say so before the ticket is used up.
+    if let Err(reason) = requirements.snapshot.fresh_keys(broker.issuer, now) {
+        return asked.refuse(reason);
+    }
+    let call = BrokerCall::new(broker, &asked, &requirements.rule, ticket);
+    Step::Call(call, PendingExchange { asked, requirements })
+}
+
+/// Lets a request with verified claims through, if they are not revoked, are for this audience, and open this route.
+fn pass(asked: Asked, requirements: &Requirements, now: UnixTime, verified: &Rc<Verified>, origin: Origin) -> Step {
+    let Requirements { snapshot, config, rule } = requirements;
+    let mut asked = asked;
+    let claims = verified.claims();
+    let Some(issuer) = config.issuers.get(claims.issuer()) else {
+        return asked.refuse(Reason::Internal);
+    };
+    asked.issuer = Some(Rc::clone(&issuer.name));
+    if let Err(reason) = verified.is_not_revoked(snapshot, now) {
+        return asked.refuse(reason);
+    }
+    if !issuer.vouches_for(&rule.audience, claims) {
+        return asked.refuse(origin.blame(Reason::WrongAudience));
+    }
+    if let Err(reason) = rule.permits(claims) {
+        return asked.refuse(reason);
+    }
+    asked.pass_verified(rule, verified, origin)
+}
+
+impl Asked {
+    /// The step that lets the request through to an open route.
+    fn pass_open(self, forward: bool) -> Step {
         let mut edits = self.strip.clone();
-        if let Some(config) = &asked.config {
-            let subject = percent_encoded(claims.subject());
-            edits.push(HeaderEdit::Set(config.identity.subject.clone(), Secret::new(subject)));
-            if !claims.scopes().is_empty() {
-                let scopes = claims.scopes().join(" ").into_bytes();
-                edits.push(HeaderEdit::Set(config.identity.scope.clone(), Secret::new(scopes)));
+        if !forward {
+            edits.extend(self.credential_removals());
+        }
+        Step::Continue(edits, Admitted::open(self))
+    }
+
+    /// The step that lets the request through behind verified claims: what was sent under our names goes, what was verified
+    /// is set.
+    fn pass_verified(self, rule: &Rc<Rule>, verified: &Rc<Verified>, origin: Origin) -> Step {
+        let mut edits = self.strip.clone();
+        edits.extend(verified.identity().iter().cloned());
+        edits.extend(verified.claim_edits(rule));
+        // Neither a ticket nor a token that is not to be forwarded goes upstream; a dry run leaves them as they came.
+        if !self.is_dry_run() {
+            // What is set replaces what came: no need to remove it first.
+            let is_replaced = |edit: &HeaderEdit| matches!(edit, HeaderEdit::Remove(name) if rule.forward && **name == *"authorization");
+            edits.extend(self.credential_removals().filter(|edit| !is_replaced(edit)));
+            if rule.forward {
+                edits.push(forwarded(origin.secret()));
             }
         }
-        if self.proof.forward {
-            let value = [b"Bearer ".as_slice(), token.expose()].concat();
-            edits.push(HeaderEdit::Set("authorization".into(), Secret::new(value)));
-        }
-        edits
-    }
-}
-
-/// Judges a token that the broker just handed out like any other.
-pub(crate) fn judge_minted(
-    asked: Asked,
-    requirements: Requirements,
-    now: UnixTime,
-    token: Secret,
-    negotiate: Option<Secret>,
-) -> Step {
-    requirements.judge_token(asked, now, Origin::Exchanged(Minted { token, negotiate }))
-}
-
-impl PendingSignature {
-    /// Goes on with the answer of the signature check.
-    pub fn resume(self, now: UnixTime, valid: bool) -> Step {
-        let Self {
-            asked,
-            requirements,
-            claims,
-            clock_skew,
-            origin,
-        } = self;
-        let audience = &requirements.proof.audience;
-        let verified = if valid {
-            claims.verify(now, clock_skew, audience)
-        } else {
-            Err(Reason::BadSignature)
-        };
-        let claims = match verified {
-            Ok(claims) => claims,
-            Err(reason) => return asked.refuse(origin.blame(reason)),
-        };
-        let has = |scope: &str| claims.scopes().iter().any(|own| own == scope);
-        if !requirements.proof.scopes_all.iter().all(|scope| has(scope)) {
-            return asked.refuse(Reason::InsufficientScope);
-        }
-        let Some(config) = asked.config.clone() else {
-            return asked.refuse(Reason::Internal);
-        };
-        let edits = requirements.edits(&asked, &claims, origin.secret());
         let minted = match origin {
             Origin::Shown(_) => None,
             Origin::Exchanged(minted) => Some(minted),
         };
-        let route = requirements.route;
-        Step::Continue(
-            edits,
-            Admitted {
-                config,
-                route,
-                claims: Some(claims),
-                minted,
-                secure: asked.secure,
-            },
-        )
+        Step::Continue(edits, Admitted::behind(self, Rc::clone(verified), minted))
     }
 }
 
-impl Origin {
-    const fn secret(&self) -> &Secret {
-        match self {
-            Self::Shown(token) | Self::Exchanged(Minted { token, negotiate: _ }) => token,
-        }
-    }
-
-    fn token(&self) -> &[u8] {
-        self.secret().expose()
-    }
-
-    /// A token that we were just handed by the broker and cannot verify is no fault of the client's.
-    fn blame(&self, reason: Reason) -> Reason {
-        match (self, reason) {
-            (Self::Shown(_), reason) => reason,
-            (Self::Exchanged(_), Reason::UnknownKey | Reason::KeysUnavailable) => Reason::KeysUnavailable,
-            (Self::Exchanged(_), _) => Reason::BrokerUnavailable,
-        }
-    }
-}
-
-/// Removals that every request gets: headers under our names, our cookies.
-fn strip(reserved: &[&str], head: &RequestHead<'_>) -> HeaderEdits {
-    let mut edits = removals(reserved, head.headers);
-    if let Some(rest) = head.cookies_without_ours() {
-        edits.push(HeaderEdit::Remove("cookie".into()));
-        if !rest.is_empty() {
-            edits.push(HeaderEdit::Set("cookie".into(), Secret::new(rest)));
-        }
-    }
-    edits
-}
-
-/// A subject as a header value: visible ASCII as it is, everything else and the percent sign itself as `%XX`.
-fn percent_encoded(text: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_graphic() && byte != b'%' {
-            out.push(byte);
-        } else {
-            out.extend(format!("%{byte:02X}").into_bytes());
-        }
-    }
-    out
+/// `Authorization` with the verified token.
+fn forwarded(token: &Secret) -> HeaderEdit {
+    let value = [b"Bearer ".as_slice(), token.expose()].concat();
+    HeaderEdit::Set("authorization".into(), Secret::new(value))
 }

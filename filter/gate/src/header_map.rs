@@ -53,6 +53,12 @@ impl HeaderMap {
         self.iter().filter(move |(n, _)| *n == name).map(|(_, value)| value)
     }
 
+    /// The same for a name that lives elsewhere.
+    pub(crate) fn values_of<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let name = name.as_bytes();
+        self.iter().filter(move |(n, _)| *n == name).map(|(_, value)| value)
+    }
+
     /// The first value of one name.
     pub fn first<'a>(&'a self, name: &'a [u8]) -> Option<&'a [u8]> {
         self.values(name).next()

@@ -35,6 +35,52 @@ impl Json {
         }
     }
 
+    /// The value as JSON writes it, visible ASCII only: everything else is escaped. `None` where there is a number with a
+    /// fraction, or one that may have lost precision.
+    pub fn to_text(&self) -> Option<String> {
+        let mut out = String::new();
+        self.write(&mut out).then_some(out)
+    }
+
+    fn write(&self, out: &mut String) -> bool {
+        match self {
+            Self::Null => out.push_str("null"),
+            Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+            Self::Number(value) => match whole(*value) {
+                Some(number) => out.push_str(&number.to_string()),
+                None => return false,
+            },
+            Self::String(text) => write_text(text, out),
+            Self::Array(items) => {
+                out.push('[');
+                for (at, item) in items.iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    if !item.write(out) {
+                        return false;
+                    }
+                }
+                out.push(']');
+            }
+            Self::Object(members) => {
+                out.push('{');
+                for (at, (name, value)) in members.iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    write_text(name, out);
+                    out.push(':');
+                    if !value.write(out) {
+                        return false;
+                    }
+                }
+                out.push('}');
+            }
+        }
+        true
+    }
+
     /// The text, if it is a string.
     pub fn as_str(&self) -> Option<&str> {
         match self {
@@ -42,6 +88,32 @@ impl Json {
             Self::Null | Self::Bool(_) | Self::Number(_) | Self::Array(_) | Self::Object(_) => None,
         }
     }
+}
+
+/// A number without a fraction, below 2⁵³: beyond, it might not be the one that was sent.
+fn whole(value: f64) -> Option<i64> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the range is checked, and a fraction shows in the comparison"
+    )]
+    let number = value as i64;
+    #[expect(clippy::cast_precision_loss, reason = "below 2⁵³ there is none")]
+    let is_same = value.abs() < 9_007_199_254_740_992.0 && (number as f64).total_cmp(&value).is_eq();
+    is_same.then_some(number)
+}
+
+/// A JSON string of visible ASCII (RFC 8259 §7).
+pub(crate) fn write_text(text: &str, out: &mut String) {
+    out.push('"');
+    for unit in text.encode_utf16() {
+        match char::from_u32(u32::from(unit)) {
+            Some('"') => out.push_str("\\\""),
+            Some('\\') => out.push_str("\\\\"),
+            Some(character) if character == ' ' || character.is_ascii_graphic() => out.push(character),
+            Some(_) | None => out.push_str(&format!("\\u{unit:04x}")),
+        }
+    }
+    out.push('"');
 }
 
 impl<'de> Deserialize<'de> for Json {
@@ -128,6 +200,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_is_ascii_and_reads_the_same() {
+        let text = r#"{"a":[1,-2,true,null,"\u00e4\ud83d\ude00\n\"\\ x"],"b":{}}"#;
+        let value = Json::parse(text.as_bytes()).unwrap();
+        assert_eq!(
+            value.to_text().as_deref(),
+            Some(r#"{"a":[1,-2,true,null,"\u00e4\ud83d\ude00\u000a\"\\ x"],"b":{}}"#)
+        );
+        for number in ["9007199254740993", "0.5", "1e300", "-1e-9"] {
+            assert_eq!(
+                Json::parse(format!("[{number}]").as_bytes()).unwrap().to_text(),
+                None,
+                "{number}"
+            );
+        }
+    }
+
+    #[test]
     fn what_stands_behind_the_value_is_refused() {
         assert_eq!(Json::parse(b"{} {}"), None);
         assert_eq!(Json::parse(b""), None);
@@ -141,6 +230,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn every_text_is_written_so_that_it_reads_the_same(text: String) {
+            let written = Json::String(text.clone()).to_text().unwrap();
+            prop_assert!(written.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()));
+            prop_assert_eq!(Json::parse(written.as_bytes()), Some(Json::String(text)));
+        }
+
         #[test]
         fn no_text_panics(text: Vec<u8>) {
             drop(Json::parse(&text));

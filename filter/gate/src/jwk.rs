@@ -1,7 +1,8 @@
-//! Reads key sets (RFC 7517 §5): bounded, each odd key skipped, never fatal.
+//! Reads key sets (RFC 7517 §5): bounded, each odd key skipped, never fatal; and finds the key that a token names.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kerbridge_wire::Reason;
 use kerbridge_wire::filter_config::Algorithm;
 
 use crate::json::Json;
@@ -12,7 +13,7 @@ pub const SET_LIMIT: usize = 256 * 1024;
 /// Most keys of a set; the rest is not looked at.
 pub const KEY_LIMIT: usize = 64;
 
-/// The usable keys of one issuer.
+/// The usable keys of one issuer, each for one algorithm.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeySet(Vec<(String, VerifyingKey)>);
 
@@ -21,8 +22,10 @@ pub struct KeySet(Vec<(String, VerifyingKey)>);
 pub struct NotAKeySet;
 
 impl KeySet {
-    /// Reads a set, keeping the keys that have a `kid` and fit one of `algorithms`. A set without a usable key is a set:
-    /// that is how an issuer takes all its keys back.
+    /// Reads a set, keeping the keys that have a `kid` and fit one of `algorithms`. A key that names its algorithm (`alg`)
+    /// is for that one; an RSA key that names none is for each of the RSA algorithms among `algorithms`. Of several keys
+    /// with the same name and algorithm the first counts. A set without a usable key is a set: that is how an issuer takes
+    /// all its keys back.
     ///
     /// # Errors
     /// [`NotAKeySet`]; the caller keeps what it had.
@@ -35,17 +38,35 @@ impl KeySet {
             return Err(NotAKeySet);
         };
         let mut usable: Vec<(String, VerifyingKey)> = Vec::new();
-        for (kid, key) in keys.iter().take(KEY_LIMIT).filter_map(read_key) {
-            if algorithms.contains(&key.algorithm()) && usable.iter().all(|(known, _)| *known != kid) {
-                usable.push((kid, key));
+        for jwk in keys.iter().take(KEY_LIMIT) {
+            let Some(kid) = usable_name(jwk) else { continue };
+            for algorithm in algorithms {
+                let is_known = |(known, key): &(String, VerifyingKey)| known == kid && key.algorithm() == *algorithm;
+                if usable.iter().any(is_known) {
+                    continue;
+                }
+                if let Some(key) = read_key(jwk, *algorithm) {
+                    usable.push((kid.to_owned(), key));
+                }
             }
         }
         Ok(Self(usable))
     }
 
-    /// The key of that name.
-    pub fn find(&self, kid: &str) -> Option<&VerifyingKey> {
-        self.0.iter().find(|(known, _)| known == kid).map(|(_, key)| key)
+    /// The key of that name for the algorithm of that name. The name finds the key, and the key says which algorithms it
+    /// is for: a token can only choose among those.
+    ///
+    /// # Errors
+    /// `unknown_key` if no key has the name, `algorithm_not_allowed` if none of that name is for the algorithm.
+    pub fn find(&self, kid: &str, algorithm: &str) -> Result<VerifyingKey, Reason> {
+        let mut reason = Reason::UnknownKey;
+        for (_, key) in self.0.iter().filter(|(known, _)| known == kid) {
+            if key.algorithm().name() == algorithm {
+                return Ok(key.clone());
+            }
+            reason = Reason::AlgorithmNotAllowed;
+        }
+        Err(reason)
     }
 
     /// Whether no key of the set is usable.
@@ -54,29 +75,56 @@ impl KeySet {
     }
 }
 
-fn read_key(jwk: &Json) -> Option<(String, VerifyingKey)> {
-    let text = |name: &str| jwk.member(name).map(Json::as_str);
-    let is_or_absent = |name: &str, wanted: &str| text(name).is_none_or(|value| value == Some(wanted));
-    let kid = text("kid")?.filter(|kid| (1..=256).contains(&kid.len()))?;
-    let for_signatures = is_or_absent("use", "sig") && is_or_absent("alg", "ES256") && allows_verify(jwk);
-    if !for_signatures || text("kty")? != Some("EC") || text("crv")? != Some("P-256") {
-        return None;
-    }
-    let key = VerifyingKey::es256(&coordinate(text("x")??)?, &coordinate(text("y")??)?)?;
-    Some((kid.to_owned(), key))
+fn text<'a>(jwk: &'a Json, name: &str) -> Option<&'a str> {
+    jwk.member(name)?.as_str()
 }
 
-fn allows_verify(jwk: &Json) -> bool {
-    match jwk.member("key_ops") {
+/// The `kid` of a key that is there to verify signatures with. A key that shows its private part (`d`) vouches for nobody.
+fn usable_name(jwk: &Json) -> Option<&str> {
+    let kid = text(jwk, "kid").filter(|kid| (1..=256).contains(&kid.len()))?;
+    let for_signatures = jwk.member("use").is_none_or(|purpose| purpose.as_str() == Some("sig"));
+    let may_verify = match jwk.member("key_ops") {
         None => true,
         Some(Json::Array(ops)) => ops.iter().any(|op| op.as_str() == Some("verify")),
         Some(_) => false,
+    };
+    (for_signatures && may_verify && jwk.member("d").is_none()).then_some(kid)
+}
+
+/// The key, if it is of the algorithm's type and names no other algorithm (RFC 7518 §6, RFC 8037 §2).
+fn read_key(jwk: &Json, algorithm: Algorithm) -> Option<VerifyingKey> {
+    if jwk
+        .member("alg")
+        .is_some_and(|alg| alg.as_str() != Some(algorithm.name()))
+    {
+        return None;
+    }
+    let (kty, crv) = match algorithm {
+        Algorithm::Es256 => ("EC", Some("P-256")),
+        Algorithm::Es384 => ("EC", Some("P-384")),
+        Algorithm::EdDsa => ("OKP", Some("Ed25519")),
+        Algorithm::Rs256 | Algorithm::Rs384 | Algorithm::Rs512 | Algorithm::Ps256 => ("RSA", None),
+    };
+    if text(jwk, "kty") != Some(kty) || crv.is_some_and(|crv| text(jwk, "crv") != Some(crv)) {
+        return None;
+    }
+    match algorithm {
+        Algorithm::Es256 => VerifyingKey::es256(&exactly(jwk, "x")?, &exactly(jwk, "y")?),
+        Algorithm::Es384 => VerifyingKey::es384(&exactly(jwk, "x")?, &exactly(jwk, "y")?),
+        Algorithm::EdDsa => VerifyingKey::ed25519(&exactly(jwk, "x")?),
+        Algorithm::Rs256 | Algorithm::Rs384 | Algorithm::Rs512 | Algorithm::Ps256 => {
+            VerifyingKey::rsa(algorithm, &bytes(jwk, "n")?, &bytes(jwk, "e")?)
+        }
     }
 }
 
-/// 32 bytes exactly (RFC 7518 §6.2.1.2).
-fn coordinate(text: &str) -> Option<[u8; 32]> {
-    URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
+fn bytes(jwk: &Json, name: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text(jwk, name)?).ok()
+}
+
+/// A member of full width (RFC 7518 §6.2.1.2).
+fn exactly<const WIDTH: usize>(jwk: &Json, name: &str) -> Option<[u8; WIDTH]> {
+    bytes(jwk, name)?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -99,7 +147,8 @@ mod tests {
     #[test]
     fn the_key_of_rfc_7517_is_read() {
         let set = parse(&format!(r#"{{"keys":[{KEY}],"more":1}}"#)).unwrap();
-        assert!(set.find("1").is_some() && set.find("2").is_none());
+        assert!(set.find("1", "ES256").is_ok());
+        assert_eq!(set.find("2", "ES256"), Err(Reason::UnknownKey));
     }
 
     #[test]
@@ -116,6 +165,11 @@ mod tests {
             &KEY.replace("\"kid\"", "\"alg\":\"none\",\"kid\""),
             &KEY.replace("\"kid\"", "\"key_ops\":[\"sign\"],\"kid\""),
             &KEY.replace("P-256", "P-384"),
+            &KEY.replace("\"EC\"", "\"RSA\""),
+            &KEY.replace("\"kid\"", "\"d\":\"AQ\",\"kid\""),
+            &KEY.replace("\"kid\"", "\"alg\":7,\"kid\""),
+            &KEY.replace("\"kid\"", "\"key_ops\":\"verify\",\"kid\""),
+            &KEY.replace("7D4\"", "7D4=\""),
             &KEY.replace("7D4", "7D5"),
             &KEY.replace("\"MKBC", "\"AMKBC"),
             &KEY.replace("4Etl6SRW", "4Etl6SRX"),
@@ -124,7 +178,8 @@ mod tests {
             assert_eq!(count(key), 0, "{key}");
             assert_eq!(count(&format!("{key},{KEY}")), 1, "{key}");
         }
-        assert_eq!(count(&format!("{KEY},{KEY}")), 1, "the first key of a name counts");
+        let second = format!("{KEY},{}", KEY.replace("\"kid\"", "\"use\":\"sig\",\"kid\""));
+        assert_eq!(count(&second), 1, "the first key of a name and algorithm counts");
         assert_eq!(
             count(&KEY.replace(
                 "\"kid\"",
@@ -158,7 +213,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(bytes: Vec<u8>) {
-            drop(KeySet::parse(&bytes, &[Algorithm::Es256]));
+            drop(KeySet::parse(&bytes, Algorithm::ALL));
         }
     }
 }

@@ -15,22 +15,33 @@
 
 #![forbid(unsafe_code)]
 
+pub mod callbacks;
 pub mod config;
 pub mod credentials;
+pub mod demand;
 pub mod exchange;
+pub mod feed;
 pub mod gate;
 pub mod header_map;
 pub mod json;
 pub mod jwk;
 pub mod jwt;
+pub mod network;
+pub mod outcome;
+pub mod pointer;
+pub mod poll;
 pub mod refusal;
 pub mod request;
 pub mod response;
+pub mod revocation;
 pub mod route;
+pub mod rule;
 pub mod secret;
 pub mod snapshot;
 pub mod step;
 pub mod time;
+pub mod token_cache;
+pub mod verified;
 
 pub use config::{Config, ConfigErrors};
 pub use gate::Gate;

@@ -8,9 +8,11 @@ use kerbridge_wire::reason::{ChallengeRule, Fault};
 
 use crate::config::Config;
 use crate::request::RequestHead;
-use crate::route::{Proof, Route};
+use crate::response::{Admitted, removals};
+use crate::route::Route;
+use crate::rule::Rule;
 use crate::secret::Secret;
-use crate::step::{Decision, Step};
+use crate::step::{Decision, HeaderEdit, HeaderEdits, Step};
 
 /// An answer of our own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +20,7 @@ pub struct LocalReply {
     /// HTTP status, 400 to 503.
     pub status: u16,
     /// Header lines, in order, names may repeat. Values are secret: one of them may be an acceptor's token.
-    pub headers: Vec<(&'static str, Secret)>,
+    pub headers: Vec<(Rc<str>, Secret)>,
     /// The body: one JSON object, or one plain line for browsers.
     pub body: Vec<u8>,
     /// Why.
@@ -26,14 +28,25 @@ pub struct LocalReply {
 }
 
 /// What is kept of a request to answer it, while a signature or the broker is awaited.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) config: Option<Rc<Config>>,
     pub(crate) route: Option<Rc<Route>>,
+    /// The configuration's name of the issuer, once a token named one that is known.
+    pub(crate) issuer: Option<Rc<str>>,
+    /// Removals from the head that hold whatever is decided.
+    pub(crate) strip: HeaderEdits,
+    has_authorization: bool,
+    has_token_header: bool,
     request_id: String,
     wants_html: bool,
-    withholds_negotiate: bool,
+    /// Another site's page made it.
+    is_foreign: bool,
+    /// Negotiate is not offered, whatever the route accepts.
+    pub(crate) withholds_negotiate: bool,
     pub(crate) secure: bool,
+    /// The client may see the decision, and asks for it.
+    pub(crate) explains: bool,
     /// The cookie that is judged: a 401 deletes it.
     pub(crate) cookie_shown: bool,
 }
@@ -56,12 +69,34 @@ impl From<Reason> for Refusal {
 }
 
 impl Asked {
-    pub(crate) fn new(config: Option<Rc<Config>>, head: &RequestHead<'_>) -> Self {
+    pub(crate) fn new(config: Rc<Config>, head: &RequestHead<'_>) -> Self {
+        let explains = config.explain.as_ref().is_some_and(|explain| {
+            head.headers.values_of(&explain.header).next().is_some()
+                && head
+                    .source
+                    .is_some_and(|source| explain.sources.iter().any(|network| network.contains(source)))
+        });
+        let token_header = config.token_header.as_ref();
+        Self {
+            strip: strip(config.reserved_headers(), head),
+            has_token_header: token_header.is_some_and(|header| head.headers.values_of(&header.name).next().is_some()),
+            explains,
+            config: Some(config),
+            ..Self::closed(head)
+        }
+    }
+
+    /// A request to a gate without a configuration.
+    pub(crate) fn closed(head: &RequestHead<'_>) -> Self {
         let id = head.headers.first(b"x-request-id").unwrap_or_default();
         let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
         Self {
-            config,
+            config: None,
             route: None,
+            issuer: None,
+            strip: HeaderEdits::new(),
+            has_authorization: head.headers.first(b"authorization").is_some(),
+            has_token_header: false,
             request_id: id
                 .iter()
                 .filter(|byte| is_plain(byte))
@@ -69,10 +104,59 @@ impl Asked {
                 .map(|byte| char::from(*byte))
                 .collect(),
             wants_html: head.wants_html(),
+            is_foreign: head.withholds_negotiate(),
             withholds_negotiate: head.withholds_negotiate(),
             secure: head.secure,
+            explains: false,
             cookie_shown: false,
         }
+    }
+
+    /// A request with a known token, of whose head little was read.
+    pub(crate) fn warm(config: Rc<Config>, route: Rc<Route>, secure: bool) -> Self {
+        Self {
+            config: Some(config),
+            route: Some(route),
+            issuer: None,
+            strip: HeaderEdits::new(),
+            has_authorization: true,
+            has_token_header: false,
+            request_id: String::new(),
+            wants_html: false,
+            is_foreign: false,
+            withholds_negotiate: false,
+            secure,
+            explains: false,
+            cookie_shown: false,
+        }
+    }
+
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| route.is_dry_run())
+    }
+
+    pub(crate) fn decision(&self, reason: Reason) -> Decision {
+        Decision {
+            reason,
+            route: self.route.clone(),
+            issuer: self.issuer.clone(),
+            dry_run: self.is_dry_run(),
+        }
+    }
+
+    /// Removals of the credentials that came.
+    pub(crate) fn credential_removals(&self) -> impl Iterator<Item = HeaderEdit> {
+        let token_header = self
+            .config
+            .as_ref()
+            .and_then(|config| config.token_header.as_ref())
+            .filter(|_| self.has_token_header)
+            .map(|header| Rc::clone(&header.name));
+        self.has_authorization
+            .then(|| "authorization".into())
+            .into_iter()
+            .chain(token_header)
+            .map(HeaderEdit::Remove)
     }
 
     /// Envoy's request identifier, only letters, digits, `-`, `_`, `.`, at most 64.
@@ -80,41 +164,52 @@ impl Asked {
         &self.request_id
     }
 
-    fn proof(&self) -> Option<&Rc<Proof>> {
-        self.route.as_ref().and_then(|route| route.proof())
+    fn rule(&self) -> Option<&Rc<Rule>> {
+        self.route.as_ref().and_then(|route| route.rule())
     }
 
-    /// The step that answers the request with this refusal.
+    /// The step that answers the request with this refusal. Where the route only logs and counts, it goes on instead, without
+    /// what was sent under our names, `Authorization` as it came.
     pub(crate) fn refuse(self, refusal: impl Into<Refusal>) -> Step {
         let Refusal { mut reason, negotiate } = refusal.into();
+        if self.is_dry_run() {
+            return Step::Continue(self.strip.clone(), Admitted::dry(self, reason));
+        }
         let challenges = self.challenges(reason.challenge(), negotiate.as_ref());
         let mut status = reason.status();
         if status == 401 && challenges.is_empty() {
             // A 401 must carry a challenge (RFC 9110 §15.5.2).
             status = 403;
-            if reason == Reason::NoCredentials && self.withholds_negotiate {
+            if reason == Reason::NoCredentials && self.is_foreign {
                 reason = Reason::CrossSite;
             }
         }
-        let mut headers: Vec<(&'static str, Secret)> = challenges
+        let mut headers: Vec<(Rc<str>, Secret)> = challenges
             .into_iter()
-            .map(|challenge| ("www-authenticate", Secret::new(challenge)))
+            .map(|challenge| ("www-authenticate".into(), Secret::new(challenge)))
             .collect();
-        let mut add = |name, value: String| headers.push((name, Secret::new(value.into_bytes())));
+        let mut add = |name: &str, value: String| headers.push((name.into(), Secret::new(value.into_bytes())));
         add("cache-control", "no-store".into());
         if reason.fault() == Fault::Us || reason == Reason::RateLimited {
             let seconds = self.config.as_ref().map_or(5, |config| config.retry_after);
             add("retry-after", seconds.to_string());
         }
         let cookie = self
-            .proof()
-            .and_then(|proof| proof.cookie())
+            .rule()
+            .and_then(|rule| rule.cookie())
             .filter(|_| status == 401 && self.cookie_shown);
         if let Some(cookie) = cookie {
             add(
                 "set-cookie",
                 format!("{cookie}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax"),
             );
+        }
+        let explain = self.config.as_ref().and_then(|config| config.explain.as_ref());
+        if let Some(explain) = explain.filter(|_| self.explains) {
+            headers.push((
+                Rc::clone(&explain.header),
+                Secret::new(self.decision(reason).explained().into_bytes()),
+            ));
         }
         let word = public_word(reason, status);
         let id = &self.request_id;
@@ -126,34 +221,36 @@ impl Asked {
                 format!("{{\"error\":\"{word}\",\"request_id\":\"{id}\"}}\n"),
             )
         };
-        add("content-type", kind.into());
+        headers.push(("content-type".into(), kind.as_bytes().into()));
         Step::Respond(LocalReply {
             status,
             headers,
             body: body.into(),
-            decision: Decision {
-                reason,
-                route: self.route,
-            },
+            decision: self.decision(reason),
         })
     }
 
-    fn challenges(&self, rule: ChallengeRule, negotiate: Option<&Secret>) -> Vec<Vec<u8>> {
-        let Some(proof) = self.proof() else { return Vec::new() };
-        let offers_negotiate = proof.accepts(Scheme::Negotiate) && !self.withholds_negotiate;
-        let realm = &proof.audience;
+    fn challenges(&self, challenge: ChallengeRule, negotiate: Option<&Secret>) -> Vec<Vec<u8>> {
+        let Some(rule) = self.rule() else { return Vec::new() };
+        let offers_negotiate = rule.accepts(Scheme::Negotiate) && !self.withholds_negotiate;
+        let realm = &rule.audience;
         let bearer = |more: &str| {
-            proof
-                .accepts(Scheme::Bearer)
+            (rule.accepts(Scheme::Bearer) || rule.accepts(Scheme::Header))
                 .then(|| format!("Bearer realm=\"{realm}\"{more}").into_bytes())
         };
         let bare = || offers_negotiate.then(|| b"Negotiate".to_vec());
-        let lines = match rule {
+        let lines = match challenge {
             ChallengeRule::None => vec![],
             ChallengeRule::Every => vec![bare(), bearer("")],
             ChallengeRule::InvalidToken => vec![bare(), bearer(", error=\"invalid_token\"")],
             ChallengeRule::InsufficientScope => {
-                let scopes = proof.scopes_all.join(" ");
+                let scopes: Vec<&str> = rule
+                    .scopes_all
+                    .iter()
+                    .chain(&rule.scopes_any)
+                    .map(|scope| &**scope)
+                    .collect();
+                let scopes = scopes.join(" ");
                 vec![bearer(&format!(", error=\"insufficient_scope\", scope=\"{scopes}\""))]
             }
             ChallengeRule::Others => vec![bearer("")],
@@ -177,4 +274,16 @@ const fn public_word(reason: Reason, status: u16) -> &'static str {
         (502 | 503, _) => "temporarily_unavailable",
         _ => "access_denied",
     }
+}
+
+/// Removals that every request gets: headers under our names, our cookies.
+fn strip(reserved: &[Rc<str>], head: &RequestHead<'_>) -> HeaderEdits {
+    let mut edits = removals(reserved, head.headers);
+    if let Some(rest) = head.cookies_without_ours() {
+        edits.push(HeaderEdit::Remove("cookie".into()));
+        if !rest.is_empty() {
+            edits.push(HeaderEdit::Set("cookie".into(), Secret::new(rest)));
+        }
+    }
+    edits
 }

@@ -1,5 +1,7 @@
 //! Reads the head of a request once, seeing every header as often as it came.
 
+use std::net::IpAddr;
+
 use kerbridge_wire::policy::Scheme;
 
 use crate::header_map::HeaderMap;
@@ -11,6 +13,8 @@ pub struct RequestHead<'a> {
     pub headers: &'a HeaderMap,
     /// It came over TLS, as Envoy knows and no client can claim.
     pub secure: bool,
+    /// Where it came from, as Envoy trusts it; `None` for a Unix socket.
+    pub source: Option<IpAddr>,
 }
 
 /// Prefix of the names of our cookies. The `__Host-` part makes browsers insist on Secure, Path=/ and no Domain.
@@ -40,6 +44,12 @@ impl<'a> RequestHead<'a> {
     /// `:authority`, the port included.
     pub fn authority(&self) -> &'a [u8] {
         self.headers.first(b":authority").unwrap_or_default()
+    }
+
+    /// The method that a CORS preflight asks about (Fetch §4.8); `None` for any other request.
+    pub fn preflight_for(&self) -> Option<&'a [u8]> {
+        let asked = self.headers.first(b"access-control-request-method")?;
+        (self.method() == b"OPTIONS" && self.headers.first(b"origin").is_some()).then_some(asked)
     }
 
     /// The pairs of all `cookie` lines that are ours, name and value.
@@ -109,7 +119,7 @@ impl<'a> RequestHead<'a> {
     pub fn is_cross_site(&self, scheme: Scheme) -> bool {
         self.is_state_changing()
             && match (scheme, self.site()) {
-                (Scheme::Bearer, _) | (_, Site::Own) | (Scheme::Negotiate, Site::Unsaid) => false,
+                (Scheme::Bearer | Scheme::Header, _) | (_, Site::Own) | (Scheme::Negotiate, Site::Unsaid) => false,
                 (Scheme::Negotiate | Scheme::Cookie, Site::Foreign) | (Scheme::Cookie, Site::Unsaid) => true,
             }
     }
@@ -150,4 +160,37 @@ fn split_cookie(pair: &[u8]) -> (&[u8], &[u8]) {
         }
         None => (pair, b""),
     }
+}
+
+/// Whether the query has a parameter `access_token` (RFC 6750 §2.3), its name percent-encoded or not.
+pub(crate) fn has_token_in_query(path: &[u8]) -> bool {
+    let Some(at) = path.iter().position(|byte| *byte == b'?') else {
+        return false;
+    };
+    let query = path.get(at.saturating_add(1)..).unwrap_or_default();
+    query.split(|byte| matches!(byte, b'&' | b';' | b'?')).any(|pair| {
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+        percent_decoded(name).eq_ignore_ascii_case(b"access_token")
+    })
+}
+
+fn percent_decoded(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let escaped = match (byte, tail) {
+            (b'%', [high, low, after @ ..]) => hex(*high).zip(hex(*low)).map(|(h, l)| (h << 4 | l, after)),
+            _ => None,
+        };
+        let (decoded, after) = escaped.unwrap_or((byte, tail));
+        out.push(decoded);
+        rest = after;
+    }
+    out
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
 }

@@ -2,28 +2,36 @@
 
 use std::rc::Rc;
 
+use kerbridge_wire::Reason;
 use kerbridge_wire::policy::Deliver;
 
 use crate::config::{Config, TOKEN_EXPIRES_HEADER, TOKEN_HEADER};
 use crate::header_map::HeaderMap;
-use crate::jwt::VerifiedClaims;
+use crate::refusal::Asked;
 use crate::route::Route;
+use crate::rule::Rule;
 use crate::secret::Secret;
+use crate::snapshot::Snapshot;
 use crate::step::{Decision, HeaderEdit, HeaderEdits};
 use crate::time::UnixTime;
+use crate::verified::Verified;
 
 /// Longest cookie that browsers keep, name and attributes included (RFC 6265 §6.1).
 const COOKIE_LIMIT: usize = 4096;
 
-/// The proof that a request may go upstream. Only the gate makes one: behind a verified credential, or on an open route.
-#[derive(Debug, PartialEq, Eq)]
+/// The proof that a request may go upstream. Only the gate makes one: behind a verified credential, on a route that is open
+/// or lets a request without one pass, or on one that only logs and counts.
+#[derive(Debug)]
 pub struct Admitted {
-    pub(crate) config: Rc<Config>,
-    pub(crate) route: Rc<Route>,
-    /// `None` on an open route.
-    pub(crate) claims: Option<VerifiedClaims>,
-    pub(crate) minted: Option<Minted>,
-    pub(crate) secure: bool,
+    config: Option<Rc<Config>>,
+    route: Option<Rc<Route>>,
+    decision: Decision,
+    verified: Option<Rc<Verified>>,
+    minted: Option<Minted>,
+    secure: bool,
+    explains: bool,
+    /// Whether there is something to do to the response.
+    looks: bool,
 }
 
 /// What an exchange brought, verified.
@@ -35,41 +43,112 @@ pub(crate) struct Minted {
 }
 
 impl Admitted {
-    /// What was decided.
-    pub fn decision(&self) -> Decision {
-        Decision {
-            reason: kerbridge_wire::Reason::Ok,
-            route: Some(Rc::clone(&self.route)),
+    pub(crate) fn open(asked: Asked) -> Self {
+        let decision = asked.decision(Reason::Ok);
+        Self::new(asked, decision)
+    }
+
+    pub(crate) fn dry(asked: Asked, reason: Reason) -> Self {
+        let decision = asked.decision(reason);
+        Self::new(asked, decision)
+    }
+
+    /// A route that only logs and counts hands nothing back: there the upstream answers as if we were not there.
+    pub(crate) fn behind(asked: Asked, verified: Rc<Verified>, minted: Option<Minted>) -> Self {
+        let is_dry_run = asked.is_dry_run();
+        let decision = asked.decision(Reason::Ok);
+        Self {
+            verified: Some(verified),
+            minted: minted.filter(|_| !is_dry_run),
+            ..Self::new(asked, decision)
         }
     }
 
+    fn new(asked: Asked, decision: Decision) -> Self {
+        let Asked {
+            config,
+            route,
+            secure,
+            explains,
+            ..
+        } = asked;
+        Self {
+            config,
+            route,
+            decision,
+            verified: None,
+            minted: None,
+            secure,
+            explains,
+            looks: true,
+        }
+    }
+
+    /// The same, with nothing to do to the response but what every response needs.
+    pub(crate) fn without_look(self) -> Self {
+        let looks = self.config.as_ref().is_some_and(|config| config.delivers_headers);
+        Self { looks, ..self }
+    }
+
+    /// What was decided.
+    pub const fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
     /// Who calls, where a credential was verified.
-    pub const fn claims(&self) -> Option<&VerifiedClaims> {
-        self.claims.as_ref()
+    pub fn verified(&self) -> Option<&Verified> {
+        self.verified.as_deref()
+    }
+
+    /// When a request that is still open is to be ended: its token ends then. `None` where it may go on.
+    pub fn ends_at(&self) -> Option<UnixTime> {
+        let ends = self.route.as_ref()?.rule()?.end_streams;
+        self.verified
+            .as_ref()
+            .filter(|_| ends && !self.decision.dry_run)
+            .map(|verified| verified.claims().ends())
+    }
+
+    /// Whether its token was revoked since, or can no longer be vouched for, where such a request is to be ended.
+    ///
+    /// # Errors
+    /// `revoked`, `feed_stale`.
+    pub fn is_still_good(&self, snapshot: &Snapshot, now: UnixTime) -> Result<(), Reason> {
+        match (&self.verified, self.ends_at()) {
+            (Some(verified), Some(_)) => verified.is_not_revoked(snapshot, now),
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    /// Whether [`Self::respond`] has anything to do. Reading a response's head costs as much as all of a known token.
+    pub const fn looks_at_the_response(&self) -> bool {
+        self.looks
     }
 
     /// Edits of the response's head. The reply token of mutual authentication rides on the real response, once; a token
     /// is handed back only over TLS, and a response that carries one is never stored.
-    pub fn respond(self, now: UnixTime, head: &HeaderMap) -> HeaderEdits {
+    pub fn respond(&mut self, now: UnixTime, head: &HeaderMap) -> HeaderEdits {
         let mut edits = removals(&[TOKEN_HEADER, TOKEN_EXPIRES_HEADER], head);
-        let Self {
-            config: _,
-            route,
-            claims,
-            minted,
-            secure,
-        } = self;
-        let (Some(Minted { token, negotiate }), Some(claims)) = (minted, claims) else {
+        let explain = self.config.as_ref().and_then(|config| config.explain.as_ref());
+        if let Some(explain) = explain {
+            edits.extend(removals(&[&*explain.header], head));
+            if self.explains {
+                let value = Secret::new(self.decision.explained().into_bytes());
+                edits.push(HeaderEdit::Set(Rc::clone(&explain.header), value));
+            }
+        }
+        let (Some(Minted { token, negotiate }), Some(verified)) = (self.minted.take(), &self.verified) else {
             return edits;
         };
         if let Some(negotiate) = negotiate {
             let value = [b"Negotiate ".as_slice(), negotiate.expose()].concat();
             edits.push(HeaderEdit::Add("www-authenticate".into(), Secret::new(value)));
         }
-        let life = claims.expires().since(now);
-        let deliver = route.proof().map_or(Deliver::None, |proof| proof.deliver);
+        let rule = self.route.as_ref().and_then(|route| route.rule());
+        let life = verified.claims().expires().since(now);
+        let deliver = rule.map_or(Deliver::None, |rule| rule.deliver);
         let handed_back = match deliver {
-            Deliver::Header | Deliver::Cookie if !secure || life == 0 => false,
+            Deliver::Header | Deliver::Cookie if !self.secure || life == 0 => false,
             Deliver::None => false,
             Deliver::Header => {
                 edits.push(HeaderEdit::Set(TOKEN_HEADER.into(), token));
@@ -79,7 +158,7 @@ impl Admitted {
                 ));
                 true
             }
-            Deliver::Cookie => match cookie(&route, &token, life) {
+            Deliver::Cookie => match rule.and_then(|rule| cookie(rule, &token, life)) {
                 Some(cookie) => {
                     edits.push(HeaderEdit::Add("set-cookie".into(), cookie));
                     true
@@ -96,15 +175,15 @@ impl Admitted {
 }
 
 /// The cookie with the token, unless it is longer than browsers keep.
-fn cookie(route: &Route, token: &Secret, life: u64) -> Option<Secret> {
-    let name = route.proof()?.cookie()?;
+fn cookie(rule: &Rule, token: &Secret, life: u64) -> Option<Secret> {
+    let name = rule.cookie()?;
     let attributes = format!("; Path=/; Max-Age={life}; Secure; HttpOnly; SameSite=Lax");
     let line = [name.as_bytes(), b"=", token.expose(), attributes.as_bytes()].concat();
     (line.len() <= COOKIE_LIMIT).then(|| Secret::new(line))
 }
 
 /// Removals of these names, for those that are there. Underscores count as hyphens: some upstreams read them so.
-pub(crate) fn removals(names: &[&str], headers: &HeaderMap) -> HeaderEdits {
+pub(crate) fn removals<N: AsRef<str>>(names: &[N], headers: &HeaderMap) -> HeaderEdits {
     let mut found: Vec<&[u8]> = headers
         .iter()
         .map(|(name, _)| name)
@@ -114,13 +193,14 @@ pub(crate) fn removals(names: &[&str], headers: &HeaderMap) -> HeaderEdits {
     found.dedup();
     found
         .into_iter()
-        .map(|name| HeaderEdit::Remove(String::from_utf8_lossy(name).into_owned()))
+        .map(|name| HeaderEdit::Remove(String::from_utf8_lossy(name).into()))
         .collect()
 }
 
-fn reads_as_one_of(names: &[&str], header: &[u8]) -> bool {
+fn reads_as_one_of<N: AsRef<str>>(names: &[N], header: &[u8]) -> bool {
     let folded = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     names
         .iter()
+        .map(AsRef::as_ref)
         .any(|name| name.len() == header.len() && name.bytes().eq(header.iter().map(|byte| folded(*byte))))
 }

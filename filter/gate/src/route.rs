@@ -1,30 +1,37 @@
-//! Chooses the route of a request: by the path that Envoy will route by, whole segments at a time, first match decides.
+//! Says which requests a route is for, and what it wants of them.
+
+pub(crate) mod index;
+pub(crate) mod path;
 
 use std::rc::Rc;
 
-use kerbridge_wire::policy::{Deliver, Scheme};
-
-use crate::request::{RequestHead, cookie_name};
+use crate::request::RequestHead;
+use crate::rule::Rule;
+use index::RouteIndex;
+use path::PathPattern;
 
 /// One route, checked. Built by the configuration only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    pub(crate) name: Box<str>,
-    /// Lower case, no port; `None` is every host.
-    pub(crate) host: Option<Box<str>>,
-    pub(crate) path: PathMatch,
+    pub(crate) name: Rc<str>,
+    pub(crate) host: HostMatch,
+    pub(crate) path: PathPattern,
     /// Empty is every method.
     pub(crate) methods: Vec<Box<str>>,
     pub(crate) need: Need,
+    pub(crate) cors_preflight: bool,
+    pub(crate) dry_run: bool,
 }
 
-/// Which paths a route is for.
+/// Which hosts a route is for. Names are in lower case and have no port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum PathMatch {
-    /// This path.
+pub(crate) enum HostMatch {
+    /// Every host.
+    Every,
+    /// This one.
     Exact(Box<str>),
-    /// This path, without a slash at its end, and what lies below it; empty is every path.
-    Prefix(Box<str>),
+    /// Every name that ends with a dot and this.
+    Below(Box<str>),
 }
 
 /// What a route wants.
@@ -36,84 +43,49 @@ pub enum Need {
         forward: bool,
     },
     /// A credential.
-    Proof(Rc<Proof>),
-}
-
-/// What a credential must be for a route, and what is done with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proof {
-    pub(crate) accept: Vec<Scheme>,
-    pub(crate) audience: Box<str>,
-    pub(crate) scopes_all: Vec<Box<str>>,
-    pub(crate) deliver: Deliver,
-    pub(crate) forward: bool,
-    pub(crate) allow_insecure: bool,
-    /// The audience's cookie, where the route takes one.
-    pub(crate) cookie: Option<Box<str>>,
-}
-
-impl Proof {
-    /// Whether this scheme is a proof here.
-    pub fn accepts(&self, scheme: Scheme) -> bool {
-        self.accept.contains(&scheme)
-    }
-
-    /// Name of the audience's cookie, where the route takes one.
-    pub fn cookie(&self) -> Option<&str> {
-        self.cookie.as_deref()
-    }
-
-    pub(crate) fn cookie_of(accept: &[Scheme], audience: &str) -> Option<Box<str>> {
-        accept.contains(&Scheme::Cookie).then(|| cookie_name(audience).into())
-    }
+    Proof(Rc<Rule>),
 }
 
 impl Route {
     /// What logs and the broker call it.
-    pub fn name(&self) -> &str {
+    pub const fn name(&self) -> &Rc<str> {
         &self.name
     }
 
+    /// Whether its verdict is only logged and counted.
+    pub const fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
     /// What it wants of a credential; `None` on an open route.
-    pub(crate) const fn proof(&self) -> Option<&Rc<Proof>> {
+    pub(crate) const fn rule(&self) -> Option<&Rc<Rule>> {
         match &self.need {
             Need::Open { forward: _ } => None,
-            Need::Proof(proof) => Some(proof),
+            Need::Proof(rule) => Some(rule),
         }
     }
 
-    fn matches(&self, host: &[u8], path: &[u8], method: &[u8]) -> bool {
-        self.host
-            .as_deref()
-            .is_none_or(|own| own.as_bytes().eq_ignore_ascii_case(host))
-            && self.path.matches(path)
-            && (self.methods.is_empty() || self.methods.iter().any(|own| own.as_bytes() == method))
+    pub(crate) fn is_for_method(&self, method: &[u8]) -> bool {
+        self.methods.is_empty() || self.methods.iter().any(|own| own.as_bytes() == method)
     }
 
     /// Whether every request that matches `other` matches this route too.
     pub(crate) fn covers(&self, other: &Self) -> bool {
-        let host = self.host.is_none() || self.host == other.host;
         let methods = self.methods.is_empty()
             || (!other.methods.is_empty() && other.methods.iter().all(|method| self.methods.contains(method)));
-        host && methods && self.path.covers(&other.path)
+        methods && self.host.covers(&other.host) && self.path.covers(&other.path)
     }
 }
 
-impl PathMatch {
-    fn matches(&self, path: &[u8]) -> bool {
-        match self {
-            Self::Exact(own) => own.as_bytes() == path,
-            Self::Prefix(own) => path
-                .strip_prefix(own.as_bytes())
-                .is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'/')),
-        }
-    }
-
+impl HostMatch {
     fn covers(&self, other: &Self) -> bool {
+        let is_below = |own: &str, their: &str| their.strip_suffix(own).is_some_and(|rest| rest.ends_with('.'));
         match (self, other) {
-            (Self::Exact(own), Self::Exact(theirs)) => own == theirs,
-            (Self::Exact(_), Self::Prefix(_)) => false,
-            (Self::Prefix(_), Self::Exact(theirs) | Self::Prefix(theirs)) => self.matches(theirs.as_bytes()),
+            (Self::Every, _) => true,
+            (Self::Exact(own), Self::Exact(their)) => own == their,
+            (Self::Below(own), Self::Exact(their)) => is_below(own, their),
+            (Self::Below(own), Self::Below(their)) => own == their || is_below(own, their),
+            (Self::Exact(_), Self::Every | Self::Below(_)) | (Self::Below(_), Self::Every) => false,
         }
     }
 }
@@ -121,69 +93,57 @@ impl PathMatch {
 /// The route of a request; `None` where no route is for it.
 ///
 /// # Errors
-/// [`PathAmbiguous`] for a path that Envoy, this filter and an upstream could read differently.
-pub(crate) fn find<'r>(
-    routes: &'r [Rc<Route>],
-    head: &RequestHead<'_>,
-) -> Result<Option<&'r Rc<Route>>, PathAmbiguous> {
-    let path = unambiguous_path(head.path()).ok_or(PathAmbiguous)?;
-    let host = host_without_port(head.authority());
-    Ok(routes.iter().find(|route| route.matches(host, path, head.method())))
+/// [`PathAmbiguous`] for a path or a host that Envoy, this filter and an upstream could read differently.
+pub(crate) fn find<'r>(routes: &'r RouteIndex, head: &RequestHead<'_>) -> Result<Option<&'r Rc<Route>>, PathAmbiguous> {
+    find_for(routes, head.authority(), head.path(), head.method())
 }
 
-/// The path holds what two readers could read differently.
+/// The same for a method that a CORS preflight asks about, or for a head of which only these are known.
+pub(crate) fn find_for<'r>(
+    routes: &'r RouteIndex,
+    authority: &[u8],
+    target: &[u8],
+    method: &[u8],
+) -> Result<Option<&'r Rc<Route>>, PathAmbiguous> {
+    let path = path::unambiguous(target).ok_or(PathAmbiguous)?;
+    let host = unambiguous_host(authority).ok_or(PathAmbiguous)?;
+    Ok(routes.find(host, &path, method))
+}
+
+/// The path or the host holds what two readers could read differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PathAmbiguous;
 
-/// The path without its query, if every reader reads it alike: it begins with a slash; holds no empty or dot segment,
-/// no escaped slash, backslash, dot, percent sign, semicolon or control, no `;` (servlet containers cut there), no `\`,
-/// no `#`, no byte outside visible ASCII.
-fn unambiguous_path(target: &[u8]) -> Option<&[u8]> {
-    let path = target.split(|byte| *byte == b'?').next()?;
-    let rest = path.strip_prefix(b"/")?;
-    if !path
-        .iter()
-        .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'#' | b';'))
-    {
-        return None;
-    }
-    for (at, byte) in path.iter().enumerate() {
-        if *byte == b'%' {
-            let high = char::from(*path.get(at.checked_add(1)?)?).to_digit(16)?;
-            let low = char::from(*path.get(at.checked_add(2)?)?).to_digit(16)?;
-            let decoded = u8::try_from(high.checked_mul(16)?.checked_add(low)?).ok()?;
-            if decoded.is_ascii_control() || matches!(decoded, b'/' | b'\\' | b'.' | b'%' | b';') {
-                return None;
-            }
-        }
-    }
-    let mut segments = rest.split(|byte| *byte == b'/').peekable();
-    while let Some(segment) = segments.next() {
-        let is_last = segments.peek().is_none();
-        if matches!(segment, b"." | b"..") || (segment.is_empty() && !is_last) {
-            return None;
-        }
-    }
-    Some(path)
-}
-
-/// Whether every reader reads this path alike.
-pub(crate) fn is_unambiguous(path: &[u8]) -> bool {
-    unambiguous_path(path).is_some()
-}
-
-/// The host of an authority: port and one dot at the end cut off, brackets of an IPv6 address kept.
-fn host_without_port(authority: &[u8]) -> &[u8] {
-    let host = match authority.iter().rposition(|byte| *byte == b':') {
-        Some(at) => {
-            let (host, port) = authority.split_at_checked(at).unwrap_or((authority, b""));
-            let is_port = port.iter().skip(1).all(u8::is_ascii_digit);
-            let is_whole = !host.contains(&b':') || host.ends_with(b"]");
-            if is_port && is_whole { host } else { authority }
-        }
-        None => authority,
+/// The host of an authority, if every reader reads it alike: letters, digits, `-`, `_` and single dots, or an IPv6 address in
+/// brackets; one dot at its end and a port of digits are cut off.
+fn unambiguous_host(authority: &[u8]) -> Option<&[u8]> {
+    let end = match authority.iter().position(|byte| *byte == b']') {
+        Some(bracket) => bracket.checked_add(1)?,
+        None => authority
+            .iter()
+            .position(|byte| *byte == b':')
+            .unwrap_or(authority.len()),
     };
-    host.strip_suffix(b".").unwrap_or(host)
+    let (host, port) = authority.split_at_checked(end)?;
+    let is_port = match port.split_first() {
+        None => true,
+        Some((b':', digits)) => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        Some(_) => false,
+    };
+    let is_address = host
+        .strip_prefix(b"[")
+        .and_then(|rest| rest.strip_suffix(b"]"))
+        .is_some_and(|address| {
+            std::str::from_utf8(address).is_ok_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
+        });
+    let name = host.strip_suffix(b".").unwrap_or(host);
+    let is_name = name.split(|byte| *byte == b'.').all(|label| {
+        !label.is_empty()
+            && label
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    });
+    (is_port && (is_address || is_name)).then_some(name)
 }
 
 #[cfg(test)]
@@ -192,89 +152,45 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_path_that_two_readers_could_read_differently_is_ambiguous() {
-        for path in [
-            "",
-            "orders",
-            "*",
-            "//",
-            "/a//b",
-            "/a/../b",
-            "/a/./b",
-            "/..",
-            "/.",
-            "/a%2fb",
-            "/a%2Fb",
-            "/a%5cb",
-            "/a%00b",
-            "/a%2e%2e/b",
-            "/a%2e",
-            "/a%252f",
-            "/a\\b",
-            "/a;x=1/b",
-            "/a%3bx",
-            "/a#b",
-            "/a b",
-            "/a%",
-            "/a%2",
-            "/a%zz",
-            "/a\u{e4}",
-            "/a%0ab",
-            "/a\x7f",
-        ] {
-            assert_eq!(unambiguous_path(path.as_bytes()), None, "{path}");
-        }
-        for (target, path) in [
-            ("/", "/"),
-            ("/a/b/", "/a/b/"),
-            ("/a?x=//..;%2f", "/a"),
-            ("/a%20b", "/a%20b"),
-            ("/%C3%A4", "/%C3%A4"),
-        ] {
-            assert_eq!(unambiguous_path(target.as_bytes()), Some(path.as_bytes()), "{target}");
-        }
-    }
-
-    #[test]
-    fn a_prefix_matches_by_whole_segments() {
-        let prefix = PathMatch::Prefix("/orders".into());
-        assert!(prefix.matches(b"/orders") && prefix.matches(b"/orders/") && prefix.matches(b"/orders/1"));
-        assert!(!prefix.matches(b"/orders2") && !prefix.matches(b"/order") && !prefix.matches(b"/x/orders"));
-        let every = PathMatch::Prefix("".into());
-        assert!(every.matches(b"/") && every.matches(b"/x"));
-        let exact = PathMatch::Exact("/health".into());
-        assert!(exact.matches(b"/health") && !exact.matches(b"/health/") && !exact.matches(b"/health/x"));
-    }
-
-    #[test]
-    fn the_port_of_an_authority_is_cut_off() {
+    fn the_port_of_an_authority_is_cut_off_and_an_odd_host_is_nobodys() {
         for (authority, host) in [
             ("api.example.com", "api.example.com"),
             ("api.example.com:443", "api.example.com"),
+            ("api.example.com:", "api.example.com"),
             ("api.example.com.", "api.example.com"),
             ("api.example.com.:8443", "api.example.com"),
+            ("my_host", "my_host"),
             ("[::1]:443", "[::1]"),
             ("[::1]", "[::1]"),
-            ("a:b", "a:b"),
-            ("", ""),
         ] {
-            assert_eq!(host_without_port(authority.as_bytes()), host.as_bytes(), "{authority}");
+            assert_eq!(
+                unambiguous_host(authority.as_bytes()),
+                Some(host.as_bytes()),
+                "{authority}"
+            );
         }
+        for authority in [
+            "", ".", "a..", "a..b", ".a", "x@a", "a,b", "a%2eb", "a:b", "a:0x1", "a:1:2", "a:123456", "[::1", "::1",
+            "[a]", "[::1]x", "a b", "\u{e4}", "a/b", "[::1].",
+        ] {
+            assert_eq!(unambiguous_host(authority.as_bytes()), None, "{authority}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_covers_the_names_below_it_and_not_its_own() {
+        let below = HostMatch::Below("b.c".into());
+        assert!(below.covers(&HostMatch::Exact("a.b.c".into())));
+        assert!(below.covers(&HostMatch::Below("a.b.c".into())));
+        assert!(!below.covers(&HostMatch::Exact("b.c".into())) && !below.covers(&HostMatch::Exact("xb.c".into())));
+        assert!(!below.covers(&HostMatch::Below("c".into())) && !below.covers(&HostMatch::Every));
+        assert!(HostMatch::Every.covers(&below));
     }
 
     proptest! {
         #[test]
-        fn no_target_panics_and_what_passes_has_no_dot_segment(target in "[/.%a2fFe;?\\\\]{0,24}") {
-            if let Some(path) = unambiguous_path(target.as_bytes()) {
-                prop_assert!(!path.split(|b| *b == b'/').any(|s| s == b".." || s == b"."));
-                prop_assert!(path.starts_with(b"/") && !path.windows(2).any(|w| w == b"//"));
-            }
-        }
-
-        #[test]
-        fn no_bytes_panic(target: Vec<u8>, authority: Vec<u8>) {
-            let _path = unambiguous_path(&target);
-            let _host = host_without_port(&authority);
+        fn no_authority_panics(authority: Vec<u8>) {
+            let _host = unambiguous_host(&authority);
         }
     }
 }

@@ -1,15 +1,16 @@
 //! Keeps tokens and tickets out of logs: the bytes of a credential have no `Debug` that shows them.
 
 use std::fmt;
+use std::rc::Rc;
 
-/// Bytes of a credential. Comparing is for tests of equality of steps, not for authentication.
+/// Bytes of a credential, shared by its copies. Comparing is for tests of equality of steps, not for authentication.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
+pub struct Secret(Rc<[u8]>);
 
 impl Secret {
     /// Takes the bytes in.
-    pub const fn new(bytes: Vec<u8>) -> Self {
-        Self(bytes)
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
     }
 
     /// The bytes, where they must be sent or verified.
@@ -20,7 +21,7 @@ impl Secret {
 
 impl From<&[u8]> for Secret {
     fn from(bytes: &[u8]) -> Self {
-        Self(bytes.to_vec())
+        Self(bytes.into())
     }
 }
 

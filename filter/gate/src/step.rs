@@ -5,16 +5,16 @@ use std::rc::Rc;
 use kerbridge_wire::Reason;
 
 use crate::exchange::{BrokerCall, PendingExchange};
-use crate::gate::PendingSignature;
+use crate::gate::{PendingKeys, PendingSignature};
 use crate::jwt::SignatureInput;
 use crate::refusal::LocalReply;
 use crate::response::Admitted;
 use crate::route::Route;
 use crate::secret::Secret;
 
-/// What happens to a request now. `Verify` and `Call` come with the state that their answer must be brought to, which
+/// What happens to a request now. `Verify`, `Call` and `Wait` come with the state that their answer must be brought to, which
 /// consumes it: a request cannot be resumed twice.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 #[cfg_attr(
     target_pointer_width = "64",
     expect(
@@ -31,6 +31,8 @@ pub enum Step {
     Verify(SignatureInput, PendingSignature),
     /// The broker is to be asked; the request waits.
     Call(BrokerCall, PendingExchange),
+    /// An issuer's keys are being fetched; the request waits until they came, or its time is over.
+    Wait(PendingKeys),
 }
 
 /// Edits of a header map, to be made in order.
@@ -40,11 +42,11 @@ pub type HeaderEdits = Vec<HeaderEdit>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderEdit {
     /// All values of this name go.
-    Remove(String),
+    Remove(Rc<str>),
     /// This value is the only one of its name.
-    Set(String, Secret),
+    Set(Rc<str>, Secret),
     /// This value comes to those that are there.
-    Add(String, Secret),
+    Add(Rc<str>, Secret),
 }
 
 /// What was decided, for log, metric and response-code details.
@@ -54,11 +56,27 @@ pub struct Decision {
     pub reason: Reason,
     /// The route, where one was found.
     pub route: Option<Rc<Route>>,
+    /// The configuration's name of the issuer, where a token named one that is known.
+    pub issuer: Option<Rc<str>>,
+    /// The route only logs and counts: the request went on whatever the reason is.
+    pub dry_run: bool,
 }
 
 impl Decision {
     /// Name of the route, `-` where none was found.
     pub fn route_name(&self) -> &str {
         self.route.as_ref().map_or("-", |route| route.name())
+    }
+
+    /// Name of the issuer, `-` where none was found.
+    pub fn issuer_name(&self) -> &str {
+        self.issuer.as_deref().unwrap_or("-")
+    }
+
+    /// The decision as the explain header has it: `reason=expired; route=orders; issuer=kerbridge`.
+    pub(crate) fn explained(&self) -> String {
+        let dry_run = if self.dry_run { "; dry_run" } else { "" };
+        let (route, issuer) = (self.route_name(), self.issuer_name());
+        format!("reason={}; route={route}; issuer={issuer}{dry_run}", self.reason)
     }
 }

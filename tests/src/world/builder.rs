@@ -264,6 +264,8 @@ impl WorldBuilder {
             issuers.extend(lab_key.map(|key| {
                 json!({
                     "issuer": LAB_ISSUER,
+                    "name": "lab",
+                    "audiences": {"orders": [], "reports": []},
                     "jwks": {"cluster": "upstream", "path": LAB_KEYS, "inline": key.key_set().to_string()},
                 })
             }));
@@ -303,13 +305,17 @@ pub(super) fn start_envoy(yaml: &ShippedYaml, concurrency: u32, folder: &Path) -
     Envoy::start(yaml.text(), &options)
 }
 
-/// Waits until every worker has fetched for itself, and so has Envoy's main thread; the lab issuer's keys come from the
-/// upstream cluster.
+/// Waits until every worker and Envoy's main thread have the keys of each issuer.
 fn wait_for_keys(envoy: &Envoy, concurrency: u32, lab_issuer: bool) -> Result<(), HarnessError> {
-    let fetches = u64::from(concurrency).saturating_add(1);
-    envoy.wait_for_stat("cluster.kerbridge_broker.upstream_rq_200", fetches, KEYS_WITHIN)?;
-    if lab_issuer {
-        envoy.wait_for_stat("cluster.upstream.upstream_rq_200", fetches, KEYS_WITHIN)?;
+    let vms = u64::from(concurrency).saturating_add(1);
+    let issuers: &[&str] = if lab_issuer {
+        &["kerbridge", "lab"]
+    } else {
+        &["kerbridge"]
+    };
+    for issuer in issuers {
+        let taken = format!("wasmcustom.kerbridge.key_sets_taken.issuer.{issuer}");
+        envoy.wait_for_stat(&taken, vms, KEYS_WITHIN)?;
     }
     Ok(())
 }

@@ -15,5 +15,6 @@ mod properties;
 mod requests;
 mod routes;
 mod shared_data;
+mod signatures;
 mod startup;
 mod traps;

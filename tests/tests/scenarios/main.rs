@@ -10,9 +10,14 @@
 mod broker_away;
 mod broker_nonsense;
 mod configuration;
+mod feeds;
 mod headers;
+mod host_calls;
+mod key_rotation;
 mod lab;
+mod outcomes;
 mod shipped;
+mod streams;
 mod tickets;
 mod tokens;
 mod undecided;

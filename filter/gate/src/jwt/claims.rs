@@ -1,137 +1,156 @@
 //! Checks claims, in one place, whichever way the signature was checked (RFC 7519 §4.1, RFC 9068 §4).
 
+use std::rc::Rc;
+
 use kerbridge_wire::Reason;
 
 use crate::config::is_scope;
+use crate::config::issuer::Issuer;
 use crate::json::Json;
+use crate::pointer::Pointer;
 use crate::time::UnixTime;
 
-/// Claims of the right types that nobody has vouched for yet. They choose the key set and nothing else.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Most scopes or groups of a token that are kept; a token is 16 KiB at most.
+const WORD_LIMIT: usize = 2048;
+
+/// Claims of the right types that nobody has vouched for yet.
+#[derive(Clone, Debug, PartialEq)]
 pub struct UnverifiedClaims {
-    issuer: String,
-    subject: String,
-    audience: Vec<String>,
-    expires: UnixTime,
-    issued: UnixTime,
+    claims: VerifiedClaims,
     not_before: Option<UnixTime>,
-    scopes: Vec<String>,
-    token_id: String,
 }
 
-/// Claims of a token whose signature, times, issuer and audience were checked. Only a verified signature makes them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Claims of a token whose signature, issuer and times were checked. Only a verified signature makes them. Whether they are
+/// for a route's audience, and open it, is asked of each request.
+#[derive(Clone, Debug, PartialEq)]
 pub struct VerifiedClaims {
-    subject: String,
-    scopes: Vec<String>,
+    /// Index of the issuer in the configuration.
+    issuer: usize,
+    subject: Rc<str>,
+    audiences: Vec<Box<str>>,
     expires: UnixTime,
-    token_id: String,
+    issued: Option<UnixTime>,
+    ends: UnixTime,
+    scopes: Vec<Box<str>>,
+    groups: Vec<Box<str>>,
+    token_id: Option<Box<str>>,
+    session: Option<Box<str>>,
+    /// The claims that conditions and headers of the configuration name, in its order.
+    values: Vec<Option<Json>>,
+}
+
+/// `iss`, to choose the issuer and its keys by, and for nothing else.
+///
+/// # Errors
+/// `missing_claim`
+pub fn unverified_issuer(payload: &Json) -> Result<&str, Reason> {
+    payload.member("iss").and_then(Json::as_str).ok_or(Reason::MissingClaim)
 }
 
 impl UnverifiedClaims {
-    /// Reads the claims that an access token must have; others are not looked at.
+    /// Reads the claims that a token of this issuer must have, and those that the configuration names by `pointers`.
     ///
     /// # Errors
     /// `missing_claim` where one is absent, of another type, no date, or holds control characters.
-    pub fn read(payload: &Json) -> Result<Self, Reason> {
-        let text = |name: &str| {
-            payload
-                .member(name)
-                .and_then(Json::as_str)
+    pub fn read(payload: &Json, place: usize, issuer: &Issuer, pointers: &[Pointer]) -> Result<Self, Reason> {
+        let text = |name: &str| match payload.member(name) {
+            Some(value) => value
+                .as_str()
                 .filter(|text| is_name(text))
-                .map(str::to_owned)
+                .map(Some)
+                .ok_or(Reason::MissingClaim),
+            None => Ok(None),
         };
         let date = |name: &str| match payload.member(name) {
             Some(value) => numeric_date(value).map(Some).ok_or(Reason::MissingClaim),
             None => Ok(None),
         };
-        let audience = match payload.member("aud") {
-            Some(Json::String(one)) => vec![one.clone()],
-            Some(Json::Array(several)) => several
-                .iter()
-                .map(|one| one.as_str().map(str::to_owned))
-                .collect::<Option<Vec<_>>>()
-                .ok_or(Reason::MissingClaim)?,
+        let audiences = match payload.member("aud") {
+            Some(Json::String(one)) => vec![one.as_str().into()],
+            Some(Json::Array(several)) => texts(several).ok_or(Reason::MissingClaim)?,
             Some(Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_)) | None => {
                 return Err(Reason::MissingClaim);
             }
         };
-        let scopes = match payload.member("scope") {
-            None => Vec::new(),
-            Some(value) => {
-                let words: Vec<String> = value
-                    .as_str()
-                    .ok_or(Reason::MissingClaim)?
-                    .split_ascii_whitespace()
-                    .map(str::to_owned)
-                    .collect();
-                if !words.iter().all(|word| is_scope(word)) {
-                    return Err(Reason::MissingClaim);
-                }
-                words
-            }
+        let expires = date("exp")?.ok_or(Reason::MissingClaim)?;
+        let issued = date("iat")?;
+        let token_id = text("jti")?;
+        if (issuer.needs_issued && issued.is_none()) || (issuer.is_broker && token_id.is_none()) {
+            return Err(Reason::MissingClaim);
+        }
+        // An issuer that may not promise more is taken at that, whatever it wrote.
+        let promised = match (issuer.max_lifetime, issued) {
+            (Some(longest), Some(issued)) => expires.min(issued.plus(longest)),
+            (Some(_), None) | (None, _) => expires,
         };
         Ok(Self {
-            issuer: text("iss").ok_or(Reason::MissingClaim)?,
-            subject: text("sub").ok_or(Reason::MissingClaim)?,
-            audience,
-            expires: date("exp")?.ok_or(Reason::MissingClaim)?,
-            issued: date("iat")?.ok_or(Reason::MissingClaim)?,
             not_before: date("nbf")?,
-            scopes,
-            token_id: text("jti").ok_or(Reason::MissingClaim)?,
+            claims: VerifiedClaims {
+                issuer: place,
+                subject: text("sub")?.ok_or(Reason::MissingClaim)?.into(),
+                audiences,
+                expires,
+                issued,
+                ends: promised.plus(issuer.expiry_skew),
+                scopes: words(issuer.scope_claim.find(payload)).ok_or(Reason::MissingClaim)?,
+                groups: match issuer.groups_claim.find(payload) {
+                    None => Vec::new(),
+                    Some(Json::Array(groups)) => texts(groups).ok_or(Reason::MissingClaim)?,
+                    Some(Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Object(_)) => {
+                        return Err(Reason::MissingClaim);
+                    }
+                },
+                token_id: token_id.map(Into::into),
+                session: text("sid")?.map(Into::into),
+                values: pointers.iter().map(|pointer| pointer.find(payload).cloned()).collect(),
+            },
         })
     }
 
-    /// `iss`, to choose the key set by.
-    pub fn unverified_issuer(&self) -> &str {
-        &self.issuer
-    }
-
-    /// The one claims check; called only behind a verified signature of this issuer's key. `exp` gets no leeway, `iat`
-    /// and `nbf` get `clock_skew` seconds. The audience must be exactly this one: a token for several is nobody's of ours.
+    /// The one claims check; called only behind a verified signature of this issuer's key. `exp` gets the issuer's leeway,
+    /// none for the broker's; `iat` and `nbf` get its clock skew.
     ///
     /// # Errors
-    /// `expired`, `not_yet_valid`, `wrong_audience`.
-    pub(crate) fn verify(self, now: UnixTime, clock_skew: u64, audience: &str) -> Result<VerifiedClaims, Reason> {
-        let Self {
-            issuer: _,
-            subject,
-            audience: shown,
-            expires,
-            issued,
-            not_before,
-            scopes,
-            token_id,
-        } = self;
-        if now >= expires {
+    /// `expired`, `not_yet_valid`.
+    pub(crate) fn verify(self, now: UnixTime, issuer: &Issuer) -> Result<VerifiedClaims, Reason> {
+        let Self { claims, not_before } = self;
+        if now >= claims.ends {
             return Err(Reason::Expired);
         }
-        let latest = now.plus(clock_skew);
-        if issued > latest || not_before.is_some_and(|not_before| not_before > latest) {
+        let latest = now.plus(issuer.clock_skew);
+        if claims.issued.is_some_and(|issued| issued > latest)
+            || not_before.is_some_and(|not_before| not_before > latest)
+        {
             return Err(Reason::NotYetValid);
         }
-        match shown.as_slice() {
-            [one] if one == audience => Ok(VerifiedClaims {
-                subject,
-                scopes,
-                expires,
-                token_id,
-            }),
-            _ => Err(Reason::WrongAudience),
-        }
+        Ok(claims)
     }
 }
 
 impl VerifiedClaims {
+    /// Index of the issuer among those of the configuration.
+    pub const fn issuer(&self) -> usize {
+        self.issuer
+    }
+
     /// `sub`: 1 to 1,024 bytes without control characters.
-    pub fn subject(&self) -> &str {
+    pub const fn subject(&self) -> &Rc<str> {
         &self.subject
     }
 
+    /// The values of `aud`.
+    pub fn audiences(&self) -> &[Box<str>] {
+        &self.audiences
+    }
+
     /// The words of `scope`, in order.
-    pub fn scopes(&self) -> &[String] {
+    pub fn scopes(&self) -> &[Box<str>] {
         &self.scopes
+    }
+
+    /// The groups, in order.
+    pub fn groups(&self) -> &[Box<str>] {
+        &self.groups
     }
 
     /// `exp`
@@ -139,10 +158,66 @@ impl VerifiedClaims {
         self.expires
     }
 
-    /// `jti`
-    pub fn token_id(&self) -> &str {
-        &self.token_id
+    /// The second from which the token is no longer taken: `exp`, or what the issuer may promise, and its leeway.
+    pub const fn ends(&self) -> UnixTime {
+        self.ends
     }
+
+    /// `iat`
+    pub const fn issued(&self) -> Option<UnixTime> {
+        self.issued
+    }
+
+    /// `jti`
+    pub fn token_id(&self) -> Option<&str> {
+        self.token_id.as_deref()
+    }
+
+    /// `sid`
+    pub fn session(&self) -> Option<&str> {
+        self.session.as_deref()
+    }
+
+    /// The claim at a place of the configuration's list, if the token has it.
+    pub(crate) fn value(&self, place: usize) -> Option<&Json> {
+        self.values.get(place).and_then(Option::as_ref)
+    }
+
+    /// Bytes that it takes in memory, about.
+    pub(crate) fn weight(&self) -> usize {
+        // What is kept was in a token, once or twice over; each value is an allocation with its own cost.
+        let texts = self
+            .scopes
+            .len()
+            .saturating_add(self.groups.len())
+            .saturating_add(self.audiences.len());
+        texts
+            .saturating_add(self.values.len())
+            .saturating_mul(48)
+            .saturating_add(512)
+    }
+}
+
+/// A scope claim: a text of words (RFC 8693 §4.2), or a list of them as some issuers write it.
+fn words(claim: Option<&Json>) -> Option<Vec<Box<str>>> {
+    let words: Vec<Box<str>> = match claim {
+        None => Vec::new(),
+        Some(Json::String(text)) => text.split_ascii_whitespace().map(Into::into).collect(),
+        Some(Json::Array(items)) => texts(items)?,
+        Some(Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_)) => return None,
+    };
+    (words.len() <= WORD_LIMIT && words.iter().all(|word| is_scope(word))).then_some(words)
+}
+
+/// A list of texts.
+fn texts(items: &[Json]) -> Option<Vec<Box<str>>> {
+    if items.len() > WORD_LIMIT {
+        return None;
+    }
+    items
+        .iter()
+        .map(|item| item.as_str().filter(|text| is_name(text)).map(Into::into))
+        .collect()
 }
 
 fn is_name(text: &str) -> bool {
@@ -168,11 +243,20 @@ fn numeric_date(value: &Json) -> Option<UnixTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::issuer::tests::issuer;
 
     const GOOD: &str = r#"{"iss":"i","sub":"alice@R","aud":"orders","exp":1000,"iat":900,"jti":"j","scope":"a b"}"#;
 
+    fn read_for(issuer: &Issuer, text: &str) -> Result<UnverifiedClaims, Reason> {
+        UnverifiedClaims::read(&Json::parse(text.as_bytes()).unwrap(), 0, issuer, &[])
+    }
+
     fn read(text: &str) -> Result<UnverifiedClaims, Reason> {
-        UnverifiedClaims::read(&Json::parse(text.as_bytes()).unwrap())
+        read_for(&issuer(r#""issuer":"i""#), text)
+    }
+
+    fn verify(text: &str, now: u64) -> Result<VerifiedClaims, Reason> {
+        read(text)?.verify(at(now), &issuer(r#""issuer":"i""#))
     }
 
     fn at(seconds: u64) -> UnixTime {
@@ -181,30 +265,31 @@ mod tests {
 
     #[test]
     fn good_claims_pass_until_the_second_of_exp() {
-        let claims = read(GOOD).unwrap();
-        let verified = claims.clone().verify(at(999), 0, "orders").unwrap();
+        let verified = verify(GOOD, 999).unwrap();
         assert_eq!(
-            (verified.subject(), verified.scopes().len(), verified.expires()),
-            ("alice@R", 2, at(1000))
+            (
+                &**verified.subject(),
+                verified.scopes().len(),
+                verified.expires(),
+                verified.ends()
+            ),
+            ("alice@R", 2, at(1000), at(1000))
         );
-        assert_eq!(claims.clone().verify(at(1000), 60, "orders"), Err(Reason::Expired));
-        assert_eq!(claims.verify(at(999), 60, "order"), Err(Reason::WrongAudience));
+        assert_eq!(verify(GOOD, 1000), Err(Reason::Expired));
     }
 
     #[test]
     fn issued_and_not_before_get_the_clock_skew_and_no_second_more() {
-        let claims = read(GOOD).unwrap();
-        assert!(claims.clone().verify(at(840), 60, "orders").is_ok());
-        assert_eq!(claims.verify(at(839), 60, "orders"), Err(Reason::NotYetValid));
-        let later = read(&GOOD.replace("\"jti\"", "\"nbf\":950,\"jti\"")).unwrap();
-        assert!(later.clone().verify(at(890), 60, "orders").is_ok());
-        assert_eq!(later.verify(at(889), 60, "orders"), Err(Reason::NotYetValid));
+        assert!(verify(GOOD, 840).is_ok());
+        assert_eq!(verify(GOOD, 839), Err(Reason::NotYetValid));
+        let later = GOOD.replace("\"jti\"", "\"nbf\":950,\"jti\"");
+        assert!(verify(&later, 890).is_ok());
+        assert_eq!(verify(&later, 889), Err(Reason::NotYetValid));
     }
 
     #[test]
     fn a_required_claim_that_is_missing_or_of_another_type_is_refused() {
         for (from, to) in [
-            ("\"iss\":\"i\",", ""),
             ("\"sub\":\"alice@R\",", ""),
             ("\"aud\":\"orders\",", ""),
             ("\"exp\":1000,", ""),
@@ -220,8 +305,11 @@ mod tests {
             ("alice@R", "a\\nb"),
             ("\"orders\"", "[\"orders\",1]"),
             ("\"orders\"", "{}"),
-            ("\"a b\"", "[\"a\"]"),
+            ("\"a b\"", "{}"),
             ("\"a b\"", "\"a \\u00e4\""),
+            ("\"jti\":\"j\"", "\"jti\":\"j\",\"groups\":\"g\""),
+            ("\"jti\":\"j\"", "\"jti\":\"j\",\"groups\":[1]"),
+            ("\"jti\":\"j\"", "\"jti\":\"j\",\"sid\":1"),
         ] {
             assert_eq!(
                 read(&GOOD.replace(from, to)),
@@ -232,16 +320,27 @@ mod tests {
     }
 
     #[test]
-    fn a_token_for_several_audiences_is_nobodys() {
-        let one = read(&GOOD.replace("\"orders\"", "[\"orders\"]")).unwrap();
-        assert!(one.verify(at(950), 0, "orders").is_ok());
-        for several in ["[\"orders\",\"billing\"]", "[]"] {
-            let claims = read(&GOOD.replace("\"orders\"", several)).unwrap();
-            assert_eq!(
-                claims.verify(at(950), 0, "orders"),
-                Err(Reason::WrongAudience),
-                "{several}"
-            );
-        }
+    fn an_issuer_that_promises_too_much_is_taken_at_its_longest_lifetime() {
+        let bounded = issuer(r#""issuer":"i","max_lifetime":"50s""#);
+        let claims = |now| read_for(&bounded, GOOD).unwrap().verify(at(now), &bounded);
+        assert!(claims(949).is_ok());
+        assert_eq!(claims(950), Err(Reason::Expired));
+    }
+
+    #[test]
+    fn only_an_issuer_with_leeway_has_some_after_exp() {
+        let lenient = issuer(r#""issuer":"i","expiry_skew_seconds":10"#);
+        let claims = |now| read_for(&lenient, GOOD).unwrap().verify(at(now), &lenient);
+        assert!(claims(1009).is_ok());
+        assert_eq!(claims(1010), Err(Reason::Expired));
+    }
+
+    #[test]
+    fn scopes_and_groups_come_from_the_claims_that_the_issuer_uses() {
+        let other = issuer(r#""issuer":"i","scope_claim":"scp","groups_claim":"/realm/roles""#);
+        let text = GOOD.replace("\"scope\":\"a b\"", r#""scp":["x","y"],"realm":{"roles":["r s"]}"#);
+        let claims = read_for(&other, &text).unwrap().verify(at(950), &other).unwrap();
+        assert_eq!(claims.scopes(), [Box::from("x"), Box::from("y")]);
+        assert_eq!(claims.groups(), [Box::from("r s")]);
     }
 }

@@ -19,6 +19,9 @@ pub struct CompactJws {
     pub algorithm: String,
     /// `kid`
     pub key_id: Option<String>,
+    /// `typ` in lower case, without `application/` where no other slash follows (RFC 7515 §4.1.9): a media type, which
+    /// the issuer's configuration must name.
+    pub typ: Option<String>,
     /// The claims, as they stand there.
     pub payload: Json,
     /// Header and payload part with the dot between them: what is signed.
@@ -28,10 +31,12 @@ pub struct CompactJws {
 }
 
 impl CompactJws {
-    /// Takes a token apart. A type other than that of an access token is refused here, before any key is looked for.
+    /// Takes a token apart. What `jwt-simple` would not read is refused here, so that a token never fares otherwise in
+    /// pure Rust than by the host's native crypto.
     ///
     /// # Errors
-    /// `token_too_large`, `token_malformed`, `wrong_type`.
+    /// `token_too_large`, `token_malformed`, `wrong_type` for a `typ` that is neither `JWT` nor ends in `+jwt`,
+    /// `missing_claim` for a `nonce` that is no text.
     pub fn parse(token: &[u8]) -> Result<Self, Reason> {
         if token.len() > TOKEN_LIMIT {
             return Err(Reason::TokenTooLarge);
@@ -53,25 +58,49 @@ impl CompactJws {
             Some(value) => value.as_str().map(Some).ok_or(Reason::TokenMalformed),
             None => Ok(None),
         };
-        // Extensions that must be understood are not (RFC 7515 §4.1.11), and an unencoded payload is one of them.
-        if header.member("crit").is_some() || header.member("b64").is_some() {
+        // Extensions that must be understood are not (RFC 7515 §4.1.11), and an unencoded payload is one of them. A key
+        // that a token brings along is never used; with `salt`, a word of its own, jwt-simple would want to do something.
+        if ["crit", "b64", "jwk", "salt"]
+            .iter()
+            .any(|name| header.member(name).is_some())
+        {
             return Err(Reason::TokenMalformed);
+        }
+        // Never followed, but of the type that the RFC gives them (§4.1).
+        for name in ["cty", "jku", "x5u", "x5t", "x5t#S256"] {
+            text(name)?;
+        }
+        match header.member("x5c") {
+            None => {}
+            Some(Json::Array(chain)) if chain.iter().all(|one| one.as_str().is_some()) => {}
+            Some(_) => return Err(Reason::TokenMalformed),
         }
         let algorithm = text("alg")?.ok_or(Reason::TokenMalformed)?.to_owned();
         let key_id = text("kid")?.map(str::to_owned);
-        let is_access_token = text("typ")?
-            .is_some_and(|typ| typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt"));
-        if !is_access_token {
+        let typ = text("typ")?.map(media_type);
+        if typ.as_ref().is_some_and(|typ| typ != "jwt" && !typ.ends_with("+jwt")) {
             return Err(Reason::WrongType);
         }
         let payload = Json::parse(&decode(payload)?).ok_or(Reason::TokenMalformed)?;
+        if payload.member("nonce").is_some_and(|nonce| nonce.as_str().is_none()) {
+            return Err(Reason::MissingClaim);
+        }
         Ok(Self {
             algorithm,
             key_id,
+            typ,
             payload,
             signed: signed.into(),
             signature: decode(signature)?,
         })
+    }
+}
+
+fn media_type(typ: &str) -> String {
+    let typ = typ.to_ascii_lowercase();
+    match typ.strip_prefix("application/") {
+        Some(rest) if !rest.contains('/') => rest.to_owned(),
+        Some(_) | None => typ,
     }
 }
 
@@ -113,7 +142,7 @@ mod tests {
             (b"a.b".to_vec(), Reason::TokenMalformed),
             (b"..".to_vec(), Reason::TokenMalformed),
             (b"a.b.c.d.e".to_vec(), Reason::TokenMalformed),
-            (b"e30.e30.e30=".to_vec(), Reason::WrongType.min(Reason::TokenMalformed)),
+            (b"e30.e30.e30=".to_vec(), Reason::TokenMalformed),
             (
                 token(r#"{"alg":"ES256","alg":"ES256","typ":"at+jwt"}"#, "{}"),
                 Reason::TokenMalformed,
@@ -137,8 +166,16 @@ mod tests {
                 token(r#"{"alg":"ES256","typ":"at+jwt","kid":7}"#, "{}"),
                 Reason::TokenMalformed,
             ),
-            (token(r#"{"alg":"ES256"}"#, "{}"), Reason::WrongType),
-            (token(r#"{"alg":"ES256","typ":"JWT"}"#, "{}"), Reason::WrongType),
+            (
+                token(r#"{"alg":"ES256","jwk":{"kty":"EC"}}"#, "{}"),
+                Reason::TokenMalformed,
+            ),
+            (token(r#"{"alg":"ES256","jku":1}"#, "{}"), Reason::TokenMalformed),
+            (token(r#"{"alg":"ES256","x5c":"MIIB"}"#, "{}"), Reason::TokenMalformed),
+            (token(r#"{"alg":"ES256","typ":null}"#, "{}"), Reason::TokenMalformed),
+            (token(r#"{"alg":"ES256","typ":"text/html"}"#, "{}"), Reason::WrongType),
+            (token(r#"{"alg":"ES256","typ":"jose"}"#, "{}"), Reason::WrongType),
+            (token(good, r#"{"nonce":1}"#), Reason::MissingClaim),
             (vec![b'a'; TOKEN_LIMIT + 1], Reason::TokenTooLarge),
             (
                 [vec![b'a'; HEADER_LIMIT + 1], b".e30.e30".to_vec()].concat(),
@@ -159,7 +196,20 @@ mod tests {
             Err(Reason::TokenMalformed),
             "padding is not canonical base64url"
         );
-        assert!(CompactJws::parse(&token(r#"{"alg":"ES256","typ":"application/AT+jwt"}"#, "{}")).is_ok());
+    }
+
+    #[test]
+    fn types_are_compared_as_media_types() {
+        let of = |typ: &str| CompactJws::parse(&token(&format!(r#"{{"alg":"ES256"{typ}}}"#), "{}")).map(|jws| jws.typ);
+        assert_eq!(of(""), Ok(None));
+        for (typ, wanted) in [
+            ("at+jwt", "at+jwt"),
+            ("application/AT+jwt", "at+jwt"),
+            ("JWT", "jwt"),
+            ("application/a/b+jwt", "application/a/b+jwt"),
+        ] {
+            assert_eq!(of(&format!(r#","typ":"{typ}""#)), Ok(Some(wanted.into())), "{typ}");
+        }
     }
 
     proptest! {

@@ -1,71 +1,67 @@
-//! Checks a signature in pure Rust; the one place that uses `jwt-simple`.
+//! Checks signatures: in pure Rust through `jwt-simple`, or as a question that the host's native crypto answers.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `key` | a public key with the one algorithm that it is for |
+//! | [`native`] | the same check as a message to the host |
+//! | `der` | the DER in that message |
+//! | [`known`] | answers that are known, to try a host with before it is trusted |
 
-use std::fmt;
+mod der;
+mod key;
+pub mod known;
+pub mod native;
+
+use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jwt_simple::algorithms::{ECDSAP256PublicKeyLike, ES256PublicKey};
-use jwt_simple::claims::NoCustomClaims;
 use jwt_simple::common::VerificationOptions;
 use jwt_simple::prelude::{Duration, UnixTimeStamp};
+use kerbridge_wire::Reason;
 use kerbridge_wire::filter_config::Algorithm;
 
+use super::compact::{CompactJws, HEADER_LIMIT};
 use crate::secret::Secret;
 
-/// A public key that fits its algorithm; for ES256 a point on P-256, checked.
-#[derive(Clone)]
-pub enum VerifyingKey {
-    /// A point on P-256.
-    Es256(ES256PublicKey),
-}
-
-impl VerifyingKey {
-    /// The ES256 key with these coordinates, if that is a point on the curve (RFC 7518 §6.2.1).
-    pub fn es256(x: &[u8; 32], y: &[u8; 32]) -> Option<Self> {
-        let sec1 = [[4_u8].as_slice(), x, y].concat();
-        ES256PublicKey::from_bytes(&sec1).ok().map(Self::Es256)
-    }
-
-    /// The algorithm that this key is for; never what a token says.
-    pub const fn algorithm(&self) -> Algorithm {
-        match self {
-            Self::Es256(_) => Algorithm::Es256,
-        }
-    }
-
-    fn to_bytes(&self) -> Vec<u8> {
-        match self {
-            Self::Es256(key) => key.to_bytes(),
-        }
-    }
-}
-
-impl PartialEq for VerifyingKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.algorithm() == other.algorithm() && self.to_bytes() == other.to_bytes()
-    }
-}
-
-impl Eq for VerifyingKey {}
-
-impl fmt::Debug for VerifyingKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VerifyingKey({:?})", self.algorithm())
-    }
-}
+pub use key::VerifyingKey;
+pub use native::NativeCheck;
 
 /// What a signature check needs. The host's native crypto or [`SignatureInput::verify`] answers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignatureInput {
-    /// The key, chosen by issuer and `kid`.
-    pub key: VerifyingKey,
-    /// The signed bytes: header and payload part with the dot between them.
-    pub signed: Secret,
-    /// The signature as in the token; 64 bytes for ES256.
-    pub signature: Vec<u8>,
+    key: VerifyingKey,
+    /// Header and payload part with the dot between them.
+    signed: Secret,
+    /// As long as a signature by this key is.
+    signature: Vec<u8>,
 }
 
 impl SignatureInput {
+    /// The check of a token's signature by a key that was chosen by issuer, `kid` and `alg`.
+    ///
+    /// # Errors
+    /// `algorithm_not_allowed` if the token names another algorithm than the key is for, `bad_signature` if the signature
+    /// has not the one length that it can have.
+    pub fn new(key: VerifyingKey, jws: &CompactJws) -> Result<Self, Reason> {
+        if jws.algorithm != key.algorithm().name() {
+            return Err(Reason::AlgorithmNotAllowed);
+        }
+        if jws.signature.len() != key.signature_length() {
+            return Err(Reason::BadSignature);
+        }
+        Ok(Self {
+            key,
+            signed: jws.signed.clone(),
+            signature: jws.signature.clone(),
+        })
+    }
+
+    /// The algorithm, which is the key's.
+    pub fn algorithm(&self) -> Algorithm {
+        self.key.algorithm()
+    }
+
     /// Whether the signature is good, checked in pure Rust.
     pub fn verify(&self) -> bool {
         let Ok(signed) = std::str::from_utf8(self.signed.expose()) else {
@@ -80,11 +76,35 @@ impl SignatureInput {
             time_tolerance: Some(Duration::from_secs(0)),
             max_validity: None,
             max_token_length: None,
-            max_header_length: Some(super::compact::HEADER_LIMIT),
+            max_header_length: Some(HEADER_LIMIT),
             ..VerificationOptions::default()
         };
-        match &self.key {
-            VerifyingKey::Es256(key) => key.verify_token::<NoCustomClaims>(&token, Some(options)).is_ok(),
-        }
+        self.key.verify_token(&token, options).is_ok()
+    }
+
+    /// The same check for the host's native crypto; `None` where that does not know the algorithm (PSS, Ed25519).
+    pub fn native(&self) -> Option<NativeCheck<'_>> {
+        let hash = match self.algorithm() {
+            Algorithm::Es256 | Algorithm::Rs256 => "sha256",
+            Algorithm::Es384 | Algorithm::Rs384 => "sha384",
+            Algorithm::Rs512 => "sha512",
+            Algorithm::Ps256 | Algorithm::EdDsa => return None,
+        };
+        let signature = match self.algorithm() {
+            Algorithm::Es256 | Algorithm::Es384 => {
+                // r and s, each half of it (RFC 7518 §3.4).
+                let (r, s) = self.signature.split_at_checked(self.signature.len() >> 1)?;
+                Cow::Owned(der::ecdsa_signature(r, s))
+            }
+            Algorithm::Rs256 | Algorithm::Rs384 | Algorithm::Rs512 | Algorithm::Ps256 | Algorithm::EdDsa => {
+                Cow::Borrowed(self.signature.as_slice())
+            }
+        };
+        Some(NativeCheck {
+            hash,
+            key: self.key.spki(),
+            signature,
+            text: self.signed.expose(),
+        })
     }
 }

@@ -1,11 +1,13 @@
 //! Exchanges at the gate: what is asked of the broker, what its answers become, what reaches the client.
 
-use crate::world::{Key, NOW, at, claims, gate, head, lines, passed, reply, run, settle, shown};
+use std::cell::RefCell;
+
+use crate::world::{Key, NOW, at, claims, gate, head, lines, passed, reply, request, run, settle, shown};
 use kerbridge_gate::exchange::{BrokerCall, BrokerReply, PendingExchange, REPLY_LIMIT};
 use kerbridge_gate::header_map::HeaderMap;
 use kerbridge_gate::{Gate, Reason, Step};
 
-fn ask(gate: &Gate, path: &str, secure: bool) -> (BrokerCall, PendingExchange) {
+fn ask(gate: &RefCell<Gate>, path: &str, secure: bool) -> (BrokerCall, PendingExchange) {
     match run(
         gate,
         NOW,
@@ -21,14 +23,15 @@ fn answer(status: &str, body: &str) -> (Vec<u8>, Vec<u8>) {
     (status.as_bytes().to_vec(), body.as_bytes().to_vec())
 }
 
-fn resume(pending: PendingExchange, status: &str, body: &str) -> Step {
+fn resume(gate: &RefCell<Gate>, pending: PendingExchange, status: &str, body: &str) -> Step {
     let (status, body) = answer(status, body);
     let reply = BrokerReply::Response {
         status: Some(&status),
         content_type: Some(b"application/json"),
         body: &body,
     };
-    settle(NOW, pending.resume(at(NOW), reply))
+    let step = pending.resume(&mut gate.borrow_mut(), at(NOW), reply);
+    settle(gate, NOW, step)
 }
 
 fn granted(token: &str) -> String {
@@ -57,14 +60,16 @@ fn the_ticket_goes_to_the_broker_in_a_form() {
 fn a_granted_token_passes_and_the_response_completes_the_handshake() {
     let key = Key::new("k1");
     let token = key.token(&claims("orders", "orders:read"));
-    let (_, pending) = ask(&gate(&key), "/orders", true);
-    let (edits, admitted) = passed(resume(pending, "200", &granted(&token)));
+    let gate = gate(&key);
+    let (_, pending) = ask(&gate, "/orders", true);
+    let (edits, mut admitted) = passed(resume(&gate, pending, "200", &granted(&token)));
     assert_eq!(
         shown(&edits),
         [
-            "-authorization",
             "x-kerbridge-subject=alice@LAB.TEST",
-            "x-kerbridge-scope=orders:read"
+            "x-kerbridge-issuer=https://broker.test",
+            "x-kerbridge-scope=orders:read",
+            "-authorization",
         ]
     );
     let response = HeaderMap::from_pairs([(b"x-kerbridge-token".as_slice(), b"spoofed".as_slice())]);
@@ -89,14 +94,14 @@ fn a_token_is_handed_back_only_where_the_route_says_so_and_never_in_clear_text()
     let gate = gate(&key);
     let token = key.token(&claims("orders", ""));
     let (_, pending) = ask(&gate, "/tickets", true);
-    let (_, admitted) = passed(resume(pending, "200", &granted(&token)));
+    let (_, mut admitted) = passed(resume(&gate, pending, "200", &granted(&token)));
     assert_eq!(
         shown(&admitted.respond(at(NOW), &HeaderMap::default())),
         ["+www-authenticate=Negotiate oYGz/+0="]
     );
 
     let (_, pending) = ask(&gate, "/lab", false);
-    let (_, admitted) = passed(resume(pending, "200", &granted(&token)));
+    let (_, mut admitted) = passed(resume(&gate, pending, "200", &granted(&token)));
     assert_eq!(
         shown(&admitted.respond(at(NOW), &HeaderMap::default())),
         ["+www-authenticate=Negotiate oYGz/+0="]
@@ -104,7 +109,7 @@ fn a_token_is_handed_back_only_where_the_route_says_so_and_never_in_clear_text()
 
     let (_, pending) = ask(&gate, "/pages", true);
     let token = key.token(&claims("pages", ""));
-    let (_, admitted) = passed(resume(pending, "200", &granted(&token)));
+    let (_, mut admitted) = passed(resume(&gate, pending, "200", &granted(&token)));
     let name = kerbridge_gate::request::cookie_name("pages");
     let cookie = format!("+set-cookie={name}={token}; Path=/; Max-Age=900; Secure; HttpOnly; SameSite=Lax");
     assert!(shown(&admitted.respond(at(NOW), &HeaderMap::default())).contains(&cookie));
@@ -114,7 +119,7 @@ fn a_token_is_handed_back_only_where_the_route_says_so_and_never_in_clear_text()
 fn a_token_shown_by_the_client_is_not_handed_back() {
     let key = Key::new("k1");
     let token = format!("Bearer {}", key.token(&claims("orders", "orders:read")));
-    let (_, admitted) = passed(run(
+    let (_, mut admitted) = passed(run(
         &gate(&key),
         NOW,
         &head("/orders", &[("authorization", token.as_bytes())]),
@@ -140,7 +145,10 @@ fn the_brokers_word_alone_opens_nothing() {
         (key.token(&claims("orders", "")), Reason::InsufficientScope),
     ] {
         let (_, pending) = ask(&gate, "/orders", true);
-        assert_eq!(reply(resume(pending, "200", &granted(&token))).decision.reason, reason);
+        assert_eq!(
+            reply(resume(&gate, pending, "200", &granted(&token))).decision.reason,
+            reason
+        );
     }
 }
 
@@ -254,7 +262,8 @@ fn whatever_is_not_the_brokers_answer_is_503() {
     ];
     for (name, answer) in cases {
         let (_, pending) = ask(&gate, "/orders", true);
-        let answer = reply(settle(NOW, pending.resume(at(NOW), answer)));
+        let step = pending.resume(&mut gate.borrow_mut(), at(NOW), answer);
+        let answer = reply(settle(&gate, NOW, step));
         assert_eq!(
             (answer.decision.reason, answer.status),
             (Reason::BrokerUnavailable, 503),
@@ -371,7 +380,7 @@ fn the_brokers_refusals_keep_their_reason_and_the_acceptors_error_token() {
         ),
     ] {
         let (_, pending) = ask(&gate, "/orders", true);
-        let answer = reply(resume(pending, status, body));
+        let answer = reply(resume(&gate, pending, status, body));
         assert_eq!((answer.decision.reason, answer.status), (reason, code), "{body}");
         assert_eq!(lines(&answer, "www-authenticate"), challenges, "{body}");
     }
@@ -395,17 +404,11 @@ fn no_step_shows_a_credential_in_debug_output() {
     let token = key.token(&claims("orders", "orders:read"));
     let value = format!("Bearer {token}");
     let headers = head("/orders", &[("authorization", value.as_bytes())]);
-    let step = gate.admit(
-        at(NOW),
-        &kerbridge_gate::RequestHead {
-            headers: &headers,
-            secure: true,
-        },
-    );
+    let step = gate.borrow_mut().admit(at(NOW), &request(&headers, true));
     let payload = token.split('.').nth(1).unwrap();
     assert!(!format!("{step:?}").contains(payload));
     let (call, pending) = ask(&gate, "/orders", true);
     assert!(!format!("{call:?}{pending:?}").contains("YIIabc"));
-    let step = resume(pending, "200", &granted(&token));
+    let step = resume(&gate, pending, "200", &granted(&token));
     assert!(!format!("{step:?}").contains(payload));
 }

@@ -13,5 +13,6 @@
 mod configuration;
 mod exchanges;
 mod requests;
+mod rules;
 mod tokens;
 mod world;

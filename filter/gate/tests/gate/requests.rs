@@ -1,7 +1,9 @@
 //! Requests at the gate: credentials, routes, headers of ours, other sites, clear text.
 
-use crate::world::{Key, NOW, at, claims, gate, head, lines, passed, reply, run, shown};
-use kerbridge_gate::{Gate, Reason, RequestHead, Snapshot, Step};
+use std::cell::RefCell;
+
+use crate::world::{Key, NOW, at, claims, gate, head, lines, passed, reply, request, run, shown};
+use kerbridge_gate::{Gate, Reason, Snapshot, Step};
 use proptest::prelude::*;
 
 const BROWSER: (&str, &[u8]) = ("accept", b"text/html,*/*");
@@ -131,30 +133,25 @@ fn no_route_means_no() {
 #[test]
 fn headers_under_our_names_are_deleted_however_they_are_written() {
     let key = Key::new("k1");
-    let spoofed: [(&str, &[u8]); 6] = [
+    let spoofed: [(&str, &[u8]); 4] = [
         ("x-kerbridge-subject", b"root"),
         ("x-kerbridge-subject", b"admin"),
         ("x_kerbridge_subject", b"root"),
         ("x-kerbridge-scope", b"all"),
-        ("x-kerbridge-token", b"t"),
-        ("x-kerbridge-token-expires-in", b"9"),
     ];
-    let expected = [
-        "-x-kerbridge-scope",
-        "-x-kerbridge-subject",
-        "-x-kerbridge-token",
-        "-x-kerbridge-token-expires-in",
-        "-x_kerbridge_subject",
-    ];
+    let expected = ["-x-kerbridge-scope", "-x-kerbridge-subject", "-x_kerbridge_subject"];
     let (open, _) = passed(run(&gate(&key), NOW, &head("/health", &spoofed), true));
     assert_eq!(shown(&open), expected);
-    assert_eq!(shown(&gate(&key).clean_trailers(&head("/", &spoofed))), expected);
+    assert_eq!(
+        shown(&gate(&key).borrow().clean_trailers(&head("/", &spoofed))),
+        expected
+    );
 
     let token = format!("Bearer {}", key.token(&claims("orders", "")));
     let headers = [spoofed.as_slice(), &[("authorization", token.as_bytes())]].concat();
     let (edits, _) = passed(run(&gate(&key), NOW, &head("/tokens", &headers), true));
     let edits = shown(&edits);
-    assert_eq!(edits[..5], expected);
+    assert_eq!(edits[..3], expected);
     assert!(edits.contains(&"x-kerbridge-subject=alice@LAB.TEST".into()));
     assert!(
         !edits.iter().any(|edit| edit.starts_with("x-kerbridge-scope=")),
@@ -173,7 +170,7 @@ fn an_open_route_lets_anybody_in_and_sends_no_credential_on() {
     );
     let (edits, admitted) = passed(run(&gate(&Key::new("k1")), NOW, &headers, true));
     assert_eq!(shown(&edits), ["-cookie", "cookie=a=1; b=2", "-authorization"]);
-    assert!(admitted.claims().is_none());
+    assert!(admitted.verified().is_none());
 }
 
 #[test]
@@ -208,7 +205,7 @@ fn nothing_passes_in_clear_text_but_where_the_route_says_so() {
 
 #[test]
 fn before_a_configuration_everything_is_refused() {
-    let gate = Gate::new(Snapshot::closed().into());
+    let gate = RefCell::new(Gate::new(Snapshot::closed().into()));
     for path in ["/health", "/orders", "/"] {
         let answer = reply(run(&gate, NOW, &head(path, &[]), true));
         assert_eq!((answer.decision.reason, answer.status), (Reason::Internal, 503));
@@ -224,7 +221,12 @@ fn a_cookie_is_read_stripped_and_deleted_when_it_fails() {
     let (edits, _) = passed(run(&gate, NOW, &head("/pages", &[("cookie", good.as_bytes())]), true));
     assert_eq!(
         shown(&edits),
-        ["-cookie", "cookie=theme=dark", "x-kerbridge-subject=alice@LAB.TEST"]
+        [
+            "-cookie",
+            "cookie=theme=dark",
+            "x-kerbridge-subject=alice@LAB.TEST",
+            "x-kerbridge-issuer=https://broker.test",
+        ]
     );
 
     let bad = format!("{name}={}", key.token(&claims("orders", "")));
@@ -341,10 +343,14 @@ proptest! {
                 headers.push(("authorization", value));
             }
             let headers = head("", &headers);
-            match gate.admit(at(NOW), &RequestHead { headers: &headers, secure }) {
+            let step = gate.borrow_mut().admit(at(NOW), &request(&headers, secure));
+            match step {
                 Step::Continue(..) => prop_assert_eq!(path.split(|b| *b == b'?').next(), Some(b"/health".as_slice())),
-                Step::Verify(input, pending) => prop_assert!(matches!(pending.resume(at(NOW), input.verify()), Step::Respond(_))),
-                Step::Respond(_) | Step::Call(..) => {}
+                Step::Verify(input, pending) => {
+                    let step = pending.resume(&mut gate.borrow_mut(), at(NOW), input.verify());
+                    prop_assert!(matches!(step, Step::Respond(_)));
+                }
+                Step::Respond(_) | Step::Call(..) | Step::Wait(_) => {}
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Keys, tokens, heads and brokers for the gate's tests; real signatures throughout.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use base64::Engine;
@@ -91,12 +92,12 @@ pub(crate) const CONFIG: &str = r#"{
 }"#;
 
 /// A gate with [`CONFIG`] and this key, fetched at [`NOW`].
-pub(crate) fn gate(key: &Key) -> Gate {
+pub(crate) fn gate(key: &Key) -> RefCell<Gate> {
     let config = Rc::new(Config::parse(CONFIG.as_bytes()).unwrap());
     let snapshot = Snapshot::new(config, at(NOW))
         .with_keys(0, key.set().as_bytes(), at(NOW))
         .unwrap();
-    Gate::new(Rc::new(snapshot))
+    RefCell::new(Gate::new(Rc::new(snapshot)))
 }
 
 /// A head over TLS: `GET` of a path at api.test, and these headers.
@@ -117,14 +118,29 @@ pub(crate) fn head(path: &str, headers: &[(&str, &[u8])]) -> HeaderMap {
 }
 
 /// Runs a request until it passes, is answered or waits for the broker; signatures are checked for real.
-pub(crate) fn run(gate: &Gate, now: u64, headers: &HeaderMap, secure: bool) -> Step {
-    settle(now, gate.admit(at(now), &RequestHead { headers, secure }))
+pub(crate) fn run(gate: &RefCell<Gate>, now: u64, headers: &HeaderMap, secure: bool) -> Step {
+    let step = gate.borrow_mut().admit(at(now), &request(headers, secure));
+    settle(gate, now, step)
 }
 
-pub(crate) fn settle(now: u64, mut step: Step) -> Step {
+/// A request from this machine.
+pub(crate) fn request(headers: &HeaderMap, secure: bool) -> RequestHead<'_> {
+    RequestHead {
+        headers,
+        secure,
+        source: Some([127, 0, 0, 1].into()),
+    }
+}
+
+/// Goes on with what needs no answer from outside: signatures are checked, keys that are waited for do not come.
+pub(crate) fn settle(gate: &RefCell<Gate>, now: u64, mut step: Step) -> Step {
     loop {
         step = match step {
-            Step::Verify(input, pending) => pending.resume(at(now), input.verify()),
+            Step::Verify(input, pending) => pending.resume(&mut gate.borrow_mut(), at(now), input.verify()),
+            Step::Wait(pending) => {
+                let deadline = pending.deadline();
+                pending.resume(&mut gate.borrow_mut(), deadline)
+            }
             other => return other,
         };
     }
@@ -146,7 +162,7 @@ pub(crate) fn passed(step: Step) -> (HeaderEdits, Admitted) {
 
 /// All values of a reply's header.
 pub(crate) fn lines(reply: &LocalReply, name: &str) -> Vec<String> {
-    let of = reply.headers.iter().filter(|(n, _)| *n == name);
+    let of = reply.headers.iter().filter(|(n, _)| **n == *name);
     of.map(|(_, value)| String::from_utf8(value.expose().to_vec()).unwrap())
         .collect()
 }

@@ -1,0 +1,328 @@
+//! Decides whether a request that names an unknown key waits for the issuer's keys to be fetched, or is refused.
+//!
+//! Anybody can name keys that do not exist, so what a stranger can set off is bounded: one fetch for an issuer in
+//! [`BUDGET`] seconds in the whole Envoy process (the board of [`crate::poll`] keeps count), [`WAITING_LIMIT`] requests
+//! that wait for it, and a key that such a fetch did not bring is not asked for again for [`REMEMBERED`] seconds. The
+//! regular poll has no share in this: it goes on as configured, and a key that it brings is found before anybody asks here.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::rc::Rc;
+
+use crate::poll::supersedes;
+use crate::time::UnixTime;
+
+/// Seconds between two fetches of one issuer's keys for the sake of unknown keys.
+pub const BUDGET: u64 = 30;
+/// Seconds that a request waits for keys, at most.
+pub const PATIENCE: u64 = 2;
+/// Seconds for which a key is known not to exist after a fetch that did not bring it.
+pub const REMEMBERED: u64 = 300;
+/// Most requests of one worker that wait for one issuer's keys.
+pub const WAITING_LIMIT: usize = 1000;
+/// Most names of keys that one worker remembers as asked for.
+pub const NAMES_LIMIT: usize = 1000;
+
+/// What happens to a request that names an unknown key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// It is refused: the key does not exist, or it is not the time to look.
+    Refuse,
+    /// It waits: the keys are being fetched, or will be at once.
+    Wait,
+}
+
+/// The unknown keys that requests of one worker named, by issuer.
+#[derive(Debug, Default)]
+pub struct KeyDemand {
+    issuers: BTreeMap<usize, Issuer>,
+    names: Names,
+}
+
+/// Where the fetch for one issuer's unknown keys stands.
+#[derive(Debug, Default)]
+struct Issuer {
+    /// Somebody waits, and nobody fetches yet.
+    wanted: bool,
+    /// When the last fetch began, in this process.
+    began: Option<UnixTime>,
+    /// It has come to its end.
+    ended: bool,
+    /// When the last fetch began that brought a set.
+    answered: Option<UnixTime>,
+    /// Requests that were told to wait since the last end.
+    waiting: usize,
+}
+
+impl Issuer {
+    /// Whether a fetch runs whose answer comes before those who wait give up.
+    fn is_under_way(&self, now: UnixTime) -> bool {
+        !self.ended && self.began.is_some_and(|began| now.since(began) <= PATIENCE)
+    }
+
+    fn may_begin(&self, now: UnixTime) -> bool {
+        // What began in the future began before the clock was set back.
+        self.began.is_none_or(|began| began > now || now.since(began) >= BUDGET)
+    }
+}
+
+impl KeyDemand {
+    /// Judges a request that names a key which the issuer's set lacks. To be asked at every judgement: after a fetch that
+    /// did not bring the key the answer is to refuse.
+    pub fn ask(&mut self, issuer: usize, kid: &str, now: UnixTime) -> Demand {
+        let state = self.issuers.entry(issuer).or_default();
+        let asked = self.names.asked(issuer, kid, now);
+        // Only a fetch that began after the name was asked for shows that there is no such key; a second is too coarse to
+        // tell which came first within it.
+        let is_known_to_lack = asked
+            .zip(state.answered)
+            .is_some_and(|(asked, answered)| asked < answered);
+        if is_known_to_lack || state.waiting >= WAITING_LIMIT {
+            return Demand::Refuse;
+        }
+        if !state.wanted && !state.is_under_way(now) {
+            if !state.may_begin(now) {
+                return Demand::Refuse;
+            }
+            state.wanted = true;
+        }
+        if asked.is_none() {
+            self.names.remember(issuer, kid, now);
+        }
+        state.waiting = state.waiting.saturating_add(1);
+        Demand::Wait
+    }
+
+    /// The issuers whose keys somebody waits for and nobody fetches.
+    pub fn wanted(&self) -> Vec<usize> {
+        let wanted = self.issuers.iter().filter(|(_, state)| state.wanted);
+        wanted.map(|(issuer, _)| *issuer).collect()
+    }
+
+    /// A fetch for unknown keys of this issuer began at this time, here or in another VM of the process.
+    pub fn began(&mut self, issuer: usize, at: UnixTime) {
+        let state = self.issuers.entry(issuer).or_default();
+        state.wanted = false;
+        if state.began.is_none_or(|known| known != at && supersedes(at, known)) {
+            state.began = Some(at);
+            state.ended = false;
+        }
+    }
+
+    /// The fetch that began then is over, and its set, where it brought one, is what requests are judged by from now on.
+    pub fn ended(&mut self, issuer: usize, began: UnixTime, brought: bool) {
+        let state = self.issuers.entry(issuer).or_default();
+        if state.began.is_some_and(|known| !supersedes(began, known)) {
+            return;
+        }
+        state.began = Some(began);
+        state.ended = true;
+        state.wanted = false;
+        state.waiting = 0;
+        if brought {
+            state.answered = Some(began);
+        }
+    }
+
+    /// Whether nothing is awaited for this issuer, so that its requests are judged with the keys that are there.
+    pub fn is_settled(&self, issuer: usize, now: UnixTime) -> bool {
+        let state = self.issuers.get(&issuer);
+        state.is_none_or(|state| !state.wanted && !state.is_under_way(now))
+    }
+}
+
+/// Names of keys and when each was first asked for; the oldest goes first.
+#[derive(Debug, Default)]
+struct Names {
+    order: VecDeque<Name>,
+    asked: HashMap<Name, UnixTime>,
+}
+
+type Name = (usize, Rc<str>);
+
+impl Names {
+    fn asked(&mut self, issuer: usize, kid: &str, now: UnixTime) -> Option<UnixTime> {
+        while let Some(oldest) = self.order.front()
+            && self
+                .asked
+                .get(oldest)
+                .is_none_or(|asked| now.since(*asked) >= REMEMBERED)
+        {
+            self.asked.remove(oldest);
+            self.order.pop_front();
+        }
+        self.asked.get(&(issuer, Rc::from(kid))).copied()
+    }
+
+    fn remember(&mut self, issuer: usize, kid: &str, now: UnixTime) {
+        if self.order.len() >= NAMES_LIMIT
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.asked.remove(&oldest);
+        }
+        let name: Name = (issuer, Rc::from(kid));
+        self.order.push_back(name.clone());
+        self.asked.insert(name, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::from_seconds(1_000_000_u64.saturating_add(seconds)).unwrap()
+    }
+
+    #[test]
+    fn those_who_name_an_unknown_key_wait_for_one_fetch() {
+        let mut demand = KeyDemand::default();
+        assert!(demand.is_settled(0, at(0)));
+        for kid in ["a", "b", "a"] {
+            assert_eq!(demand.ask(0, kid, at(0)), Demand::Wait);
+        }
+        assert_eq!(demand.wanted(), [0]);
+        assert!(!demand.is_settled(0, at(0)));
+        assert!(demand.is_settled(1, at(0)));
+        demand.began(0, at(0));
+        assert_eq!(demand.wanted(), [0; 0]);
+        assert_eq!(
+            demand.ask(0, "c", at(1)),
+            Demand::Wait,
+            "the fetch under way may bring it"
+        );
+        assert!(!demand.is_settled(0, at(1)));
+        demand.ended(0, at(0), true);
+        assert!(demand.is_settled(0, at(1)));
+        assert_eq!(demand.ask(0, "a", at(1)), Demand::Refuse);
+    }
+
+    #[test]
+    fn an_issuer_is_asked_at_most_once_in_the_budgets_time_and_others_have_their_own() {
+        let mut demand = KeyDemand::default();
+        assert_eq!(demand.ask(0, "a", at(0)), Demand::Wait);
+        demand.began(0, at(0));
+        demand.ended(0, at(0), false);
+        for second in 1..BUDGET {
+            assert_eq!(demand.ask(0, &format!("{second}"), at(second)), Demand::Refuse);
+        }
+        assert_eq!(demand.ask(1, "a", at(1)), Demand::Wait);
+        assert_eq!(
+            demand.ask(0, "a", at(BUDGET)),
+            Demand::Wait,
+            "a fetch that failed shows nothing"
+        );
+        assert_eq!(demand.wanted(), [0, 1]);
+    }
+
+    #[test]
+    fn a_fetch_of_another_vm_counts_as_ones_own() {
+        let mut demand = KeyDemand::default();
+        assert_eq!(demand.ask(0, "a", at(9)), Demand::Wait);
+        demand.began(0, at(8));
+        assert_eq!(demand.ask(0, "b", at(9)), Demand::Wait);
+        assert_eq!(
+            demand.ask(0, "c", at(8 + PATIENCE + 1)),
+            Demand::Refuse,
+            "it takes too long"
+        );
+        assert!(demand.is_settled(0, at(8 + PATIENCE + 1)));
+        demand.began(0, at(40));
+        demand.ended(0, at(8), true);
+        assert!(!demand.is_settled(0, at(41)), "an earlier one's end is not its end");
+    }
+
+    #[test]
+    fn a_key_that_a_later_fetch_did_not_bring_is_not_asked_for_again_until_it_is_forgotten() {
+        let mut demand = KeyDemand::default();
+        assert_eq!(demand.ask(0, "gone", at(0)), Demand::Wait);
+        demand.began(0, at(1));
+        demand.ended(0, at(1), true);
+        assert_eq!(demand.ask(0, "gone", at(BUDGET + 1)), Demand::Refuse);
+        assert_eq!(demand.wanted(), [0; 0]);
+        assert_eq!(demand.ask(0, "gone", at(REMEMBERED)), Demand::Wait);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_keep_keys_from_being_fetched() {
+        let mut demand = KeyDemand::default();
+        assert_eq!(demand.ask(0, "a", at(3600)), Demand::Wait);
+        demand.began(0, at(3600));
+        demand.ended(0, at(3600), true);
+        assert_eq!(demand.ask(0, "b", at(0)), Demand::Wait);
+        demand.began(0, at(0));
+        assert_eq!(demand.ask(0, "c", at(1)), Demand::Wait);
+        demand.ended(0, at(0), true);
+        assert_eq!(demand.ask(0, "b", at(2)), Demand::Refuse);
+    }
+
+    #[test]
+    fn who_waits_and_what_is_remembered_is_bounded() {
+        let mut demand = KeyDemand::default();
+        let mut waiting = 0;
+        for kid in 0..20_000 {
+            if demand.ask(0, &format!("{kid}"), at(0)) == Demand::Wait {
+                waiting += 1;
+            }
+        }
+        assert_eq!(waiting, WAITING_LIMIT);
+        for issuer in 1..10 {
+            for kid in 0..WAITING_LIMIT {
+                assert_eq!(demand.ask(issuer, &format!("{kid}"), at(0)), Demand::Wait);
+            }
+        }
+        assert_eq!(
+            (demand.names.order.len(), demand.names.asked.len()),
+            (NAMES_LIMIT, NAMES_LIMIT)
+        );
+    }
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        Ask(usize, u8),
+        Begin,
+        End(usize, bool),
+        Pass(u64),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            4 => (0..2_usize, any::<u8>()).prop_map(|(issuer, kid)| Event::Ask(issuer, kid)),
+            1 => Just(Event::Begin),
+            1 => (0..2_usize, any::<bool>()).prop_map(|(issuer, brought)| Event::End(issuer, brought)),
+            2 => (0..20_u64).prop_map(Event::Pass),
+        ]
+    }
+
+    proptest! {
+        /// Whatever is asked in whatever order, two fetches of one issuer lie at least the budget apart, and everybody who
+        /// waits is let go.
+        #[test]
+        fn fetches_keep_their_distance_and_nobody_waits_for_ever(events in proptest::collection::vec(event(), 1..200)) {
+            let mut demand = KeyDemand::default();
+            let mut now = at(0);
+            let mut last: [Option<UnixTime>; 2] = [None; 2];
+            for event in events {
+                match event {
+                    Event::Ask(issuer, kid) => {
+                        if demand.ask(issuer, &format!("{kid}"), now) == Demand::Wait {
+                            prop_assert!(!demand.is_settled(issuer, now));
+                        }
+                    }
+                    Event::Begin => for issuer in demand.wanted() {
+                        if let Some(last) = last[issuer] {
+                            prop_assert!(now.since(last) >= BUDGET);
+                        }
+                        last[issuer] = Some(now);
+                        demand.began(issuer, now);
+                        prop_assert!(demand.is_settled(issuer, now.plus(PATIENCE + 1)));
+                    },
+                    Event::End(issuer, brought) => if let Some(began) = last[issuer] {
+                        demand.ended(issuer, began, brought);
+                    },
+                    Event::Pass(seconds) => now = now.plus(seconds),
+                }
+            }
+        }
+    }
+}

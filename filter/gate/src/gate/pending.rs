@@ -1,0 +1,244 @@
+//! Holds a request while a signature is checked or an issuer's keys are fetched. Each state is consumed by its answer.
+
+use std::rc::Rc;
+
+use kerbridge_wire::Reason;
+
+use super::{Gate, Requirements, pass};
+use crate::demand::Demand;
+use crate::jwk::KeySet;
+use crate::jwt::claims::unverified_issuer;
+use crate::jwt::signature::VerifyingKey;
+use crate::jwt::{CompactJws, SignatureInput, UnverifiedClaims};
+use crate::refusal::Asked;
+use crate::response::Minted;
+use crate::secret::Secret;
+use crate::step::Step;
+use crate::time::UnixTime;
+use crate::verified::Verified;
+
+/// Seconds that a request waits for keys.
+const KEY_PATIENCE: u64 = 2;
+
+/// A token whose signature is being checked. Consumed by the answer.
+#[derive(Debug)]
+pub struct PendingSignature {
+    asked: Asked,
+    requirements: Requirements,
+    unverified: Unverified,
+    origin: Origin,
+}
+
+/// A request whose token was signed by a key that is being looked for. Consumed when the keys came or its time is over.
+#[derive(Debug)]
+pub struct PendingKeys {
+    asked: Asked,
+    requirements: Requirements,
+    origin: Origin,
+    deadline: UnixTime,
+}
+
+/// Claims that nobody has vouched for, and the key that must have signed them.
+#[derive(Debug)]
+pub(crate) struct Unverified {
+    claims: UnverifiedClaims,
+    issuer: usize,
+    key_id: Rc<str>,
+    key: VerifyingKey,
+    keys: Rc<KeySet>,
+}
+
+/// Where a token came from: a bad one from a client is its fault, a bad one from the broker is ours.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    Shown(Secret),
+    Exchanged(Minted),
+}
+
+/// What a signature check needs, and what waits for it.
+struct Found {
+    input: SignatureInput,
+    pending: Unverified,
+}
+
+/// Why no key was found.
+enum Missing {
+    /// There is none, whatever comes.
+    Refused(Reason),
+    /// The issuer's set lacks this one, and may have it when it is fetched anew.
+    Key { issuer: usize, key_id: Rc<str> },
+}
+
+impl From<Reason> for Missing {
+    fn from(reason: Reason) -> Self {
+        Self::Refused(reason)
+    }
+}
+
+/// Goes on with a token that is not known: asks for its signature to be checked, or for its key to be fetched.
+pub(super) fn verify(gate: &mut Gate, asked: Asked, requirements: Requirements, now: UnixTime, origin: Origin) -> Step {
+    let deadline = now.plus(KEY_PATIENCE);
+    look_for_key(gate, asked, requirements, now, origin, deadline)
+}
+
+fn look_for_key(
+    gate: &mut Gate,
+    mut asked: Asked,
+    requirements: Requirements,
+    now: UnixTime,
+    origin: Origin,
+    deadline: UnixTime,
+) -> Step {
+    match find_key(&mut asked, &requirements, now, &origin) {
+        Ok(Found { input, pending }) => Step::Verify(
+            input,
+            PendingSignature {
+                asked,
+                requirements,
+                unverified: pending,
+                origin,
+            },
+        ),
+        Err(Missing::Refused(reason)) => asked.refuse(origin.blame(reason)),
+        Err(Missing::Key { issuer, key_id }) => match gate.demand.ask(issuer, &key_id, now) {
+            Demand::Wait if now < deadline => Step::Wait(PendingKeys {
+                asked,
+                requirements,
+                origin,
+                deadline,
+            }),
+            Demand::Wait | Demand::Refuse => asked.refuse(origin.blame(Reason::UnknownKey)),
+        },
+    }
+}
+
+/// Takes the token apart and finds the key that must have signed it: by issuer, then by `kid` in that issuer's set.
+fn find_key(asked: &mut Asked, requirements: &Requirements, now: UnixTime, origin: &Origin) -> Result<Found, Missing> {
+    let Requirements {
+        snapshot,
+        config,
+        rule: _,
+    } = requirements;
+    let jws = CompactJws::parse(origin.token())?;
+    let place = config
+        .issuer_place(unverified_issuer(&jws.payload)?)
+        .ok_or(Reason::UnknownIssuer)?;
+    let issuer = config.issuers.get(place).ok_or(Reason::UnknownIssuer)?;
+    if matches!(origin, Origin::Exchanged(_)) && !issuer.is_broker {
+        return Err(Reason::UnknownIssuer.into());
+    }
+    asked.issuer = Some(Rc::clone(&issuer.name));
+    let typ = jws.typ.as_deref().unwrap_or_default();
+    if !issuer.types.iter().any(|own| **own == *typ) {
+        return Err(Reason::WrongType.into());
+    }
+    if !issuer
+        .algorithms
+        .iter()
+        .any(|algorithm| algorithm.name() == jws.algorithm)
+    {
+        return Err(Reason::AlgorithmNotAllowed.into());
+    }
+    let claims = UnverifiedClaims::read(&jws.payload, place, issuer, &config.pointers)?;
+    let keys = snapshot.fresh_keys(place, now)?;
+    let key_id: Rc<str> = jws.key_id.as_deref().ok_or(Reason::UnknownKey)?.into();
+    let key = match keys.find(&key_id, &jws.algorithm) {
+        Ok(key) => key,
+        // Keys that are never fetched will not have it later either.
+        Err(Reason::UnknownKey) if issuer.keys.is_some() => {
+            return Err(Missing::Key { issuer: place, key_id });
+        }
+        Err(reason) => return Err(reason.into()),
+    };
+    Ok(Found {
+        pending: Unverified {
+            claims,
+            issuer: place,
+            key_id,
+            key: key.clone(),
+            keys: Rc::clone(keys),
+        },
+        input: SignatureInput::new(key, &jws)?,
+    })
+}
+
+impl PendingSignature {
+    /// Goes on with the answer of the signature check.
+    pub fn resume(self, gate: &mut Gate, now: UnixTime, valid: bool) -> Step {
+        let Self {
+            asked,
+            requirements,
+            unverified,
+            origin,
+        } = self;
+        let Unverified {
+            claims,
+            issuer,
+            key_id,
+            key,
+            keys,
+        } = unverified;
+        let config = &requirements.config;
+        let verified = match config.issuers.get(issuer) {
+            Some(issuer) if valid => claims.verify(now, issuer),
+            Some(_) => Err(Reason::BadSignature),
+            None => Err(Reason::Internal),
+        };
+        let claims = match verified {
+            Ok(claims) => claims,
+            Err(reason) => return asked.refuse(origin.blame(reason)),
+        };
+        let verified = Rc::new(Verified::new(config, claims, key_id, key, keys));
+        gate.remember(origin.token(), &verified, now);
+        pass(asked, &requirements, now, &verified, origin)
+    }
+}
+
+impl PendingKeys {
+    /// When it is to be resumed at the latest.
+    pub const fn deadline(&self) -> UnixTime {
+        self.deadline
+    }
+
+    /// Goes on, because an issuer's keys changed or the time is over. The request is judged against the snapshot of now.
+    pub fn resume(self, gate: &mut Gate, now: UnixTime) -> Step {
+        let Self {
+            asked,
+            mut requirements,
+            origin,
+            deadline,
+        } = self;
+        // Another configuration may have other issuers: the one that the request began with has no newer keys then.
+        let is_same = gate
+            .snapshot
+            .config()
+            .is_some_and(|config| Rc::ptr_eq(config, &requirements.config));
+        if is_same {
+            requirements.snapshot = Rc::clone(&gate.snapshot);
+            look_for_key(gate, asked, requirements, now, origin, deadline)
+        } else {
+            asked.refuse(Reason::KeysUnavailable)
+        }
+    }
+}
+
+impl Origin {
+    pub(super) const fn secret(&self) -> &Secret {
+        match self {
+            Self::Shown(token) | Self::Exchanged(Minted { token, negotiate: _ }) => token,
+        }
+    }
+
+    pub(super) fn token(&self) -> &[u8] {
+        self.secret().expose()
+    }
+
+    /// A token that we were just handed by the broker and cannot verify is no fault of the client's.
+    pub(super) const fn blame(&self, reason: Reason) -> Reason {
+        match (self, reason) {
+            (Self::Shown(_), reason) => reason,
+            (Self::Exchanged(_), Reason::UnknownKey | Reason::KeysUnavailable) => Reason::KeysUnavailable,
+            (Self::Exchanged(_), _) => Reason::BrokerUnavailable,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Passes a known token on the few headers that it takes to know it, without reading all of them.
+//!
+//! Reading every header costs as much as a dozen single reads. Where the listener refuses names with underscores, what must
+//! go from a request is known by name, so that a token that was verified before needs no look at the rest. Whatever is not
+//! plainly a pass (no token, one that is not known, one that is refused, a dry run, a cookie) is judged on the whole head.
+
+use std::rc::Rc;
+
+use super::{Gate, Origin, Requirements, pass};
+use crate::credentials::bearer_token;
+use crate::refusal::Asked;
+use crate::request::has_token_in_query;
+use crate::response::Admitted;
+use crate::route::{self, Need};
+use crate::step::{HeaderEdit, Step};
+use crate::time::UnixTime;
+
+use kerbridge_wire::policy::Scheme;
+
+/// The part of a head that a known token takes.
+#[derive(Clone, Copy, Debug)]
+pub struct WarmHead<'a> {
+    /// `:method`
+    pub method: &'a [u8],
+    /// `:path`, the query included.
+    pub path: &'a [u8],
+    /// `:authority`, the port included.
+    pub authority: &'a [u8],
+    /// All values of `authorization`, joined by commas.
+    pub authorization: &'a [u8],
+    /// It came over TLS.
+    pub secure: bool,
+}
+
+impl Gate {
+    /// Whether it is worth trying, and the headers whose presence rules it out: a cookie that may be ours, a token in
+    /// another header, the wish for an explanation.
+    pub fn warm_path(&self) -> Option<&[Rc<str>]> {
+        let config = self.snapshot.config()?;
+        config.is_single_read_enough.then_some(config.warm_blockers.as_slice())
+    }
+
+    /// Whether the token among these values of `authorization` was verified before: otherwise the rest need not be read for
+    /// [`Self::admit_warm`].
+    pub fn knows(&mut self, now: UnixTime, authorization: &[u8]) -> bool {
+        bearer_token(authorization).is_some_and(|token| self.cache.get(token, now).is_some())
+    }
+
+    /// Passes a request with a known token; `None` for every other, which is then to be judged on its whole head.
+    pub fn admit_warm(&mut self, now: UnixTime, head: &WarmHead<'_>) -> Option<Step> {
+        let config = Rc::clone(self.snapshot.config()?);
+        if !config.is_single_read_enough || head.method == b"OPTIONS" || has_token_in_query(head.path) {
+            return None;
+        }
+        let route = route::find_for(&config.routes, head.authority, head.path, head.method).ok()??;
+        let Need::Proof(rule) = &route.need else { return None };
+        if route.dry_run || !rule.accepts(Scheme::Bearer) || !(head.secure || rule.allow_insecure) {
+            return None;
+        }
+        let token = bearer_token(head.authorization)?;
+        let verified = self.known(&Rc::clone(&self.snapshot), token, now)?.ok()?;
+        let requirements = Requirements {
+            snapshot: Rc::clone(&self.snapshot),
+            rule: Rc::clone(rule),
+            config: Rc::clone(&config),
+        };
+        let asked = Asked::warm(Rc::clone(&config), Rc::clone(route), head.secure);
+        let Step::Continue(mut edits, admitted) =
+            pass(asked, &requirements, now, &verified, Origin::Shown(token.into()))
+        else {
+            return None;
+        };
+        for name in config.reserved_headers() {
+            let is_edited = edits.iter().any(|edit| match edit {
+                HeaderEdit::Set(edited, _) | HeaderEdit::Add(edited, _) | HeaderEdit::Remove(edited) => edited == name,
+            });
+            if !is_edited {
+                edits.push(HeaderEdit::Remove(Rc::clone(name)));
+            }
+        }
+        Some(Step::Continue(edits, Admitted::without_look(admitted)))
+    }
+}

@@ -1,0 +1,145 @@
+//! Builds public keys from their numbers and refuses those that no algorithm should trust; what `jwt-simple` is given.
+
+use std::fmt;
+use std::rc::Rc;
+
+use jwt_simple::Error;
+use jwt_simple::algorithms::{
+    ECDSAP256PublicKeyLike, ECDSAP384PublicKeyLike, ES256PublicKey, ES384PublicKey, Ed25519PublicKey,
+    EdDSAPublicKeyLike, PS256PublicKey, RS256PublicKey, RS384PublicKey, RS512PublicKey, RSAPublicKeyLike,
+};
+use jwt_simple::claims::{JWTClaims, NoCustomClaims};
+use jwt_simple::common::VerificationOptions;
+use kerbridge_wire::filter_config::Algorithm;
+
+use super::der;
+
+/// A public key together with the one algorithm that it is for. Cheap to clone.
+#[derive(Clone)]
+pub struct VerifyingKey(Rc<Inner>);
+
+struct Inner {
+    key: Key,
+    /// `SubjectPublicKeyInfo` in DER (RFC 5280 §4.1), which is the key's identity as well.
+    spki: Vec<u8>,
+    signature_length: usize,
+}
+
+enum Key {
+    Es256(ES256PublicKey),
+    Es384(ES384PublicKey),
+    Rs256(RS256PublicKey),
+    Rs384(RS384PublicKey),
+    Rs512(RS512PublicKey),
+    Ps256(PS256PublicKey),
+    EdDsa(Ed25519PublicKey),
+}
+
+impl VerifyingKey {
+    /// The ES256 key with these coordinates; `None` unless that is a point on P-256 (RFC 7518 §6.2.1).
+    pub fn es256(x: &[u8; 32], y: &[u8; 32]) -> Option<Self> {
+        let point = uncompressed(x, y);
+        let key = Key::Es256(ES256PublicKey::from_bytes(&point).ok()?);
+        Some(Self::new(key, der::p256_key(&point), 64))
+    }
+
+    /// The ES384 key with these coordinates; `None` unless that is a point on P-384 (RFC 7518 §6.2.1).
+    pub fn es384(x: &[u8; 48], y: &[u8; 48]) -> Option<Self> {
+        let point = uncompressed(x, y);
+        let key = Key::Es384(ES384PublicKey::from_bytes(&point).ok()?);
+        Some(Self::new(key, der::p384_key(&point), 96))
+    }
+
+    /// The EdDSA key of these bytes; `None` unless they are the canonical form of an Ed25519 point that is not of small
+    /// order, under which anybody could sign (RFC 8037 §2, RFC 8032 §5.1.3).
+    pub fn ed25519(bytes: &[u8; 32]) -> Option<Self> {
+        let key = Key::EdDsa(Ed25519PublicKey::from_bytes(bytes).ok()?);
+        Some(Self::new(key, der::ed25519_key(bytes), 64))
+    }
+
+    /// The RSA key of this modulus and exponent, both big-endian, for this algorithm (RFC 7518 §6.3.1); `None` unless the
+    /// modulus is odd and has 2,048 to 4,096 bits, the exponent is 65537, and the algorithm one of RSA.
+    pub fn rsa(algorithm: Algorithm, modulus: &[u8], exponent: &[u8]) -> Option<Self> {
+        let (n, e) = (
+            der::without_leading_zeros(modulus),
+            der::without_leading_zeros(exponent),
+        );
+        let key = match algorithm {
+            Algorithm::Rs256 => Key::Rs256(RS256PublicKey::from_components(n, e).ok()?),
+            Algorithm::Rs384 => Key::Rs384(RS384PublicKey::from_components(n, e).ok()?),
+            Algorithm::Rs512 => Key::Rs512(RS512PublicKey::from_components(n, e).ok()?),
+            Algorithm::Ps256 => Key::Ps256(PS256PublicKey::from_components(n, e).ok()?),
+            Algorithm::Es256 | Algorithm::Es384 | Algorithm::EdDsa => return None,
+        };
+        Some(Self::new(key, der::rsa_key(n, e), n.len()))
+    }
+
+    fn new(key: Key, spki: Vec<u8>, signature_length: usize) -> Self {
+        Self(Rc::new(Inner {
+            key,
+            spki,
+            signature_length,
+        }))
+    }
+
+    /// The algorithm that this key is for; never what a token says.
+    pub fn algorithm(&self) -> Algorithm {
+        match self.0.key {
+            Key::Es256(_) => Algorithm::Es256,
+            Key::Es384(_) => Algorithm::Es384,
+            Key::Rs256(_) => Algorithm::Rs256,
+            Key::Rs384(_) => Algorithm::Rs384,
+            Key::Rs512(_) => Algorithm::Rs512,
+            Key::Ps256(_) => Algorithm::Ps256,
+            Key::EdDsa(_) => Algorithm::EdDsa,
+        }
+    }
+
+    /// The only length of a signature by this key, in bytes: r and s of full width (RFC 7518 §3.4), the modulus (RFC 8017
+    /// §8), 64 for Ed25519.
+    pub fn signature_length(&self) -> usize {
+        self.0.signature_length
+    }
+
+    /// The key as `SubjectPublicKeyInfo` in DER.
+    pub(super) fn spki(&self) -> &[u8] {
+        &self.0.spki
+    }
+
+    /// Runs the check of `jwt-simple` for this key's algorithm.
+    pub(super) fn verify_token(
+        &self,
+        token: &str,
+        options: VerificationOptions,
+    ) -> Result<JWTClaims<NoCustomClaims>, Error> {
+        let options = Some(options);
+        match &self.0.key {
+            Key::Es256(key) => key.verify_token(token, options),
+            Key::Es384(key) => key.verify_token(token, options),
+            Key::Rs256(key) => key.verify_token(token, options),
+            Key::Rs384(key) => key.verify_token(token, options),
+            Key::Rs512(key) => key.verify_token(token, options),
+            Key::Ps256(key) => key.verify_token(token, options),
+            Key::EdDsa(key) => key.verify_token(token, options),
+        }
+    }
+}
+
+impl PartialEq for VerifyingKey {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0) || (self.algorithm() == other.algorithm() && self.0.spki == other.0.spki)
+    }
+}
+
+impl Eq for VerifyingKey {}
+
+impl fmt::Debug for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerifyingKey({})", self.algorithm().name())
+    }
+}
+
+/// SEC 1 §2.3.3, the form that no parser has to decompress.
+fn uncompressed(x: &[u8], y: &[u8]) -> Vec<u8> {
+    [[4].as_slice(), x, y].concat()
+}

@@ -1,0 +1,61 @@
+//! Measures kerbridge in a real Envoy against what Envoy has of its own, and writes the figures into the documents.
+//!
+//! Run by `make bench`. Everything that can be tested without a machine to itself is in `kerbridge_tests::bench`.
+//!
+//! - [`settings`] is what the environment may choose.
+//! - [`bootstrap`] builds configurations of Envoy, [`kerbridge`] those of our filter.
+//! - [`service`] is what Envoy asks: the responder of ext_authz, and the revocation [`feed`].
+//! - [`plan`] says which Envoys are measured, [`measure`] measures them in turn, [`report`] writes what came out.
+
+#![forbid(unsafe_code)]
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use kerbridge_tests::HarnessError;
+
+mod bootstrap;
+mod feed;
+mod kerbridge;
+mod measure;
+mod plan;
+mod report;
+mod service;
+mod settings;
+
+fn main() -> ExitCode {
+    // Cargo adds `--bench`.
+    let mut words = std::env::args().skip(1).filter(|word| !word.starts_with('-'));
+    let outcome = match words.next().as_deref() {
+        None => run(),
+        Some("page") => report::publish_last(),
+        Some(other) => Err(HarnessError::UnexpectedAnswer {
+            what: "the word `page` or none".to_owned(),
+            answer: other.to_owned(),
+        }),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do where even this cannot be said.
+            writeln!(std::io::stderr(), "bench: {error}").unwrap_or(());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), HarnessError> {
+    let settings = settings::Settings::from_environment()?;
+    let folder = tempfile::tempdir().map_err(|source| HarnessError::io("create a folder for the benchmark", source))?;
+    let mut bench = measure::Bench::new(&settings, folder.path())?;
+    let world = plan::World::new(folder.path())?;
+    let setups = bench.setups(&world)?;
+    let curves = bench.curves(&world)?;
+    report::finish(&settings, &bench.run(setups, curves)?)
+}
+
+/// One line for the person who waits.
+fn say(line: &str) {
+    // A benchmark whose output nobody reads still measures.
+    writeln!(std::io::stdout(), "{line}").unwrap_or(());
+}

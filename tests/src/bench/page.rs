@@ -1,0 +1,241 @@
+//! Writes the figures into the document, between marks; what people wrote around them stays.
+
+use std::fmt::Write as _;
+
+use super::goals::{Goal, grouped, judge, measured};
+use super::record::{Candidate, Growth, Run};
+use crate::error::HarnessError;
+
+/// The document.
+pub const FILE: &str = "docs/performance.md";
+
+/// The document with these results in it. A block for which there is no result stays as it is.
+///
+/// # Errors
+///
+/// [`HarnessError::Drifted`] where a block is not there exactly once.
+pub fn fill(document: &str, run: Option<&Run>, growth: Option<&Growth>) -> Result<String, HarnessError> {
+    let mut text = document.to_owned();
+    if let Some(run) = run {
+        text = replace(&text, "machine", &machine(run))?;
+        text = replace(&text, "setups", &setups(run))?;
+        text = replace(&text, "curves", &curves(run))?;
+    }
+    if let Some(growth) = growth {
+        text = replace(&text, "growth", &counts(growth))?;
+    }
+    replace(&text, "goals", &goals(&judge(run, growth)))
+}
+
+/// Replaces what stands between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`.
+fn replace(document: &str, name: &str, content: &str) -> Result<String, HarnessError> {
+    let (open, close) = (format!("<!-- bench:{name} -->\n"), format!("<!-- /bench:{name} -->\n"));
+    let drifted = |expected: &str| HarnessError::Drifted {
+        file: FILE,
+        expected: expected.to_owned(),
+    };
+    let (before, rest) = document.split_once(&open).ok_or_else(|| drifted(&open))?;
+    let (_old, after) = rest.split_once(&close).ok_or_else(|| drifted(&close))?;
+    if before.contains(&close) || after.contains(&open) || after.contains(&close) {
+        return Err(drifted(&open));
+    }
+    Ok(format!("{before}{open}{content}{close}{after}"))
+}
+
+fn machine(run: &Run) -> String {
+    format!(
+        "Measured on {}; Envoy {} with one worker. {} rounds of {} s for each setup, in turn; {} connections.\n",
+        run.machine.sentence(),
+        run.envoy,
+        run.rounds,
+        run.seconds,
+        run.connections
+    )
+}
+
+/// What the least cost is in multiples of the same of bare Envoy.
+fn times_bare(run: &Run, cpu: f64) -> Option<f64> {
+    let bare = measured(run, Candidate::Bare)?.summary.cpu_minimum;
+    (bare > 0.0).then(|| cpu / bare)
+}
+
+fn setups(run: &Run) -> String {
+    let mut out = String::from(
+        "| setup | CPU µs a request, minimum | median | over bare | × bare | requests a second | p50 µs | p99 µs | MiB |\n\
+         |---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+    );
+    let bare = measured(run, Candidate::Bare).map(|bare| bare.summary.cpu_minimum);
+    for setup in &run.setups {
+        let summary = setup.measured.summary;
+        let name = if setup.candidate.is_kerbridge() {
+            format!("**{}**", setup.title)
+        } else {
+            setup.title.clone()
+        };
+        let over = bare.map_or_else(String::new, |bare| format!("{:.1}", summary.cpu_minimum - bare));
+        let times = times_bare(run, summary.cpu_minimum).map_or_else(String::new, |times| format!("{times:.2}"));
+        line(
+            &mut out,
+            &format!(
+                "| {name} | {:.1} | {:.1} | {over} | {times} | {} | {:.0} | {:.0} | {} |",
+                summary.cpu_minimum,
+                summary.cpu_median,
+                grouped(summary.requests_median.round() as u64),
+                summary.latency_p50,
+                summary.latency_p99,
+                setup.measured.resident_kib / 1024,
+            ),
+        );
+    }
+    if let Some(helped) = measured(run, Candidate::JwtRbacExtAuthz) {
+        line(
+            &mut out,
+            &format!(
+                "\nThe responder that ext_authz asks used {:.1} µs a request more, on the other core; it is not in the table.",
+                helped.summary.beside_median
+            ),
+        );
+    }
+    out
+}
+
+fn curves(run: &Run) -> String {
+    let mut out = String::from(
+        "| kerbridge, cached, by | size | CPU µs a request, minimum | median | requests a second | MiB |\n\
+         |---|--:|--:|--:|--:|--:|\n",
+    );
+    for curve in &run.curves {
+        for point in &curve.points {
+            let summary = point.measured.summary;
+            line(
+                &mut out,
+                &format!(
+                    "| {} | {} | {:.1} | {:.1} | {} | {} |",
+                    curve.dimension,
+                    grouped(point.size),
+                    summary.cpu_minimum,
+                    summary.cpu_median,
+                    grouped(summary.requests_median.round() as u64),
+                    point.measured.resident_kib / 1024,
+                ),
+            );
+        }
+    }
+    out
+}
+
+fn counts(growth: &Growth) -> String {
+    let mut out = format!(
+        "Instructions of the native gate for one request, counted by {}, the signature check left out:\n\n\
+         | by | request | size: instructions | spread |\n|---|---|---|--:|\n",
+        growth.tool
+    );
+    for curve in &growth.curves {
+        let points: Vec<String> = curve
+            .points
+            .iter()
+            .map(|point| {
+                format!(
+                    "{}: {}",
+                    grouped(point.size),
+                    grouped(point.instructions.round() as u64)
+                )
+            })
+            .collect();
+        let spread = curve
+            .spread()
+            .map_or_else(String::new, |spread| format!("{:.1} %", spread * 100.0));
+        line(
+            &mut out,
+            &format!(
+                "| {} | {} | {} | {spread} |",
+                curve.dimension,
+                curve.operation,
+                points.join(" · ")
+            ),
+        );
+    }
+    out
+}
+
+fn goals(goals: &[Goal]) -> String {
+    let mut out = String::from("| wanted | measured | |\n|---|---|---|\n");
+    for goal in goals {
+        let verdict = if goal.met { "met" } else { "**missed**" };
+        line(
+            &mut out,
+            &format!("| {} | {} | {verdict} |", goal.wanted, goal.measured),
+        );
+    }
+    out
+}
+
+fn line(out: &mut String, text: &str) {
+    // A string takes whatever is written to it.
+    writeln!(out, "{text}").unwrap_or(());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::tests::{measured, run_of};
+    use super::super::record::{EnvoyCurve, EnvoyPoint};
+    use super::*;
+    use crate::shipped::repository;
+
+    fn run() -> Run {
+        let mut run = run_of(&[
+            (Candidate::Bare, 30.0, 30_000),
+            (Candidate::KerbridgeWarmEs256, 45.0, 22_000),
+        ]);
+        run.curves.push(EnvoyCurve {
+            dimension: "rules".into(),
+            points: vec![EnvoyPoint {
+                size: 1000,
+                measured: measured(&[46.0], 21_000),
+            }],
+        });
+        run
+    }
+
+    #[test]
+    fn figures_replace_figures_and_prose_stays() {
+        let document = "Prose.\n\n<!-- bench:goals -->\nold\n<!-- /bench:goals -->\nMore prose.\n";
+        let once = replace(document, "goals", "new\n").unwrap();
+        assert_eq!(once, document.replace("old", "new"));
+        assert_eq!(replace(&once, "goals", "new\n").unwrap(), once);
+    }
+
+    #[test]
+    fn a_document_without_the_marks_is_left_alone() {
+        let twice = "<!-- bench:a -->\n<!-- /bench:a -->\n".repeat(2);
+        for document in [
+            "",
+            "<!-- bench:a -->\n",
+            "<!-- /bench:a -->\n<!-- bench:a -->\n",
+            twice.as_str(),
+        ] {
+            assert!(replace(document, "a", "").is_err(), "{document}");
+        }
+    }
+
+    #[test]
+    fn the_table_says_what_a_request_costs_over_bare_envoy() {
+        let table = setups(&run());
+        assert!(
+            table.contains("| **kerbridge, cached, ES256** | 45.0 | 45.0 | 15.0 | 1.50 | 22,000 | 500 | 900 | 48 |"),
+            "{table}"
+        );
+        assert!(curves(&run()).contains("| rules | 1,000 | 46.0 |"));
+    }
+
+    #[test]
+    fn the_document_of_the_repository_has_every_mark() {
+        let document = std::fs::read_to_string(repository().join(FILE)).unwrap();
+        let growth = Growth {
+            tool: "a counter".into(),
+            curves: Vec::new(),
+        };
+        let filled = fill(&document, Some(&run()), Some(&growth)).unwrap();
+        assert!(filled.contains("counted by a counter") && filled.contains("Measured on Example"));
+    }
+}

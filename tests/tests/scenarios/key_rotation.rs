@@ -1,0 +1,194 @@
+//! One VM of an Envoy process fetches keys for all; a key that nobody knows is looked for once; a rotation costs nobody a
+//! request.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kerbridge_tests::World;
+use kerbridge_tests::http::Request;
+use kerbridge_tests::issuer::{ISSUER, Issuer, KEYS};
+use kerbridge_tests::token::{LabKey, claims, with};
+use kerbridge_tests::wait::{Deadline, wait_until};
+use serde_json::{Value, json};
+
+/// A world of two workers in which the test is an issuer, whose keys are fetched each `poll`.
+fn world(issuer: &Issuer, poll: &str) -> World {
+    let jwks = json!({"jwks": {"poll": poll, "max_staleness": "1h"}});
+    let builder = issuer.join(World::builder().broker_stopped(), jwks).concurrency(2);
+    let world = builder.start().unwrap();
+    let taken = "wasmcustom.kerbridge.key_sets_taken.issuer.id";
+    wait_until(
+        "keys in both workers and the main thread",
+        Duration::from_secs(10),
+        || world.stat(taken).is_some_and(|taken| taken >= 3),
+    )
+    .unwrap();
+    world
+}
+
+fn bearer(token: &str) -> Request {
+    Request::get("/orders/1").header("authorization", format!("Bearer {token}"))
+}
+
+#[test]
+fn one_vm_polls_for_the_whole_process() {
+    let issuer = Issuer::start().unwrap();
+    let world = world(&issuer, "1s");
+    let (before, began) = (issuer.asked(KEYS).len(), Deadline::after(Duration::from_secs(60)));
+    let polls = || issuer.asked(KEYS).len() - before;
+    wait_until("eight polls", Duration::from_secs(20), || polls() >= 8).unwrap();
+    // Three VMs that poll for themselves would be there in less than three seconds.
+    let allowed = began.elapsed().as_secs() + 2;
+    assert!(
+        u64::try_from(polls()).unwrap() <= allowed,
+        "{} in {:?}",
+        polls(),
+        began.elapsed()
+    );
+    // What it fetches reaches the others.
+    issuer.publish_key().unwrap();
+    issuer.sign_with_newest();
+    let taken = "wasmcustom.kerbridge.key_sets_taken.issuer.id";
+    wait_until("the new set in three VMs", Duration::from_secs(10), || {
+        world.stat(taken).is_some_and(|taken| taken >= 6)
+    })
+    .unwrap();
+    for _ in 0..20 {
+        let token = issuer.token(&json!({})).unwrap();
+        assert_eq!(world.send(&bearer(&token)).unwrap().status, 200);
+    }
+}
+
+#[test]
+fn ten_thousand_random_key_names_cause_at_most_one_fetch_in_thirty_seconds() {
+    let issuer = Issuer::start().unwrap();
+    let world = world(&issuer, "30m");
+    let good = issuer.token(&json!({})).unwrap();
+    let before = issuer.asked(KEYS).len();
+    let began = Deadline::after(Duration::from_secs(600));
+    let stranger = LabKey::generate().unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (world, stranger) = (&world, &stranger);
+            scope.spawn(move || {
+                let mut connection = world.connect().unwrap();
+                for number in 0..2500 {
+                    let header = with(stranger.header(), "kid", json!(format!("{thread}-{number}")));
+                    let token = stranger
+                        .sign(&header, &claims(ISSUER, "mallory", "orders", "orders:read"))
+                        .unwrap();
+                    let answer = connection.exchange(&bearer(&token)).unwrap();
+                    assert_eq!(answer.status, 401, "{}", answer.text());
+                }
+            });
+        }
+    });
+    let fetches = u64::try_from(issuer.asked(KEYS).len() - before).unwrap();
+    let allowed = 1 + began.elapsed().as_secs() / 30;
+    assert!((1..=allowed).contains(&fetches), "{fetches} in {:?}", began.elapsed());
+    let unknown = "wasmcustom.kerbridge.requests.reason.unknown_key.issuer.id";
+    assert_eq!(world.stat(unknown), Some(10_000));
+    assert_eq!(world.send(&bearer(&good)).unwrap().status, 200);
+    assert_eq!(world.reloads(), Some(0));
+}
+
+/// Stops the clients when it goes.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Sends requests on three connections, each with a fresh token, until `stop`; the statuses that were not 200.
+fn under_load(world: &World, issuer: &Issuer, work: impl FnOnce()) -> Vec<Value> {
+    let stop = AtomicBool::new(false);
+    let mut wrong = Vec::new();
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut wrong = Vec::new();
+                    let mut connection = world.connect().unwrap();
+                    for number in 0.. {
+                        if stop.load(Ordering::SeqCst) {
+                            break;
+                        }
+                        let token = issuer.token(&json!({"jti": format!("{number}")})).unwrap();
+                        let answer = connection.exchange(&bearer(&token)).unwrap();
+                        if answer.status != 200 {
+                            wrong.push(json!([answer.status, answer.text()]));
+                        }
+                    }
+                    wrong
+                })
+            })
+            .collect();
+        // Also where `work` fails: the clients must not outlive the test.
+        let stopping = Stopping(&stop);
+        work();
+        drop(stopping);
+        for client in clients {
+            wrong.extend(client.join().unwrap());
+        }
+    });
+    wrong
+}
+
+#[test]
+fn a_key_that_was_not_announced_costs_nobody_a_request() {
+    let issuer = Issuer::start().unwrap();
+    let world = world(&issuer, "30m");
+    let before = issuer.asked(KEYS).len();
+    let arrived = || world.upstream().requests().len();
+    let wrong = under_load(&world, &issuer, || {
+        wait_until("requests with the old key", Duration::from_secs(10), || arrived() > 100).unwrap();
+        issuer.publish_key().unwrap();
+        issuer.sign_with_newest();
+        let then = arrived();
+        wait_until("requests with the new key", Duration::from_secs(10), || {
+            arrived() > then + 200
+        })
+        .unwrap();
+    });
+    assert!(wrong.is_empty(), "{}: {wrong:?}", wrong.len());
+    assert_eq!(issuer.asked(KEYS).len() - before, 1);
+}
+
+#[test]
+fn keys_that_are_announced_come_and_go_under_load_without_a_refusal() {
+    let issuer = Issuer::start().unwrap();
+    let world = world(&issuer, "1s");
+    let old = issuer.token(&json!({})).unwrap();
+    let sets = |at_least: u64| {
+        wait_until("the set in three VMs", Duration::from_secs(10), || {
+            world
+                .stat("wasmcustom.kerbridge.key_sets_taken.issuer.id")
+                .is_some_and(|taken| taken >= at_least)
+        })
+        .unwrap();
+    };
+    let wrong = under_load(&world, &issuer, || {
+        for round in 1..=2 {
+            issuer.publish_key().unwrap();
+            sets(round * 6);
+            issuer.sign_with_newest();
+            // Who still holds a token of the old key when it goes is refused, as it should be: here nobody does by then.
+            let then = world.upstream().requests().len();
+            wait_until("requests with the new key", Duration::from_secs(10), || {
+                world.upstream().requests().len() > then + 50
+            })
+            .unwrap();
+            issuer.retire_old_keys();
+            sets(round * 6 + 3);
+        }
+    });
+    assert!(wrong.is_empty(), "{}: {wrong:?}", wrong.len());
+    let answer = world.send(&bearer(&old)).unwrap();
+    let refusal = world.refusal(answer.status, &answer.body).unwrap();
+    assert_eq!(
+        refusal.reason, "unknown_key",
+        "a key that was taken back opens nothing, though the token was seen before"
+    );
+}
