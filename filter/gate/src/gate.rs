@@ -177,16 +177,22 @@ impl Gate {
         now: UnixTime,
         origin: Origin,
     ) -> Step {
-        match self.known(&requirements.snapshot, origin.token(), now) {
+        match self.known(&requirements.snapshot, &origin, now) {
             Some(Ok(verified)) => pass(asked, &requirements, now, &verified, origin),
             Some(Err(reason)) => asked.refuse(origin.blame(reason)),
             None => pending::verify(self, asked, requirements, now, origin),
         }
     }
 
-    /// What is remembered of a token, if its key is still one of its issuer's.
-    fn known(&mut self, snapshot: &Snapshot, token: &[u8], now: UnixTime) -> Option<Result<Rc<Verified>, Reason>> {
+    /// What is remembered of a token, if its key is still one of its issuer's. Who may have issued it depends on where it comes
+    /// from now: a token of another issuer that a client showed before is none that the broker can have minted.
+    fn known(&mut self, snapshot: &Snapshot, origin: &Origin, now: UnixTime) -> Option<Result<Rc<Verified>, Reason>> {
+        let token = origin.token();
         let verified = Rc::clone(self.cache.get(token, now)?);
+        let issuer = snapshot.config()?.issuers.get(verified.claims().issuer())?;
+        if !origin.may_be_of(issuer) {
+            return None;
+        }
         match verified.is_signed_by_a_key_of(snapshot, now) {
             Ok(true) => Some(Ok(verified)),
             Ok(false) => {

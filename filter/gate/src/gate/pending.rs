@@ -5,6 +5,7 @@ use std::rc::Rc;
 use kerbridge_wire::Reason;
 
 use super::{Gate, Requirements, pass};
+use crate::config::Issuer;
 use crate::demand::Demand;
 use crate::jwk::KeySet;
 use crate::jwt::claims::unverified_issuer;
@@ -124,7 +125,7 @@ fn find_key(asked: &mut Asked, requirements: &Requirements, now: UnixTime, origi
         .issuer_place(unverified_issuer(&jws.payload)?)
         .ok_or(Reason::UnknownIssuer)?;
     let issuer = config.issuers.get(place).ok_or(Reason::UnknownIssuer)?;
-    if matches!(origin, Origin::Exchanged(_)) && !issuer.is_broker {
+    if !origin.may_be_of(issuer) {
         return Err(Reason::UnknownIssuer.into());
     }
     asked.issuer = Some(Rc::clone(&issuer.name));
@@ -231,6 +232,14 @@ impl Origin {
 
     pub(super) fn token(&self) -> &[u8] {
         self.secret().expose()
+    }
+
+    /// Whether a token from there can be this issuer's: the broker mints in its own name only.
+    pub(super) const fn may_be_of(&self, issuer: &Issuer) -> bool {
+        match self {
+            Self::Shown(_) => true,
+            Self::Exchanged(_) => issuer.is_broker,
+        }
     }
 
     /// A token that we were just handed by the broker and cannot verify is no fault of the client's.

@@ -57,17 +57,15 @@ impl Gate {
         if route.dry_run || !rule.accepts(Scheme::Bearer) || !(head.secure || rule.allow_insecure) {
             return None;
         }
-        let token = bearer_token(head.authorization)?;
-        let verified = self.known(&Rc::clone(&self.snapshot), token, now)?.ok()?;
+        let origin = Origin::Shown(bearer_token(head.authorization)?.into());
+        let verified = self.known(&Rc::clone(&self.snapshot), &origin, now)?.ok()?;
         let requirements = Requirements {
             snapshot: Rc::clone(&self.snapshot),
             rule: Rc::clone(rule),
             config: Rc::clone(&config),
         };
         let asked = Asked::warm(Rc::clone(&config), Rc::clone(route), head.secure);
-        let Step::Continue(mut edits, admitted) =
-            pass(asked, &requirements, now, &verified, Origin::Shown(token.into()))
-        else {
+        let Step::Continue(mut edits, admitted) = pass(asked, &requirements, now, &verified, origin) else {
             return None;
         };
         for name in config.reserved_headers() {

@@ -7,11 +7,13 @@
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::wildcard_enum_match_arm,
+    clippy::arithmetic_side_effects,
     reason = "a fixture that does not hold must fail the test, helpers included"
 )]
 
 mod configuration;
 mod exchanges;
+mod model;
 mod requests;
 mod rules;
 mod tokens;
