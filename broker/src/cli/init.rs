@@ -264,7 +264,7 @@ fn policy_text(services: &[ServicePrincipal]) -> String {
     for host in &hosts {
         let principals = realms(services).into_iter().map(|realm| quoted(&format!("*@{realm}")));
         text.push_str(&format!(
-            "\n# Everybody of the realm, but neither services nor alice/admin. No grant, no token.\n\
+            "\n# Everybody of the realm, but no service, no machine (WS01$) and no alice/admin. No grant, no token.\n\
              [[grant]]\nprincipals = [{}]\naudience = {}\nscopes = []\n",
             principals.collect::<Vec<_>>().join(", "),
             quoted(host)

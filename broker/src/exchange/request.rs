@@ -1,4 +1,5 @@
-//! Reads a token request (RFC 8693 §2.1): every parameter once, none that we do not know, each within its bound.
+//! Reads a token request (RFC 8693 §2.1): every parameter once, each within its bound; one that nobody knows is ignored
+//! (RFC 6749 §3.2), one that would change what is asked for is not.
 //!
 //! What the mesh says for the log only is read first, and never decides: a log line about a refused request says who sent
 //! it, and a client with an odd server name is served like any other.
@@ -46,8 +47,10 @@ pub enum RequestError {
     Form,
     /// A parameter stands twice.
     Repeated,
-    /// A parameter that we do not know, or one of `mesh` on another listener.
-    Unknown,
+    /// A parameter that would change what is asked for and is not taken here, or one of `mesh` on another listener.
+    NotHere,
+    /// `resource` names the service by address (RFC 8707); services are known by `audience` only.
+    Resource,
     /// `grant_type` is missing.
     NoGrantType,
     /// Another grant type.
@@ -71,11 +74,11 @@ impl RequestError {
     pub const fn reason(self) -> Reason {
         match self {
             Self::GrantType => Reason::UnsupportedGrantType,
-            Self::LongAudience => Reason::InvalidTarget,
+            Self::LongAudience | Self::Resource => Reason::InvalidTarget,
             Self::Scope => Reason::InvalidScope,
             Self::Form
             | Self::Repeated
-            | Self::Unknown
+            | Self::NotHere
             | Self::NoGrantType
             | Self::NoSubjectToken
             | Self::SubjectTokenType
@@ -89,7 +92,10 @@ impl RequestError {
         match self {
             Self::Form => "send application/x-www-form-urlencoded in UTF-8",
             Self::Repeated => "send each parameter once",
-            Self::Unknown => "send no other parameters than this endpoint has",
+            Self::NotHere => {
+                "leave out client_secret, client_assertion, actor_token, and on public what only the mesh may say"
+            }
+            Self::Resource => "name the service by audience, not by resource",
             Self::NoGrantType | Self::GrantType => "grant_type is urn:ietf:params:oauth:grant-type:token-exchange",
             Self::NoSubjectToken => "subject_token is the base64 of the Negotiate header",
             Self::SubjectTokenType => "subject_token_type is urn:kerbridge:token-type:negotiate",
@@ -153,20 +159,19 @@ struct Form {
 impl Form {
     fn check_names(&self, listener: ListenerName) -> Result<(), RequestError> {
         for (index, (name, _)) in self.fields.iter().enumerate() {
-            let known = match name.as_str() {
-                parameter::GRANT_TYPE
-                | parameter::SUBJECT_TOKEN
-                | parameter::SUBJECT_TOKEN_TYPE
-                | parameter::REQUESTED_TOKEN_TYPE
-                | parameter::AUDIENCE
-                | parameter::SCOPE => true,
-                parameter::SOURCE | parameter::SERVER_NAME | parameter::REQUEST_ID | parameter::ROUTE => {
-                    listener == ListenerName::Mesh
+            match name.as_str() {
+                parameter::SOURCE | parameter::SERVER_NAME | parameter::REQUEST_ID | parameter::ROUTE
+                    if listener != ListenerName::Mesh =>
+                {
+                    return Err(RequestError::NotHere);
                 }
-                _ => false,
-            };
-            if !known {
-                return Err(RequestError::Unknown);
+                // To ignore these would be to grant something else than was asked for, or to take a secret for checked.
+                "actor_token" | "actor_token_type" | "client_secret" | "client_assertion" | "client_assertion_type" => {
+                    return Err(RequestError::NotHere);
+                }
+                "resource" => return Err(RequestError::Resource),
+                // A later filter's parameters among them: what this broker does not know it cannot need.
+                _ => {}
             }
             if self.fields.iter().take(index).any(|(earlier, _)| earlier == name) {
                 return Err(RequestError::Repeated);
@@ -234,11 +239,21 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_knows_is_ignored_as_the_rfc_wants_it() {
+        // OAuth libraries send `client_id`; a later filter may have more to say.
+        let request = mesh("&client_id=cli&said_by_a_later_filter=1").map_err(drop).unwrap();
+        assert_eq!(request.audience, "orders");
+    }
+
+    #[test]
     fn each_mistake_has_its_name() {
         for (more, error) in [
             ("&audience=billing", RequestError::Repeated),
             ("&scope=&scope=", RequestError::Repeated),
-            ("&client_secret=x", RequestError::Unknown),
+            ("&client_secret=x", RequestError::NotHere),
+            ("&actor_token=x", RequestError::NotHere),
+            ("&resource=https%3A%2F%2Forders.test", RequestError::Resource),
+            ("&later=a&later=b", RequestError::Repeated),
             ("&scope=a++b", RequestError::Scope),
             (
                 "&requested_token_type=urn:kerbridge:token-type:negotiate",
@@ -317,7 +332,7 @@ mod tests {
             assert!(mesh(&format!("&{name}=x")).is_ok());
             let body = format!("{GOOD}&{name}=x");
             let (_, request) = ExchangeRequest::read(body.as_bytes(), ListenerName::Public);
-            assert_eq!(request.err(), Some(RequestError::Unknown), "{name}");
+            assert_eq!(request.err(), Some(RequestError::NotHere), "{name}");
         }
     }
 }

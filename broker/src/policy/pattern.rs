@@ -12,7 +12,8 @@ use crate::principal;
 pub enum PrincipalPattern {
     /// This principal and no other.
     Exactly(Principal),
-    /// `*@REALM`: every principal of one component in that realm; `alice` but not `alice/admin` or `HTTP/host`.
+    /// `*@REALM`: every principal of one component in that realm that is no machine: `alice` but not `alice/admin`, `HTTP/host`
+    /// or `WS01$`, as Active Directory calls machines and managed service accounts (MS-SAMR §3.1.1.8.4).
     AnyoneOf {
         /// The realm, as it is spelt.
         realm: String,
@@ -33,7 +34,9 @@ impl PrincipalPattern {
     pub fn matches(&self, principal: &Principal) -> bool {
         match self {
             Self::Exactly(exactly) => exactly == principal,
-            Self::AnyoneOf { realm } => principal::components(principal) == 1 && principal.realm() == realm,
+            Self::AnyoneOf { realm } => {
+                principal.realm() == realm && principal::components(principal) == 1 && !principal.name().ends_with('$')
+            }
         }
     }
 
@@ -92,6 +95,9 @@ mod tests {
         assert!(!matches("*@R.TEST", "alice@S.TEST"));
         assert!(!matches("*@R.TEST", "alice@r.test"));
         assert!(matches("*@R.TEST", r"a\/b@R.TEST"));
+        assert!(!matches("*@R.TEST", "WS01$@R.TEST"));
+        assert!(matches("*@R.TEST", "a$b@R.TEST"));
+        assert!(matches("WS01$@R.TEST", "WS01$@R.TEST"));
         assert!(matches("alice/admin@R.TEST", "alice/admin@R.TEST"));
         assert!(!matches("alice/admin@R.TEST", "alice@R.TEST"));
     }

@@ -48,7 +48,8 @@ const fn fifteen_minutes() -> Span {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
-    /// Full principals, `alice@EXAMPLE.COM`, or `*@EXAMPLE.COM` for every principal of one component in that realm.
+    /// Full principals, `alice@EXAMPLE.COM`, or `*@EXAMPLE.COM` for every principal of one component in that realm
+    /// that is no machine (`WS01$`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub principals: Vec<String>,
     /// The audience, by name.
