@@ -3,17 +3,18 @@
 mod pool;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use kerbridge_gss::{
-    AcceptError, AcceptErrorKind, AcceptOutcome, AcceptorCredential, AcquireError, EstablishedContext, MechToken,
-    Principal,
+    AcceptError, AcceptErrorKind, AcceptOutcome, AcceptorCredential, AcquireError, ChannelBindings, EstablishedContext,
+    MechToken, Principal, SecurityContext,
 };
 use kerbridge_wire::Reason;
 
 pub use pool::AcceptorPool;
 
 use crate::config::{AcceptorConfig, KerberosConfig};
-use crate::negotiate::NegotiateToken;
+use crate::negotiate::{NegotiateToken, OpeningToken};
 use crate::time::UnixTime;
 
 /// Name of MIT's replay cache in the state directory.
@@ -21,8 +22,43 @@ pub const REPLAY_CACHE: &str = "replay";
 
 /// Accepts tokens. Calls block; each thread has one of its own.
 pub trait Acceptor: Send {
-    /// Accepts a client's first token, or says why not.
-    fn accept(&self, token: &NegotiateToken) -> Result<Accepted, Rejection>;
+    /// Accepts one leg of a handshake, or says why not. `bindings` are those of the client's channel: they are compared where
+    /// the client sent some, and [`Accepted::channel_bound`] says whether it did.
+    fn accept(&self, leg: Leg, bindings: Option<&ChannelBindings>) -> Result<Progress, Rejection>;
+}
+
+/// What a client has sent, and what it belongs to. A handshake has two legs at most.
+#[derive(Debug)]
+pub enum Leg {
+    /// The only leg: a token with its ticket.
+    Only(Arc<NegotiateToken>),
+    /// The first of two: its ticket is yet to come.
+    First(OpeningToken),
+    /// The second of two, with the ticket.
+    Second(HalfOpen, Arc<NegotiateToken>),
+}
+
+/// How far a leg led.
+#[derive(Debug)]
+pub enum Progress {
+    /// The client is who it says.
+    Established(Accepted),
+    /// The client is to answer. Only [`Leg::First`] leads here.
+    ContinueNeeded(HalfOpen),
+}
+
+/// A handshake that waits for its second leg. It cannot leave this process; dropping it ends it.
+#[derive(Debug)]
+pub struct HalfOpen {
+    context: SecurityContext,
+    reply: MechToken,
+}
+
+impl HalfOpen {
+    /// What the client is to answer.
+    pub fn reply(&self) -> &MechToken {
+        &self.reply
+    }
 }
 
 /// What an established context proved, as plain values. Only an [`Acceptor`] makes one.
@@ -133,16 +169,47 @@ impl GssAcceptor {
     }
 }
 
-impl Acceptor for GssAcceptor {
-    fn accept(&self, token: &NegotiateToken) -> Result<Accepted, Rejection> {
-        // The ticket's own word for its service only chooses the key that must then decrypt it.
+impl GssAcceptor {
+    /// The ticket's own word for its service only chooses the key that must then decrypt it.
+    fn credential_for(&self, token: &NegotiateToken) -> Result<&AcceptorCredential, Rejection> {
         let service = token.service();
-        let credential = self
-            .credentials
+        self.credentials
             .iter()
             .find(|credential| credential.service().as_principal() == service)
-            .ok_or_else(|| Rejection::new(Reason::SpnUnknown, format!("the ticket is for {service}")))?;
-        match credential.accept(token.as_bytes(), None) {
+            .ok_or_else(|| Rejection::new(Reason::SpnUnknown, format!("the ticket is for {service}")))
+    }
+
+    /// Asks for the ticket. No credential is used before it is there, so that any will do.
+    fn open(&self, token: &OpeningToken, bindings: Option<&ChannelBindings>) -> Result<Progress, Rejection> {
+        let credential = self.credentials.first();
+        let credential = credential.ok_or_else(|| Rejection::new(Reason::Internal, "there is no credential"))?;
+        match credential.accept(token.as_bytes(), bindings) {
+            Ok(AcceptOutcome::ContinueNeeded { context, reply }) => {
+                Ok(Progress::ContinueNeeded(HalfOpen { context, reply }))
+            }
+            Ok(AcceptOutcome::Established(_)) => Err(Rejection::new(
+                Reason::MechUnsupported,
+                "GSSAPI wants no ticket where we saw none",
+            )),
+            Err(error) => Err(rejection(&error)),
+        }
+    }
+}
+
+impl Acceptor for GssAcceptor {
+    fn accept(&self, leg: Leg, bindings: Option<&ChannelBindings>) -> Result<Progress, Rejection> {
+        let (credential, outcome) = match leg {
+            Leg::First(token) => return self.open(&token, bindings),
+            Leg::Only(token) => {
+                let credential = self.credential_for(&token)?;
+                (credential, credential.accept(token.as_bytes(), bindings))
+            }
+            Leg::Second(HalfOpen { context, .. }, token) => {
+                let credential = self.credential_for(&token)?;
+                (credential, context.accept(credential, token.as_bytes(), bindings))
+            }
+        };
+        match outcome {
             Ok(AcceptOutcome::Established(context)) if !context.mechanism().is_kerberos() => Err(Rejection::new(
                 Reason::MechUnsupported,
                 "the context is not of Kerberos",
@@ -154,10 +221,11 @@ impl Acceptor for GssAcceptor {
             Ok(AcceptOutcome::Established(context)) if context.flags().anonymous() => {
                 Err(Rejection::new(Reason::PrincipalNotMapped, "the client is anonymous"))
             }
-            Ok(AcceptOutcome::Established(context)) => Ok(Accepted::of(&context)),
+            Ok(AcceptOutcome::Established(context)) => Ok(Progress::Established(Accepted::of(&context))),
             Ok(AcceptOutcome::ContinueNeeded { .. }) => Err(Rejection::new(
                 Reason::MechUnsupported,
-                "the handshake needs another leg, which is not supported",
+                "the handshake needs yet another leg: the client must offer Kerberos first, or not ask for mutual \
+                 authentication",
             )),
             Err(error) => Err(rejection(&error)),
         }

@@ -12,12 +12,12 @@ use kerbridge_wire::exchange::{ACCESS_TOKEN_TYPE, ExchangeError, ExchangeReply, 
 
 pub use request::{ExchangeRequest, Hints, RequestError};
 
-use crate::acceptor::{Accepted, AcceptorPool};
+use crate::acceptor::{Accepted, AcceptorPool, Leg, Progress};
 use crate::config::ListenerName;
 use crate::identity::{Identity, IdentityRules};
 use crate::keyring::KeyRing;
 use crate::metrics::Metrics;
-use crate::negotiate::NegotiateToken;
+use crate::negotiate::{FirstToken, NegotiateToken};
 use crate::policy::{Grant, Policy};
 use crate::time::UnixTime;
 use crate::token::{IssuedToken, Minter};
@@ -117,17 +117,27 @@ impl Exchange {
         if self.policy.audience(&audience).is_none() {
             return Err(Refusal::new(Reason::InvalidTarget, "the audience is not in the policy"));
         }
-        let token =
-            NegotiateToken::parse(&subject_token).map_err(|error| Refusal::new(error.reason(), error.to_string()))?;
+        let first =
+            FirstToken::parse(&subject_token).map_err(|error| Refusal::new(error.reason(), error.to_string()))?;
+        let FirstToken::Ticket(token) = first else {
+            return Err(Refusal::new(Reason::MechUnsupported, "two legs are not supported"));
+        };
         let token = Arc::new(token);
-        let accepted = self
-            .acceptors
-            .accept(Arc::clone(&token))
-            .await
-            .map_err(|rejection| Refusal {
-                negotiate: rejection.reply.as_ref().map(|reply| STANDARD.encode(reply.as_bytes())),
-                ..Refusal::new(rejection.reason, rejection.detail)
-            })?;
+        // Nobody's channel is known yet.
+        let bindings = None;
+        let progress = self.acceptors.accept(Leg::Only(Arc::clone(&token)), bindings).await;
+        let accepted = match progress {
+            Ok(Progress::Established(accepted)) => accepted,
+            Ok(Progress::ContinueNeeded(_)) => {
+                return Err(Refusal::new(Reason::MechUnsupported, "two legs are not supported"));
+            }
+            Err(rejection) => {
+                return Err(Refusal {
+                    negotiate: rejection.reply.as_ref().map(|reply| STANDARD.encode(reply.as_bytes())),
+                    ..Refusal::new(rejection.reason, rejection.detail)
+                });
+            }
+        };
         self.mint(&accepted, &token, &audience, scope.as_ref(), caller, now)
             .map_err(|refusal| Refusal {
                 principal: Some(accepted.client().to_string()),

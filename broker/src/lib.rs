@@ -1,6 +1,6 @@
 //! The broker: validates Kerberos tickets by GSSAPI and mints short-lived tokens for them.
 //!
-//! In flow order: a request reaches [`server`]; its [`negotiate::NegotiateToken`] is accepted by an
+//! In flow order: a request reaches [`server`]; its [`negotiate::FirstToken`] is accepted by an
 //! [`acceptor::Acceptor`]; [`identity::Identity`] says who came; [`policy::Policy`] grants; [`token::Minter`] mints with a
 //! key of the [`keyring`]. Each of these can be built only by the step before it. [`config`] is what cannot be wrong when
 //! that begins, [`cli`] what a person types.

@@ -18,11 +18,26 @@ use zeroize::Zeroizing;
 
 use der::{Der, Malformed};
 
-/// A SPNEGO (RFC 4178) or Kerberos (RFC 4121) initial token that holds an AP-REQ. Not yet believed.
+/// A SPNEGO (RFC 4178) or Kerberos (RFC 4121) token that holds an AP-REQ. Not yet believed.
 pub struct NegotiateToken {
     bytes: Zeroizing<Vec<u8>>,
     ticket: Range<usize>,
     service: Principal,
+}
+
+/// What a client may begin with.
+#[derive(Debug)]
+pub enum FirstToken {
+    /// A token with its ticket: all that most clients ever send.
+    Ticket(NegotiateToken),
+    /// Kerberos is offered, and its ticket is to be asked for.
+    Opening(OpeningToken),
+}
+
+/// A SPNEGO initial token that offers Kerberos without a ticket, since something else is preferred (MS-SPNG §3.1.5) or
+/// nothing was sent in advance (RFC 4178 §4.2.1).
+pub struct OpeningToken {
+    bytes: Zeroizing<Vec<u8>>,
 }
 
 /// Why a text is no such token.
@@ -38,10 +53,10 @@ pub enum NegotiateError {
     Ntlm,
     /// Mechanisms, but not Kerberos among them; IAKERB counts as another.
     NoKerberos,
-    /// Kerberos is offered, but not as the first choice with its ticket: that takes two legs.
-    TwoLegs,
-    /// A later leg (`NegTokenResp`), while every request here begins anew.
+    /// A later leg (`NegTokenResp`) of a handshake that this broker does not hold.
     LaterLeg,
+    /// Not the second leg of the handshake that it came with.
+    NotSecond,
 }
 
 impl NegotiateError {
@@ -51,8 +66,8 @@ impl NegotiateError {
             Self::TooLarge => Reason::TokenTooLarge,
             Self::NotBase64 | Self::Malformed => Reason::MalformedCredentials,
             Self::Ntlm => Reason::NtlmToken,
-            Self::NoKerberos | Self::TwoLegs => Reason::MechUnsupported,
-            Self::LaterLeg => Reason::ContinuationLost,
+            Self::NoKerberos => Reason::MechUnsupported,
+            Self::LaterLeg | Self::NotSecond => Reason::ContinuationLost,
         }
     }
 }
@@ -65,8 +80,10 @@ impl fmt::Display for NegotiateError {
             Self::Malformed => "neither a SPNEGO nor a Kerberos token with a ticket",
             Self::Ntlm => "NTLM",
             Self::NoKerberos => "no Kerberos mechanism is offered",
-            Self::TwoLegs => "Kerberos is not the first mechanism offered, which takes two legs and is not supported",
-            Self::LaterLeg => "a later leg of a handshake",
+            Self::LaterLeg => {
+                "a later leg without the first: both must come over one HTTP/1.1 connection, to one broker, within 10 s"
+            }
+            Self::NotSecond => "not the second leg of a handshake",
         })
     }
 }
@@ -88,20 +105,44 @@ const NTLM_SIGNATURE: &[u8] = b"NTLMSSP\0";
 /// Mechanisms that are looked at; browsers send up to four.
 const MOST_MECHANISMS: usize = 32;
 
-impl NegotiateToken {
-    /// Reads what follows `Negotiate ` in the header.
+impl FirstToken {
+    /// Reads what follows `Negotiate ` in the header of a client that begins.
     pub fn parse(text: &str) -> Result<Self, NegotiateError> {
-        if text.len() > NEGOTIATE_LIMIT {
-            return Err(NegotiateError::TooLarge);
+        let bytes = decode(text)?;
+        match first_leg(&bytes)? {
+            Some(ap_req) => {
+                let ap_req = read_in(&bytes, ap_req)?;
+                Ok(Self::Ticket(NegotiateToken::new(bytes, ap_req)))
+            }
+            None => Ok(Self::Opening(OpeningToken { bytes })),
         }
-        let bytes = Zeroizing::new(STANDARD.decode(text).map_err(|_| NegotiateError::NotBase64)?);
-        let ap_req = ap_req::read(find_ap_req(&bytes)?)?;
-        let ticket = range_in(&bytes, ap_req.ciphertext).ok_or(NegotiateError::Malformed)?;
-        Ok(Self {
-            service: ap_req.service,
-            ticket,
-            bytes,
-        })
+    }
+}
+
+impl OpeningToken {
+    /// All of it, for GSSAPI.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for OpeningToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OpeningToken({} bytes)", self.bytes.len())
+    }
+}
+
+impl NegotiateToken {
+    /// Reads what follows `Negotiate ` in the header of a client that was asked for its ticket.
+    pub fn parse_second(text: &str) -> Result<Self, NegotiateError> {
+        let bytes = decode(text)?;
+        let ap_req = read_in(&bytes, second_leg(&bytes)?)?;
+        Ok(Self::new(bytes, ap_req))
+    }
+
+    fn new(bytes: Zeroizing<Vec<u8>>, ap_req: Found) -> Self {
+        let Found { service, ticket } = ap_req;
+        Self { bytes, ticket, service }
     }
 
     /// All of it, for GSSAPI.
@@ -128,8 +169,30 @@ impl fmt::Debug for NegotiateToken {
     }
 }
 
-/// The AP-REQ inside a token, or why there is none.
-fn find_ap_req(bytes: &[u8]) -> Result<&[u8], NegotiateError> {
+/// What an AP-REQ says in the open, and where.
+struct Found {
+    service: Principal,
+    ticket: Range<usize>,
+}
+
+fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, NegotiateError> {
+    if text.len() > NEGOTIATE_LIMIT {
+        return Err(NegotiateError::TooLarge);
+    }
+    let bytes = STANDARD.decode(text).map_err(|_| NegotiateError::NotBase64)?;
+    Ok(Zeroizing::new(bytes))
+}
+
+fn read_in(token: &[u8], ap_req: &[u8]) -> Result<Found, NegotiateError> {
+    let ap_req = ap_req::read(ap_req)?;
+    Ok(Found {
+        ticket: range_in(token, ap_req.ciphertext).ok_or(NegotiateError::Malformed)?,
+        service: ap_req.service,
+    })
+}
+
+/// The AP-REQ inside a first token, if it has one.
+fn first_leg(bytes: &[u8]) -> Result<Option<&[u8]>, NegotiateError> {
     if bytes.starts_with(NTLM_SIGNATURE) {
         return Err(NegotiateError::Ntlm);
     }
@@ -139,10 +202,25 @@ fn find_ap_req(bytes: &[u8]) -> Result<&[u8], NegotiateError> {
     let (mechanism, inner) = initial_token(bytes)?;
     match mechanism {
         SPNEGO => spnego(inner),
-        KERBEROS | KERBEROS_MICROSOFT => kerberos(inner),
+        KERBEROS | KERBEROS_MICROSOFT => kerberos(inner).map(Some),
         NTLM => Err(NegotiateError::Ntlm),
         _ => Err(NegotiateError::NoKerberos),
     }
+}
+
+/// RFC 4178 §4.2.2: the AP-REQ inside a `NegTokenResp`.
+fn second_leg(bytes: &[u8]) -> Result<&[u8], NegotiateError> {
+    let Ok(response) = Der::new(bytes).only(der::context(1)) else {
+        return Err(NegotiateError::NotSecond);
+    };
+    let mut fields = Der::new(Der::new(response).only(der::SEQUENCE)?);
+    // negState [0], supportedMech [1] and mechListMIC [3] are GSSAPI's affair.
+    fields.optional(der::context(0))?;
+    fields.optional(der::context(1))?;
+    let token = fields.optional(der::context(2))?;
+    fields.optional(der::context(3))?;
+    fields.end()?;
+    ticket_of(token.ok_or(NegotiateError::NotSecond)?)
 }
 
 /// RFC 2743 §3.1: `[APPLICATION 0] { thisMech OBJECT IDENTIFIER, innerToken }`.
@@ -158,7 +236,7 @@ fn kerberos(inner: &[u8]) -> Result<&[u8], NegotiateError> {
 }
 
 /// RFC 4178 §4.2.1: `NegTokenInit`.
-fn spnego(inner: &[u8]) -> Result<&[u8], NegotiateError> {
+fn spnego(inner: &[u8]) -> Result<Option<&[u8]>, NegotiateError> {
     let mut fields = Der::new(Der::new(Der::new(inner).only(der::context(0))?).only(der::SEQUENCE)?);
     let mut mechanisms = Der::new(Der::new(fields.expect(der::context(0))?).only(der::SEQUENCE)?);
     let (mut first, mut has_kerberos, mut only_ntlm) = (None, false, true);
@@ -187,13 +265,21 @@ fn spnego(inner: &[u8]) -> Result<&[u8], NegotiateError> {
     fields.optional(der::context(3))?;
     fields.end()?;
     match (first, token) {
-        (KERBEROS | KERBEROS_MICROSOFT, Some(token)) => {
-            match initial_token(Der::new(token).only(der::OCTET_STRING)?)? {
-                (KERBEROS | KERBEROS_MICROSOFT, inner) => kerberos(inner),
-                _ => Err(NegotiateError::Malformed),
-            }
-        }
-        (_, _) => Err(NegotiateError::TwoLegs),
+        (KERBEROS | KERBEROS_MICROSOFT, Some(token)) => ticket_of(token).map(Some),
+        // Another mechanism's token (NTLM's, NegoEx's) is dropped unread, by GSSAPI too.
+        (_, _) => Ok(None),
+    }
+}
+
+/// The AP-REQ inside a mechanism's token, which is to be Kerberos'.
+fn ticket_of(token: &[u8]) -> Result<&[u8], NegotiateError> {
+    let token = Der::new(token).only(der::OCTET_STRING)?;
+    if token.starts_with(NTLM_SIGNATURE) {
+        return Err(NegotiateError::Ntlm);
+    }
+    match initial_token(token)? {
+        (KERBEROS | KERBEROS_MICROSOFT, inner) => kerberos(inner),
+        (_, _) => Err(NegotiateError::Malformed),
     }
 }
 

@@ -7,20 +7,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use kerbridge_gss::ChannelBindings;
 use kerbridge_wire::Reason;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
 
-use super::{Accepted, Acceptor, Rejection};
-use crate::negotiate::NegotiateToken;
+use super::{Acceptor, Leg, Progress, Rejection};
 
-type Outcome = Result<Accepted, Rejection>;
+type Outcome = Result<Progress, Rejection>;
 
 /// How long the threads have to end. One that hangs in a replay cache's file system must not hang the exit.
 const END_TIME: Duration = Duration::from_secs(2);
 
 struct Job {
-    token: Arc<NegotiateToken>,
+    leg: Leg,
+    bindings: Option<ChannelBindings>,
     done: oneshot::Sender<Outcome>,
 }
 
@@ -83,13 +84,14 @@ impl AcceptorPool {
         }
     }
 
-    /// Accepts a token, or rejects it: as the acceptor does, or because the queue is full or the deadline has passed.
-    pub async fn accept(&self, token: Arc<NegotiateToken>) -> Outcome {
+    /// Accepts a leg, or rejects it: as the acceptor does, or because the queue is full or the deadline has passed. A
+    /// handshake whose second leg is not worked on in time is over.
+    pub async fn accept(&self, leg: Leg, bindings: Option<ChannelBindings>) -> Outcome {
         let (done, outcome) = oneshot::channel();
         let Some(queue) = &self.queue else { return Err(closed()) };
         // Counted before it is sent, or a quick thread would count it down first.
         self.depth.inc();
-        match queue.try_send(Job { token, done }) {
+        match queue.try_send(Job { leg, bindings, done }) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 self.depth.dec();
@@ -124,7 +126,7 @@ fn work(acceptor: &dyn Acceptor, receiver: &Mutex<Receiver<Job>>, depth: &Gauge)
     loop {
         // The lock is held while waiting for a job, not while doing it.
         let job = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { token, done }) = job else { return };
+        let Ok(Job { leg, bindings, done }) = job else { return };
         depth.dec();
         // Nobody waits for it any more: its deadline has passed.
         if done.is_closed() {
@@ -132,7 +134,7 @@ fn work(acceptor: &dyn Acceptor, receiver: &Mutex<Receiver<Job>>, depth: &Gauge)
         }
         // One token that makes the acceptor panic must not take the thread from all others. An acceptor keeps nothing
         // between tokens, so a half-done one leaves nothing half-changed.
-        match catch_unwind(AssertUnwindSafe(|| acceptor.accept(&token))) {
+        match catch_unwind(AssertUnwindSafe(|| acceptor.accept(leg, bindings.as_ref()))) {
             // Whoever asked may have gone meanwhile; the result then goes with them.
             Ok(outcome) => drop(done.send(outcome)),
             Err(_) => drop(done),
@@ -146,20 +148,24 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::acceptor::Accepted;
     use crate::negotiate::tests::token;
+
+    fn leg() -> Leg {
+        Leg::Only(Arc::new(token()))
+    }
 
     struct Scripted<F>(F);
 
     impl<F: Fn() -> Outcome + Send> Acceptor for Scripted<F> {
-        fn accept(&self, _: &NegotiateToken) -> Outcome {
+        fn accept(&self, _: Leg, _: Option<&ChannelBindings>) -> Outcome {
             (self.0)()
         }
     }
 
     fn alice() -> Outcome {
-        Ok(Accepted::for_test(
-            kerbridge_gss::Principal::parse("alice@A.TEST").unwrap(),
-        ))
+        let alice = kerbridge_gss::Principal::parse("alice@A.TEST").unwrap();
+        Ok(Progress::Established(Accepted::for_test(alice)))
     }
 
     fn pool(queue: usize, deadline: u64, accept: impl Fn() -> Outcome + Send + 'static) -> AcceptorPool {
@@ -178,9 +184,8 @@ mod tests {
             assert!(!first.swap(false, Ordering::SeqCst), "scripted");
             alice()
         });
-        let token = Arc::new(token());
-        assert_eq!(reason(&pool.accept(Arc::clone(&token)).await), Some(Reason::Internal));
-        assert!(pool.accept(token).await.is_ok());
+        assert_eq!(reason(&pool.accept(leg(), None).await), Some(Reason::Internal));
+        assert!(pool.accept(leg(), None).await.is_ok());
         assert_eq!(pool.depth.get(), 0);
     }
 
@@ -196,10 +201,9 @@ mod tests {
             });
             alice()
         }));
-        let token = Arc::new(token());
         let ask = || {
-            let (pool, token) = (Arc::clone(&pool), Arc::clone(&token));
-            tokio::spawn(async move { pool.accept(token).await })
+            let pool = Arc::clone(&pool);
+            tokio::spawn(async move { pool.accept(leg(), None).await })
         };
         let working = ask();
         tokio::task::spawn_blocking(move || busy.wait()).await.unwrap();
@@ -207,10 +211,7 @@ mod tests {
         while pool.depth.get() != 1 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(
-            reason(&pool.accept(Arc::clone(&token)).await),
-            Some(Reason::BrokerOverloaded)
-        );
+        assert_eq!(reason(&pool.accept(leg(), None).await), Some(Reason::BrokerOverloaded));
         release.wait();
         assert!(working.await.unwrap().is_ok());
         assert!(waiting.await.unwrap().is_ok());
@@ -228,19 +229,18 @@ mod tests {
             }
             alice()
         });
-        let token = Arc::new(token());
-        let (first, second) = tokio::join!(pool.accept(Arc::clone(&token)), pool.accept(Arc::clone(&token)));
+        let (first, second) = tokio::join!(pool.accept(leg(), None), pool.accept(leg(), None));
         assert_eq!(reason(&first), Some(Reason::BrokerOverloaded));
         assert_eq!(reason(&second), Some(Reason::BrokerOverloaded));
         release.wait();
-        assert!(pool.accept(token).await.is_ok());
+        assert!(pool.accept(leg(), None).await.is_ok());
         assert_eq!(count.load(Ordering::SeqCst), 2);
     }
     /// Releasing it takes a while, as libkrb5's locks and files do.
     struct Slow(Arc<AtomicUsize>);
 
     impl Acceptor for Slow {
-        fn accept(&self, _: &NegotiateToken) -> Outcome {
+        fn accept(&self, _: Leg, _: Option<&ChannelBindings>) -> Outcome {
             alice()
         }
     }
@@ -269,13 +269,10 @@ mod tests {
             until.wait();
             alice()
         });
-        assert_eq!(
-            reason(&pool.accept(Arc::new(token())).await),
-            Some(Reason::BrokerOverloaded)
-        );
+        assert_eq!(reason(&pool.accept(leg(), None).await), Some(Reason::BrokerOverloaded));
         assert!(!pool.end(Duration::from_millis(20)));
         release.wait();
         assert!(pool.end(Duration::from_secs(10)));
-        assert_eq!(reason(&pool.accept(Arc::new(token())).await), Some(Reason::Internal));
+        assert_eq!(reason(&pool.accept(leg(), None).await), Some(Reason::Internal));
     }
 }

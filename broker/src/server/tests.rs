@@ -5,19 +5,18 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
-use kerbridge_gss::{MechToken, Principal};
+use kerbridge_gss::{ChannelBindings, MechToken, Principal};
 use kerbridge_wire::exchange::{ExchangeError, ExchangeReply, FORM, NEGOTIATE_LIMIT, OauthError};
 use kerbridge_wire::{Reason, policy as raw};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::acceptor::{Accepted, Acceptor, AcceptorPool, Rejection};
+use crate::acceptor::{Accepted, Acceptor, AcceptorPool, Leg, Progress, Rejection};
 use crate::exchange::Caller;
 use crate::identity::IdentityRules;
 use crate::keyring::{KeyEncryptionKey, KeyRing};
 use crate::metrics::Metrics;
-use crate::negotiate::NegotiateToken;
 use crate::negotiate::tests::token_text;
 use crate::policy::Policy;
 use crate::problem::Problems;
@@ -28,9 +27,11 @@ use crate::time::UnixTime;
 struct Scripted(Result<&'static str, Reason>);
 
 impl Acceptor for Scripted {
-    fn accept(&self, _: &NegotiateToken) -> Result<Accepted, Rejection> {
+    fn accept(&self, _: Leg, _: Option<&ChannelBindings>) -> Result<Progress, Rejection> {
         match self.0 {
-            Ok(client) => Ok(Accepted::for_test(Principal::parse(client).unwrap())),
+            Ok(client) => Ok(Progress::Established(Accepted::for_test(
+                Principal::parse(client).unwrap(),
+            ))),
             Err(reason) => Err(Rejection {
                 reply: MechToken::new(b"error".to_vec()),
                 ..Rejection::new(reason, "scripted")
