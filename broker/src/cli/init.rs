@@ -233,7 +233,11 @@ key_encryption_key_file = "{KEY}"
 #deadline = "1500ms"  # for one exchange; less than the filter's timeout of 2s
 #ticket_floor = "5s"  # least life of a ticket for which a token is minted
 #connections = 1024   # open at once on each listener
-#drain = "5s"         # for requests in flight after SIGTERM
+#drain = "5s"         # for requests in flight, once no new ones are taken after SIGTERM
+# How long new ones are still taken after SIGTERM, while /readyz is 503 already; absent means not at all. Where mesh or
+# public is TCP behind a load balancer: as long as it takes to notice. The two together are to be less than the time
+# after which whoever stops the broker kills it.
+#drain_notice = "10s"
 
 #[log]
 #level = "info"

@@ -1,5 +1,7 @@
-//! Runs the broker: all that can be wrong is found before the first address is said to be listened on.
+//! Runs the broker: all that can be wrong is found before the first address is said to be listened on, and at the end the
+//! listener that says so is the last to go.
 
+mod listeners;
 mod prepare;
 
 use std::io;
@@ -8,16 +10,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
 
+use self::listeners::Listeners;
 use self::prepare::Prepared;
 use super::{Failure, output};
-use crate::config::Config;
+use crate::config::{Config, ListenerName};
 use crate::exchange::Exchange;
 use crate::log::LogQueue;
 use crate::readiness::{self, Readiness};
-use crate::server::{Bound, Broker, Shutdown, router, serve};
+use crate::server::{Bound, Broker, router};
 use crate::time::Clock;
+
+/// What `observe` says is there at once; this is for whoever reads it slowly.
+const OBSERVE_DRAIN: Duration = Duration::from_secs(1);
 
 pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let Prepared {
@@ -59,7 +64,9 @@ async fn serve_all(config: &Config, exchange: Exchange, bound: Vec<Bound>) -> io
     let broker = Arc::new(Broker::new(exchange, Clock::System, readiness));
     let limits = config.limits();
     let drain = Duration::from_secs(limits.drain.seconds().into());
-    let (stop, shutdown) = Shutdown::channel();
+    let notice = limits
+        .drain_notice
+        .map(|notice| Duration::from_secs(notice.seconds().into()));
     let principals: Vec<&str> = kerberos.acceptors.iter().map(|one| one.principal.as_str()).collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -74,22 +81,36 @@ async fn serve_all(config: &Config, exchange: Exchange, bound: Vec<Bound>) -> io
     );
     // All of them before the first is said to listen: one that cannot be had is no reason to serve the others.
     let bound = bound.into_iter().map(Bound::register).collect::<io::Result<Vec<_>>>()?;
-    let mut listeners = JoinSet::new();
+    let (mut exchanging, mut observing) = (Listeners::new(drain), Listeners::new(OBSERVE_DRAIN));
     for one in bound {
         tracing::info!(listener = one.name().as_str(), address = one.address(), "listening");
         let router = router(one.name(), Arc::clone(&broker));
-        listeners.spawn(serve(one, router, limits.connections, shutdown.clone(), drain));
+        let group = match one.name() {
+            ListenerName::Mesh | ListenerName::Public => &mut exchanging,
+            ListenerName::Observe => &mut observing,
+        };
+        group.serve(one, router, limits.connections);
     }
     let signal = tokio::select! {
         _ = terminate.recv() => Ok("SIGTERM"),
         _ = interrupt.recv() => Ok("SIGINT"),
         // They end when told to, and not before.
-        _ = listeners.join_next() => Err(io::Error::other("a listener ended")),
+        () = exchanging.one_ended() => Err(io::Error::other("a listener ended")),
+        () = observing.one_ended() => Err(io::Error::other("a listener ended")),
     };
     tracing::info!(signal = signal.as_deref().unwrap_or("none"), "draining");
     broker.drain();
-    stop.send_replace(true);
-    while listeners.join_next().await.is_some() {}
+    if let (Ok(_), Some(notice)) = (&signal, notice) {
+        // Requests are taken as before, for those who have not heard of it yet. Whoever signals again does not want to wait.
+        tokio::select! {
+            () = tokio::time::sleep(notice) => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = exchanging.one_ended() => {}
+        }
+    }
+    exchanging.stop().await;
+    observing.stop().await;
     signal?;
     tracing::info!("stopped");
     Ok(())

@@ -21,8 +21,10 @@ pub struct Limits {
     pub ticket_floor: Span,
     /// Connections open at once on each listener, 1 to 65,536.
     pub connections: usize,
-    /// How long requests in flight may take after a signal to stop.
+    /// How long requests in flight may take once no new ones are taken.
     pub drain: Span,
+    /// How long new requests are still taken after a signal to stop, while `/readyz` says 503 already.
+    pub drain_notice: Option<Span>,
 }
 
 /// Half a second below the filter's time-out.
@@ -37,6 +39,7 @@ pub(super) fn check(limits: raw::Limits, problems: &mut Problems) -> Option<Limi
         ticket_floor,
         connections,
         drain,
+        drain_notice,
     } = limits;
     let mut bounded = |field: &str, value: Option<i64>, default: usize, most: usize| {
         let Some(value) = value else { return Some(default) };
@@ -75,6 +78,7 @@ pub(super) fn check(limits: raw::Limits, problems: &mut Problems) -> Option<Limi
         ticket_floor: ticket_floor.unwrap_or(Span::FIVE_SECONDS),
         connections: connections?,
         drain: drain.unwrap_or(Span::FIVE_SECONDS),
+        drain_notice,
     })
 }
 

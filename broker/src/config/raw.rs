@@ -70,6 +70,7 @@ pub(super) struct Limits {
     pub(super) ticket_floor: Option<Span>,
     pub(super) connections: Option<i64>,
     pub(super) drain: Option<Span>,
+    pub(super) drain_notice: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -11,8 +11,9 @@
 mod fixture;
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -138,4 +139,85 @@ fn the_first_line_of_the_log_is_plain_json() {
     assert_eq!(first["message"], "started");
     assert_eq!(first["realms"], "A.TEST");
     assert_eq!(first["principals"], "HTTP/api.test@A.TEST HTTP/www.test@A.TEST");
+}
+
+/// A broker with `observe` on a socket of its own, and the paths of both sockets.
+fn observed(folder: &Folder, limits: &str) -> (Serving, PathBuf, PathBuf) {
+    let config = folder.path("made/kerbridge.toml");
+    let good = fs::read_to_string(&config).unwrap();
+    let observe = "[listen.observe]\nunix = \"observe.sock\"\n[kerberos]";
+    let text = good.replace("[kerberos]", observe).replace("#[limits]", limits);
+    fs::write(&config, text).unwrap();
+    let broker = Serving::start(folder);
+    (broker, folder.path("made/mesh.sock"), folder.path("made/observe.sock"))
+}
+
+#[track_caller]
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if condition() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("waited for {what}");
+}
+
+/// A request whose handler waits for the rest of its body, the 10 bytes that are missing.
+fn in_flight(socket: &Path) -> BufReader<UnixStream> {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let form = "content-type: application/x-www-form-urlencoded\r\ncontent-length: 10\r\nexpect: 100-continue";
+    write!(stream, "POST /oauth2/token HTTP/1.1\r\nhost: k\r\n{form}\r\n\r\n").unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    // It is told to go on by the handler that begins to read.
+    reader.read_line(&mut line).unwrap();
+    assert_eq!(line, "HTTP/1.1 100 Continue\r\n");
+    reader.read_line(&mut line).unwrap();
+    reader
+}
+
+#[test]
+fn while_requests_are_in_flight_after_sigterm_observe_says_draining_and_goes_last() {
+    let folder = made();
+    let (broker, mesh, observe) = observed(&folder, "[limits]\ndrain = \"60s\"");
+    assert!(get(&observe, "/readyz").starts_with("HTTP/1.1 200 "));
+    let mut busy = in_flight(&mesh);
+    broker.signal(Signal::TERM);
+    // Nobody is taken on any more.
+    wait_until("the end of mesh", || UnixStream::connect(&mesh).is_err());
+    let answer = get(&observe, "/readyz");
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("draining\n"),
+        "{answer}"
+    );
+    assert!(get(&observe, "/healthz").starts_with("HTTP/1.1 200 "));
+    busy.get_mut().write_all(b"0123456789").unwrap();
+    let mut answer = String::new();
+    busy.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let (status, log) = broker.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!observe.exists());
+}
+
+#[test]
+fn for_the_time_of_the_notice_everything_is_served_while_readyz_says_draining() {
+    let folder = made();
+    let (broker, mesh, observe) = observed(&folder, "[limits]\ndrain_notice = \"60s\"");
+    broker.signal(Signal::TERM);
+    for socket in [&observe, &mesh] {
+        wait_until("draining", || get(socket, "/readyz").ends_with("draining\n"));
+    }
+    assert!(get(&mesh, "/.well-known/jwks.json").starts_with("HTTP/1.1 200 "));
+    // A second signal ends the notice.
+    broker.signal(Signal::TERM);
+    let (status, log) = broker.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    // Without a second one it ends by itself.
+    let folder = made();
+    let (broker, ..) = observed(&folder, "[limits]\ndrain_notice = \"1s\"");
+    broker.signal(Signal::TERM);
+    assert_eq!(broker.end().0.code(), Some(0));
 }
