@@ -71,7 +71,7 @@ pub(crate) struct Explain {
     pub(crate) sources: Vec<Network>,
 }
 
-/// Response headers in which a token is handed back; also taken off every request and every upstream's answer.
+/// Response header in which a token is handed back; taken off every upstream's answer.
 pub const TOKEN_HEADER: &str = "x-kerbridge-token";
 /// Seconds of life left in the token of [`TOKEN_HEADER`].
 pub const TOKEN_EXPIRES_HEADER: &str = "x-kerbridge-token-expires-in";
@@ -132,13 +132,8 @@ impl Config {
             &mut names,
         );
         check.token_cache(token_cache);
-        let accepts_cookies = routes
-            .iter()
-            .filter_map(|route| route.rule())
-            .any(|rule| rule.cookie().is_some());
-        let warm_blockers = accepts_cookies
-            .then(|| "cookie".into())
-            .into_iter()
+        // A cookie of ours may come from another Envoy of the same host, though no route here takes one: it must not go upstream.
+        let warm_blockers = std::iter::once("cookie".into())
             .chain(token_header.iter().map(|header| Rc::clone(&header.name)))
             .chain(explain.iter().map(|explain| Rc::clone(&explain.header)))
             .collect();

@@ -80,6 +80,8 @@ impl<'a> Credentials<'a> {
         } else if value.is_empty() {
             // A bare token without its scheme: to call it "no credentials" would hide the mistake.
             Err(Reason::MalformedCredentials)
+        } else if names_ours_behind_a_comma(value) {
+            Err(Reason::MultipleCredentials)
         } else {
             Ok(Self::None)
         }
@@ -110,6 +112,16 @@ impl<'a> Credentials<'a> {
             Self::Header(_) => Some(Scheme::Header),
         }
     }
+}
+
+/// Whether a value of another scheme goes on with one of ours, as where a proxy joined two lines.
+fn names_ours_behind_a_comma(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').skip(1).any(|part| {
+        let (scheme, _) = split_scheme(part);
+        [b"bearer".as_slice(), b"negotiate"]
+            .iter()
+            .any(|ours| scheme.eq_ignore_ascii_case(ours))
+    })
 }
 
 /// The token of an `Authorization` that is plainly one Bearer token, and nothing else.

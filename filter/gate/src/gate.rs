@@ -16,7 +16,7 @@ use crate::demand::KeyDemand;
 use crate::exchange::{BrokerCall, PendingExchange};
 use crate::header_map::HeaderMap;
 use crate::refusal::Asked;
-use crate::request::RequestHead;
+use crate::request::{RequestHead, has_token_in_query};
 use crate::response::{Admitted, removals};
 use crate::route::{self, Need};
 use crate::rule::Rule;
@@ -121,6 +121,8 @@ impl Gate {
         };
         asked.route = Some(Rc::clone(&route));
         match &route.need {
+            // Nobody's application is meant by it where nothing is forwarded, so that it is noticed here as elsewhere.
+            Need::Open { forward: false } if has_token_in_query(head.path()) => asked.refuse(Reason::TokenInQuery),
             Need::Open { forward } => asked.pass_open(*forward),
             Need::Proof(rule) => {
                 asked.withholds_negotiate |= !rule.offer.is_for(head, head.source);

@@ -27,6 +27,24 @@ impl Json {
         serde_json::from_slice(text).ok()
     }
 
+    /// Bytes that it takes in memory, about: a short token can hold a list of thousands.
+    pub(crate) fn weight(&self) -> usize {
+        const NODE: usize = size_of::<Json>() * 2;
+        let within = match self {
+            Self::Null | Self::Bool(_) | Self::Number(_) => 0,
+            Self::String(text) => text.len(),
+            Self::Array(items) => items
+                .iter()
+                .fold(0, |sum: usize, item| sum.saturating_add(item.weight())),
+            Self::Object(members) => members.iter().fold(0, |sum: usize, (name, value)| {
+                sum.saturating_add(name.len())
+                    .saturating_add(NODE)
+                    .saturating_add(value.weight())
+            }),
+        };
+        within.saturating_add(NODE)
+    }
+
     /// A member of an object.
     pub fn member(&self, name: &str) -> Option<&Self> {
         match self {
@@ -186,6 +204,14 @@ impl<'de> Visitor<'de> for JsonVisitor {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_short_text_that_takes_much_memory_weighs_it() {
+        let numbers = Json::parse(format!("[{}0]", "0,".repeat(4000)).as_bytes()).unwrap();
+        assert!(numbers.weight() >= 4001 * size_of::<Json>());
+        let members = Json::parse(br#"{"a":{"b":"c"}}"#).unwrap();
+        assert!(members.weight() > Json::parse(br#"{"a":0}"#).unwrap().weight());
+    }
 
     #[test]
     fn a_member_that_stands_twice_is_refused_at_every_depth() {

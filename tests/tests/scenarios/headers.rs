@@ -295,6 +295,12 @@ fn a_token_in_the_query_is_refused_and_not_logged() {
             "{name}"
         );
     }
+    let answer = world.curl(&format!("/healthz?access_token={token}")).send().unwrap();
+    assert_eq!(
+        world.reason(&answer).unwrap(),
+        (400, "token_in_query".to_owned()),
+        "on an open route"
+    );
     assert!(!world.envoy_log().contains(&token));
     assert_eq!(world.upstream().requests().len(), 0);
 }

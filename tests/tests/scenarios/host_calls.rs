@@ -116,10 +116,10 @@ fn each_path_takes_as_few_host_calls_as_is_written_here() {
 
         // What a response costs where some route hands tokens back: no upstream may pass one off as ours.
         let response = if delivers { " time map" } else { "" };
-        // Known token: authorization, its TLS, method, path, authority; three identity headers set, authorization removed.
+        // Known token: authorization, no cookie, its TLS, method, path, authority; three identity headers set, authorization removed.
         assert_eq!(
             trace(&mut world, &known, 200),
-            format!("time attribute header*3 attribute set*3 remove count /{response}")
+            format!("time attribute header*4 attribute set*3 remove count /{response}")
         );
         // Another one: every header, TLS, source; the signature.
         assert_eq!(

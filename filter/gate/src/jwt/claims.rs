@@ -191,9 +191,15 @@ impl VerifiedClaims {
             .len()
             .saturating_add(self.groups.len())
             .saturating_add(self.audiences.len());
+        let values = self
+            .values
+            .iter()
+            .flatten()
+            .fold(0_usize, |sum, value| sum.saturating_add(value.weight()));
         texts
             .saturating_add(self.values.len())
             .saturating_mul(48)
+            .saturating_add(values)
             .saturating_add(512)
     }
 }

@@ -71,6 +71,18 @@ fn what_is_no_single_credential_is_refused() {
         (&[("authorization", b"\xff\xff \xff")], Reason::MalformedCredentials),
         (&[("authorization", b"NTLM TlRMTVNTUAAB")], Reason::NtlmToken),
         (&[("authorization", b"Basic YTpi")], Reason::NoCredentials),
+        (
+            &[("authorization", b"Digest username=\"a\", nc=1")],
+            Reason::NoCredentials,
+        ),
+        (
+            &[("authorization", b"Basic YTpi, Bearer a")],
+            Reason::MultipleCredentials,
+        ),
+        (
+            &[("authorization", b"Basic YTpi,NEGOTIATE a")],
+            Reason::MultipleCredentials,
+        ),
     ];
     for (headers, expected) in cases {
         assert_eq!(reason("/orders", headers), *expected, "{headers:?}");

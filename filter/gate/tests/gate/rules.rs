@@ -399,7 +399,8 @@ fn a_known_token_passes_on_few_headers_exactly_as_on_all_of_them() {
     let slow = gate(&key, &routes, "");
     assert!(slow.borrow().warm_path().is_none());
     let gate = gate(&key, &routes, r#""underscores_rejected": true,"#);
-    assert_eq!(gate.borrow().warm_path(), Some([].as_slice()));
+    // Another Envoy of this host may have set a cookie of ours; it must not go upstream, so it takes the whole head.
+    assert_eq!(gate.borrow().warm_path(), Some(["cookie".into()].as_slice()));
     let token = own(&key, r#","name":"n""#);
     let authorization = format!("Bearer {token}");
     let try_warm = |head: &WarmHead<'_>| gate.borrow_mut().admit_warm(at(NOW), head);

@@ -201,6 +201,7 @@ impl Knowledge {
         let optional = place == Place::Optional;
         match (place, shape) {
             (Place::Nowhere, _) => Err(Reason::DeniedByPolicy),
+            (Place::Open, Shape::Query) => Err(Reason::TokenInQuery),
             (Place::Open, _) => Ok(None),
             (_, Shape::HeaderWithoutTls) => Err(Reason::InsecureTransport),
             (_, Shape::Query) => Err(Reason::TokenInQuery),
