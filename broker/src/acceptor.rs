@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kerbridge_gss::{
     AcceptError, AcceptErrorKind, AcceptOutcome, AcceptorCredential, AcquireError, ChannelBindings, EstablishedContext,
-    MechToken, Principal, SecurityContext,
+    MechToken, Principal, SecurityContext, local_name,
 };
 use kerbridge_wire::Reason;
 
@@ -15,6 +15,7 @@ pub use pool::AcceptorPool;
 
 use crate::config::{AcceptorConfig, KerberosConfig};
 use crate::negotiate::{NegotiateToken, OpeningToken};
+use crate::principal::mapping::NameRules;
 use crate::time::UnixTime;
 
 /// Name of MIT's replay cache in the state directory.
@@ -65,6 +66,7 @@ impl HalfOpen {
 #[derive(Debug)]
 pub struct Accepted {
     client: Principal,
+    local_name: Option<String>,
     auth_time: UnixTime,
     ticket_end: UnixTime,
     channel_bound: bool,
@@ -86,6 +88,7 @@ impl Accepted {
     fn of(context: &EstablishedContext) -> Self {
         Self {
             client: context.initiator().clone(),
+            local_name: None,
             auth_time: UnixTime::from_seconds(context.auth_time()),
             ticket_end: UnixTime::from_seconds(context.ticket_end()),
             channel_bound: context.flags().channel_bound(),
@@ -96,6 +99,11 @@ impl Accepted {
     /// The client, as the ticket names it.
     pub fn client(&self) -> &Principal {
         &self.client
+    }
+
+    /// What krb5.conf's `auth_to_local` calls the client, where the configuration wants it asked and it knows.
+    pub fn local_name(&self) -> Option<&str> {
+        self.local_name.as_deref()
     }
 
     /// When the client authenticated to its KDC.
@@ -123,6 +131,7 @@ impl Accepted {
     pub(crate) fn for_test(client: Principal) -> Self {
         Self {
             client,
+            local_name: None,
             auth_time: UnixTime::from_seconds(1000),
             ticket_end: UnixTime::from_seconds(10_000),
             channel_bound: false,
@@ -146,12 +155,17 @@ impl Rejection {
 #[derive(Debug)]
 pub struct GssAcceptor {
     credentials: Vec<AcceptorCredential>,
+    local_names: bool,
 }
 
 impl GssAcceptor {
     /// Acquires the credentials of every configured principal, or says of all that cannot be had why, each with its place
     /// in the configuration.
-    pub fn acquire(kerberos: &KerberosConfig, state_dir: &Path) -> Result<Self, Vec<(usize, AcquireError)>> {
+    pub fn acquire(
+        kerberos: &KerberosConfig,
+        names: &NameRules,
+        state_dir: &Path,
+    ) -> Result<Self, Vec<(usize, AcquireError)>> {
         let replay_cache = state_dir.join(REPLAY_CACHE);
         let (mut credentials, mut refused) = (Vec::new(), Vec::new());
         for (index, acceptor) in kerberos.acceptors.iter().enumerate() {
@@ -162,7 +176,10 @@ impl GssAcceptor {
             }
         }
         if refused.is_empty() {
-            Ok(Self { credentials })
+            Ok(Self {
+                credentials,
+                local_names: names.asks_local_names(),
+            })
         } else {
             Err(refused)
         }
@@ -177,6 +194,15 @@ impl GssAcceptor {
             .iter()
             .find(|credential| credential.service().as_principal() == service)
             .ok_or_else(|| Rejection::new(Reason::SpnUnknown, format!("the ticket is for {service}")))
+    }
+
+    /// The local name is asked for here, and not where it is needed: it may read files and ask modules, so it blocks.
+    fn accepted(&self, context: &EstablishedContext) -> Accepted {
+        let mut accepted = Accepted::of(context);
+        if self.local_names {
+            accepted.local_name = local_name(&accepted.client);
+        }
+        accepted
     }
 
     /// Asks for the ticket. No credential is used before it is there, so that any will do.
@@ -221,7 +247,7 @@ impl Acceptor for GssAcceptor {
             Ok(AcceptOutcome::Established(context)) if context.flags().anonymous() => {
                 Err(Rejection::new(Reason::PrincipalNotMapped, "the client is anonymous"))
             }
-            Ok(AcceptOutcome::Established(context)) => Ok(Progress::Established(Accepted::of(&context))),
+            Ok(AcceptOutcome::Established(context)) => Ok(Progress::Established(self.accepted(&context))),
             Ok(AcceptOutcome::ContinueNeeded { .. }) => Err(Rejection::new(
                 Reason::MechUnsupported,
                 "the handshake needs yet another leg: the client must offer Kerberos first, or not ask for mutual \

@@ -6,6 +6,7 @@ mod init;
 mod output;
 mod policy_check;
 mod policy_render;
+mod principal_map;
 mod serve;
 
 use std::ffi::OsString;
@@ -14,6 +15,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// Nothing went wrong, and the answer is no.
+const NO: u8 = 1;
 /// EX_USAGE: the command line is wrong.
 const USAGE: u8 = 64;
 /// EX_SOFTWARE: it failed while running.
@@ -29,7 +32,7 @@ struct Cli {
     command: Command,
 }
 
-const AFTER: &str = "Exit codes: 0 done, 64 wrong usage, 70 failed while running, 78 wrong configuration.";
+const AFTER: &str = "Exit codes: 0 done, 1 the answer is no (principal map), 64 wrong usage, 70 failed while running, 78 wrong configuration.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -43,6 +46,9 @@ enum Command {
     /// Look at the policy, and make the filter's configuration from it.
     #[command(subcommand, arg_required_else_help = true)]
     Policy(PolicyCommand),
+    /// Look at names.
+    #[command(subcommand, arg_required_else_help = true)]
+    Principal(PrincipalCommand),
     /// Print a completion script for a shell.
     Completion(completion::Completion),
 }
@@ -59,6 +65,12 @@ enum PolicyCommand {
     Check(Check),
     /// Print the filter's configuration.
     Render(policy_render::Render),
+}
+
+#[derive(Debug, Subcommand)]
+enum PrincipalCommand {
+    /// Show what tokens call principals and what decides that; needs neither keytab nor keys.
+    Map(principal_map::Map),
 }
 
 /// Which configuration.
@@ -81,15 +93,16 @@ struct Check {
 /// A form of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// One line for each problem, on standard error.
+    /// One line for each; problems on standard error.
     Text,
-    /// A JSON array of objects with field, problem and remedy, on standard output.
+    /// A JSON array of objects, on standard output; problems have field, problem and remedy.
     Json,
 }
 
 /// How a command failed; said already, where there is something to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Failure {
+    No,
     Usage,
     Configuration,
     Running,
@@ -119,10 +132,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Config(ConfigCommand::Check(check)) => config_check::run(&check),
         Command::Policy(PolicyCommand::Check(check)) => policy_check::run(&check),
         Command::Policy(PolicyCommand::Render(render)) => policy_render::run(&render),
+        Command::Principal(PrincipalCommand::Map(map)) => principal_map::run(&map),
         Command::Completion(completion) => completion::run(&completion),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::No) => ExitCode::from(NO),
         Err(Failure::Usage) => ExitCode::from(USAGE),
         Err(Failure::Configuration) => ExitCode::from(CONFIG),
         Err(Failure::Running) => ExitCode::from(SOFTWARE),

@@ -4,6 +4,7 @@ mod draft;
 mod kerberos;
 mod limits;
 mod listen;
+mod names;
 mod raw;
 mod secret_file;
 mod state_dir;
@@ -20,11 +21,13 @@ pub use kerberos::{AcceptorConfig, KerberosConfig, check_keytab_file};
 pub use limits::Limits;
 pub(crate) use listen::is_client_name;
 pub use listen::{Address, ListenerConfig, ListenerName};
+pub use names::NamesConfig;
 pub use state_dir::prepare as prepare_state_dir;
 
 use self::secret_file::Reach;
 use crate::keyring::KeyEncryptionKey;
 use crate::policy::Policy;
+use crate::principal::mapping::NameRules;
 use crate::problem::Problems;
 use crate::strict_toml;
 
@@ -40,6 +43,7 @@ pub struct Config {
     public: Option<ListenerConfig>,
     observe: Option<ListenerConfig>,
     kerberos: KerberosConfig,
+    names: NameRules,
     key_encryption_key: KeyEncryptionKey,
     limits: Limits,
     log_level: LevelFilter,
@@ -93,6 +97,11 @@ impl Config {
     /// Realms, acceptors, clock skew.
     pub fn kerberos(&self) -> &KerberosConfig {
         &self.kerberos
+    }
+
+    /// What tokens call those who are taken.
+    pub fn names(&self) -> &NameRules {
+        &self.names
     }
 
     /// The key under which stored keys are sealed.

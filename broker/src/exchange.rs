@@ -61,6 +61,8 @@ pub struct Refusal {
     negotiate: Option<String>,
     /// Who it was, where that was proved.
     principal: Option<String>,
+    /// What a token would have called them, where that was found.
+    subject: Option<String>,
 }
 
 struct Issued {
@@ -157,10 +159,11 @@ impl Exchange {
         let session = self.keyring.session(token.ticket());
         let identity = Identity::of(accepted, session, &self.rules, now)
             .map_err(|stranger| Refusal::new(stranger.reason(), stranger.to_string()))?;
-        let grant = self
-            .policy
-            .grant(identity, audience, scope)
-            .map_err(|denial| Refusal::new(denial.reason(), denial.to_string()))?;
+        let subject = identity.subject().clone();
+        let grant = self.policy.grant(identity, audience, scope).map_err(|denial| Refusal {
+            subject: Some(subject.as_str().to_owned()),
+            ..Refusal::new(denial.reason(), denial.to_string())
+        })?;
         let token = Minter::new(&self.issuer, self.keyring.signing())
             .issue(&grant, &caller.client, now)
             .map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
@@ -193,6 +196,7 @@ impl Refusal {
             advice: None,
             negotiate: None,
             principal: None,
+            subject: None,
         }
     }
 
@@ -310,6 +314,7 @@ fn log(issued: &Issued, about: &About<'_>) {
         target: "kerbridge::audit",
         reason = Reason::Ok.as_str(),
         principal = grant.identity().principal().as_str(),
+        subject = grant.identity().subject().as_str(),
         audience = grant.audience().name(),
         scope = %grant.scopes(),
         jti = token.id(),
@@ -337,6 +342,7 @@ fn log_refusal(refusal: &Refusal, about: &About<'_>) {
         fault = ?refusal.reason.fault(),
         detail = short(&refusal.detail),
         principal = refusal.principal.as_deref(),
+        subject = refusal.subject.as_deref(),
         audience = audience.map(short),
         listener = caller.listener.as_str(),
         client_id = caller.client.as_str(),

@@ -7,12 +7,14 @@ use kerbridge_wire::Reason;
 
 use crate::acceptor::Accepted;
 use crate::keyring::SessionId;
+use crate::principal::mapping::{NameRules, NotMapped, Subject};
 use crate::time::UnixTime;
 
 /// Somebody whose ticket was accepted, in a realm of the list, with enough life left. Built by [`Identity::of`] only.
 #[derive(Clone, Debug)]
 pub struct Identity {
     principal: Principal,
+    subject: Subject,
     auth_time: UnixTime,
     ticket_end: UnixTime,
     session: SessionId,
@@ -24,6 +26,8 @@ pub struct Identity {
 pub struct IdentityRules {
     /// Realms whose principals are taken.
     pub realms: Vec<String>,
+    /// What tokens call them.
+    pub names: NameRules,
     /// Least life that a ticket must have left, in seconds.
     pub ticket_floor: u64,
 }
@@ -33,6 +37,8 @@ pub struct IdentityRules {
 pub enum Stranger {
     /// The realm is not on the list.
     Realm,
+    /// The rules have no name for the principal.
+    Name(NotMapped),
     /// The ticket has ended; MIT accepts it for the clock skew longer.
     Ended,
     /// The ticket ends sooner than a token is worth minting.
@@ -44,6 +50,7 @@ impl Stranger {
     pub const fn reason(self) -> Reason {
         match self {
             Self::Realm => Reason::RealmNotAllowed,
+            Self::Name(_) => Reason::PrincipalNotMapped,
             Self::Ended => Reason::TicketExpired,
             Self::TooShort => Reason::TicketTooShort,
         }
@@ -52,11 +59,12 @@ impl Stranger {
 
 impl fmt::Display for Stranger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Realm => "the realm is not on the list",
-            Self::Ended => "the ticket has ended",
-            Self::TooShort => "the ticket ends too soon",
-        })
+        match self {
+            Self::Realm => f.write_str("the realm is not on the list"),
+            Self::Name(not_mapped) => not_mapped.fmt(f),
+            Self::Ended => f.write_str("the ticket has ended"),
+            Self::TooShort => f.write_str("the ticket ends too soon"),
+        }
     }
 }
 
@@ -67,11 +75,16 @@ impl Identity {
         if !rules.realms.iter().any(|realm| realm == principal.realm()) {
             return Err(Stranger::Realm);
         }
+        let mapped = rules
+            .names
+            .map(principal, accepted.local_name())
+            .map_err(Stranger::Name)?;
         match now.until(accepted.ticket_end()) {
             0 => Err(Stranger::Ended),
             left if left < rules.ticket_floor => Err(Stranger::TooShort),
             _ => Ok(Self {
                 principal: principal.clone(),
+                subject: mapped.subject,
                 auth_time: accepted.auth_time(),
                 ticket_end: accepted.ticket_end(),
                 session,
@@ -80,7 +93,12 @@ impl Identity {
         }
     }
 
-    /// Who it is.
+    /// What a token calls them, and nobody else.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// Who it is. Grants are about this, whatever a token calls them.
     pub fn principal(&self) -> &Principal {
         &self.principal
     }
@@ -116,6 +134,7 @@ mod tests {
             let principal = crate::principal::canonical(principal).unwrap();
             let rules = IdentityRules {
                 realms: vec![principal.realm().to_owned()],
+                names: NameRules::default(),
                 ticket_floor: 1,
             };
             Self::of(
@@ -131,6 +150,7 @@ mod tests {
     fn at(principal: &str, now: u64) -> Result<Identity, Stranger> {
         let rules = IdentityRules {
             realms: vec!["A.TEST".into(), "B.TEST".into()],
+            names: NameRules::default(),
             ticket_floor: 5,
         };
         let accepted = Accepted::for_test(Principal::parse(principal).unwrap());

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::config::KerberosConfig;
 use crate::keyring::random;
@@ -69,6 +71,30 @@ fn write_whole(path: &Path, text: &str) -> io::Result<()> {
         drop(fs::remove_file(&temporary));
     }
     written
+}
+
+/// A file with no name, which this process alone can read, as long as this lives.
+#[derive(Debug)]
+pub struct Unnamed {
+    path: PathBuf,
+    _file: OwnedFd,
+}
+
+impl Unnamed {
+    /// Writes it, in memory.
+    pub fn write(text: &str) -> io::Result<Self> {
+        let mut file = fs::File::from(memfd_create(FILE, MemfdFlags::CLOEXEC)?);
+        io::Write::write_all(&mut file, text.as_bytes())?;
+        Ok(Self {
+            path: PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
+            _file: file.into(),
+        })
+    }
+
+    /// Its path, in this process.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// The files that libkrb5 reads: ours first, then those that it would have read without us and that are there.

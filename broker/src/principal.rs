@@ -1,7 +1,9 @@
 //! Tells principals apart that only look alike, in one canonical text each.
 //!
-//! `alice/admin@R` is not `alice@R`, realms are never folded or stripped, and a separator inside a component stays
+//! `alice/admin@R` is not `alice@R`, nothing is folded, and a separator inside a component stays
 //! escaped, so that two different principals never have the same text.
+
+pub mod mapping;
 
 use kerbridge_gss::{Principal, PrincipalError};
 
@@ -11,7 +13,7 @@ pub const MOST_COMPONENTS: usize = 8;
 /// Reads `component[/component…]@REALM` and writes it again with no escapes but those that are needed.
 pub fn canonical(text: &str) -> Result<Principal, PrincipalError> {
     let principal = Principal::parse(text)?;
-    let components = unescaped(principal.name(), true);
+    let components = parts(&principal);
     let components: Vec<&str> = components.iter().map(String::as_str).collect();
     from_components(&components, &unescaped(principal.realm(), false).concat())
 }
@@ -32,7 +34,12 @@ pub fn from_components(components: &[&str], realm: &str) -> Result<Principal, Pr
 
 /// How many components the name has; a person's has one.
 pub fn components(principal: &Principal) -> usize {
-    unescaped(principal.name(), true).len()
+    parts(principal).len()
+}
+
+/// The name's components, unescaped: a separator in one of them is a part of it.
+pub fn parts(principal: &Principal) -> Vec<String> {
+    unescaped(principal.name(), true)
 }
 
 fn unescaped(text: &str, divide: bool) -> Vec<String> {

@@ -68,7 +68,7 @@ impl<'a> Minter<'a> {
         };
         let claims = Claims {
             iss: self.issuer,
-            sub: identity.principal().as_str(),
+            sub: identity.subject().as_str(),
             aud: grant.audience().name(),
             client_id: client,
             iat: now.seconds(),

@@ -9,6 +9,8 @@
 
 #[path = "running/fixture.rs"]
 mod fixture;
+#[path = "command_line/names.rs"]
+mod names;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -30,6 +32,8 @@ fn a_wrong_command_line_is_64_and_help_is_0() {
         &["init"],
         &["config", "check", "--output", "xml"],
         &["completion", "tcsh"],
+        &["principal"],
+        &["principal", "map"],
     ] {
         let output = folder.run(arguments);
         assert_eq!(output.status.code(), Some(64), "{arguments:?}");
@@ -48,7 +52,8 @@ fn a_wrong_command_line_is_64_and_help_is_0() {
     for shell in ["bash", "zsh", "fish"] {
         let output = folder.run(&["completion", shell]);
         assert_eq!(output.status.code(), Some(0), "{shell}");
-        assert!(text(&output.stdout).contains("kerbridge"), "{shell}");
+        let script = text(&output.stdout);
+        assert!(script.contains("kerbridge") && script.contains("principal"), "{shell}");
     }
 }
 

@@ -43,6 +43,7 @@ pub use context::{ContextFlags, EstablishedContext, TicketFlags};
 pub use credential::{AcceptorCredential, AcquireError, AcquireErrorKind, InitiatorCredential};
 pub use initiate::{InitiateError, InitiateErrorKind, InitiateRequest, Initiation, InitiatorContext};
 pub use keytab::{Enctype, Keytab, KeytabEntry, KeytabError};
+pub use name::local_name;
 pub use oid::{Mechanism, Oid};
 pub use principal::{Principal, PrincipalError, ServicePrincipal};
 pub use status::{RoutineError, StatusText};

@@ -5,7 +5,7 @@
 use std::ptr;
 
 use crate::buffer::{OwnedBuffer, borrowed};
-use crate::oid;
+use crate::oid::{self, Mechanism};
 use crate::principal::Principal;
 use crate::status::StatusText;
 use crate::sys;
@@ -59,6 +59,19 @@ impl Name {
         Ok(std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned))
     }
 
+    /// What the rules of krb5.conf call it on this machine, or `None` where they have no name for it.
+    fn local(&self) -> Option<String> {
+        let mut text = OwnedBuffer::empty();
+        let krb5 = oid::borrowed(Mechanism::Krb5.der_content());
+        let mut minor = 0;
+        // SAFETY: the name is not null (it was imported) and owned; the mechanism is only read and outlives the call; the
+        // buffer is empty.
+        let major = unsafe { sys::gss_localname(&raw mut minor, self.0, &raw const krb5, text.as_mut_ptr()) };
+        // MIT has one number for all that can go wrong here, KRB5_NO_LOCALNAME.
+        StatusText::check(major, minor).ok()?;
+        std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned)
+    }
+
     /// Whether both denote the same entity.
     pub(crate) fn same_as(&self, other: &Self) -> Result<bool, StatusText> {
         let mut minor = 0;
@@ -71,6 +84,12 @@ impl Name {
         StatusText::check(major, minor)?;
         Ok(equal != 0)
     }
+}
+
+/// The local name of a principal by the `auth_to_local` rules of krb5.conf (those of the default realm) and by MIT's local
+/// authorization modules, or `None` where they have none for it. Nothing but their word says that no other principal has it.
+pub fn local_name(principal: &Principal) -> Option<String> {
+    Name::import(principal).ok()?.local()
 }
 
 impl Drop for Name {

@@ -196,6 +196,12 @@ unsafe extern "C" {
         name_type: *mut gss_OID,
     ) -> u32;
     pub(crate) fn gss_compare_name(minor: *mut u32, one: gss_name_t, other: gss_name_t, equal: *mut c_int) -> u32;
+    pub(crate) fn gss_localname(
+        minor: *mut u32,
+        name: gss_name_t,
+        mechanism: *const gss_OID_desc,
+        local: gss_buffer_t,
+    ) -> u32;
     pub(crate) fn gss_release_name(minor: *mut u32, name: *mut gss_name_t) -> u32;
     pub(crate) fn gss_release_buffer(minor: *mut u32, buffer: gss_buffer_t) -> u32;
     pub(crate) fn gss_display_status(

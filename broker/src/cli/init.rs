@@ -227,6 +227,16 @@ key_encryption_key_file = "{KEY}"
 # Under systemd, with LoadCredential=kek:…
 #key_encryption_credential = "kek"
 
+# What tokens call people: the full principal. See what becomes of one: kerbridge principal map NAME --config {CONFIG}
+#[names]
+#strip_realm_of = ["{realm}"] # alice@{realm} is "alice"; one realm at most
+#instances = "refuse"     # alice/root is nobody, unless a rule names it
+#unmatched = "refuse"     # so is whoever would keep a full principal
+#auth_to_local = true     # in place of these three: as krb5.conf says
+#[[names.rule]]           # rules come first; the first that matches decides
+#match = "*/admin@{realm}"
+#subject = "{{1}}-admin"
+
 #[limits]
 #threads = 2          # that call GSSAPI
 #queue = 256          # tokens that may wait for one; more get 503
@@ -241,7 +251,8 @@ key_encryption_key_file = "{KEY}"
 
 #[log]
 #level = "info"
-"#
+"#,
+        realm = services.first().map_or("", ServicePrincipal::realm),
     ));
     text
 }

@@ -7,10 +7,11 @@ use tracing::level_filters::LevelFilter;
 use super::listen::Listeners;
 use super::{
     Config, KerberosConfig, Limits, ListenerConfig, Surroundings, check_issuer, check_keys, check_level, check_policy,
-    kerberos, limits, listen, raw, read_text, state_dir,
+    kerberos, limits, listen, names, raw, read_text, state_dir,
 };
 use crate::keyring::{KeyEncryptionKey, KeyRing};
 use crate::policy::Policy;
+use crate::principal::mapping::NameRules;
 use crate::problem::{Problem, Problems};
 use crate::strict_toml;
 
@@ -21,6 +22,7 @@ pub struct Draft {
     state_dir: Option<PathBuf>,
     listeners: Listeners,
     kerberos: Option<KerberosConfig>,
+    names: Option<NameRules>,
     key_encryption_key: Option<KeyEncryptionKey>,
     limits: Option<Limits>,
     log_level: Option<LevelFilter>,
@@ -51,6 +53,7 @@ impl Draft {
             policy_file,
             listen,
             kerberos,
+            names,
             keys,
             limits,
             log,
@@ -67,6 +70,7 @@ impl Draft {
             }
         };
         let listeners = listen::check(listen, folder, &mut problems);
+        let names = names::check(names, &kerberos.realms, &mut problems);
         let kerberos = kerberos::check(kerberos, folder, &mut problems);
         let key_encryption_key = check_keys(keys, folder, around, &mut problems);
         let limits = limits::check(limits, &mut problems);
@@ -78,6 +82,7 @@ impl Draft {
             state_dir,
             listeners,
             kerberos,
+            names,
             key_encryption_key,
             limits,
             log_level,
@@ -117,6 +122,7 @@ impl Draft {
             state_dir,
             listeners: Listeners { mesh, public, observe },
             kerberos,
+            names,
             key_encryption_key,
             limits,
             log_level,
@@ -131,6 +137,7 @@ impl Draft {
                 public,
                 observe,
                 kerberos: kerberos?,
+                names: names?,
                 key_encryption_key: key_encryption_key?,
                 limits: limits?,
                 log_level: log_level?,

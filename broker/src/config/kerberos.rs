@@ -30,11 +30,79 @@ pub struct AcceptorConfig {
 }
 
 pub(super) fn check(kerberos: raw::Kerberos, folder: &Path, problems: &mut Problems) -> Option<KerberosConfig> {
+    let (acceptor, rest) = check_rest(kerberos, problems);
+    if acceptor.is_empty() {
+        problems.missing(
+            "kerberos.acceptor",
+            "add a [[kerberos.acceptor]] with principal and keytab",
+        );
+    }
+    let mut acceptors: Vec<AcceptorConfig> = Vec::new();
+    for (index, one) in acceptor.into_iter().enumerate() {
+        let prefix = format!("kerberos.acceptor[{index}]");
+        let Some(one) = check_acceptor(one, &prefix, folder, &rest, problems) else {
+            continue;
+        };
+        if acceptors.iter().any(|other| other.principal == one.principal) {
+            problems.note(
+                format!("{prefix}.principal"),
+                format!("{} stands here twice", one.principal),
+                "remove one",
+            );
+        }
+        acceptors.push(one);
+    }
+    Some(KerberosConfig {
+        realms: rest.realms,
+        clock_skew_seconds: rest.clock_skew_seconds?,
+        acceptors,
+    })
+}
+
+/// What is wrong with everything but the acceptors, for who needs none.
+pub(super) fn check_without_acceptors(kerberos: raw::Kerberos, problems: &mut Problems) -> Option<KerberosConfig> {
+    let (_, rest) = check_rest(kerberos, problems);
+    Some(KerberosConfig {
+        realms: rest.realms,
+        clock_skew_seconds: rest.clock_skew_seconds?,
+        acceptors: Vec::new(),
+    })
+}
+
+/// Everything but the acceptors, as far as it could be read.
+struct Rest {
+    realms: Vec<String>,
+    clock_skew_seconds: Option<u32>,
+}
+
+fn check_rest(kerberos: raw::Kerberos, problems: &mut Problems) -> (Vec<raw::Acceptor>, Rest) {
     let raw::Kerberos {
         realms,
         clock_skew_seconds,
         acceptor,
     } = kerberos;
+    check_realms(&realms, problems);
+    let clock_skew_seconds = match clock_skew_seconds {
+        None => Some(300),
+        Some(seconds) => u32::try_from(seconds)
+            .ok()
+            .filter(|seconds| (1..=3600).contains(seconds)),
+    };
+    if clock_skew_seconds.is_none() {
+        problems.note(
+            "kerberos.clock_skew_seconds",
+            "is not 1 to 3600",
+            "write 300, Kerberos' usual bound",
+        );
+    }
+    let rest = Rest {
+        realms,
+        clock_skew_seconds,
+    };
+    (acceptor, rest)
+}
+
+fn check_realms(realms: &[String], problems: &mut Problems) {
     if realms.is_empty() {
         problems.missing(
             "kerberos.realms",
@@ -52,52 +120,13 @@ pub(super) fn check(kerberos: raw::Kerberos, folder: &Path, problems: &mut Probl
             );
         }
     }
-    let clock_skew_seconds = match clock_skew_seconds {
-        None => Some(300),
-        Some(seconds) => u32::try_from(seconds)
-            .ok()
-            .filter(|seconds| (1..=3600).contains(seconds)),
-    };
-    if clock_skew_seconds.is_none() {
-        problems.note(
-            "kerberos.clock_skew_seconds",
-            "is not 1 to 3600",
-            "write 300, Kerberos' usual bound",
-        );
-    }
-    if acceptor.is_empty() {
-        problems.missing(
-            "kerberos.acceptor",
-            "add a [[kerberos.acceptor]] with principal and keytab",
-        );
-    }
-    let mut acceptors: Vec<AcceptorConfig> = Vec::new();
-    for (index, one) in acceptor.into_iter().enumerate() {
-        let prefix = format!("kerberos.acceptor[{index}]");
-        let Some(one) = check_acceptor(one, &prefix, folder, &realms, problems) else {
-            continue;
-        };
-        if acceptors.iter().any(|other| other.principal == one.principal) {
-            problems.note(
-                format!("{prefix}.principal"),
-                format!("{} stands here twice", one.principal),
-                "remove one",
-            );
-        }
-        acceptors.push(one);
-    }
-    Some(KerberosConfig {
-        realms,
-        clock_skew_seconds: clock_skew_seconds?,
-        acceptors,
-    })
 }
 
 fn check_acceptor(
     acceptor: raw::Acceptor,
     prefix: &str,
     folder: &Path,
-    realms: &[String],
+    rest: &Rest,
     problems: &mut Problems,
 ) -> Option<AcceptorConfig> {
     let raw::Acceptor { principal, keytab } = acceptor;
@@ -123,7 +152,7 @@ fn check_acceptor(
         }
     };
     if let Some(principal) = &principal
-        && !realms.iter().any(|realm| realm == principal.realm())
+        && !rest.realms.iter().any(|realm| realm == principal.realm())
     {
         problems.note(
             &field,

@@ -13,6 +13,7 @@ pub(super) struct Config {
     pub(super) policy_file: Option<PathBuf>,
     pub(super) listen: Listen,
     pub(super) kerberos: Kerberos,
+    pub(super) names: Names,
     pub(super) keys: Keys,
     pub(super) limits: Limits,
     pub(super) log: Log,
@@ -52,6 +53,24 @@ pub(super) struct Kerberos {
 pub(super) struct Acceptor {
     pub(super) principal: Option<String>,
     pub(super) keytab: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Names {
+    pub(super) rule: Vec<NameRule>,
+    pub(super) auth_to_local: Option<bool>,
+    pub(super) instances: Option<String>,
+    pub(super) strip_realm_of: Vec<String>,
+    pub(super) unmatched: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct NameRule {
+    #[serde(rename = "match")]
+    pub(super) pattern: Option<String>,
+    pub(super) subject: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -19,6 +19,7 @@ use crate::keyring::{KeyEncryptionKey, KeyRing};
 use crate::metrics::Metrics;
 use crate::negotiate::tests::token_text;
 use crate::policy::Policy;
+use crate::principal::mapping::NameRules;
 use crate::problem::Problems;
 use crate::time::UnixTime;
 
@@ -72,6 +73,7 @@ fn broker_with(
         issuer: "https://broker.test".into(),
         policy: Policy::build(&file, &mut problems).unwrap(),
         rules: IdentityRules {
+            names: NameRules::default(),
             realms: vec!["A.TEST".into()],
             ticket_floor: 5,
         },

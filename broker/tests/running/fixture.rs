@@ -65,7 +65,7 @@ impl Folder {
         self.command().args(arguments).output().unwrap()
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kerbridge"));
         command
             .current_dir(self.0.path())

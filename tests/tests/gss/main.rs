@@ -13,6 +13,7 @@
 
 mod established;
 mod hostile;
+mod local_names;
 mod refused;
 mod two_legs;
 mod world;

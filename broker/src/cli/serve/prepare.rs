@@ -61,6 +61,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
         policy: config.policy().clone(),
         rules: IdentityRules {
             realms: config.kerberos().realms.clone(),
+            names: config.names().clone(),
             ticket_floor: limits.ticket_floor.seconds().into(),
         },
         keyring,
@@ -110,13 +111,14 @@ fn use_own_krb5_conf(config: &Config) -> Result<(), Problem> {
 fn acquire(config: &Config) -> Result<Vec<Box<dyn Acceptor>>, Problems> {
     let mut acceptors: Vec<Box<dyn Acceptor>> = Vec::new();
     for _ in 0..config.limits().threads {
-        let acceptor = GssAcceptor::acquire(config.kerberos(), config.state_dir()).map_err(|refused| {
-            let mut problems = Problems::default();
-            for (index, error) in refused {
-                problems.absorb("", acquire_problem(index, &error).into());
-            }
-            problems
-        })?;
+        let acceptor =
+            GssAcceptor::acquire(config.kerberos(), config.names(), config.state_dir()).map_err(|refused| {
+                let mut problems = Problems::default();
+                for (index, error) in refused {
+                    problems.absorb("", acquire_problem(index, &error).into());
+                }
+                problems
+            })?;
         acceptors.push(Box::new(acceptor));
     }
     Ok(acceptors)
