@@ -103,6 +103,16 @@ impl AcceptorCredential {
     /// Acquired by full principal, so that the token of any other key in the keytab is refused, whatever
     /// `ignore_acceptor_hostname` says.
     pub fn acquire(service: &ServicePrincipal, keytab: &Path, replay_cache: &Path) -> Result<Self, AcquireError> {
+        Self::acquire_with(service, keytab, prefixed(b"file2:", replay_cache)?)
+    }
+
+    /// As [`AcceptorCredential::acquire`], but remembers no token. For [`BindingsProbe`](crate::BindingsProbe) alone, whose
+    /// contexts open nothing.
+    pub(crate) fn without_replay_cache(service: &ServicePrincipal, keytab: &Path) -> Result<Self, AcquireError> {
+        Self::acquire_with(service, keytab, c"none:".to_owned())
+    }
+
+    fn acquire_with(service: &ServicePrincipal, keytab: &Path, replay_cache: CString) -> Result<Self, AcquireError> {
         let held = Keytab::open(keytab).map_err(|error| AcquireError::bare(AcquireErrorKind::Keytab(error)))?;
         if !held
             .entries()
@@ -114,7 +124,7 @@ impl AcceptorCredential {
         }
         let store = [
             (c"keytab", prefixed(b"FILE:", keytab)?),
-            (c"rcache", prefixed(b"file2:", replay_cache)?),
+            (c"rcache", replay_cache),
         ];
         let refused = |detail| AcquireError {
             kind: AcquireErrorKind::Refused,

@@ -11,6 +11,7 @@
     reason = "a helper that fails in a test ends the test"
 )]
 
+mod bindings;
 mod established;
 mod hostile;
 mod local_names;
