@@ -1,5 +1,6 @@
 //! Turns `kerbridge.toml` into a configuration that cannot be wrong, or says all that is wrong with it at once.
 
+mod bindings;
 mod draft;
 mod kerberos;
 mod limits;
@@ -12,6 +13,7 @@ mod tls;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kerbridge_wire::policy as wire_policy;
 use tracing::level_filters::LevelFilter;
@@ -25,6 +27,7 @@ pub use names::NamesConfig;
 pub use state_dir::prepare as prepare_state_dir;
 
 use self::secret_file::Reach;
+use crate::channel_bindings::ChannelBindingRules;
 use crate::keyring::KeyEncryptionKey;
 use crate::policy::Policy;
 use crate::principal::mapping::NameRules;
@@ -44,6 +47,7 @@ pub struct Config {
     observe: Option<ListenerConfig>,
     kerberos: KerberosConfig,
     names: NameRules,
+    channel_bindings: Arc<ChannelBindingRules>,
     key_encryption_key: KeyEncryptionKey,
     limits: Limits,
     log_level: LevelFilter,
@@ -102,6 +106,11 @@ impl Config {
     /// What tokens call those who are taken.
     pub fn names(&self) -> &NameRules {
         &self.names
+    }
+
+    /// Which channels a ticket may be bound to.
+    pub fn channel_bindings(&self) -> &Arc<ChannelBindingRules> {
+        &self.channel_bindings
     }
 
     /// The key under which stored keys are sealed.

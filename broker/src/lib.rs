@@ -8,9 +8,11 @@
 #![forbid(unsafe_code)]
 
 pub mod acceptor;
+pub mod channel_bindings;
 pub mod cli;
 pub mod config;
 pub mod exchange;
+pub mod failure_limit;
 pub mod identity;
 pub mod keyring;
 pub mod krb5_conf;

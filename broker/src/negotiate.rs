@@ -4,7 +4,7 @@
 //! cannot read is refused too: a session is named after the ticket's ciphertext (RFC 4120 §5.3).
 
 mod ap_req;
-mod der;
+pub(crate) mod der;
 
 use std::fmt;
 use std::ops::Range;

@@ -1,14 +1,16 @@
 //! Keeps what could be read of a configuration beside all that is wrong with it, so that the rest can be looked at too.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tracing::level_filters::LevelFilter;
 
 use super::listen::Listeners;
 use super::{
     Config, KerberosConfig, Limits, ListenerConfig, Surroundings, check_issuer, check_keys, check_level, check_policy,
-    kerberos, limits, listen, names, raw, read_text, state_dir,
+    bindings, kerberos, limits, listen, names, raw, read_text, state_dir,
 };
+use crate::channel_bindings::ChannelBindingRules;
 use crate::keyring::{KeyEncryptionKey, KeyRing};
 use crate::policy::Policy;
 use crate::principal::mapping::NameRules;
@@ -23,6 +25,7 @@ pub struct Draft {
     listeners: Listeners,
     kerberos: Option<KerberosConfig>,
     names: Option<NameRules>,
+    channel_bindings: Option<Arc<ChannelBindingRules>>,
     key_encryption_key: Option<KeyEncryptionKey>,
     limits: Option<Limits>,
     log_level: Option<LevelFilter>,
@@ -54,6 +57,7 @@ impl Draft {
             listen,
             kerberos,
             names,
+            mut kerberos,
             keys,
             limits,
             log,
@@ -71,6 +75,8 @@ impl Draft {
         };
         let listeners = listen::check(listen, folder, &mut problems);
         let names = names::check(names, &kerberos.realms, &mut problems);
+        let bindings = std::mem::take(&mut kerberos.channel_bindings);
+        let channel_bindings = bindings::check(bindings, folder, listeners.public.as_ref(), &mut problems).map(Arc::new);
         let kerberos = kerberos::check(kerberos, folder, &mut problems);
         let key_encryption_key = check_keys(keys, folder, around, &mut problems);
         let limits = limits::check(limits, &mut problems);
@@ -83,6 +89,7 @@ impl Draft {
             listeners,
             kerberos,
             names,
+            channel_bindings,
             key_encryption_key,
             limits,
             log_level,
@@ -123,6 +130,7 @@ impl Draft {
             listeners: Listeners { mesh, public, observe },
             kerberos,
             names,
+            channel_bindings,
             key_encryption_key,
             limits,
             log_level,
@@ -138,6 +146,7 @@ impl Draft {
                 observe,
                 kerberos: kerberos?,
                 names: names?,
+                channel_bindings: channel_bindings?,
                 key_encryption_key: key_encryption_key?,
                 limits: limits?,
                 log_level: log_level?,

@@ -80,6 +80,8 @@ fn check_rest(kerberos: raw::Kerberos, problems: &mut Problems) -> (Vec<raw::Acc
         realms,
         clock_skew_seconds,
         acceptor,
+        // Read beside this, since it concerns a listener too.
+        channel_bindings: _,
     } = kerberos;
     check_realms(&realms, problems);
     let clock_skew_seconds = match clock_skew_seconds {

@@ -25,11 +25,17 @@ pub struct Limits {
     pub drain: Span,
     /// How long new requests are still taken after a signal to stop, while `/readyz` says 503 already.
     pub drain_notice: Option<Span>,
+    /// Failures of one source in a minute before it has to wait, 0 to 1,000,000; 0 for no limit.
+    pub failures_per_minute: u32,
 }
 
 /// Half a second below the filter's time-out.
 const DEADLINE: Duration = Duration::from_millis(1500);
 const LONGEST_DEADLINE: Duration = Duration::from_secs(60);
+/// Five a second: what a broken client does to a whole office behind one address stays bearable, and so does what a hostile
+/// one does to us.
+const FAILURES: u32 = 300;
+const MOST_FAILURES: u32 = 1_000_000;
 
 pub(super) fn check(limits: raw::Limits, problems: &mut Problems) -> Option<Limits> {
     let raw::Limits {
@@ -40,6 +46,7 @@ pub(super) fn check(limits: raw::Limits, problems: &mut Problems) -> Option<Limi
         connections,
         drain,
         drain_notice,
+        failures_per_minute,
     } = limits;
     let mut bounded = |field: &str, value: Option<i64>, default: usize, most: usize| {
         let Some(value) = value else { return Some(default) };
@@ -71,6 +78,20 @@ pub(super) fn check(limits: raw::Limits, problems: &mut Problems) -> Option<Limi
             good
         }
     };
+    let failures_per_minute = match failures_per_minute {
+        None => Some(FAILURES),
+        Some(value) => {
+            let good = u32::try_from(value).ok().filter(|value| *value <= MOST_FAILURES);
+            if good.is_none() {
+                problems.note(
+                    "limits.failures_per_minute",
+                    format!("{value} is not 0 to {MOST_FAILURES}"),
+                    "write 300, or 0 for no limit",
+                );
+            }
+            good
+        }
+    };
     Some(Limits {
         threads: threads?,
         queue: queue?,
@@ -79,6 +100,7 @@ pub(super) fn check(limits: raw::Limits, problems: &mut Problems) -> Option<Limi
         connections: connections?,
         drain: drain.unwrap_or(Span::FIVE_SECONDS),
         drain_notice,
+        failures_per_minute: failures_per_minute?,
     })
 }
 

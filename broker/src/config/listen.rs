@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 
 use super::raw;
 use super::tls::{self, Tls};
@@ -66,6 +67,8 @@ pub enum Address {
         address: SocketAddr,
         /// Certificate, key, and on `mesh` whose client certificates are taken.
         server: Arc<ServerConfig>,
+        /// The certificate that clients see.
+        certificate: CertificateDer<'static>,
     },
     /// TCP in the clear, on loopback only.
     Clear {
@@ -301,9 +304,11 @@ fn check_tcp(
             None => None,
         };
     }
-    let server = tls::check(name, field, tls, problems);
+    let tls = tls::check(name, field, tls, problems);
+    let (server, certificate) = tls?;
     Some(Address::Tls {
         address: address?,
-        server: Arc::new(server?),
+        server: Arc::new(server),
+        certificate,
     })
 }

@@ -46,6 +46,22 @@ pub(super) struct Kerberos {
     pub(super) realms: Vec<String>,
     pub(super) clock_skew_seconds: Option<i64>,
     pub(super) acceptor: Vec<Acceptor>,
+    pub(super) channel_bindings: ChannelBindings,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ChannelBindings {
+    pub(super) mode: Option<String>,
+    pub(super) overlap: Option<Span>,
+    pub(super) certificate: Vec<BindingCertificate>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct BindingCertificate {
+    pub(super) server_names: Vec<String>,
+    pub(super) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -90,6 +106,7 @@ pub(super) struct Limits {
     pub(super) connections: Option<i64>,
     pub(super) drain: Option<Span>,
     pub(super) drain_notice: Option<Span>,
+    pub(super) failures_per_minute: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

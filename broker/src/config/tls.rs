@@ -25,8 +25,13 @@ impl Tls {
     }
 }
 
-/// Builds the server's side of TLS, or notes what is wrong.
-pub(super) fn check(name: ListenerName, field: &str, tls: &Tls, problems: &mut Problems) -> Option<ServerConfig> {
+/// Builds the server's side of TLS, with the certificate that clients see, or notes what is wrong.
+pub(super) fn check(
+    name: ListenerName,
+    field: &str,
+    tls: &Tls,
+    problems: &mut Problems,
+) -> Option<(ServerConfig, CertificateDer<'static>)> {
     if !tls.any() {
         problems.note(
             field,
@@ -91,6 +96,7 @@ pub(super) fn check(name: ListenerName, field: &str, tls: &Tls, problems: &mut P
         }
     };
     let (certificates, key) = (certificates?, key?);
+    let leaf = certificates.first()?.clone();
     let built = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map(|builder| builder.with_client_cert_verifier(verifier))
@@ -98,7 +104,7 @@ pub(super) fn check(name: ListenerName, field: &str, tls: &Tls, problems: &mut P
     match built {
         Ok(mut server) => {
             server.alpn_protocols = vec![b"http/1.1".to_vec()];
-            Some(server)
+            Some((server, leaf))
         }
         Err(error) => {
             problems.note(

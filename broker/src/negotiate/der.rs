@@ -2,49 +2,49 @@
 
 /// The bytes are not what was expected. Which byte is nobody's business: they are a stranger's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const BIT_STRING: u8 = 0x03;
-pub(super) const OCTET_STRING: u8 = 0x04;
-pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
-pub(super) const GENERAL_STRING: u8 = 0x1b;
-pub(super) const SEQUENCE: u8 = 0x30;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(crate) const GENERAL_STRING: u8 = 0x1b;
+pub(crate) const SEQUENCE: u8 = 0x30;
 
 /// Tag of `[number]`, constructed; numbers up to 30.
-pub(super) const fn context(number: u8) -> u8 {
+pub(crate) const fn context(number: u8) -> u8 {
     0xa0 | number
 }
 
 /// Tag of `[APPLICATION number]`, constructed; numbers up to 30.
-pub(super) const fn application(number: u8) -> u8 {
+pub(crate) const fn application(number: u8) -> u8 {
     0x60 | number
 }
 
 /// Elements one behind the other.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Der<'a>(&'a [u8]);
+pub(crate) struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
-    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) const fn rest(&self) -> &'a [u8] {
+    pub(crate) const fn rest(&self) -> &'a [u8] {
         self.0
     }
 
     /// The content of the next element, which must have this tag.
-    pub(super) fn expect(&mut self, tag: u8) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn expect(&mut self, tag: u8) -> Result<&'a [u8], Malformed> {
         self.optional(tag)?.ok_or(Malformed)
     }
 
     /// The content of the next element if it has this tag.
-    pub(super) fn optional(&mut self, tag: u8) -> Result<Option<&'a [u8]>, Malformed> {
+    pub(crate) fn optional(&mut self, tag: u8) -> Result<Option<&'a [u8]>, Malformed> {
         let Some((&found, rest)) = self.0.split_first() else {
             return Ok(None);
         };
@@ -70,14 +70,14 @@ impl<'a> Der<'a> {
     }
 
     /// The content of the one element that there is.
-    pub(super) fn only(mut self, tag: u8) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn only(mut self, tag: u8) -> Result<&'a [u8], Malformed> {
         let content = self.expect(tag)?;
         self.end()?;
         Ok(content)
     }
 
     /// There is nothing more.
-    pub(super) fn end(self) -> Result<(), Malformed> {
+    pub(crate) fn end(self) -> Result<(), Malformed> {
         if self.is_empty() { Ok(()) } else { Err(Malformed) }
     }
 }

@@ -69,7 +69,7 @@ pub fn look(config: &ListenerConfig) -> Result<(), Problem> {
 pub fn bind(config: &ListenerConfig) -> Result<Bound, Problem> {
     let socket = match &config.address {
         Address::Unix { path, mode } => bind_unix(config.name, path, *mode)?,
-        Address::Tls { address, server } => Socket::Tls(bind_tcp(config.name, *address)?, Arc::clone(server)),
+        Address::Tls { address, server, .. } => Socket::Tls(bind_tcp(config.name, *address)?, Arc::clone(server)),
         Address::Clear { address } => Socket::Clear(bind_tcp(config.name, *address)?),
     };
     Ok(Bound {
