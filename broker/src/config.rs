@@ -119,8 +119,8 @@ impl Config {
     }
 
     /// How much at once.
-    pub fn limits(&self) -> Limits {
-        self.limits
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// What is logged.

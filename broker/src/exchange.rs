@@ -3,17 +3,20 @@
 mod form;
 mod request;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kerbridge_wire::Reason;
+use kerbridge_wire::{Fault, Reason};
 use kerbridge_wire::exchange::{ACCESS_TOKEN_TYPE, ExchangeError, ExchangeReply, OauthError};
+use tokio::time::Instant;
 
 pub use request::{ExchangeRequest, Hints, RequestError};
 
 use crate::acceptor::{Accepted, AcceptorPool, Leg, Progress};
 use crate::config::ListenerName;
+use crate::failure_limit::FailureLimit;
 use crate::identity::{Identity, IdentityRules};
 use crate::keyring::KeyRing;
 use crate::metrics::Metrics;
@@ -22,6 +25,15 @@ use crate::policy::{Grant, Policy};
 use crate::time::UnixTime;
 use crate::token::{IssuedToken, Minter};
 
+/// What a connection says of its other end by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address, where it has one.
+    pub address: Option<IpAddr>,
+    /// The server name that it asked for (RFC 6066 §3), where it came by TLS and asked for one.
+    pub server_name: Option<String>,
+}
+
 /// Who asks: through which listener, and under which name (`client_id`, RFC 9068 §2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -29,6 +41,8 @@ pub struct Caller {
     pub listener: ListenerName,
     /// The authenticated client's name.
     pub client: String,
+    /// The other end of the connection: on `mesh` Envoy, on `public` the client or its proxy.
+    pub peer: Peer,
 }
 
 /// All that an exchange needs.
@@ -44,6 +58,8 @@ pub struct Exchange {
     pub keyring: KeyRing,
     /// What accepts tickets.
     pub acceptors: AcceptorPool,
+    /// Who has failed too often.
+    pub failures: FailureLimit,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -74,9 +90,14 @@ struct Issued {
 impl Exchange {
     /// Answers one request body.
     pub async fn answer(&self, body: &[u8], caller: &Caller, now: UnixTime) -> Result<ExchangeReply, Refusal> {
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         let (hints, request) = ExchangeRequest::read(body, caller.listener);
+        let source = source(caller, &hints);
         let (audience, outcome) = match request {
+            _ if source.is_some_and(|source| self.failures.is_exceeded(source, began)) => {
+                let refusal = Refusal::new(Reason::RateLimited, "this source has failed too often within a minute");
+                (None, Err(refusal))
+            }
             Ok(request) => (
                 Some(request.audience.clone()),
                 self.exchange(request, caller, now).await,
@@ -92,7 +113,10 @@ impl Exchange {
         };
         match &outcome {
             Ok(issued) => log(issued, &about),
-            Err(refusal) => log_refusal(refusal, &about),
+            Err(refusal) => {
+                log_refusal(refusal, &about);
+                self.note_failure(refusal.reason, source, began);
+            }
         }
         outcome.map(Issued::into_reply)
     }
@@ -106,7 +130,20 @@ impl Exchange {
             audience: None,
         };
         log_refusal(&refusal, &about);
+        self.note_failure(refusal.reason, source(caller, about.hints), Instant::now());
         refusal
+    }
+
+    fn note_failure(&self, reason: Reason, source: Option<IpAddr>, now: Instant) {
+        if let Some(source) = source
+            && is_failure(reason)
+            && self.failures.failed(source, now)
+        {
+            tracing::warn!(
+                %source,
+                "a source has failed as often as it may: where it is a proxy, let Envoy see the clients' own addresses"
+            );
+        }
     }
 
     async fn exchange(&self, request: ExchangeRequest, caller: &Caller, now: UnixTime) -> Result<Issued, Refusal> {
@@ -172,6 +209,26 @@ impl Exchange {
             token,
             negotiate: accepted.reply().map(|reply| STANDARD.encode(reply.as_bytes())),
         })
+    }
+}
+
+/// The client's address: on `mesh` as Envoy trusts it, elsewhere that of the connection.
+fn source(caller: &Caller, hints: &Hints) -> Option<IpAddr> {
+    match caller.listener {
+        ListenerName::Mesh => hints.address(),
+        ListenerName::Public | ListenerName::Observe => caller.peer.address,
+    }
+}
+
+/// Whether a refusal counts against its source. A person without a right has proven who they are; a handshake that goes on
+/// has not failed; and one that is made to wait must not wait longer for it.
+const fn is_failure(reason: Reason) -> bool {
+    match reason {
+        Reason::ContinueNeeded | Reason::RateLimited => false,
+        reason => match reason.fault() {
+            Fault::Client | Fault::ClientOrUs => true,
+            Fault::None | Fault::Policy | Fault::Upstream | Fault::Us => false,
+        },
     }
 }
 

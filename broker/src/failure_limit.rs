@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use kerbridge_gate::network::Network;
 use tokio::time::Instant;
 
 /// In which a source may fail so often.
@@ -22,6 +23,7 @@ const WAYS: usize = 8;
 pub struct FailureLimit {
     /// What one failure costs; absent where nobody is limited.
     cost: Option<Duration>,
+    shared: Vec<Network>,
     /// Keyed, so that nobody can choose addresses that push one other out.
     keys: RandomState,
     sets: Mutex<Vec<[Option<Debt>; WAYS]>>,
@@ -50,11 +52,12 @@ impl From<IpAddr> for Source {
 }
 
 impl FailureLimit {
-    /// Lets a source fail so often in a minute, 0 for no limit.
-    pub fn per_minute(failures: u32) -> Self {
+    /// Lets a source fail so often in a minute, 0 for no limit; those of `shared` fail as often as they do.
+    pub fn new(failures: u32, shared: Vec<Network>) -> Self {
         let cost = NonZeroU32::new(failures).and_then(|failures| WINDOW.checked_div(failures.get()));
         Self {
             cost,
+            shared,
             keys: RandomState::new(),
             sets: Mutex::new(vec![[None; WAYS]; if cost.is_some() { SETS } else { 0 }]),
         }
@@ -62,7 +65,9 @@ impl FailureLimit {
 
     /// Whether a source has to wait.
     pub fn is_exceeded(&self, source: IpAddr, now: Instant) -> bool {
-        let Some(cost) = self.cost else { return false };
+        let Some(cost) = self.cost.filter(|_| !self.is_shared(source)) else {
+            return false;
+        };
         let source = Source::from(source);
         let debts = self.debts(source, |set| {
             set.iter().flatten().find(|debt| debt.source == source).copied()
@@ -72,10 +77,12 @@ impl FailureLimit {
     }
 
     /// Counts a failure of a source. `true` where this one is the last before it has to wait.
-    pub fn failed(&self, source: IpAddr, now: Instant) -> bool {
-        let Some(cost) = self.cost else { return false };
-        let source = Source::from(source);
-        let before = self.is_exceeded(source.0, now);
+    pub fn failed(&self, address: IpAddr, now: Instant) -> bool {
+        let Some(cost) = self.cost.filter(|_| !self.is_shared(address)) else {
+            return false;
+        };
+        let source = Source::from(address);
+        let before = self.is_exceeded(address, now);
         self.debts(source, |set| {
             let known = set.iter().position(|slot| slot.is_some_and(|debt| debt.source == source));
             // A new source takes the place of the one that is forgiven first: whoever must wait keeps its place against all
@@ -91,7 +98,11 @@ impl FailureLimit {
                 });
             }
         });
-        !before && self.is_exceeded(source.0, now)
+        !before && self.is_exceeded(address, now)
+    }
+
+    fn is_shared(&self, source: IpAddr) -> bool {
+        self.shared.iter().any(|network| network.contains(source))
     }
 
     fn debts<T: Default>(&self, source: Source, look: impl FnOnce(&mut [Option<Debt>; WAYS]) -> T) -> T {
@@ -116,7 +127,7 @@ mod tests {
 
     #[test]
     fn so_many_failures_pass_and_no_more_until_some_are_forgiven() {
-        let (limit, start) = (FailureLimit::per_minute(3), Instant::now());
+        let (limit, start) = (FailureLimit::new(3, Vec::new()), Instant::now());
         let (bad, good) = (address("192.0.2.1"), address("192.0.2.2"));
         for last in [false, false, true] {
             assert!(!limit.is_exceeded(bad, start));
@@ -134,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_comes_while_one_waits_does_not_lengthen_the_wait_past_the_window() {
-        let (limit, start) = (FailureLimit::per_minute(2), Instant::now());
+        let (limit, start) = (FailureLimit::new(2, Vec::new()), Instant::now());
         let bad = address("192.0.2.1");
         for _ in 0..1000 {
             limit.failed(bad, start);
@@ -144,8 +155,18 @@ mod tests {
     }
 
     #[test]
+    fn a_shared_source_is_not_limited() {
+        let start = Instant::now();
+        let limit = FailureLimit::new(1, vec![Network::parse("2001:db8::1/128").unwrap()]);
+        for (source, exceeded) in [("2001:db8::1", false), ("2001:db8::2", true), ("2001:db8::1", false)] {
+            limit.failed(address(source), start);
+            assert_eq!(limit.is_exceeded(address(source), start), exceeded, "{source}");
+        }
+    }
+
+    #[test]
     fn zero_limits_nobody() {
-        let (limit, start) = (FailureLimit::per_minute(0), Instant::now());
+        let (limit, start) = (FailureLimit::new(0, Vec::new()), Instant::now());
         for _ in 0..1000 {
             assert!(!limit.failed(address("192.0.2.1"), start));
         }
@@ -154,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_network_of_64_bits_is_one_source_and_a_mapped_address_is_its_own() {
-        let (limit, start) = (FailureLimit::per_minute(1), Instant::now());
+        let (limit, start) = (FailureLimit::new(1, Vec::new()), Instant::now());
         limit.failed(address("2001:db8::1"), start);
         limit.failed(address("::ffff:192.0.2.1"), start);
         for (other, exceeded) in [
@@ -169,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_addresses_neither_grows_the_table_nor_frees_who_must_wait() {
-        let (limit, start) = (FailureLimit::per_minute(2), Instant::now());
+        let (limit, start) = (FailureLimit::new(2, Vec::new()), Instant::now());
         let bad = address("192.0.2.1");
         limit.failed(bad, start);
         limit.failed(bad, start);

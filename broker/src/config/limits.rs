@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use kerbridge_gate::network::Network;
 use kerbridge_wire::Span;
 
 use super::raw;
 use crate::problem::Problems;
 
 /// How much is done at once, and for how long.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Threads that call GSSAPI, 1 to 256.
     pub threads: usize,
@@ -27,6 +28,8 @@ pub struct Limits {
     pub drain_notice: Option<Span>,
     /// Failures of one source in a minute before it has to wait, 0 to 1,000,000; 0 for no limit.
     pub failures_per_minute: u32,
+    /// Addresses behind which many clients are, such as another proxy's: never limited.
+    pub shared_sources: Vec<Network>,
 }
 
 /// Half a second below the filter's time-out.
@@ -47,6 +50,7 @@ pub(super) fn check(limits: raw::Limits, problems: &mut Problems) -> Option<Limi
         drain,
         drain_notice,
         failures_per_minute,
+        shared_sources,
     } = limits;
     let mut bounded = |field: &str, value: Option<i64>, default: usize, most: usize| {
         let Some(value) = value else { return Some(default) };
@@ -92,6 +96,17 @@ pub(super) fn check(limits: raw::Limits, problems: &mut Problems) -> Option<Limi
             good
         }
     };
+    let mut networks = Vec::new();
+    for (index, text) in shared_sources.iter().enumerate() {
+        match Network::parse(text) {
+            Some(network) => networks.push(network),
+            None => problems.note(
+                format!("limits.shared_sources[{index}]"),
+                format!("{text:?} is no network"),
+                "write an address, or a network such as \"10.0.0.0/8\"",
+            ),
+        }
+    }
     Some(Limits {
         threads: threads?,
         queue: queue?,
@@ -101,6 +116,7 @@ pub(super) fn check(limits: raw::Limits, problems: &mut Problems) -> Option<Limi
         drain: drain.unwrap_or(Span::FIVE_SECONDS),
         drain_notice,
         failures_per_minute: failures_per_minute?,
+        shared_sources: networks,
     })
 }
 

@@ -107,6 +107,7 @@ pub(super) struct Limits {
     pub(super) drain: Option<Span>,
     pub(super) drain_notice: Option<Span>,
     pub(super) failures_per_minute: Option<i64>,
+    pub(super) shared_sources: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

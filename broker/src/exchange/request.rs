@@ -1,9 +1,13 @@
 //! Reads a token request (RFC 8693 §2.1): every parameter once, each within its bound; one that nobody knows is ignored
 //! (RFC 6749 §3.2), one that would change what is asked for is not.
 //!
-//! What the mesh says for the log only is read first, and never decides: a log line about a refused request says who sent
-//! it, and a client with an odd server name is served like any other.
+//! What the mesh says of the client is read first: a log line about a refused request says who sent it. It opens nothing. The
+//! address says whose failures are counted, the server name which certificate a ticket may be bound to; one that is odd
+//! counts as not said.
 
+use std::net::IpAddr;
+
+use kerbridge_gate::network::address_of;
 use kerbridge_wire::Reason;
 use kerbridge_wire::exchange::{ACCESS_TOKEN_TYPE, GRANT_TYPE, NEGOTIATE_TOKEN_TYPE, parameter};
 use zeroize::Zeroizing;
@@ -38,6 +42,13 @@ pub struct Hints {
     pub request_id: Option<String>,
     /// The name of the route that asked.
     pub route: Option<String>,
+}
+
+impl Hints {
+    /// The address in `source`, where it is one: Envoy's has a port behind it.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        address_of(self.source.as_deref()?.as_bytes())
+    }
 }
 
 /// What is wrong with a request.

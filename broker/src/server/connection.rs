@@ -4,6 +4,7 @@ mod patient;
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use tower::ServiceExt as _;
 use self::patient::Patient;
 use super::bind::{Bound, Socket, SocketFile};
 use crate::config::ListenerName;
-use crate::exchange::Caller;
+use crate::exchange::{Caller, Peer};
 
 /// How long a head may take to arrive, and so how long a connection may be idle. Envoy's idle time-out for the cluster
 /// must be shorter (its example says 60 s), or it may send a request into a connection that is just being closed.
@@ -91,6 +92,7 @@ impl Bound {
         let caller = Caller {
             listener: self.name,
             client: self.client_name,
+            peer: Peer::default(),
         };
         Ok(Listening { caller, listener, file })
     }
@@ -117,13 +119,17 @@ impl Listening {
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<Stream> {
+    async fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
         Ok(match self {
-            Self::Unix(listener) => Stream::Unix(listener.accept().await?.0),
+            Self::Unix(listener) => (Stream::Unix(listener.accept().await?.0), None),
             Self::Tls(listener, server) => {
-                Stream::Tls(listener.accept().await?.0, TlsAcceptor::from(Arc::clone(server)))
+                let (stream, from) = listener.accept().await?;
+                (Stream::Tls(stream, TlsAcceptor::from(Arc::clone(server))), Some(from.ip()))
             }
-            Self::Clear(listener) => Stream::Clear(listener.accept().await?.0),
+            Self::Clear(listener) => {
+                let (stream, from) = listener.accept().await?;
+                (Stream::Clear(stream), Some(from.ip()))
+            }
         })
     }
 }
@@ -151,10 +157,12 @@ pub async fn serve(listening: Listening, router: Router, connections: usize, mut
         // Those that have ended are taken off, so that the set does not grow with every connection.
         while open.try_join_next().is_some() {}
         match accepted {
-            Ok(stream) => {
+            Ok((stream, address)) => {
+                let mut caller = caller.clone();
+                caller.peer.address = address;
                 open.spawn(connection(
                     stream,
-                    caller.clone(),
+                    caller,
                     router.clone(),
                     shutdown.clone(),
                     permit,
@@ -196,8 +204,9 @@ async fn connection(
                 }
                 Err(_) => return,
             };
+            let (_, session) = stream.get_ref();
+            caller.peer.server_name = session.server_name().map(str::to_owned);
             if caller.listener == ListenerName::Mesh {
-                let (_, session) = stream.get_ref();
                 let certificate = session.peer_certificates().and_then(|chain| chain.first());
                 let Some(name) = certificate.and_then(client_name) else {
                     tracing::warn!("a client certificate names nobody: it needs a DNS or URI name");

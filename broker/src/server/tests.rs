@@ -1,10 +1,13 @@
+mod failures;
 mod log;
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
+use kerbridge_gate::network::Network;
 use kerbridge_gss::{ChannelBindings, MechToken, Principal};
 use kerbridge_wire::exchange::{ExchangeError, ExchangeReply, FORM, NEGOTIATE_LIMIT, OauthError};
 use kerbridge_wire::{Reason, policy as raw};
@@ -13,7 +16,8 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::acceptor::{Accepted, Acceptor, AcceptorPool, Leg, Progress, Rejection};
-use crate::exchange::Caller;
+use crate::exchange::{Caller, Peer};
+use crate::failure_limit::FailureLimit;
 use crate::identity::IdentityRules;
 use crate::keyring::{KeyEncryptionKey, KeyRing};
 use crate::metrics::Metrics;
@@ -40,6 +44,9 @@ impl Acceptor for Scripted {
         }
     }
 }
+
+/// So many failures of one source pass within a minute.
+const FAILURES: u32 = 20;
 
 const POLICY: &str = r#"
     [[audience]]
@@ -79,6 +86,7 @@ fn broker_with(
         },
         keyring: KeyRing::open_or_create(folder.path(), &key).unwrap(),
         acceptors: AcceptorPool::start(acceptors, 16, Duration::from_secs(10), metrics.queue_depth()).unwrap(),
+        failures: FailureLimit::new(FAILURES, vec![Network::parse("10.0.0.9").unwrap()]),
         metrics,
     };
     Arc::new(Broker::new(
@@ -116,6 +124,10 @@ async fn send(listener: ListenerName, broker: &Arc<Broker>, request: Request<Bod
     request.extensions_mut().insert(Caller {
         listener,
         client: listener.as_str().into(),
+        peer: Peer {
+            address: Some(Ipv4Addr::LOCALHOST.into()),
+            server_name: None,
+        },
     });
     router(listener, Arc::clone(broker)).oneshot(request).await.unwrap()
 }
@@ -137,7 +149,7 @@ async fn error(response: Response<Body>) -> (StatusCode, ExchangeError) {
     let status = response.status();
     assert_eq!(
         response.headers().contains_key(header::RETRY_AFTER),
-        status == StatusCode::SERVICE_UNAVAILABLE,
+        matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS),
         "{status}"
     );
     (status, serde_json::from_str(&text(response).await).unwrap())

@@ -13,6 +13,7 @@ use kerbridge_gss::{AcquireError, AcquireErrorKind};
 use crate::acceptor::{Acceptor, AcceptorPool, GssAcceptor};
 use crate::config::{Config, Draft, Surroundings, prepare_state_dir};
 use crate::exchange::Exchange;
+use crate::failure_limit::FailureLimit;
 use crate::identity::IdentityRules;
 use crate::keyring::KeyRing;
 use crate::krb5_conf;
@@ -70,6 +71,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
             problem: error.to_string(),
             remedy: "choose fewer".into(),
         })?,
+        failures: FailureLimit::new(limits.failures_per_minute, limits.shared_sources.clone()),
         metrics,
     };
     Ok(Prepared {

@@ -335,6 +335,7 @@ fn tls(authority: &Authority) -> ListenerConfig {
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authority.roots()), Arc::clone(&provider))
         .build()
         .unwrap();
+    let certificate = chain.first().unwrap().clone();
     let server = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -344,6 +345,7 @@ fn tls(authority: &Authority) -> ListenerConfig {
     let address = Address::Tls {
         address: "127.0.0.1:0".parse().unwrap(),
         server: Arc::new(server),
+        certificate,
     };
     listener(ListenerName::Mesh, address)
 }
