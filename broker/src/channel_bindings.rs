@@ -111,7 +111,12 @@ impl ChannelBindingRules {
         } = channel;
         let mut any_of = Vec::new();
         let required = match self.mode {
-            BindingMode::Off => return Expected { required: false, any_of },
+            BindingMode::Off => {
+                return Expected {
+                    required: false,
+                    any_of,
+                };
+            }
             BindingMode::Allow => false,
             BindingMode::Require => true,
         };

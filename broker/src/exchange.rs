@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kerbridge_wire::{Fault, Reason};
 use kerbridge_wire::exchange::{ACCESS_TOKEN_TYPE, ExchangeError, ExchangeReply, OauthError};
+use kerbridge_wire::{Fault, Reason};
 use tokio::time::Instant;
 
 pub use request::{ExchangeRequest, Hints, RequestError};
@@ -223,13 +223,8 @@ fn source(caller: &Caller, hints: &Hints) -> Option<IpAddr> {
 /// Whether a refusal counts against its source. A person without a right has proven who they are; a handshake that goes on
 /// has not failed; and one that is made to wait must not wait longer for it.
 const fn is_failure(reason: Reason) -> bool {
-    match reason {
-        Reason::ContinueNeeded | Reason::RateLimited => false,
-        reason => match reason.fault() {
-            Fault::Client | Fault::ClientOrUs => true,
-            Fault::None | Fault::Policy | Fault::Upstream | Fault::Us => false,
-        },
-    }
+    matches!(reason.fault(), Fault::Client | Fault::ClientOrUs)
+        && !matches!(reason, Reason::ContinueNeeded | Reason::RateLimited)
 }
 
 impl Issued {

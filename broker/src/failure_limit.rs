@@ -84,10 +84,13 @@ impl FailureLimit {
         let source = Source::from(address);
         let before = self.is_exceeded(address, now);
         self.debts(source, |set| {
-            let known = set.iter().position(|slot| slot.is_some_and(|debt| debt.source == source));
+            let known = set
+                .iter()
+                .position(|slot| slot.is_some_and(|debt| debt.source == source));
             // A new source takes the place of the one that is forgiven first: whoever must wait keeps its place against all
             // that owe less.
-            let at = known.or_else(|| (0..WAYS).min_by_key(|&at| set.get(at).copied().flatten().map(|debt| debt.forgiven)));
+            let at =
+                known.or_else(|| (0..WAYS).min_by_key(|&at| set.get(at).copied().flatten().map(|debt| debt.forgiven)));
             if let Some(slot) = at.and_then(|at| set.get_mut(at)) {
                 let owed = known.and(*slot).map_or(now, |debt| debt.forgiven.max(now));
                 // No more is owed than a whole window, or those that were let in together would owe for long.
@@ -122,7 +125,7 @@ mod tests {
     }
 
     fn after(start: Instant, seconds: u64) -> Instant {
-        start + Duration::from_secs(seconds)
+        start.checked_add(Duration::from_secs(seconds)).unwrap()
     }
 
     #[test]

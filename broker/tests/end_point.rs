@@ -1,5 +1,7 @@
 //! The binding of real certificates, beside what openssl says of them.
 
+#![expect(clippy::unwrap_used, reason = "tests and their helpers may fail loudly")]
+
 use std::path::Path;
 use std::process::Command;
 
@@ -10,13 +12,26 @@ use rustls::pki_types::pem::PemObject as _;
 
 fn openssl(arguments: &[&str]) -> String {
     let output = Command::new("openssl").args(arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
 fn make(file: &Path, key: &[&str], signature: &[&str]) {
     let key_file = file.with_extension("key");
-    let mut arguments = vec!["req", "-x509", "-nodes", "-subj", "/CN=localhost", "-days", "2", "-newkey"];
+    let mut arguments = vec![
+        "req",
+        "-x509",
+        "-nodes",
+        "-subj",
+        "/CN=localhost",
+        "-days",
+        "2",
+        "-newkey",
+    ];
     arguments.extend(key);
     arguments.extend(signature);
     arguments.extend(["-keyout", key_file.to_str().unwrap(), "-out", file.to_str().unwrap()]);
@@ -25,7 +40,14 @@ fn make(file: &Path, key: &[&str], signature: &[&str]) {
 
 /// `sha384 Fingerprint=AB:CD:…`
 fn fingerprint(file: &Path, hash: &str) -> Vec<u8> {
-    let said = openssl(&["x509", "-noout", "-fingerprint", &format!("-{hash}"), "-in", file.to_str().unwrap()]);
+    let said = openssl(&[
+        "x509",
+        "-noout",
+        "-fingerprint",
+        &format!("-{hash}"),
+        "-in",
+        file.to_str().unwrap(),
+    ]);
     let (_, hex) = said.trim().split_once('=').unwrap();
     let bytes = hex.split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap());
     bytes.collect()
@@ -40,7 +62,12 @@ fn a_binding_is_what_openssl_computes_for_the_signature_of_the_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let mut cases = Vec::new();
     for key in [RSA, P_256, P_384] {
-        for (signature, hash) in [("-sha1", "sha256"), ("-sha256", "sha256"), ("-sha384", "sha384"), ("-sha512", "sha512")] {
+        for (signature, hash) in [
+            ("-sha1", "sha256"),
+            ("-sha256", "sha256"),
+            ("-sha384", "sha384"),
+            ("-sha512", "sha512"),
+        ] {
             cases.push((key, vec![signature], hash));
         }
     }

@@ -167,7 +167,7 @@ wants_demo() {
 wants_test() {
     have faketime || want faketime "expiry and clock skew"
     have nghttp || want nghttp2-client "a client for HTTP/2 in clear text"
-    have openssl || want openssl "certificates for the probes"
+    have openssl || want openssl "certificates for the probes, and what it says of their hashes"
 }
 
 wants_bench() {

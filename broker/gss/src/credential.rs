@@ -122,10 +122,7 @@ impl AcceptorCredential {
             let held = held.principals();
             return Err(AcquireError::bare(AcquireErrorKind::PrincipalAbsent { held }));
         }
-        let store = [
-            (c"keytab", prefixed(b"FILE:", keytab)?),
-            (c"rcache", replay_cache),
-        ];
+        let store = [(c"keytab", prefixed(b"FILE:", keytab)?), (c"rcache", replay_cache)];
         let refused = |detail| AcquireError {
             kind: AcquireErrorKind::Refused,
             detail: Some(detail),

@@ -124,7 +124,13 @@ impl Seen {
         let before = std::mem::replace(&mut self.current, bindings);
         self.earlier
             .retain(|earlier| earlier.bindings != self.current && earlier.bindings != before);
-        self.earlier.insert(0, Earlier { bindings: before, until });
+        self.earlier.insert(
+            0,
+            Earlier {
+                bindings: before,
+                until,
+            },
+        );
         self.earlier.truncate(MOST_EARLIER);
     }
 }
@@ -153,8 +159,8 @@ fn read(path: &Path) -> Result<ChannelBindings, String> {
     if u64::try_from(bytes.len()).map_or(true, |length| length > LARGEST) {
         return Err(format!("{name} is larger than 1 MiB"));
     }
-    let certificate = CertificateDer::from_pem_slice(&bytes)
-        .map_err(|_| format!("{name} holds no certificate in PEM"))?;
+    let certificate =
+        CertificateDer::from_pem_slice(&bytes).map_err(|_| format!("{name} holds no certificate in PEM"))?;
     end_point::bindings_of(&certificate).map_err(|error| format!("{name} {error}"))
 }
 
@@ -217,7 +223,11 @@ mod tests {
         let now = changed(&path);
         let before = bindings(&file, now);
         assert!(file.look(UnixTime::from_seconds(now)));
-        for bad in [good.get(..good.len() / 2).unwrap(), "", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"] {
+        for bad in [
+            good.get(..good.len() / 2).unwrap(),
+            "",
+            "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+        ] {
             fs::write(&path, bad).unwrap();
             assert!(!file.look(UnixTime::from_seconds(now)), "{bad}");
             assert_eq!(bindings(&file, now), before, "{bad}");

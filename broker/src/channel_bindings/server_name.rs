@@ -76,7 +76,9 @@ mod tests {
     #[test]
     fn what_is_no_name_is_refused() {
         let long = "a.".repeat(127);
-        for text in ["", ".", "*.", "**", "a.*", "*a.test", "a..test", "a.test.", "a b", "a/b", "é", &long] {
+        for text in [
+            "", ".", "*.", "**", "a.*", "*a.test", "a..test", "a.test.", "a b", "a/b", "é", &long,
+        ] {
             assert_eq!(ServerNamePattern::parse(text), None, "{text}");
         }
     }

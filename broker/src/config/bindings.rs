@@ -125,7 +125,10 @@ fn check_certificate(
     }
     let field = format!("{prefix}.file");
     let Some(path) = file.map(|file| folder.join(file)) else {
-        problems.missing(&field, "name the PEM file with the certificate that Envoy shows, leaf first");
+        problems.missing(
+            &field,
+            "name the PEM file with the certificate that Envoy shows, leaf first",
+        );
         return None;
     };
     match ListenerCertificate::open(names.clone(), path, overlap) {

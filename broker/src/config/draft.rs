@@ -7,8 +7,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::listen::Listeners;
 use super::{
-    Config, KerberosConfig, Limits, ListenerConfig, Surroundings, check_issuer, check_keys, check_level, check_policy,
-    bindings, kerberos, limits, listen, names, raw, read_text, state_dir,
+    Config, KerberosConfig, Limits, ListenerConfig, Surroundings, bindings, check_issuer, check_keys, check_level,
+    check_policy, kerberos, limits, listen, names, raw, read_text, state_dir,
 };
 use crate::channel_bindings::ChannelBindingRules;
 use crate::keyring::{KeyEncryptionKey, KeyRing};
@@ -55,9 +55,8 @@ impl Draft {
             state_dir,
             policy_file,
             listen,
-            kerberos,
-            names,
             mut kerberos,
+            names,
             keys,
             limits,
             log,
@@ -76,7 +75,8 @@ impl Draft {
         let listeners = listen::check(listen, folder, &mut problems);
         let names = names::check(names, &kerberos.realms, &mut problems);
         let bindings = std::mem::take(&mut kerberos.channel_bindings);
-        let channel_bindings = bindings::check(bindings, folder, listeners.public.as_ref(), &mut problems).map(Arc::new);
+        let channel_bindings =
+            bindings::check(bindings, folder, listeners.public.as_ref(), &mut problems).map(Arc::new);
         let kerberos = kerberos::check(kerberos, folder, &mut problems);
         let key_encryption_key = check_keys(keys, folder, around, &mut problems);
         let limits = limits::check(limits, &mut problems);

@@ -124,7 +124,10 @@ impl Listener {
             Self::Unix(listener) => (Stream::Unix(listener.accept().await?.0), None),
             Self::Tls(listener, server) => {
                 let (stream, from) = listener.accept().await?;
-                (Stream::Tls(stream, TlsAcceptor::from(Arc::clone(server))), Some(from.ip()))
+                (
+                    Stream::Tls(stream, TlsAcceptor::from(Arc::clone(server))),
+                    Some(from.ip()),
+                )
             }
             Self::Clear(listener) => {
                 let (stream, from) = listener.accept().await?;
@@ -160,13 +163,7 @@ pub async fn serve(listening: Listening, router: Router, connections: usize, mut
             Ok((stream, address)) => {
                 let mut caller = caller.clone();
                 caller.peer.address = address;
-                open.spawn(connection(
-                    stream,
-                    caller,
-                    router.clone(),
-                    shutdown.clone(),
-                    permit,
-                ));
+                open.spawn(connection(stream, caller, router.clone(), shutdown.clone(), permit));
             }
             Err(error) => {
                 tracing::warn!(listener = name.as_str(), %error, "accept failed");

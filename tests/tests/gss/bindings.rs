@@ -20,45 +20,55 @@ fn bound(world: &World, mechanism: &Mechanism, bindings: Option<ChannelBindings>
 /// probe is no longer needed.
 #[test]
 fn a_token_that_was_refused_for_its_channel_is_used_up() {
-    in_world("bindings::a_token_that_was_refused_for_its_channel_is_used_up", |world| {
-        for mechanism in MECHANISMS {
-            let acceptor = world.acceptor();
-            let token = bound(world, &mechanism, Some(certificate(1)));
-            for kind in [AcceptErrorKind::BindingsMismatch, AcceptErrorKind::Replay] {
-                let error = acceptor.accept(token.as_bytes(), Some(&certificate(2))).unwrap_err();
-                assert_eq!(error.kind(), kind, "{mechanism}: {error}");
+    in_world(
+        "bindings::a_token_that_was_refused_for_its_channel_is_used_up",
+        |world| {
+            for mechanism in MECHANISMS {
+                let acceptor = world.acceptor();
+                let token = bound(world, &mechanism, Some(certificate(1)));
+                for kind in [AcceptErrorKind::BindingsMismatch, AcceptErrorKind::Replay] {
+                    let error = acceptor.accept(token.as_bytes(), Some(&certificate(2))).unwrap_err();
+                    assert_eq!(error.kind(), kind, "{mechanism}: {error}");
+                }
+                let error = acceptor.accept(token.as_bytes(), Some(&certificate(1))).unwrap_err();
+                assert_eq!(error.kind(), AcceptErrorKind::Replay, "{mechanism}: {error}");
             }
-            let error = acceptor.accept(token.as_bytes(), Some(&certificate(1))).unwrap_err();
-            assert_eq!(error.kind(), AcceptErrorKind::Replay, "{mechanism}: {error}");
-        }
-    });
+        },
+    );
 }
 
 #[test]
 fn a_probe_says_which_channel_it_is_and_leaves_the_token_whole() {
-    in_world("bindings::a_probe_says_which_channel_it_is_and_leaves_the_token_whole", |world| {
-        let probe = BindingsProbe::acquire(&service_principal(HTTP), &world.keytab()).unwrap();
-        for mechanism in MECHANISMS {
-            let acceptor = world.acceptor();
-            let token = bound(world, &mechanism, Some(certificate(1)));
-            for _ in 0..2 {
-                for (other, verdict) in [(2, BindingsVerdict::OtherChannel), (1, BindingsVerdict::Bound)] {
-                    let found = probe.compare(token.as_bytes(), &certificate(other)).unwrap();
-                    assert_eq!(found, verdict, "{mechanism}");
+    in_world(
+        "bindings::a_probe_says_which_channel_it_is_and_leaves_the_token_whole",
+        |world| {
+            let probe = BindingsProbe::acquire(&service_principal(HTTP), &world.keytab()).unwrap();
+            for mechanism in MECHANISMS {
+                let acceptor = world.acceptor();
+                let token = bound(world, &mechanism, Some(certificate(1)));
+                for _ in 0..2 {
+                    for (other, verdict) in [(2, BindingsVerdict::OtherChannel), (1, BindingsVerdict::Bound)] {
+                        let found = probe.compare(token.as_bytes(), &certificate(other)).unwrap();
+                        assert_eq!(found, verdict, "{mechanism}");
+                    }
                 }
-            }
-            assert!(established(&acceptor, &token, Some(&certificate(1))).flags().channel_bound());
-            // The probe knows nothing of replays, and lets nobody in.
-            let found = probe.compare(token.as_bytes(), &certificate(1)).unwrap();
-            assert_eq!(found, BindingsVerdict::Bound);
-            let error = acceptor.accept(token.as_bytes(), Some(&certificate(1))).unwrap_err();
-            assert_eq!(error.kind(), AcceptErrorKind::Replay, "{mechanism}: {error}");
+                assert!(
+                    established(&acceptor, &token, Some(&certificate(1)))
+                        .flags()
+                        .channel_bound()
+                );
+                // The probe knows nothing of replays, and lets nobody in.
+                let found = probe.compare(token.as_bytes(), &certificate(1)).unwrap();
+                assert_eq!(found, BindingsVerdict::Bound);
+                let error = acceptor.accept(token.as_bytes(), Some(&certificate(1))).unwrap_err();
+                assert_eq!(error.kind(), AcceptErrorKind::Replay, "{mechanism}: {error}");
 
-            let unbound = bound(world, &mechanism, None);
-            let found = probe.compare(unbound.as_bytes(), &certificate(1)).unwrap();
-            assert_eq!(found, BindingsVerdict::Unbound, "{mechanism}");
-        }
-    });
+                let unbound = bound(world, &mechanism, None);
+                let found = probe.compare(unbound.as_bytes(), &certificate(1)).unwrap();
+                assert_eq!(found, BindingsVerdict::Unbound, "{mechanism}");
+            }
+        },
+    );
 }
 
 #[test]

@@ -14,7 +14,11 @@ fn algorithm(identifier: &[u8], parameters: &[u8]) -> Vec<u8> {
 
 /// A certificate with nothing in it but who signed how.
 fn signed_by(algorithm: &[u8]) -> Vec<u8> {
-    let parts = [&element(der::SEQUENCE, &[])[..], algorithm, &element(der::BIT_STRING, &[0])];
+    let parts = [
+        &element(der::SEQUENCE, &[])[..],
+        algorithm,
+        &element(der::BIT_STRING, &[0]),
+    ];
     element(der::SEQUENCE, &parts.concat())
 }
 

@@ -1,14 +1,19 @@
 use super::*;
 
 async fn status_from(broker: &Arc<Broker>, source: &str) -> StatusCode {
-    ask(ListenerName::Mesh, broker, body(&[("source", source)])).await.status()
+    ask(ListenerName::Mesh, broker, body(&[("source", source)]))
+        .await
+        .status()
 }
 
 #[tokio::test]
 async fn a_source_that_failed_too_often_waits_and_others_do_not() {
     let broker = broker(Err(Reason::Replay));
     for port in 0..FAILURES {
-        assert_eq!(status_from(&broker, &format!("192.0.2.1:{port}")).await, StatusCode::BAD_REQUEST);
+        assert_eq!(
+            status_from(&broker, &format!("192.0.2.1:{port}")).await,
+            StatusCode::BAD_REQUEST
+        );
     }
     let response = ask(ListenerName::Mesh, &broker, body(&[("source", "192.0.2.1:1")])).await;
     let (status, found) = error(response).await;
@@ -17,14 +22,20 @@ async fn a_source_that_failed_too_often_waits_and_others_do_not() {
     assert_eq!(status_from(&broker, "192.0.2.2:1").await, StatusCode::BAD_REQUEST);
     assert_eq!(broker.exchange.metrics.exchanges(Reason::RateLimited), 1);
     // The acceptor was not asked again.
-    assert_eq!(broker.exchange.metrics.exchanges(Reason::Replay), u64::from(FAILURES) + 1);
+    assert_eq!(
+        broker.exchange.metrics.exchanges(Reason::Replay),
+        u64::from(FAILURES) + 1
+    );
 }
 
 #[tokio::test]
 async fn on_public_it_is_the_address_of_the_connection() {
     let broker = broker(Err(Reason::Replay));
     for _ in 0..FAILURES {
-        assert_eq!(ask(ListenerName::Public, &broker, body(&[])).await.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(
+            ask(ListenerName::Public, &broker, body(&[])).await.status(),
+            StatusCode::BAD_REQUEST
+        );
     }
     let response = ask(ListenerName::Public, &broker, body(&[])).await;
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
