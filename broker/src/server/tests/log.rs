@@ -1,7 +1,8 @@
 use std::io;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
-use tracing::subscriber::DefaultGuard;
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 
 use super::*;
 use crate::exchange::Refusal;
@@ -21,8 +22,13 @@ impl io::Write for Log {
     }
 }
 
+/// While there is one subscriber only, an event that another test's thread reaches first is switched off for all threads:
+/// that thread has none.
+static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
+
 impl Log {
     fn of_this_thread() -> (Self, DefaultGuard) {
+        LazyLock::force(&ANOTHER);
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().json().flatten_event(true);
