@@ -79,6 +79,9 @@ impl Root {
 
 impl Context for Root {
     fn on_http_call_response(&mut self, callout: u32, headers: usize, _body: usize, _trailers: usize) {
+        if self.shared.answer(callout, headers) {
+            return;
+        }
         let (Some(polling), Some(now)) = (&mut self.polling, host::now()) else {
             return;
         };

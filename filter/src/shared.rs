@@ -24,6 +24,9 @@ pub(crate) struct Shared {
     pub(crate) native: RefCell<Native>,
     /// Requests that wait for keys or revocations, and those that passed and end with their token.
     requests: RefCell<BTreeMap<u32, Rc<Request>>>,
+    /// Requests that wait for the broker, by callout. The SDK brings the answer to whom it believes to have called: the root,
+    /// where it was the root that went on with a held request.
+    callers: RefCell<BTreeMap<u32, Rc<Request>>>,
     root: u32,
     /// Milliseconds between two ticks, as they are now.
     period: Cell<u32>,
@@ -38,6 +41,7 @@ impl Shared {
             metrics: Rc::default(),
             native: RefCell::default(),
             requests: RefCell::default(),
+            callers: RefCell::default(),
             root,
             period: Cell::new(0),
             first: Cell::default(),
@@ -66,6 +70,24 @@ impl Shared {
 
     pub(crate) fn forget(&self, id: u32) {
         self.requests.borrow_mut().remove(&id);
+    }
+
+    /// Notes who waits for the answer of a callout.
+    pub(crate) fn expect_answer(&self, callout: u32, request: Rc<Request>) {
+        self.callers.borrow_mut().insert(callout, request);
+    }
+
+    pub(crate) fn forget_callout(&self, callout: u32) {
+        self.callers.borrow_mut().remove(&callout);
+    }
+
+    /// Brings the answer of a callout to the request that waits for it. Whether one does. To be called by the root.
+    pub(crate) fn answer(&self, callout: u32, headers: usize) -> bool {
+        let caller = self.callers.borrow_mut().remove(&callout);
+        let Some(caller) = caller else { return false };
+        self.act_for(&caller, |request| request.answered(callout, headers));
+        self.act_for_root();
+        true
     }
 
     /// Ticks soon.
@@ -117,13 +139,23 @@ impl Shared {
             .map(Rc::clone)
             .collect();
         for request in &chosen {
-            match host::act_for(request.id()) {
-                Ok(()) => act(request),
-                // The host has no such stream any more.
-                Err(host::HostError) => self.forget(request.id()),
-            }
+            self.act_for(request, &act);
         }
-        if !chosen.is_empty() && host::act_for(self.root).is_err() {
+        if !chosen.is_empty() {
+            self.act_for_root();
+        }
+    }
+
+    fn act_for(&self, request: &Rc<Request>, act: impl Fn(&Rc<Request>)) {
+        match host::act_for(request.id()) {
+            Ok(()) => act(request),
+            // The host has no such stream any more.
+            Err(host::HostError) => self.forget(request.id()),
+        }
+    }
+
+    fn act_for_root(&self) {
+        if host::act_for(self.root).is_err() {
             log::error!("the host does not go back to the root");
         }
     }

@@ -33,8 +33,8 @@ pub(crate) struct Request {
     admitted: RefCell<Option<Admitted>>,
     /// Until when it waits for keys or revocations.
     patience: Cell<Option<UnixTime>>,
-    /// It is held before it is judged.
-    is_held: Cell<bool>,
+    /// The callout whose answer it waits for.
+    callout: Cell<Option<u32>>,
 }
 
 impl Stream {
@@ -45,7 +45,7 @@ impl Stream {
             callbacks: RefCell::default(),
             admitted: RefCell::default(),
             patience: Cell::default(),
-            is_held: Cell::default(),
+            callout: Cell::default(),
         }))
     }
 }
@@ -54,6 +54,9 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.0.callbacks.borrow_mut().closed();
         self.0.shared.forget(self.0.id);
+        if let Some(callout) = self.0.callout.take() {
+            self.0.shared.forget_callout(callout);
+        }
     }
 }
 
@@ -116,25 +119,27 @@ impl Request {
                     pending.resume(&mut self.shared.gate.borrow_mut(), now, valid)
                 }
                 Step::Call(call, pending) => match dispatch(&call) {
-                    Ok(callout) => break Outcome::Called(callout, pending),
+                    Ok(callout) => {
+                        self.callout.set(Some(callout));
+                        self.shared.expect_answer(callout, Rc::clone(self));
+                        break Outcome::Called(callout, pending);
+                    }
                     Err(host::HostError) => {
                         pending.resume(&mut self.shared.gate.borrow_mut(), now, BrokerReply::Nothing)
                     }
                 },
                 Step::Wait(pending) => {
-                    self.patience.set(Some(pending.deadline()));
-                    self.shared.look_after(Rc::clone(self));
+                    self.wait_until(pending.deadline());
                     self.shared.hurry();
                     break Outcome::Waiting(pending);
                 }
             };
         };
         let flow = self.callbacks.borrow_mut().decided(outcome);
-        let is_held = self.is_held.get();
         match flow {
-            Flow::Continue if !is_held => Action::Continue,
+            Flow::Continue => Action::Continue,
             Flow::Pause => Action::Pause,
-            Flow::Resume | Flow::Continue => {
+            Flow::Resume => {
                 if host::resume_request().is_err() {
                     log::error!("the host does not resume a request that passed");
                 }
@@ -149,18 +154,18 @@ impl Request {
             return self.fail();
         };
         if let Some(until) = self.shared.greet(now) {
-            self.patience.set(Some(until));
-            self.is_held.set(true);
-            self.shared.look_after(Rc::clone(self));
+            if self.callbacks.borrow_mut().hold() {
+                self.wait_until(until);
+            }
+            return Action::Pause;
+        }
+        if !self.callbacks.borrow_mut().head() {
             return Action::Pause;
         }
         self.begin_judgement(now)
     }
 
     fn begin_judgement(self: &Rc<Self>, now: UnixTime) -> Action {
-        if !self.callbacks.borrow_mut().head() {
-            return Action::Pause;
-        }
         match self.judge(now) {
             Some(step) => self.perform(now, step),
             None => self.fail(),
@@ -267,11 +272,46 @@ impl Request {
             self.perform(now, step);
         } else if let Some(until) = self.shared.greet(now) {
             // There is news, but not all that is missing.
-            self.patience.set(Some(until));
-            self.shared.look_after(Rc::clone(self));
-        } else {
+            self.wait_until(until);
+        } else if self.callbacks.borrow_mut().head_settled() {
             self.begin_judgement(now);
         }
+    }
+
+    fn wait_until(self: &Rc<Self>, until: UnixTime) {
+        self.patience.set(Some(until));
+        self.shared.look_after(Rc::clone(self));
+    }
+
+    /// Goes on with the broker's answer, where it waits for that of this callout. The host acts for it already.
+    pub(crate) fn answered(self: &Rc<Self>, callout: u32, headers: usize) {
+        self.shared.forget_callout(callout);
+        let pending = self.callbacks.borrow_mut().replied(callout);
+        let Some(pending) = pending else { return };
+        self.callout.set(None);
+        let Some(now) = host::now() else {
+            self.fail();
+            return;
+        };
+        // No headers: the call was reset, or the answer was over Envoy's limit; there is nothing to read then.
+        let head = if headers == 0 {
+            None
+        } else {
+            host::header_map(MapType::HttpCallResponseHeaders).ok()
+        };
+        let body = head
+            .as_ref()
+            .map(|_| host::callout_body(REPLY_LIMIT.saturating_add(1)).unwrap_or_default());
+        let reply = match (&head, &body) {
+            (Some(head), Some(body)) => BrokerReply::Response {
+                status: head.first(b":status"),
+                content_type: head.first(b"content-type"),
+                body,
+            },
+            (None, _) | (_, None) => BrokerReply::Nothing,
+        };
+        let step = pending.resume(&mut self.shared.gate.borrow_mut(), now, reply);
+        self.perform(now, step);
     }
 
     /// Why it must not go on any longer, though it had passed.
@@ -338,32 +378,7 @@ fn dispatch(call: &BrokerCall) -> Result<u32, host::HostError> {
 
 impl Context for Stream {
     fn on_http_call_response(&mut self, callout: u32, headers: usize, _body: usize, _trailers: usize) {
-        let request = &self.0;
-        let pending = request.callbacks.borrow_mut().replied(callout);
-        let Some(pending) = pending else { return };
-        let Some(now) = host::now() else {
-            request.fail();
-            return;
-        };
-        // No headers: the call was reset, or the answer was over Envoy's limit; there is nothing to read then.
-        let head = if headers == 0 {
-            None
-        } else {
-            host::header_map(MapType::HttpCallResponseHeaders).ok()
-        };
-        let body = head
-            .as_ref()
-            .map(|_| host::callout_body(REPLY_LIMIT.saturating_add(1)).unwrap_or_default());
-        let reply = match (&head, &body) {
-            (Some(head), Some(body)) => BrokerReply::Response {
-                status: head.first(b":status"),
-                content_type: head.first(b"content-type"),
-                body,
-            },
-            (None, _) | (_, None) => BrokerReply::Nothing,
-        };
-        let step = pending.resume(&mut request.shared.gate.borrow_mut(), now, reply);
-        request.perform(now, step);
+        self.0.answered(callout, headers);
     }
 }
 

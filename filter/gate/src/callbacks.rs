@@ -5,7 +5,8 @@
 //!
 //! | callback | asked | then |
 //! |---|---|---|
-//! | request head | [`Callbacks::head`] | judge, [`Callbacks::decided`] |
+//! | request head | [`Callbacks::head`], or [`Callbacks::hold`] where it is too early to judge | judge, [`Callbacks::decided`] |
+//! | what was too early for is there, or its time is over | [`Callbacks::head_settled`] | the same |
 //! | answer to a callout | [`Callbacks::replied`] | bring the answer to what waited, [`Callbacks::decided`] |
 //! | keys came, or their time is over | [`Callbacks::keys_settled`] | the same |
 //! | request body, trailers | [`Callbacks::later`]; where the host fails, [`Callbacks::fail`] | |
@@ -24,6 +25,8 @@ pub struct Callbacks<E, K, A>(State<E, K, A>);
 enum State<E, K, A> {
     /// Its head has not come.
     Fresh,
+    /// Its head came and is held unjudged.
+    Held,
     /// It is being judged, in the callback of its head or, where it is held, in a later one.
     Judging { held: bool },
     /// The broker is asked; the callout's number.
@@ -90,6 +93,26 @@ impl<E, K, A> Callbacks<E, K, A> {
         is_first
     }
 
+    /// The head came, and it is too early to judge it: it is held. Whether it is the first time that it comes.
+    #[must_use]
+    pub fn hold(&mut self) -> bool {
+        let is_first = matches!(self.0, State::Fresh);
+        if is_first {
+            self.0 = State::Held;
+        }
+        is_first
+    }
+
+    /// It is not too early any more for a head that was held. Whether it is to be judged now.
+    #[must_use]
+    pub fn head_settled(&mut self) -> bool {
+        let is_held = matches!(self.0, State::Held);
+        if is_held {
+            self.0 = State::Judging { held: true };
+        }
+        is_held
+    }
+
     /// A callout was answered. What waited for it, to be judged now; `None` where the request waits for nothing, or for
     /// another callout.
     #[must_use]
@@ -136,7 +159,12 @@ impl<E, K, A> Callbacks<E, K, A> {
     pub const fn later(&self) -> Flow {
         match self.0 {
             State::Admitted(_) | State::Passed => Flow::Continue,
-            State::Fresh | State::Judging { .. } | State::Called(..) | State::Waiting(_) | State::Ended => Flow::Pause,
+            State::Fresh
+            | State::Held
+            | State::Judging { .. }
+            | State::Called(..)
+            | State::Waiting(_)
+            | State::Ended => Flow::Pause,
         }
     }
 
@@ -144,9 +172,12 @@ impl<E, K, A> Callbacks<E, K, A> {
     #[must_use]
     pub fn fail(&mut self) -> Failure {
         match mem::replace(&mut self.0, State::Ended) {
-            State::Fresh | State::Judging { .. } | State::Called(..) | State::Waiting(_) | State::Admitted(_) => {
-                Failure::Answer
-            }
+            State::Fresh
+            | State::Held
+            | State::Judging { .. }
+            | State::Called(..)
+            | State::Waiting(_)
+            | State::Admitted(_) => Failure::Answer,
             State::Passed => Failure::Reset,
             State::Ended => Failure::Nothing,
         }

@@ -6,6 +6,7 @@ use kerbridge_tests::World;
 use kerbridge_tests::http::Request;
 use kerbridge_tests::issuer::{FEED, Issuer, session_entry, subject_entry, token_entry};
 use kerbridge_tests::token::{claims, now};
+use kerbridge_tests::upstream::target;
 use kerbridge_tests::wait::wait_until;
 use kerbridge_tests::world::{LAB_ISSUER, WorldBuilder};
 use kerbridge_wire::feed::{EVER, Entry, RevocationKey};
@@ -126,6 +127,26 @@ fn the_first_request_of_a_worker_waits_for_the_revocations_instead_of_failing() 
             assert_eq!(ask(&world, &good).0, 200);
         }
     }
+}
+
+#[test]
+fn a_ticket_that_comes_while_the_revocations_are_read_is_exchanged_once_and_passes() {
+    let issuer = Issuer::start().unwrap();
+    let builder = World::builder().record().concurrency(2).filter(|filter| {
+        // An answer that reaches nobody would come to light before curl gives up.
+        filter["broker"]["timeout"] = json!("3s");
+    });
+    let world = start(issuer.join(builder, feed("1s", "1h")));
+    let answer = world.curl_as("alice", "/orders/1").send().unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(answer.text().contains("alice@LAB.TEST"));
+    let exchanges = world.relay().unwrap().recorded();
+    let exchanges = exchanges
+        .iter()
+        .filter(|recorded| target(&recorded.call) == "/oauth2/token");
+    assert_eq!(exchanges.count(), 1);
+    assert_eq!(world.curl_as("bob", "/orders/1").send().unwrap().status, 200);
+    assert_eq!(world.reloads(), Some(0));
 }
 
 #[test]

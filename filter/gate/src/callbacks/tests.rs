@@ -19,6 +19,10 @@ enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Event {
     Head(Verdict),
+    /// The head comes too early to be judged.
+    EarlyHead,
+    /// It is not too early any more.
+    HeadSettled(Verdict),
     Body,
     Trailers {
         cleaned: bool,
@@ -36,11 +40,18 @@ enum Event {
 const VERDICTS: [Verdict; 4] = [Verdict::Pass, Verdict::Answer, Verdict::Call, Verdict::Wait];
 
 fn events() -> Vec<Event> {
-    let mut all = vec![Event::Body, Event::Response, Event::Tick, Event::Closed];
+    let mut all = vec![
+        Event::EarlyHead,
+        Event::Body,
+        Event::Response,
+        Event::Tick,
+        Event::Closed,
+    ];
     all.extend([true, false].map(|cleaned| Event::Trailers { cleaned }));
     for verdict in VERDICTS {
         all.extend([
             Event::Head(verdict),
+            Event::HeadSettled(verdict),
             Event::Reply(verdict),
             Event::StaleReply(verdict),
             Event::Keys(verdict),
@@ -52,6 +63,7 @@ fn events() -> Vec<Event> {
 /// What a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Waits {
+    Judgement,
     Call,
     Keys,
 }
@@ -115,6 +127,21 @@ impl Host {
                 self.head_came = true;
                 if judged {
                     self.judge(subject, verdict, true);
+                }
+            }
+            Event::EarlyHead => {
+                let held = subject.hold();
+                assert_eq!(held, !self.head_came && !self.is_over());
+                self.head_came = true;
+                if held {
+                    self.waits = Some(Waits::Judgement);
+                }
+            }
+            Event::HeadSettled(verdict) => {
+                let judged = subject.head_settled();
+                assert_eq!(judged, self.waits == Some(Waits::Judgement) && !self.is_over());
+                if judged {
+                    self.judge(subject, verdict, false);
                 }
             }
             Event::Body | Event::Trailers { cleaned: true } => {
@@ -196,6 +223,8 @@ fn in_all_orders_of_callbacks_it_goes_on_once_is_answered_once_and_does_nothing_
     let any = |holds: fn(&Host) -> bool| reached.iter().any(|(_, host)| holds(host));
     assert!(any(|host| host.resumed && host.response_began && host.reset));
     assert!(any(|host| host.callouts == 8 && host.waits.is_some()));
+    assert!(any(|host| host.callouts == 7 && host.resumed));
+    assert!(any(|host| host.waits == Some(Waits::Judgement) && host.answered));
     assert!(any(|host| host.answered && host.response_began == host.resumed));
 }
 
