@@ -50,6 +50,8 @@ PROTOTYPE(gss_import_name, OM_uint32 *, gss_buffer_t, gss_OID, gss_name_t *);
 PROTOTYPE(gss_display_name, OM_uint32 *, gss_name_t, gss_buffer_t, gss_OID *);
 PROTOTYPE(gss_compare_name, OM_uint32 *, gss_name_t, gss_name_t, int *);
 PROTOTYPE(gss_localname, OM_uint32 *, gss_name_t, gss_const_OID, gss_buffer_t);
+PROTOTYPE(gss_get_name_attribute, OM_uint32 *, gss_name_t, gss_buffer_t, int *, int *, gss_buffer_t, gss_buffer_t,
+          int *);
 PROTOTYPE(gss_release_name, OM_uint32 *, gss_name_t *);
 PROTOTYPE(gss_release_buffer, OM_uint32 *, gss_buffer_t);
 PROTOTYPE(gss_display_status, OM_uint32 *, OM_uint32, int, gss_OID, OM_uint32 *, gss_buffer_t);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kerbridge_gss::{
     AcceptError, AcceptErrorKind, AcceptOutcome, AcceptorCredential, AcquireError, ChannelBindings, EstablishedContext,
-    MechToken, Principal, SecurityContext, local_name,
+    LogonInfo, MechToken, Principal, SecurityContext, local_name,
 };
 use kerbridge_wire::Reason;
 
@@ -71,6 +71,7 @@ pub struct Accepted {
     ticket_end: UnixTime,
     channel_bound: bool,
     reply: Option<MechToken>,
+    logon_info: LogonInfo,
 }
 
 /// Why a token was not accepted.
@@ -93,6 +94,7 @@ impl Accepted {
             ticket_end: UnixTime::from_seconds(context.ticket_end()),
             channel_bound: context.flags().channel_bound(),
             reply: context.reply().cloned(),
+            logon_info: context.logon_info().clone(),
         }
     }
 
@@ -126,6 +128,11 @@ impl Accepted {
         self.reply.as_ref()
     }
 
+    /// What the ticket's PAC says of the client's groups, where it was read.
+    pub fn logon_info(&self) -> &LogonInfo {
+        &self.logon_info
+    }
+
     /// Somebody whose ticket began at 1000 and ends at 10,000.
     #[cfg(test)]
     pub(crate) fn for_test(client: Principal) -> Self {
@@ -136,7 +143,14 @@ impl Accepted {
             ticket_end: UnixTime::from_seconds(10_000),
             channel_bound: false,
             reply: MechToken::new(b"reply".to_vec()),
+            logon_info: LogonInfo::NotRead,
         }
+    }
+
+    /// The same, with this PAC.
+    #[cfg(test)]
+    pub(crate) fn with_logon_info(self, logon_info: LogonInfo) -> Self {
+        Self { logon_info, ..self }
     }
 }
 
@@ -165,12 +179,14 @@ impl GssAcceptor {
         kerberos: &KerberosConfig,
         names: &NameRules,
         state_dir: &Path,
+        reads_logon_info: bool,
     ) -> Result<Self, Vec<(usize, AcquireError)>> {
         let replay_cache = state_dir.join(REPLAY_CACHE);
         let (mut credentials, mut refused) = (Vec::new(), Vec::new());
         for (index, acceptor) in kerberos.acceptors.iter().enumerate() {
             let AcceptorConfig { principal, keytab } = acceptor;
             match AcceptorCredential::acquire(principal, keytab, &replay_cache) {
+                Ok(credential) if reads_logon_info => credentials.push(credential.reading_logon_info()),
                 Ok(credential) => credentials.push(credential),
                 Err(error) => refused.push((index, error)),
             }

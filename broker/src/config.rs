@@ -2,6 +2,7 @@
 
 mod bindings;
 mod draft;
+mod groups;
 mod kerberos;
 mod limits;
 mod listen;
@@ -28,6 +29,7 @@ pub use state_dir::prepare as prepare_state_dir;
 
 use self::secret_file::Reach;
 use crate::channel_bindings::ChannelBindingRules;
+use crate::groups::GroupSource;
 use crate::keyring::KeyEncryptionKey;
 use crate::policy::Policy;
 use crate::principal::mapping::NameRules;
@@ -48,6 +50,7 @@ pub struct Config {
     kerberos: KerberosConfig,
     names: NameRules,
     channel_bindings: Arc<ChannelBindingRules>,
+    groups: GroupSource,
     key_encryption_key: KeyEncryptionKey,
     limits: Limits,
     log_level: LevelFilter,
@@ -113,6 +116,11 @@ impl Config {
         &self.channel_bindings
     }
 
+    /// Who is in which group.
+    pub fn groups(&self) -> &GroupSource {
+        &self.groups
+    }
+
     /// The key under which stored keys are sealed.
     pub fn key_encryption_key(&self) -> &KeyEncryptionKey {
         &self.key_encryption_key
@@ -151,7 +159,9 @@ impl PolicyConfig {
             .and_then(|file| {
                 let issuer = check_issuer(file.issuer, &mut problems);
                 let folder = path.parent().unwrap_or(Path::new(""));
-                let policy = check_policy(file.policy_file, folder, Some(&file.kerberos.realms), &mut problems);
+                let realms = Some(file.kerberos.realms.as_slice());
+                let groups = groups::check(file.groups, folder, realms, &mut problems);
+                let policy = check_policy(file.policy_file, folder, realms, groups.as_ref(), &mut problems);
                 let (policy_file, _) = policy?;
                 Some(Self {
                     issuer: issuer?,
@@ -209,6 +219,7 @@ fn check_policy(
     file: Option<PathBuf>,
     folder: &Path,
     realms: Option<&[String]>,
+    groups: Option<&GroupSource>,
     problems: &mut Problems,
 ) -> Option<(wire_policy::Policy, Policy)> {
     let Some(path) = file.map(|path| folder.join(path)) else {
@@ -228,6 +239,15 @@ fn check_policy(
                     "add the realm there, or correct it here",
                 );
             }
+        }
+    }
+    if let (Some(file), Some(groups)) = (&file, groups) {
+        for (field, group) in Policy::groups(file).filter(|(_, group)| !groups.may_give(group)) {
+            found.note(
+                field,
+                format!("nobody can be in {group:?}: {}", groups.why_not()),
+                "correct the name, or add it there",
+            );
         }
     }
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();

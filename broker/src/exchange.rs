@@ -17,6 +17,7 @@ pub use request::{ExchangeRequest, Hints, RequestError};
 use crate::acceptor::{Accepted, AcceptorPool, Leg, Progress};
 use crate::config::ListenerName;
 use crate::failure_limit::FailureLimit;
+use crate::groups::GroupSource;
 use crate::identity::{Identity, IdentityRules};
 use crate::keyring::KeyRing;
 use crate::metrics::Metrics;
@@ -54,6 +55,8 @@ pub struct Exchange {
     pub policy: Policy,
     /// Whom we take.
     pub rules: IdentityRules,
+    /// Who is in which group.
+    pub groups: GroupSource,
     /// What signs and names sessions.
     pub keyring: KeyRing,
     /// What accepts tickets.
@@ -197,10 +200,18 @@ impl Exchange {
         let identity = Identity::of(accepted, session, &self.rules, now)
             .map_err(|stranger| Refusal::new(stranger.reason(), stranger.to_string()))?;
         let subject = identity.subject().clone();
-        let grant = self.policy.grant(identity, audience, scope).map_err(|denial| Refusal {
+        let known = |refusal| Refusal {
             subject: Some(subject.as_str().to_owned()),
-            ..Refusal::new(denial.reason(), denial.to_string())
-        })?;
+            ..refusal
+        };
+        let groups = self
+            .groups
+            .groups_of(accepted)
+            .map_err(|error| known(Refusal::new(error.reason(), error.to_string())))?;
+        let grant = self
+            .policy
+            .grant(identity.in_groups(groups), audience, scope)
+            .map_err(|denial| known(Refusal::new(denial.reason(), denial.to_string())))?;
         let token = Minter::new(&self.issuer, self.keyring.signing())
             .issue(&grant, &caller.client, now)
             .map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;

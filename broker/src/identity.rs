@@ -6,6 +6,7 @@ use kerbridge_gss::Principal;
 use kerbridge_wire::Reason;
 
 use crate::acceptor::Accepted;
+use crate::groups::GroupSet;
 use crate::keyring::SessionId;
 use crate::principal::mapping::{NameRules, NotMapped, Subject};
 use crate::time::UnixTime;
@@ -19,6 +20,7 @@ pub struct Identity {
     ticket_end: UnixTime,
     session: SessionId,
     channel_bound: bool,
+    groups: GroupSet,
 }
 
 /// Whom we take.
@@ -89,8 +91,15 @@ impl Identity {
                 ticket_end: accepted.ticket_end(),
                 session,
                 channel_bound: accepted.channel_bound(),
+                groups: GroupSet::default(),
             }),
         }
+    }
+
+    /// The same, in these groups.
+    #[must_use]
+    pub fn in_groups(self, groups: GroupSet) -> Self {
+        Self { groups, ..self }
     }
 
     /// What a token calls them, and nobody else.
@@ -121,6 +130,11 @@ impl Identity {
     /// Whether the ticket was bound to the channel.
     pub fn channel_bound(&self) -> bool {
         self.channel_bound
+    }
+
+    /// The groups that they are in, as their one source says; none where there is no source.
+    pub fn groups(&self) -> &GroupSet {
+        &self.groups
     }
 }
 

@@ -1,7 +1,8 @@
 //! The broker: validates Kerberos tickets by GSSAPI and mints short-lived tokens for them.
 //!
 //! In flow order: a request reaches [`server`]; its [`negotiate::FirstToken`] is accepted by an
-//! [`acceptor::Acceptor`]; [`identity::Identity`] says who came; [`policy::Policy`] grants; [`token::Minter`] mints with a
+//! [`acceptor::Acceptor`]; [`identity::Identity`] says who came, and [`groups`] which groups they are in;
+//! [`policy::Policy`] grants; [`token::Minter`] mints with a
 //! key of the [`keyring`]. Each of these can be built only by the step before it. [`config`] is what cannot be wrong when
 //! that begins, [`cli`] what a person types.
 
@@ -13,6 +14,7 @@ pub mod cli;
 pub mod config;
 pub mod exchange;
 pub mod failure_limit;
+pub mod groups;
 pub mod identity;
 pub mod keyring;
 pub mod krb5_conf;

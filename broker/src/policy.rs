@@ -1,5 +1,6 @@
 //! Decides who may have which audience with which scopes: grants add up, and what none of them gives is denied.
 
+mod groups;
 mod pattern;
 mod routes;
 mod scope;
@@ -9,6 +10,7 @@ use std::fmt;
 use kerbridge_wire::Reason;
 use kerbridge_wire::policy as raw;
 
+pub use groups::no_name as no_group_name;
 pub use pattern::{PatternError, PrincipalPattern};
 pub use scope::{ScopeError, Scopes};
 
@@ -30,11 +32,15 @@ pub struct Policy {
 pub struct Audience {
     name: String,
     ttl_seconds: u32,
+    groups: groups::Needed,
 }
 
 #[derive(Clone, Debug)]
 struct Line {
+    /// Whom it is for; everybody where there are none, but some groups.
     principals: Vec<PrincipalPattern>,
+    /// In one of which they must be; in any or none where there are none.
+    groups: Vec<Box<str>>,
     audience: String,
     scopes: Scopes,
 }
@@ -52,7 +58,7 @@ pub struct Grant {
 pub enum Denial {
     /// The audience is not in the policy.
     UnknownAudience,
-    /// No grant names this principal for this audience.
+    /// No grant names this principal, or a group that they are in, for this audience.
     NoGrant,
     /// A scope was asked for that no grant gives to this principal for this audience.
     ScopeNotGranted,
@@ -90,7 +96,7 @@ impl Policy {
             issuer: _,
             filter: _,
         } = file;
-        let audiences = audiences(audience, &mut found);
+        let audiences = audiences(audience, file, &mut found);
         let grants = grants(grant, &audiences, &mut found);
         let policy = Self { audiences, grants };
         routes::check(file, &policy, &mut found);
@@ -110,13 +116,7 @@ impl Policy {
         let mut matching = self
             .grants
             .iter()
-            .filter(|line| {
-                line.audience == audience.name
-                    && line
-                        .principals
-                        .iter()
-                        .any(|pattern| pattern.matches(identity.principal()))
-            })
+            .filter(|line| line.audience == audience.name && line.is_for(&identity))
             .peekable();
         matching.peek().ok_or(Denial::NoGrant)?;
         let granted: Scopes = matching.flat_map(|line| line.scopes.iter()).collect();
@@ -152,6 +152,15 @@ impl Policy {
     }
 }
 
+impl Line {
+    /// Both must hold where both are given.
+    fn is_for(&self, identity: &Identity) -> bool {
+        let named = |pattern: &PrincipalPattern| pattern.matches(identity.principal());
+        let principal = self.principals.iter().any(named) || (self.principals.is_empty() && !self.groups.is_empty());
+        principal && (self.groups.is_empty() || self.groups.iter().any(|group| identity.groups().contains(group)))
+    }
+}
+
 impl Audience {
     /// The `aud` of its tokens.
     pub fn name(&self) -> &str {
@@ -161,6 +170,11 @@ impl Audience {
     /// Longest life of a token, in seconds.
     pub fn ttl_seconds(&self) -> u32 {
         self.ttl_seconds
+    }
+
+    /// Whether a grant or a route of it asks for a group.
+    pub fn needs_groups(&self) -> bool {
+        !self.groups.is_empty()
     }
 }
 
@@ -179,14 +193,19 @@ impl Grant {
     pub fn scopes(&self) -> &Scopes {
         &self.scopes
     }
+
+    /// The groups of theirs that this audience needs, in order.
+    pub fn groups(&self) -> Vec<Box<str>> {
+        self.audience.groups.among(self.identity.groups())
+    }
 }
 
-fn audiences(file: &[raw::Audience], problems: &mut Problems) -> Vec<Audience> {
+fn audiences(list: &[raw::Audience], file: &raw::Policy, problems: &mut Problems) -> Vec<Audience> {
     let mut audiences: Vec<Audience> = Vec::new();
-    if file.is_empty() {
+    if list.is_empty() {
         problems.note("audience", "there is none", "add an [[audience]] with a name");
     }
-    for (index, raw::Audience { name, ttl }) in file.iter().enumerate().take(MOST_LINES) {
+    for (index, raw::Audience { name, ttl }) in list.iter().enumerate().take(MOST_LINES) {
         let field = format!("audience[{index}].name");
         if name.is_empty() || name.len() > LONGEST_AUDIENCE || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             problems.note(
@@ -201,6 +220,7 @@ fn audiences(file: &[raw::Audience], problems: &mut Problems) -> Vec<Audience> {
         audiences.push(Audience {
             name: name.clone(),
             ttl_seconds: ttl.seconds(),
+            groups: groups::Needed::of(file, name),
         });
     }
     audiences
@@ -221,15 +241,16 @@ fn grants(file: &[raw::Grant], audiences: &[Audience], problems: &mut Problems) 
     for (index, line) in file.iter().enumerate().take(MOST_LINES) {
         let raw::Grant {
             principals,
+            groups,
             audience,
             scopes,
         } = line;
         let mut patterns = Vec::new();
-        if principals.is_empty() {
+        if principals.is_empty() && groups.is_empty() {
             problems.note(
                 format!("grant[{index}].principals"),
                 "names nobody",
-                "name principals, such as \"alice@EXAMPLE.COM\" or \"*@EXAMPLE.COM\"",
+                "name principals, such as \"alice@EXAMPLE.COM\" or \"*@EXAMPLE.COM\", or groups",
             );
         }
         for (at, text) in principals.iter().enumerate() {
@@ -249,9 +270,11 @@ fn grants(file: &[raw::Grant], audiences: &[Audience], problems: &mut Problems) 
                 "correct the name or add the [[audience]]",
             );
         }
+        let groups = groups::check(groups, &format!("grant[{index}].groups"), problems);
         match Scopes::from_list(scopes) {
             Ok(scopes) => lines.push(Line {
                 principals: patterns,
+                groups,
                 audience: audience.clone(),
                 scopes,
             }),
@@ -325,6 +348,82 @@ mod tests {
             scopes_of("bob@A.TEST", "orders", Some("read delete")),
             Err(Denial::ScopeNotGranted)
         );
+    }
+
+    const GROUPS: &str = r#"
+        [[audience]]
+        name = "orders"
+        [[audience]]
+        name = "billing"
+        [[grant]]
+        groups = ["clerks", "auditors"]
+        audience = "orders"
+        scopes = ["read"]
+        [[grant]]
+        principals = ["*@A.TEST"]
+        groups = ["clerks"]
+        audience = "orders"
+        scopes = ["write"]
+        [[grant]]
+        principals = ["*@A.TEST"]
+        audience = "billing"
+        [[route]]
+        path_prefix = "/refunds"
+        accept = ["bearer"]
+        audience = "orders"
+        groups = ["managers"]
+        [[route]]
+        path_prefix = "/"
+        accept = ["bearer"]
+        audience = "billing"
+    "#;
+
+    /// Scopes and groups of a token, with a comma between groups.
+    fn given(principal: &str, groups: &[&str], audience: &str) -> Result<(String, String), Denial> {
+        let identity = Identity::for_test(principal).in_groups(groups.iter().copied().collect());
+        let grant = policy(GROUPS).unwrap().grant(identity, audience, None)?;
+        Ok((grant.scopes().to_string(), grant.groups().join(",")))
+    }
+
+    #[test]
+    fn a_grant_to_a_group_is_for_its_members_and_with_principals_both_must_hold() {
+        let read = ("read".to_owned(), "auditors".to_owned());
+        assert_eq!(given("alice@A.TEST", &["auditors"], "orders"), Ok(read));
+        let both = ("read write".to_owned(), "clerks".to_owned());
+        assert_eq!(given("alice@A.TEST", &["clerks"], "orders"), Ok(both));
+        // Whoever is no *@A.TEST has only the first line.
+        for other in ["alice@B.TEST", "alice/admin@A.TEST"] {
+            let read = ("read".to_owned(), "clerks".to_owned());
+            assert_eq!(given(other, &["clerks"], "orders"), Ok(read), "{other}");
+        }
+        for groups in [&[][..], &["managers"], &["Clerks"], &["clerk"]] {
+            assert_eq!(
+                given("alice@A.TEST", groups, "orders"),
+                Err(Denial::NoGrant),
+                "{groups:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_token_says_only_the_groups_that_its_audience_needs() {
+        let all = ["managers", "clerks", "wheel"];
+        assert_eq!(given("alice@A.TEST", &all, "orders").unwrap().1, "clerks,managers");
+        assert_eq!(given("alice@A.TEST", &all, "billing").unwrap().1, "");
+        let policy = policy(GROUPS).unwrap();
+        assert!(policy.audience("orders").unwrap().needs_groups());
+        assert!(!policy.audience("billing").unwrap().needs_groups());
+    }
+
+    #[test]
+    fn a_group_without_a_usable_name_is_reported() {
+        let found = policy(&GROUPS.replace("\"auditors\"", "\"\", \"a\\tb\"")).unwrap_err();
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert!(
+            found[0].starts_with("grant[0].groups[1]: \"\" is not 1 to 255"),
+            "{found:#?}"
+        );
+        assert!(found[1].starts_with("grant[0].groups[2]: "), "{found:#?}");
     }
 
     #[test]

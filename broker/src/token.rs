@@ -46,6 +46,8 @@ struct Claims<'a> {
     amr: [&'a str; 1],
     sid: &'a str,
     kerbridge_cb: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<Box<str>>,
 }
 
 impl<'a> Minter<'a> {
@@ -79,6 +81,7 @@ impl<'a> Minter<'a> {
             amr: ["kerberos"],
             sid: identity.session().as_str(),
             kerbridge_cb: identity.channel_bound(),
+            groups: grant.groups(),
         };
         let mut compact = part(&header)?;
         compact.push('.');
@@ -202,6 +205,24 @@ mod tests {
                 "amr": ["kerberos"], "sid": "session", "kerbridge_cb": false,
             })
         );
+    }
+
+    #[test]
+    fn the_token_says_the_groups_that_the_audience_needs() {
+        let text = r#"
+            audience = [{ name = "orders" }]
+            grant = [{ groups = ["clerks"], audience = "orders" }]
+            route = [{ path = "/", accept = ["bearer"], audience = "orders", groups = ["managers", "auditors"] }]"#;
+        let mut problems = Problems::default();
+        let file: raw::Policy = crate::strict_toml::read(text, &mut problems).unwrap();
+        let policy = Policy::build(&file, &mut problems).unwrap();
+        let alice = Identity::for_test("alice@A.TEST").in_groups(["wheel", "clerks", "auditors"].into_iter().collect());
+        let ring = ring();
+        let grant = policy.grant(alice, "orders", None).unwrap();
+        let token = Minter::new("https://broker.test", ring.signing())
+            .issue(&grant, "mesh", at(2000))
+            .unwrap();
+        assert_eq!(parts(&token.into_compact()).1["groups"], json!(["auditors", "clerks"]));
     }
 
     #[test]

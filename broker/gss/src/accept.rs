@@ -5,6 +5,7 @@
 use std::fmt;
 use std::ptr;
 
+use crate::attribute::LogonInfo;
 use crate::buffer::{MechToken, OwnedBuffer, borrowed};
 use crate::channel_bindings::ChannelBindings;
 use crate::context::{ContextHandle, EstablishedContext};
@@ -209,11 +210,18 @@ impl AcceptorCredential {
             .map_err(other)?
             .and_then(|name| Principal::parse(&name).ok())
             .ok_or_else(|| AcceptError::ours(AcceptErrorKind::UnusableName, sys::GSS_S_BAD_NAME))?;
+        // The name carries the ticket's authorization data of its own; the context is gone.
+        let logon_info = if self.reads_logon_info {
+            peers.source.logon_info().map_err(other)?
+        } else {
+            LogonInfo::NotRead
+        };
         let established = EstablishedContext {
             initiator,
             target: self.service.clone(),
             facts,
             reply,
+            logon_info,
         };
         if !established.mechanism().is_kerberos() {
             return Err(AcceptError::ours(AcceptErrorKind::BadMechanism, sys::GSS_S_BAD_MECH));

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::ptr;
 
+use crate::attribute::LogonInfo;
 use crate::buffer::MechToken;
 use crate::name::Name;
 use crate::oid::{Mechanism, Oid};
@@ -20,6 +21,7 @@ pub struct EstablishedContext {
     pub(crate) target: ServicePrincipal,
     pub(crate) facts: Facts,
     pub(crate) reply: Option<MechToken>,
+    pub(crate) logon_info: LogonInfo,
 }
 
 impl EstablishedContext {
@@ -67,6 +69,11 @@ impl EstablishedContext {
     /// The token that completes the exchange at the client (mutual authentication), if there is one.
     pub const fn reply(&self) -> Option<&MechToken> {
         self.reply.as_ref()
+    }
+
+    /// What the ticket's PAC says of the client's groups, where the credential reads it.
+    pub const fn logon_info(&self) -> &LogonInfo {
+        &self.logon_info
     }
 }
 

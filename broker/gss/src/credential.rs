@@ -25,6 +25,7 @@ pub struct AcceptorCredential {
     pub(crate) name: Name,
     pub(crate) service: ServicePrincipal,
     pub(crate) keytab: PathBuf,
+    pub(crate) reads_logon_info: bool,
 }
 
 /// Why a credential was not acquired.
@@ -134,7 +135,17 @@ impl AcceptorCredential {
             name,
             service: service.clone(),
             keytab: keytab.to_owned(),
+            reads_logon_info: false,
         })
+    }
+
+    /// Reads the groups in the PAC of each ticket too ([`EstablishedContext::logon_info`](crate::EstablishedContext::logon_info)).
+    #[must_use]
+    pub fn reading_logon_info(self) -> Self {
+        Self {
+            reads_logon_info: true,
+            ..self
+        }
     }
 
     /// The principal whose keys these are.

@@ -18,11 +18,12 @@
 //! ```
 //!
 //! In flow order: [`environment`] (before the first thread), [`keytab`], [`principal`], [`credential`], [`accept`],
-//! [`bindings_probe`], [`context`], [`status`]; [`initiate`] is the other side.
+//! [`bindings_probe`], [`context`], [`attribute`], [`status`]; [`initiate`] is the other side.
 //!
 //! Calls block (a replay cache is a file, a KDC is a network away): keep them off an asynchronous runtime's threads.
 
 pub mod accept;
+pub mod attribute;
 pub mod bindings_probe;
 mod buffer;
 pub mod channel_bindings;
@@ -38,6 +39,7 @@ pub mod status;
 mod sys;
 
 pub use accept::{AcceptError, AcceptErrorKind, AcceptOutcome, SecurityContext};
+pub use attribute::LogonInfo;
 pub use bindings_probe::{BindingsProbe, BindingsVerdict};
 pub use buffer::MechToken;
 pub use channel_bindings::ChannelBindings;

@@ -37,6 +37,10 @@ impl Name {
         Self(ptr::null_mut())
     }
 
+    pub(crate) const fn is_null(&self) -> bool {
+        self.0.is_null()
+    }
+
     pub(crate) const fn as_ptr(&self) -> sys::gss_name_t {
         self.0
     }

@@ -202,6 +202,16 @@ unsafe extern "C" {
         mechanism: *const gss_OID_desc,
         local: gss_buffer_t,
     ) -> u32;
+    pub(crate) fn gss_get_name_attribute(
+        minor: *mut u32,
+        name: gss_name_t,
+        attribute: gss_buffer_t,
+        authenticated: *mut c_int,
+        complete: *mut c_int,
+        value: gss_buffer_t,
+        display_value: gss_buffer_t,
+        more: *mut c_int,
+    ) -> u32;
     pub(crate) fn gss_release_name(minor: *mut u32, name: *mut gss_name_t) -> u32;
     pub(crate) fn gss_release_buffer(minor: *mut u32, buffer: gss_buffer_t) -> u32;
     pub(crate) fn gss_display_status(

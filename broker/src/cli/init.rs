@@ -218,6 +218,18 @@ clock_skew_seconds = 300
             quoted(&keytab.to_string_lossy()),
         ));
     }
+    text.push_str(
+        r#"
+# Who is in which group, for groups = [...] in grants and routes: nobody, unless a source is named. docs/groups.md.
+#[groups]
+#source = "pac"                # the ticket's PAC (Active Directory, Samba), named here by objectSid
+#[groups.sid_names]
+#"S-1-5-21-1004336348-1177238915-682003330-1104" = "order-clerks"
+#[groups]
+#source = "static"             # a file: order-clerks = ["alice@EXAMPLE.COM"]
+#static_file = "groups.toml"
+"#,
+    );
     text.push_str(&format!(
         r#"
 # The key under which the signing key is sealed. Keep a copy apart from the state folder: the one is worth nothing

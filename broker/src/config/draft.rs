@@ -8,9 +8,10 @@ use tracing::level_filters::LevelFilter;
 use super::listen::Listeners;
 use super::{
     Config, KerberosConfig, Limits, ListenerConfig, Surroundings, bindings, check_issuer, check_keys, check_level,
-    check_policy, kerberos, limits, listen, names, raw, read_text, state_dir,
+    check_policy, groups, kerberos, limits, listen, names, raw, read_text, state_dir,
 };
 use crate::channel_bindings::ChannelBindingRules;
+use crate::groups::GroupSource;
 use crate::keyring::{KeyEncryptionKey, KeyRing};
 use crate::policy::Policy;
 use crate::principal::mapping::NameRules;
@@ -26,6 +27,7 @@ pub struct Draft {
     kerberos: Option<KerberosConfig>,
     names: Option<NameRules>,
     channel_bindings: Option<Arc<ChannelBindingRules>>,
+    groups: Option<GroupSource>,
     key_encryption_key: Option<KeyEncryptionKey>,
     limits: Option<Limits>,
     log_level: Option<LevelFilter>,
@@ -57,6 +59,7 @@ impl Draft {
             listen,
             mut kerberos,
             names,
+            groups,
             keys,
             limits,
             log,
@@ -82,7 +85,9 @@ impl Draft {
         let limits = limits::check(limits, &mut problems);
         let log_level = check_level(log.level.as_deref(), &mut problems);
         let realms = kerberos.as_ref().map(|kerberos| kerberos.realms.as_slice());
-        let policy = check_policy(policy_file, folder, realms, &mut problems).map(|(_, policy)| policy);
+        let groups = groups::check(groups, folder, realms, &mut problems);
+        let policy =
+            check_policy(policy_file, folder, realms, groups.as_ref(), &mut problems).map(|(_, policy)| policy);
         Self {
             issuer,
             state_dir,
@@ -90,6 +95,7 @@ impl Draft {
             kerberos,
             names,
             channel_bindings,
+            groups,
             key_encryption_key,
             limits,
             log_level,
@@ -131,6 +137,7 @@ impl Draft {
             kerberos,
             names,
             channel_bindings,
+            groups,
             key_encryption_key,
             limits,
             log_level,
@@ -147,6 +154,7 @@ impl Draft {
                 kerberos: kerberos?,
                 names: names?,
                 channel_bindings: channel_bindings?,
+                groups: groups?,
                 key_encryption_key: key_encryption_key?,
                 limits: limits?,
                 log_level: log_level?,

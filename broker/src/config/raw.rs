@@ -1,5 +1,6 @@
 //! Gives `kerbridge.toml` its shape, as written; every field may be absent, so that all absences are found at once.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kerbridge_wire::Span;
@@ -14,6 +15,7 @@ pub(super) struct Config {
     pub(super) listen: Listen,
     pub(super) kerberos: Kerberos,
     pub(super) names: Names,
+    pub(super) groups: Groups,
     pub(super) keys: Keys,
     pub(super) limits: Limits,
     pub(super) log: Log,
@@ -87,6 +89,15 @@ pub(super) struct NameRule {
     #[serde(rename = "match")]
     pub(super) pattern: Option<String>,
     pub(super) subject: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Groups {
+    pub(super) source: Option<String>,
+    pub(super) static_file: Option<PathBuf>,
+    pub(super) sid_names: Option<BTreeMap<String, String>>,
+    pub(super) unmapped_sids: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

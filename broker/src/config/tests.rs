@@ -524,3 +524,90 @@ mod tls {
         assert!(found[0].starts_with("listen.public.client_name: "), "{found:#?}");
     }
 }
+
+mod groups {
+    use super::*;
+
+    const SID: &str = "S-1-5-21-1-2-3-1104";
+
+    /// The problems of a configuration with this table, and a policy that grants to the group `clerks`.
+    fn problems(table: &str) -> Vec<String> {
+        let folder = Folder::good();
+        folder.write("kerbridge.toml", format!("{GOOD}{table}"), 0o644);
+        let policy = POLICY.replace("principals = [\"*@A.TEST\"]", "groups = [\"clerks\"]");
+        folder.write("policy.toml", policy, 0o644);
+        folder.write("groups.toml", "clerks = [\"alice@A.TEST\"]", 0o644);
+        let alone = PolicyConfig::load(&folder.0.path().join("kerbridge.toml")).is_err();
+        let found = folder.load().map_or_else(|found| found, |_| Vec::new());
+        assert_eq!(alone, !found.is_empty(), "policy check: {found:#?}");
+        found
+    }
+
+    #[test]
+    fn a_source_that_can_give_the_groups_of_the_policy_is_taken() {
+        for table in [
+            "[groups]\nsource = \"static\"\nstatic_file = \"groups.toml\"".to_owned(),
+            format!("[groups]\nsource = \"pac\"\n[groups.sid_names]\n\"{SID}\" = \"clerks\""),
+        ] {
+            assert_eq!(problems(&table), Vec::<String>::new(), "{table}");
+        }
+    }
+
+    #[test]
+    fn each_mistake_of_the_groups_is_named() {
+        let names = |line: &str| format!("[groups]\nsource = \"pac\"\n[groups.sid_names]\n{line}");
+        for (table, expected) in [
+            (
+                String::new(),
+                "policy.toml: grant[0].groups[0]: nobody can be in \"clerks\": groups.source is \"none\"",
+            ),
+            (
+                "[groups]\nsource = \"pca\"".into(),
+                "groups.source: \"pca\" is no source of groups; write none,",
+            ),
+            (
+                "[groups]\nstatic_file = \"groups.toml\"".into(),
+                "groups.static_file: has no use where groups.source is \"none\"",
+            ),
+            (
+                "[groups]\nsource = \"static\"".into(),
+                "groups.static_file: is missing; name a file with lines such as",
+            ),
+            (
+                "[groups]\nsource = \"static\"\nstatic_file = \"none.toml\"".into(),
+                "groups.static_file: none.toml: No such file",
+            ),
+            (
+                "[groups]\nsource = \"static\"\nstatic_file = \"policy.toml\"".into(),
+                "policy.toml: audience[0]: invalid type",
+            ),
+            ("[groups]\nsource = \"pac\"".into(), "groups.sid_names: is missing"),
+            (
+                "[groups]\nsource = \"pac\"\nunmapped_sids = \"sid\"".into(),
+                "policy.toml: grant[0].groups[0]: nobody can be in \"clerks\": groups.sid_names gives",
+            ),
+            (
+                "[groups]\nsource = \"pac\"\nunmapped_sids = \"keep\"".into(),
+                "groups.unmapped_sids: \"keep\" is neither",
+            ),
+            (
+                names("\"S-1-5-x\" = \"clerks\""),
+                "groups.sid_names.S-1-5-x: no security identifier; write the group's objectSid",
+            ),
+            (
+                names(&format!("\"{SID}\" = \"\"")),
+                "groups.sid_names.S-1-5-21-1-2-3-1104: \"\" is not 1 to 255 bytes",
+            ),
+            (
+                names(&format!("\"{SID}\" = \"S-1-5-32-544\"")),
+                "groups.sid_names.S-1-5-21-1-2-3-1104: \"S-1-5-32-544\" is an identifier",
+            ),
+        ] {
+            let found = problems(&table);
+            assert!(
+                found.iter().any(|line| line.starts_with(expected)),
+                "{table}\n{expected}: {found:#?}"
+            );
+        }
+    }
+}

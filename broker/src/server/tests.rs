@@ -18,6 +18,7 @@ use super::*;
 use crate::acceptor::{Accepted, Acceptor, AcceptorPool, Leg, Progress, Rejection};
 use crate::exchange::{Caller, Peer};
 use crate::failure_limit::FailureLimit;
+use crate::groups::GroupSource;
 use crate::identity::IdentityRules;
 use crate::keyring::{KeyEncryptionKey, KeyRing};
 use crate::metrics::Metrics;
@@ -84,6 +85,7 @@ fn broker_with(
             realms: vec!["A.TEST".into()],
             ticket_floor: 5,
         },
+        groups: GroupSource::None,
         keyring: KeyRing::open_or_create(folder.path(), &key).unwrap(),
         acceptors: AcceptorPool::start(acceptors, 16, Duration::from_secs(10), metrics.queue_depth()).unwrap(),
         failures: FailureLimit::new(FAILURES, vec![Network::parse("10.0.0.9").unwrap()]),

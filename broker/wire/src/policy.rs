@@ -52,6 +52,10 @@ pub struct Grant {
     /// that is no machine (`WS01$`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub principals: Vec<String>,
+    /// Groups, of which the caller must be in one. With `principals` too, both must hold; without, anybody of an accepted
+    /// realm who is in one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     /// The audience, by name.
     pub audience: String,
     /// Scopes that it gives (RFC 6749 §3.3).

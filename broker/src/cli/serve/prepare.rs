@@ -65,6 +65,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
             names: config.names().clone(),
             ticket_floor: limits.ticket_floor.seconds().into(),
         },
+        groups: config.groups().clone(),
         keyring,
         acceptors: pool.map_err(|error| Problem {
             field: "limits.threads".into(),
@@ -113,14 +114,19 @@ fn use_own_krb5_conf(config: &Config) -> Result<(), Problem> {
 fn acquire(config: &Config) -> Result<Vec<Box<dyn Acceptor>>, Problems> {
     let mut acceptors: Vec<Box<dyn Acceptor>> = Vec::new();
     for _ in 0..config.limits().threads {
-        let acceptor =
-            GssAcceptor::acquire(config.kerberos(), config.names(), config.state_dir()).map_err(|refused| {
-                let mut problems = Problems::default();
-                for (index, error) in refused {
-                    problems.absorb("", acquire_problem(index, &error).into());
-                }
-                problems
-            })?;
+        let acceptor = GssAcceptor::acquire(
+            config.kerberos(),
+            config.names(),
+            config.state_dir(),
+            config.groups().reads_logon_info(),
+        )
+        .map_err(|refused| {
+            let mut problems = Problems::default();
+            for (index, error) in refused {
+                problems.absorb("", acquire_problem(index, &error).into());
+            }
+            problems
+        })?;
         acceptors.push(Box::new(acceptor));
     }
     Ok(acceptors)

@@ -1,0 +1,230 @@
+//! Decides which groups somebody is in, from the one source that is configured, or refuses: no answer is never "none".
+
+pub mod pac;
+pub mod sid;
+mod static_groups;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use kerbridge_gss::attribute::LogonInfo;
+use kerbridge_wire::Reason;
+
+pub use static_groups::StaticGroups;
+
+use self::pac::LogonGroups;
+use self::sid::Sid;
+use crate::acceptor::Accepted;
+
+/// Longest name of a group, in bytes.
+pub const LONGEST_NAME: usize = 255;
+
+/// Names of the groups that somebody is in; compared letter for letter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupSet(BTreeSet<Box<str>>);
+
+impl GroupSet {
+    /// Whether this is one of them.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.contains(name)
+    }
+
+    /// The names, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(AsRef::as_ref)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<T: Into<Box<str>>> FromIterator<T> for GroupSet {
+    fn from_iter<I: IntoIterator<Item = T>>(names: I) -> Self {
+        Self(names.into_iter().map(Into::into).collect())
+    }
+}
+
+/// What becomes of a group whose identifier has no name in the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unmapped {
+    /// It is left out.
+    #[default]
+    Drop,
+    /// Its name is the identifier's text.
+    Sid,
+}
+
+/// The names of security identifiers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SidNames {
+    /// Two identifiers may have one name.
+    pub names: BTreeMap<Sid, String>,
+    /// What becomes of others.
+    pub unmapped: Unmapped,
+}
+
+impl SidNames {
+    fn name(&self, sid: &Sid) -> Option<Box<str>> {
+        match (self.names.get(sid), self.unmapped) {
+            (Some(name), Unmapped::Drop | Unmapped::Sid) => Some(name.as_str().into()),
+            (None, Unmapped::Sid) => Some(sid.to_string().into()),
+            (None, Unmapped::Drop) => None,
+        }
+    }
+}
+
+/// Where groups come from.
+#[derive(Clone, Debug, Default)]
+pub enum GroupSource {
+    /// From nowhere: nobody is in any group.
+    #[default]
+    None,
+    /// From a file of principals.
+    Static(StaticGroups),
+    /// From the ticket's PAC.
+    Pac(SidNames),
+}
+
+/// Why nobody knows which groups somebody is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupsError {
+    /// The ticket has no PAC, or one without logon information.
+    NoPac,
+    /// The PAC's signatures were not verified.
+    Unverified,
+    /// The PAC cannot be read, or names more groups than are read.
+    Malformed,
+}
+
+impl GroupsError {
+    /// The word of the closed list.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::NoPac | Self::Unverified | Self::Malformed => Reason::GroupsUnavailable,
+        }
+    }
+}
+
+impl fmt::Display for GroupsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoPac => "the ticket has no pac with groups, and groups.source is \"pac\"",
+            Self::Unverified => "the pac's signatures were not verified",
+            Self::Malformed => "the pac's logon information cannot be read, or names too many groups",
+        })
+    }
+}
+
+impl std::error::Error for GroupsError {}
+
+impl GroupSource {
+    /// Whether tickets are to be accepted with the logon information of their PAC.
+    pub const fn reads_logon_info(&self) -> bool {
+        match self {
+            Self::Pac(_) => true,
+            Self::None | Self::Static(_) => false,
+        }
+    }
+
+    /// Whether anybody can be in a group of this name.
+    pub fn may_give(&self, name: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::Static(groups) => groups.has(name),
+            Self::Pac(names) => {
+                names.names.values().any(|one| one == name)
+                    || (names.unmapped == Unmapped::Sid && name.parse::<Sid>().is_ok())
+            }
+        }
+    }
+
+    /// What stands in the way of a group that nobody can be in.
+    pub const fn why_not(&self) -> &'static str {
+        match self {
+            Self::None => "groups.source is \"none\"",
+            Self::Static(_) => "groups.static_file does not have it",
+            Self::Pac(_) => "groups.sid_names gives no identifier that name",
+        }
+    }
+
+    /// The groups of an accepted client.
+    pub fn groups_of(&self, accepted: &Accepted) -> Result<GroupSet, GroupsError> {
+        match self {
+            Self::None => Ok(GroupSet::default()),
+            Self::Static(groups) => Ok(groups.of(accepted.client())),
+            Self::Pac(names) => {
+                let LogonGroups { groups, user: _ } = logon_groups(accepted.logon_info())?;
+                Ok(groups.iter().filter_map(|sid| names.name(sid)).collect())
+            }
+        }
+    }
+}
+
+fn logon_groups(info: &LogonInfo) -> Result<LogonGroups, GroupsError> {
+    match info {
+        LogonInfo::NotRead | LogonInfo::Absent => Err(GroupsError::NoPac),
+        LogonInfo::Unverified => Err(GroupsError::Unverified),
+        LogonInfo::TooLong => Err(GroupsError::Malformed),
+        LogonInfo::Verified(bytes) => LogonGroups::read(bytes).map_err(|_| GroupsError::Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::groups::pac::tests::Written;
+
+    fn of(source: &GroupSource, info: LogonInfo) -> Result<Vec<String>, GroupsError> {
+        let alice = crate::principal::canonical("alice@A.TEST").unwrap();
+        source
+            .groups_of(&Accepted::for_test(alice).with_logon_info(info))
+            .map(|groups| groups.iter().map(str::to_owned).collect())
+    }
+
+    fn pac(unmapped: Unmapped) -> GroupSource {
+        let names = [
+            ("S-1-5-21-1-2-3-1200", "clerks"),
+            ("S-1-5-21-7-8-9-1500", "clerks"),
+            ("S-1-5-32-544", "admins"),
+        ];
+        GroupSource::Pac(SidNames {
+            names: names.map(|(sid, name)| (sid.parse().unwrap(), name.to_owned())).into(),
+            unmapped,
+        })
+    }
+
+    #[test]
+    fn groups_of_a_pac_have_the_names_of_the_configuration() {
+        let info = LogonInfo::Verified(Written::default().bytes());
+        assert_eq!(of(&pac(Unmapped::Drop), info.clone()).unwrap(), ["clerks"]);
+        assert_eq!(
+            of(&pac(Unmapped::Sid), info).unwrap(),
+            ["S-1-18-1", "S-1-5-21-1-2-3-1300", "S-1-5-21-1-2-3-513", "clerks"]
+        );
+    }
+
+    #[test]
+    fn a_pac_that_says_nothing_is_a_refusal_and_no_empty_list() {
+        for (info, error) in [
+            (LogonInfo::NotRead, GroupsError::NoPac),
+            (LogonInfo::Absent, GroupsError::NoPac),
+            (LogonInfo::Unverified, GroupsError::Unverified),
+            (LogonInfo::TooLong, GroupsError::Malformed),
+            (LogonInfo::Verified(b"no ndr".to_vec()), GroupsError::Malformed),
+        ] {
+            assert_eq!(error.reason(), Reason::GroupsUnavailable);
+            assert_eq!(of(&pac(Unmapped::Sid), info.clone()), Err(error), "{info:?}");
+            // Nobody's business where groups come from elsewhere.
+            assert_eq!(of(&GroupSource::None, info), Ok(Vec::new()));
+        }
+    }
+
+    #[test]
+    fn only_a_source_that_needs_it_reads_the_pac() {
+        assert!(pac(Unmapped::Drop).reads_logon_info());
+        assert!(!GroupSource::None.reads_logon_info());
+        assert!(!GroupSource::Static(StaticGroups::default()).reads_logon_info());
+    }
+}
