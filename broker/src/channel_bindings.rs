@@ -5,6 +5,7 @@
 
 mod certificate_file;
 mod end_point;
+mod own_certificate;
 mod server_name;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use kerbridge_gss::ChannelBindings;
 
 pub use end_point::{NoEndPoint, bindings_of};
+pub use own_certificate::OwnCertificate;
 pub use server_name::ServerNamePattern;
 
 use self::certificate_file::CertificateFile;
@@ -55,7 +57,7 @@ pub struct ChannelBindingRules {
     mode: BindingMode,
     certificates: Vec<ListenerCertificate>,
     /// To the broker's own certificate, where it ends TLS on `public`.
-    public: Option<ChannelBindings>,
+    public: Option<OwnCertificate>,
 }
 
 /// One certificate file and the server names that it is shown to.
@@ -83,11 +85,11 @@ impl ChannelBindingRules {
         Self::new(BindingMode::Off, Vec::new(), None)
     }
 
-    /// Rules with these certificates; `public` is the binding to the broker's own, where it ends TLS itself.
+    /// Rules with these certificates; `public` is the broker's own, where it ends TLS itself.
     pub const fn new(
         mode: BindingMode,
         certificates: Vec<ListenerCertificate>,
-        public: Option<ChannelBindings>,
+        public: Option<OwnCertificate>,
     ) -> Self {
         Self {
             mode,
@@ -120,8 +122,8 @@ impl ChannelBindingRules {
             BindingMode::Allow => false,
             BindingMode::Require => true,
         };
-        if *listener == ListenerName::Public {
-            any_of.extend(self.public.clone());
+        if let (ListenerName::Public, Some(own)) = (*listener, &self.public) {
+            own.bindings(*at, &mut any_of);
         }
         let fitting = |certificate: &ListenerCertificate| certificate.fits(server_name.as_deref());
         let closest = self.certificates.iter().filter_map(fitting).max();
@@ -150,6 +152,8 @@ mod tests {
     use std::path::Path;
 
     use rcgen::{CertificateParams, KeyPair};
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
 
     use super::*;
 
@@ -161,6 +165,11 @@ mod tests {
         let names = server_names.iter().map(|name| ServerNamePattern::parse(name).unwrap());
         let opened = ListenerCertificate::open(names.collect(), path, 0).unwrap();
         (opened, bindings_of(made.der()).unwrap())
+    }
+
+    fn own(folder: &Path, name: &str) -> OwnCertificate {
+        let shown = CertificateDer::from_pem_file(folder.join(name)).unwrap();
+        OwnCertificate::open(move || shown.clone(), 0).unwrap()
     }
 
     fn channel(listener: ListenerName, server_name: Option<&str>) -> Channel {
@@ -194,19 +203,21 @@ mod tests {
     fn the_brokers_own_certificate_counts_where_it_ends_tls_itself() {
         let folder = tempfile::tempdir().unwrap();
         let (front, of_front) = certificate(folder.path(), "front", &["*"]);
-        let (_, own) = certificate(folder.path(), "own", &["*"]);
-        let rules = ChannelBindingRules::new(BindingMode::Allow, vec![front], Some(own.clone()));
+        let (_, of_own) = certificate(folder.path(), "own", &["*"]);
+        let public = own(folder.path(), "own");
+        let rules = ChannelBindingRules::new(BindingMode::Allow, vec![front], Some(public));
         let expected = |listener| rules.expected(&channel(listener, None));
         assert_eq!(expected(ListenerName::Mesh).any_of, std::slice::from_ref(&of_front));
-        assert_eq!(expected(ListenerName::Public).any_of, [own, of_front]);
+        assert_eq!(expected(ListenerName::Public).any_of, [of_own, of_front]);
         assert!(!expected(ListenerName::Public).required);
     }
 
     #[test]
     fn where_it_is_off_no_file_is_looked_at() {
         let folder = tempfile::tempdir().unwrap();
-        let (one, own) = certificate(folder.path(), "one", &["*"]);
-        let rules = ChannelBindingRules::new(BindingMode::Off, vec![one], Some(own));
+        let (one, _) = certificate(folder.path(), "one", &["*"]);
+        let public = own(folder.path(), "one");
+        let rules = ChannelBindingRules::new(BindingMode::Off, vec![one], Some(public));
         drop(folder);
         let nothing = Expected {
             required: false,

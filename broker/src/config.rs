@@ -26,6 +26,7 @@ pub(crate) use listen::is_client_name;
 pub use listen::{Address, ListenerConfig, ListenerName};
 pub use names::NamesConfig;
 pub use state_dir::prepare as prepare_state_dir;
+pub use tls::TlsServer;
 
 use self::secret_file::Reach;
 use crate::channel_bindings::ChannelBindingRules;

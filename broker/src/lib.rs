@@ -25,6 +25,7 @@ pub mod policy;
 pub mod principal;
 pub mod problem;
 pub mod readiness;
+pub mod reload;
 pub mod render;
 pub mod server;
 pub mod state_lock;

@@ -186,7 +186,7 @@ policy_file = "{POLICY}"
 [listen.mesh]
 unix = "mesh.sock"
 mode = "0660" # Envoy's user must be in the socket's group
-# On another machine than Envoy: TLS, with client certificates.
+# On another machine than Envoy: TLS, with client certificates. Files that are replaced are taken within seconds.
 #tcp = "10.0.0.5:8443"
 #certificate = "broker.pem"
 #private_key = "broker.key"

@@ -14,10 +14,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::listeners::Listeners;
 use self::prepare::Prepared;
 use super::{Failure, output};
-use crate::config::{Config, ListenerName};
+use crate::config::{Address, Config, ListenerConfig, ListenerName};
 use crate::exchange::Exchange;
 use crate::log::LogQueue;
 use crate::readiness::{self, Readiness};
+use crate::reload::{Look, Reload};
 use crate::server::{Bound, Broker, router};
 use crate::time::Clock;
 
@@ -61,6 +62,7 @@ async fn serve_all(config: &Config, exchange: Exchange, bound: Vec<Bound>) -> io
         kerberos.acceptors.clone(),
         config.state_dir().to_owned(),
     ))?;
+    let _reload = Reload::watch(config.listeners().filter_map(replaceable).collect())?;
     let broker = Arc::new(Broker::new(exchange, Clock::System, readiness));
     let limits = config.limits();
     let drain = Duration::from_secs(limits.drain.seconds().into());
@@ -114,4 +116,15 @@ async fn serve_all(config: &Config, exchange: Exchange, bound: Vec<Bound>) -> io
     signal?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// A look at the files of a TLS listener.
+fn replaceable(listener: &ListenerConfig) -> Option<Look> {
+    match &listener.address {
+        Address::Tls { server, .. } => {
+            let server = Arc::clone(server);
+            Some(Box::new(move || server.look()))
+        }
+        Address::Unix { .. } | Address::Clear { .. } => None,
+    }
 }

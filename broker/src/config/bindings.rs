@@ -1,13 +1,14 @@
 //! Decides whether channel bindings are looked at, and whether the certificates that clients bind to are known.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use kerbridge_wire::Span;
 
 use super::listen::ListenerConfig;
 use super::{Address, raw};
 use crate::channel_bindings::{
-    BindingMode, ChannelBindingRules, ListenerCertificate, NoEndPoint, ServerNamePattern, bindings_of,
+    BindingMode, ChannelBindingRules, ListenerCertificate, NoEndPoint, OwnCertificate, ServerNamePattern,
 };
 use crate::problem::Problems;
 
@@ -71,7 +72,7 @@ pub(super) fn check(
     let mode = mode?;
     let public = match mode {
         BindingMode::Off => None,
-        BindingMode::Allow | BindingMode::Require => check_public(mode, public, problems),
+        BindingMode::Allow | BindingMode::Require => check_public(mode, public, overlap.into(), problems),
     };
     if mode != BindingMode::Off && empty && public.is_none() {
         problems.missing(
@@ -144,18 +145,19 @@ fn check_certificate(
     }
 }
 
-/// The binding to the broker's own certificate. Clients of `public` that come through another proxy bind to that one's.
+/// The broker's own certificate. Clients of `public` that come through another proxy bind to that one's.
 fn check_public(
     mode: BindingMode,
     public: Option<&ListenerConfig>,
+    overlap: u64,
     problems: &mut Problems,
-) -> Option<kerbridge_gss::ChannelBindings> {
-    let certificate = match &public?.address {
-        Address::Tls { certificate, .. } => certificate,
+) -> Option<OwnCertificate> {
+    let server = match &public?.address {
+        Address::Tls { server, .. } => Arc::clone(server),
         Address::Unix { .. } | Address::Clear { .. } => return None,
     };
-    match bindings_of(certificate) {
-        Ok(bindings) => Some(bindings),
+    match OwnCertificate::open(move || server.certificate(), overlap) {
+        Ok(certificate) => Some(certificate),
         // Nobody can bind to it, and nobody has to.
         Err(NoEndPoint::Undefined) if mode == BindingMode::Allow => None,
         Err(error) => {

@@ -5,11 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
-
 use super::raw;
-use super::tls::{self, Tls};
+use super::tls::{self, Tls, TlsServer};
 use crate::problem::Problems;
 
 /// Which listener.
@@ -66,9 +63,7 @@ pub enum Address {
         /// Address and port.
         address: SocketAddr,
         /// Certificate, key, and on `mesh` whose client certificates are taken.
-        server: Arc<ServerConfig>,
-        /// The certificate that clients see.
-        certificate: CertificateDer<'static>,
+        server: Arc<TlsServer>,
     },
     /// TCP in the clear, on loopback only.
     Clear {
@@ -191,7 +186,7 @@ fn check_one(
             if mode.is_some() {
                 problems.note(format!("{field}.mode"), "is for a Unix socket only", "remove it");
             }
-            check_tcp(name, &field, &tcp, &tls, clear_text == Some(true), problems)
+            check_tcp(name, &field, &tcp, tls, clear_text == Some(true), problems)
         }
         (Some(_), Some(_)) => {
             problems.note(&field, "has both unix and tcp", "keep one of the two");
@@ -274,7 +269,7 @@ fn check_tcp(
     name: ListenerName,
     field: &str,
     tcp: &str,
-    tls: &Tls,
+    tls: Tls,
     clear_text: bool,
     problems: &mut Problems,
 ) -> Option<Address> {
@@ -304,11 +299,9 @@ fn check_tcp(
             None => None,
         };
     }
-    let tls = tls::check(name, field, tls, problems);
-    let (server, certificate) = tls?;
+    let server = tls::check(name, tls, problems);
     Some(Address::Tls {
         address: address?,
-        server: Arc::new(server),
-        certificate,
+        server: Arc::new(server?),
     })
 }

@@ -523,6 +523,50 @@ mod tls {
         let found = folder.with("unix = \"mesh.sock\"", &format!("{public}\nclient_name = \"x\""));
         assert!(found[0].starts_with("listen.public.client_name: "), "{found:#?}");
     }
+
+    #[test]
+    fn files_that_change_are_taken_when_they_are_good_and_belong_together() {
+        let folder = folder();
+        let good = "certificate = \"one.pem\";private_key = \"one.key\";client_ca = \"two.pem\"";
+        let text = GOOD.replace("unix = \"mesh.sock\"", &mesh(good));
+        folder.write("kerbridge.toml", text, 0o644);
+        let config = folder.load().unwrap();
+        let Address::Tls { server, .. } = &config.mesh().address else {
+            panic!("tls")
+        };
+        let read = |name: &str| fs::read_to_string(folder.0.path().join(name)).unwrap();
+        let (one, two, key) = (server.certificate(), read("two.pem"), read("two.key"));
+        let before = server.current();
+        server.look();
+        assert!(
+            std::sync::Arc::ptr_eq(&before, &server.current()),
+            "nothing has changed"
+        );
+        let ((half, _), (half_key, _)) = (two.split_at(two.len() / 2), key.split_at(key.len() / 2));
+        for (name, content, mode) in [
+            ("one.pem", half, 0o644),
+            ("one.pem", "", 0o644),
+            // The other half of the pair is not there yet.
+            ("one.pem", two.as_str(), 0o644),
+            ("one.key", half_key, 0o600),
+            ("one.key", key.as_str(), 0o644),
+        ] {
+            folder.write(name, content, mode);
+            server.look();
+            assert!(std::sync::Arc::ptr_eq(&before, &server.current()), "{content}");
+        }
+        // The content is the same, but now nobody else can read it.
+        folder.write("one.key", &key, 0o600);
+        server.look();
+        assert_ne!(server.certificate(), one);
+        // An authority that is none: the rest is good, and yet nothing is taken.
+        let before = server.current();
+        folder.write("two.pem", half, 0o644);
+        server.look();
+        fs::remove_file(folder.0.path().join("one.pem")).unwrap();
+        server.look();
+        assert!(std::sync::Arc::ptr_eq(&before, &server.current()));
+    }
 }
 
 mod groups {

@@ -1,5 +1,7 @@
 //! Decides whether certificate, key and authority make a TLS server, and whose client certificates it takes.
 
+mod server;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,11 +10,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
+pub use self::server::TlsServer;
+
+use self::server::Identity;
 use super::ListenerName;
 use super::secret_file::{self, Reach};
 use crate::problem::Problems;
 
 /// The files that a listener names.
+#[derive(Debug, Default)]
 pub(super) struct Tls {
     pub(super) certificate: Option<PathBuf>,
     pub(super) private_key: Option<PathBuf>,
@@ -25,21 +31,21 @@ impl Tls {
     }
 }
 
-/// Builds the server's side of TLS, with the certificate that clients see, or notes what is wrong.
-pub(super) fn check(
-    name: ListenerName,
-    field: &str,
-    tls: &Tls,
-    problems: &mut Problems,
-) -> Option<(ServerConfig, CertificateDer<'static>)> {
-    if !tls.any() {
+/// Reads the server's side of TLS, or notes what is wrong.
+pub(super) fn check(name: ListenerName, files: Tls, problems: &mut Problems) -> Option<TlsServer> {
+    if !files.any() {
         problems.note(
-            field,
+            format!("listen.{name}"),
             "has tcp without TLS",
             "add certificate and private_key, or on loopback clear_text = true",
         );
         return None;
     }
+    TlsServer::open(name, files, problems)
+}
+
+fn build(name: ListenerName, tls: &Tls, problems: &mut Problems) -> Option<Identity> {
+    let field = format!("listen.{name}");
     let certificates = match &tls.certificate {
         Some(path) => certificates_of(path, &format!("{field}.certificate"), problems),
         None => {
@@ -96,7 +102,7 @@ pub(super) fn check(
         }
     };
     let (certificates, key) = (certificates?, key?);
-    let leaf = certificates.first()?.clone();
+    let certificate = certificates.first()?.clone();
     let built = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map(|builder| builder.with_client_cert_verifier(verifier))
@@ -104,7 +110,10 @@ pub(super) fn check(
     match built {
         Ok(mut server) => {
             server.alpn_protocols = vec![b"http/1.1".to_vec()];
-            Some((server, leaf))
+            Some(Identity {
+                server: Arc::new(server),
+                certificate,
+            })
         }
         Err(error) => {
             problems.note(
@@ -118,7 +127,14 @@ pub(super) fn check(
 }
 
 fn certificates_of(path: &Path, field: &str, problems: &mut Problems) -> Option<Vec<CertificateDer<'static>>> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let bytes = match secret_file::read_bytes(path, Reach::Unchecked) {
+        Ok(bytes) => bytes,
+        Err((problem, remedy)) => {
+            problems.note(field, problem, remedy);
+            return None;
+        }
+    };
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match read {
         Ok(certificates) if !certificates.is_empty() => Some(certificates),
         Ok(_) => {
@@ -130,11 +146,7 @@ fn certificates_of(path: &Path, field: &str, problems: &mut Problems) -> Option<
             None
         }
         Err(error) => {
-            problems.note(
-                field,
-                format!("{}: {error}", path.display()),
-                "name a PEM file that the broker's user can read",
-            );
+            problems.note(field, format!("{}: {error}", path.display()), "name a PEM file");
             None
         }
     }

@@ -8,12 +8,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::config::{Address, ListenerConfig, ListenerName, TlsServer};
+use crate::problem::Problem;
 use rustix::fs::{Access, access};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use rustls::ServerConfig;
-
-use crate::config::{Address, ListenerConfig, ListenerName};
-use crate::problem::Problem;
 
 /// An address that is taken. A Unix socket is removed when this is dropped.
 #[derive(Debug)]
@@ -26,7 +24,7 @@ pub struct Bound {
 #[derive(Debug)]
 pub(super) enum Socket {
     Unix(UnixListener, SocketFile),
-    Tls(TcpListener, Arc<ServerConfig>),
+    Tls(TcpListener, Arc<TlsServer>),
     Clear(TcpListener),
 }
 
@@ -69,7 +67,7 @@ pub fn look(config: &ListenerConfig) -> Result<(), Problem> {
 pub fn bind(config: &ListenerConfig) -> Result<Bound, Problem> {
     let socket = match &config.address {
         Address::Unix { path, mode } => bind_unix(config.name, path, *mode)?,
-        Address::Tls { address, server, .. } => Socket::Tls(bind_tcp(config.name, *address)?, Arc::clone(server)),
+        Address::Tls { address, server } => Socket::Tls(bind_tcp(config.name, *address)?, Arc::clone(server)),
         Address::Clear { address } => Socket::Clear(bind_tcp(config.name, *address)?),
     };
     Ok(Bound {

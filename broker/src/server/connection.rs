@@ -14,7 +14,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -24,7 +23,7 @@ use tower::ServiceExt as _;
 
 use self::patient::Patient;
 use super::bind::{Bound, Socket, SocketFile};
-use crate::config::ListenerName;
+use crate::config::{ListenerName, TlsServer};
 use crate::exchange::{Caller, Peer};
 
 /// How long a head may take to arrive, and so how long a connection may be idle. Envoy's idle time-out for the cluster
@@ -71,7 +70,7 @@ pub struct Listening {
 #[derive(Debug)]
 enum Listener {
     Unix(UnixListener),
-    Tls(TcpListener, Arc<ServerConfig>),
+    Tls(TcpListener, Arc<TlsServer>),
     Clear(TcpListener),
 }
 
@@ -125,7 +124,7 @@ impl Listener {
             Self::Tls(listener, server) => {
                 let (stream, from) = listener.accept().await?;
                 (
-                    Stream::Tls(stream, TlsAcceptor::from(Arc::clone(server))),
+                    Stream::Tls(stream, TlsAcceptor::from(server.current())),
                     Some(from.ip()),
                 )
             }

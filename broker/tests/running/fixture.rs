@@ -85,7 +85,8 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 /// A broker that ends with its test.
 pub(crate) struct Serving {
     child: Child,
-    log: String,
+    /// What it logged until it listened, that line included.
+    pub(crate) log: String,
 }
 
 impl Serving {
@@ -108,7 +109,8 @@ impl Serving {
     pub(crate) fn listening(mut self) -> Result<Self, (ExitStatus, String)> {
         // It logs one line for each address, after it is taken.
         let mut output = self.child.stdout.take().unwrap();
-        while !self.log.contains("\"message\":\"listening\"") {
+        let whole = |(_, rest): (&str, &str)| rest.contains('\n');
+        while !self.log.split_once("\"message\":\"listening\"").is_some_and(whole) {
             let mut chunk = [0; 1024];
             let count = output.read(&mut chunk).unwrap();
             if count == 0 {

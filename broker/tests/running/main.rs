@@ -8,6 +8,7 @@
     reason = "tests and their helpers may fail loudly"
 )]
 
+mod certificates;
 mod fixture;
 
 use std::fs;

@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use super::super::tests::{body, broker};
 use super::super::{bind, look, router};
 use super::*;
-use crate::config::{Address, ListenerConfig};
+use crate::config::{Address, ListenerConfig, TlsServer};
 
 const FORM: &str = "content-type: application/x-www-form-urlencoded";
 
@@ -344,8 +344,7 @@ fn tls(authority: &Authority) -> ListenerConfig {
         .unwrap();
     let address = Address::Tls {
         address: "127.0.0.1:0".parse().unwrap(),
-        server: Arc::new(server),
-        certificate,
+        server: Arc::new(TlsServer::for_test(server, certificate)),
     };
     listener(ListenerName::Mesh, address)
 }
