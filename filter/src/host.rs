@@ -147,7 +147,7 @@ fn buffer(kind: BufferType, limit: usize) -> Result<Vec<u8>, HostError> {
 pub(crate) fn header_map(kind: MapType) -> Result<HeaderMap, HostError> {
     // SAFETY: the host writes a pointer and a size to places that live through the call.
     let buffer = take_bytes(|data, size| unsafe { proxy_get_header_map_pairs(kind as u32, data, size) })?;
-    HeaderMap::parse(&buffer).ok_or(HostError)
+    HeaderMap::parse(buffer).ok_or(HostError)
 }
 
 /// The first value of a header; `None` where there is no such header. Envoy shows `authorization` lines joined by commas

@@ -84,9 +84,7 @@ impl Request {
         gate.warm_path()?;
         // The attribute has all lines, so that a second one shows.
         let authorization = host::property(&["request", "headers", "authorization"]);
-        if !gate.knows(now, &authorization) {
-            return None;
-        }
+        let recalled = gate.recall(now, &authorization)?;
         let read = |name: &str| host::header(MapType::HttpRequestHeaders, name).ok();
         if !gate.warm_path()?.iter().all(|name| read(name) == Some(None)) {
             return None;
@@ -96,10 +94,9 @@ impl Request {
             method: &method,
             path: &path,
             authority: &authority,
-            authorization: &authorization,
             secure: is_secure(),
         };
-        gate.admit_warm(now, &head)
+        gate.admit_warm(now, &head, recalled)
     }
 
     /// Carries a step out until the request passes, is answered or waits. The one exit of every decision.

@@ -29,7 +29,7 @@ use crate::verified::Verified;
 
 pub(crate) use pending::Origin;
 pub use pending::{PendingKeys, PendingSignature};
-pub use warm::WarmHead;
+pub use warm::{Recalled, WarmHead};
 
 /// The gate of one worker: the current snapshot, the tokens that it verified, the keys that it misses.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! Reads JSON in which a member name stands once: a second `iss` or `alg` is an attack, not a value (RFC 8725 §2.4).
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -140,6 +141,9 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
+/// Members of an object that are looked through one by one.
+const FEW: usize = 32;
+
 struct JsonVisitor;
 
 impl<'de> Visitor<'de> for JsonVisitor {
@@ -189,9 +193,18 @@ impl<'de> Visitor<'de> for JsonVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
         let mut members: Vec<(String, Json)> = Vec::new();
-        let mut names = std::collections::HashSet::new();
+        // Where there are many, a table of names; where there are few, as in every token, looking through them is quicker.
+        let mut names = HashSet::new();
         while let Some((name, value)) = map.next_entry::<String, Json>()? {
-            if !names.insert(name.clone()) {
+            let is_known = if members.len() < FEW {
+                members.iter().any(|(known, _)| *known == name)
+            } else {
+                if names.is_empty() {
+                    names.extend(members.iter().map(|(known, _)| known.clone()));
+                }
+                !names.insert(name.clone())
+            };
+            if is_known {
                 return Err(A::Error::custom("a member stands twice"));
             }
             members.push((name, value));

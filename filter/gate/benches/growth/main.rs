@@ -125,7 +125,9 @@ fn measured(gate: &mut Gate, requests: &[Request], operation: Operation, now: Un
     let order = (0..).step_by(7919).map(|at: usize| at.checked_rem(requests.len()));
     for request in order.take(REQUESTS).flatten().filter_map(|at| requests.get(at)) {
         let step = match operation {
-            Operation::Cached => gate.admit_warm(now, &request.warm()),
+            Operation::Cached => gate
+                .recall(now, request.authorization())
+                .and_then(|recalled| gate.admit_warm(now, &request.warm(), recalled)),
             Operation::Verified => Some(match gate.admit(now, &request.head()) {
                 Step::Verify(_, pending) => pending.resume(gate, now, true),
                 other @ (Step::Continue(..) | Step::Respond(_) | Step::Call(..) | Step::Wait(_)) => other,

@@ -68,9 +68,13 @@ impl Request {
             method: b"GET",
             path: PATH.as_bytes(),
             authority: HOST.as_bytes(),
-            authorization: &self.authorization,
             secure: true,
         }
+    }
+
+    /// The values of `authorization`.
+    pub(crate) fn authorization(&self) -> &[u8] {
+        &self.authorization
     }
 }
 

@@ -7,13 +7,14 @@
 use std::rc::Rc;
 
 use super::{Gate, Origin, Requirements, pass};
-use crate::credentials::bearer_token;
+use crate::credentials::unverified_bearer;
 use crate::refusal::Asked;
 use crate::request::has_token_in_query;
 use crate::response::Admitted;
 use crate::route::{self, Need};
 use crate::step::{HeaderEdit, Step};
 use crate::time::UnixTime;
+use crate::verified::Verified;
 
 use kerbridge_wire::policy::Scheme;
 
@@ -26,10 +27,15 @@ pub struct WarmHead<'a> {
     pub path: &'a [u8],
     /// `:authority`, the port included.
     pub authority: &'a [u8],
-    /// All values of `authorization`, joined by commas.
-    pub authorization: &'a [u8],
     /// It came over TLS.
     pub secure: bool,
+}
+
+/// A token that a request shows and that was verified before. Not yet judged.
+#[derive(Debug)]
+pub struct Recalled {
+    verified: Rc<Verified>,
+    origin: Origin,
 }
 
 impl Gate {
@@ -40,14 +46,17 @@ impl Gate {
         config.is_single_read_enough.then_some(config.warm_blockers.as_slice())
     }
 
-    /// Whether the token among these values of `authorization` was verified before: otherwise the rest need not be read for
-    /// [`Self::admit_warm`].
-    pub fn knows(&mut self, now: UnixTime, authorization: &[u8]) -> bool {
-        bearer_token(authorization).is_some_and(|token| self.cache.get(token, now).is_some())
+    /// The token among these values of `authorization`, if it was verified before and its key is still one of its issuer's:
+    /// otherwise the rest need not be read for [`Self::admit_warm`]. What is not plainly one token is nobody's: only whole
+    /// tokens that were verified are remembered.
+    pub fn recall(&mut self, now: UnixTime, authorization: &[u8]) -> Option<Recalled> {
+        let origin = Origin::Shown(unverified_bearer(authorization)?.into());
+        let verified = self.known(&Rc::clone(&self.snapshot), &origin, now)?.ok()?;
+        Some(Recalled { verified, origin })
     }
 
     /// Passes a request with a known token; `None` for every other, which is then to be judged on its whole head.
-    pub fn admit_warm(&mut self, now: UnixTime, head: &WarmHead<'_>) -> Option<Step> {
+    pub fn admit_warm(&mut self, now: UnixTime, head: &WarmHead<'_>, recalled: Recalled) -> Option<Step> {
         let config = Rc::clone(self.snapshot.config()?);
         if !config.is_single_read_enough || head.method == b"OPTIONS" || has_token_in_query(head.path) {
             return None;
@@ -57,8 +66,7 @@ impl Gate {
         if route.dry_run || !rule.accepts(Scheme::Bearer) || !(head.secure || rule.allow_insecure) {
             return None;
         }
-        let origin = Origin::Shown(bearer_token(head.authorization)?.into());
-        let verified = self.known(&Rc::clone(&self.snapshot), &origin, now)?.ok()?;
+        let Recalled { verified, origin } = recalled;
         let requirements = Requirements {
             snapshot: Rc::clone(&self.snapshot),
             rule: Rc::clone(rule),

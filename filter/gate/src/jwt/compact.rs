@@ -41,7 +41,9 @@ impl CompactJws {
         if token.len() > TOKEN_LIMIT {
             return Err(Reason::TokenTooLarge);
         }
-        let mut parts = token.split(|byte| *byte == b'.');
+        // As text, in which a dot is found some bytes at a time.
+        let text = std::str::from_utf8(token).map_err(|_| Reason::TokenMalformed)?;
+        let mut parts = text.split('.').map(str::as_bytes);
         let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {

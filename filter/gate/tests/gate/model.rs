@@ -371,10 +371,11 @@ impl World {
             method: b"GET",
             path: path.as_bytes(),
             authority: b"api.test",
-            authorization: bearer,
             secure: shape != Shape::HeaderWithoutTls,
         };
-        let Some(step) = gate.admit_warm(at(self.now), &warm) else {
+        let now = at(self.now);
+        let recalled = gate.recall(now, bearer);
+        let Some(step) = recalled.and_then(|recalled| gate.admit_warm(now, &warm, recalled)) else {
             return Ok(());
         };
         drop(gate);
