@@ -54,6 +54,7 @@ pub struct Config {
     groups: GroupSource,
     key_encryption_key: KeyEncryptionKey,
     limits: Limits,
+    replay_store: bool,
     log_level: LevelFilter,
     policy: Policy,
 }
@@ -130,6 +131,11 @@ impl Config {
     /// How much at once.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Whether used tickets are noted in the store beside MIT's cache.
+    pub fn replay_store(&self) -> bool {
+        self.replay_store
     }
 
     /// What is logged.

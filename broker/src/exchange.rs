@@ -5,6 +5,7 @@ mod request;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,15 +15,16 @@ use tokio::time::Instant;
 
 pub use request::{ExchangeRequest, Hints, RequestError};
 
-use crate::acceptor::{Accepted, AcceptorPool, Leg, Progress};
+use crate::acceptor::{AcceptorPool, Leg, Progress};
 use crate::config::ListenerName;
 use crate::failure_limit::FailureLimit;
 use crate::groups::GroupSource;
 use crate::identity::{Identity, IdentityRules};
 use crate::keyring::KeyRing;
 use crate::metrics::Metrics;
-use crate::negotiate::{FirstToken, NegotiateToken};
+use crate::negotiate::FirstToken;
 use crate::policy::{Grant, Policy};
+use crate::replay::{FirstUse, ReplayGuard};
 use crate::time::UnixTime;
 use crate::token::{IssuedToken, Minter};
 
@@ -63,6 +65,10 @@ pub struct Exchange {
     pub acceptors: AcceptorPool,
     /// Who has failed too often.
     pub failures: FailureLimit,
+    /// What lets each ticket's authenticator through once.
+    pub replay: ReplayGuard,
+    /// How long all of it may take.
+    pub deadline: Duration,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -103,7 +109,7 @@ impl Exchange {
             }
             Ok(request) => (
                 Some(request.audience.clone()),
-                self.exchange(request, caller, now).await,
+                self.exchange(request, caller, now, began).await,
             ),
             Err(error) => (None, Err(error.into())),
         };
@@ -149,7 +155,13 @@ impl Exchange {
         }
     }
 
-    async fn exchange(&self, request: ExchangeRequest, caller: &Caller, now: UnixTime) -> Result<Issued, Refusal> {
+    async fn exchange(
+        &self,
+        request: ExchangeRequest,
+        caller: &Caller,
+        now: UnixTime,
+        began: Instant,
+    ) -> Result<Issued, Refusal> {
         let ExchangeRequest {
             subject_token,
             audience,
@@ -180,7 +192,11 @@ impl Exchange {
                 });
             }
         };
-        self.mint(&accepted, &token, &audience, scope.as_ref(), caller, now)
+        let deadline = began.checked_add(self.deadline).unwrap_or(began);
+        let first_use = self.replay.first_use(&accepted, &token, now, deadline).await;
+        first_use
+            .map_err(|error| Refusal::new(error.reason(), error.to_string()))
+            .and_then(|first_use| self.mint(&first_use, &audience, scope.as_ref(), caller, now))
             .map_err(|refusal| Refusal {
                 principal: Some(accepted.client().to_string()),
                 ..refusal
@@ -189,14 +205,14 @@ impl Exchange {
 
     fn mint(
         &self,
-        accepted: &Accepted,
-        token: &NegotiateToken,
+        first_use: &FirstUse<'_>,
         audience: &str,
         scope: Option<&crate::policy::Scopes>,
         caller: &Caller,
         now: UnixTime,
     ) -> Result<Issued, Refusal> {
-        let session = self.keyring.session(token.ticket());
+        let accepted = first_use.accepted();
+        let session = self.keyring.session(first_use.ticket());
         let identity = Identity::of(accepted, session, &self.rules, now)
             .map_err(|stranger| Refusal::new(stranger.reason(), stranger.to_string()))?;
         let subject = identity.subject().clone();

@@ -1,10 +1,10 @@
 //! The broker: validates Kerberos tickets by GSSAPI and mints short-lived tokens for them.
 //!
 //! In flow order: a request reaches [`server`]; its [`negotiate::FirstToken`] is accepted by an
-//! [`acceptor::Acceptor`]; [`identity::Identity`] says who came, and [`groups`] which groups they are in;
-//! [`policy::Policy`] grants; [`token::Minter`] mints with a
-//! key of the [`keyring`]. Each of these can be built only by the step before it. [`config`] is what cannot be wrong when
-//! that begins, [`cli`] what a person types.
+//! [`acceptor::Acceptor`]; a [`replay::ReplayGuard`] lets it through once; [`identity::Identity`] says who came, and
+//! [`groups`] which groups they are in; [`policy::Policy`] grants; [`token::Minter`] mints with a key of the [`keyring`].
+//! Each of these can be built only by the step before it. [`config`] is what cannot be wrong when that begins, [`cli`] what
+//! a person types.
 
 #![forbid(unsafe_code)]
 
@@ -27,8 +27,10 @@ pub mod problem;
 pub mod readiness;
 pub mod reload;
 pub mod render;
+pub mod replay;
 pub mod server;
 pub mod state_lock;
+pub mod store;
 mod strict_toml;
 pub mod time;
 pub mod token;

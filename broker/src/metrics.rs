@@ -21,6 +21,7 @@ pub struct Metrics {
     duration: Histogram,
     queue_depth: Gauge,
     log_lines_lost: Counter,
+    store_commits: Histogram,
 }
 
 impl Metrics {
@@ -49,6 +50,13 @@ impl Metrics {
             "Tokens that wait for a thread",
             queue_depth.clone(),
         );
+        let store_commits = Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0]);
+        registry.register_with_unit(
+            "store_commit_duration",
+            "Time from the beginning of a commit of the store until the disk has it",
+            Unit::Seconds,
+            store_commits.clone(),
+        );
         let log_lines_lost = Counter::default();
         registry.register(
             "log_lines_lost",
@@ -65,6 +73,7 @@ impl Metrics {
             duration,
             queue_depth,
             log_lines_lost,
+            store_commits,
         }
     }
 
@@ -87,6 +96,11 @@ impl Metrics {
     /// The count of log lines that were dropped.
     pub fn log_lines_lost(&self) -> Counter {
         self.log_lines_lost.clone()
+    }
+
+    /// The durations of the store's commits.
+    pub fn store_commits(&self) -> Histogram {
+        self.store_commits.clone()
     }
 
     /// The exposition, or `None` where it cannot be written.

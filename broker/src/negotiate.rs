@@ -22,6 +22,7 @@ use der::{Der, Malformed};
 pub struct NegotiateToken {
     bytes: Zeroizing<Vec<u8>>,
     ticket: Range<usize>,
+    authenticator: Range<usize>,
     service: Principal,
 }
 
@@ -141,8 +142,17 @@ impl NegotiateToken {
     }
 
     fn new(bytes: Zeroizing<Vec<u8>>, ap_req: Found) -> Self {
-        let Found { service, ticket } = ap_req;
-        Self { bytes, ticket, service }
+        let Found {
+            service,
+            ticket,
+            authenticator,
+        } = ap_req;
+        Self {
+            bytes,
+            ticket,
+            authenticator,
+            service,
+        }
     }
 
     /// All of it, for GSSAPI.
@@ -153,6 +163,11 @@ impl NegotiateToken {
     /// The ticket's ciphertext: the same for every token made from one ticket.
     pub fn ticket(&self) -> &[u8] {
         self.bytes.get(self.ticket.clone()).unwrap_or_default()
+    }
+
+    /// The authenticator's ciphertext: another in every token that a client makes, and the same however a token is wrapped.
+    pub fn authenticator(&self) -> &[u8] {
+        self.bytes.get(self.authenticator.clone()).unwrap_or_default()
     }
 
     /// The service that the ticket names. Nobody has vouched for it.
@@ -173,6 +188,7 @@ impl fmt::Debug for NegotiateToken {
 struct Found {
     service: Principal,
     ticket: Range<usize>,
+    authenticator: Range<usize>,
 }
 
 fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, NegotiateError> {
@@ -187,6 +203,7 @@ fn read_in(token: &[u8], ap_req: &[u8]) -> Result<Found, NegotiateError> {
     let ap_req = ap_req::read(ap_req)?;
     Ok(Found {
         ticket: range_in(token, ap_req.ciphertext).ok_or(NegotiateError::Malformed)?,
+        authenticator: range_in(token, ap_req.authenticator).ok_or(NegotiateError::Malformed)?,
         service: ap_req.service,
     })
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::rand::{SecureRandom as _, SystemRandom};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::error::HarnessError;
 use crate::http::{Connection, HttpError, Request, Response};
@@ -41,6 +42,7 @@ pub struct BrokerSettings {
 pub struct Broker {
     process: Option<OwnedProcess>,
     folder: PathBuf,
+    through: Vec<String>,
 }
 
 impl Broker {
@@ -53,6 +55,7 @@ impl Broker {
         let broker = Self {
             process: None,
             folder: folder.to_owned(),
+            through: Vec::new(),
         };
         let state = folder.join("state");
         std::fs::create_dir_all(&state)
@@ -124,6 +127,37 @@ impl Broker {
         self.folder.join("mesh.sock")
     }
 
+    /// Has the next start made by a command that becomes the broker, such as `faketime -f +6m`; none is as usual again.
+    pub fn start_through(&mut self, command: &[&str]) {
+        self.through = command.iter().map(|word| (*word).to_owned()).collect();
+    }
+
+    /// The process, where one runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(OwnedProcess::pid)
+    }
+
+    /// The largest file, in bytes, that the running broker may write from now on; `None` is no limit. To a process that does
+    /// not heed SIGXFSZ (`env --ignore-signal=XFSZ`) it is as if the disk were full.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Io`].
+    pub fn limit_files(&self, largest: Option<u64>) -> Result<(), HarnessError> {
+        let failed = |error: rustix::io::Errno| HarnessError::io("limit the broker's files", error.into());
+        let pid = self
+            .pid()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(Pid::from_raw);
+        let limits = prlimit(pid, Resource::Fsize, getrlimit(Resource::Fsize)).map_err(failed)?;
+        let limit = Rlimit {
+            current: largest.or(limits.maximum),
+            maximum: limits.maximum,
+        };
+        prlimit(pid, Resource::Fsize, limit).map(drop).map_err(failed)
+    }
+
     /// Starts it and waits until `/readyz` says 200.
     ///
     /// # Errors
@@ -131,8 +165,14 @@ impl Broker {
     /// [`HarnessError::FileMissing`], or [`HarnessError::Exited`] or [`HarnessError::TimedOut`] with the end of its log.
     pub fn start(&mut self) -> Result<(), HarnessError> {
         let socket = self.socket();
+        let kerbridge = find_kerbridge()?;
+        let spawn = match self.through.split_first() {
+            Some((first, rest)) => Spawn::new(first, &self.folder).args(rest).arg(kerbridge),
+            None => Spawn::new(kerbridge, &self.folder),
+        };
         let mut process = OwnedProcess::start(
-            command(&self.folder)?
+            spawn
+                .name("kerbridge")
                 .arg("serve")
                 .arg("--config")
                 .arg(self.folder.join("kerbridge.toml")),

@@ -29,17 +29,21 @@ pub struct Destination<'a> {
     pub target: &'a str,
 }
 
-/// Makes the first token of a context towards `service`, in base64. Runs in the realm's own process.
+/// Makes first tokens of contexts towards `service`, in base64, each with an authenticator of its own. Runs in the
+/// realm's own process.
 ///
 /// # Errors
 ///
 /// [`HarnessError::UnexpectedAnswer`] with GSSAPI's words.
-pub fn first_token(ccache: &Path, service: &str) -> Result<String, HarnessError> {
+pub fn first_tokens(ccache: &Path, service: &str, count: usize) -> Result<Vec<String>, HarnessError> {
     let (credential, request) = prepare(ccache, service)?;
-    let initiation = credential
-        .initiate(&request)
-        .map_err(|error| refused(service, &error))?;
-    Ok(STANDARD.encode(initiation.token.as_bytes()))
+    let token = |_number| {
+        let initiation = credential
+            .initiate(&request)
+            .map_err(|error| refused(service, &error))?;
+        Ok(STANDARD.encode(initiation.token.as_bytes()))
+    };
+    (0..count).map(token).collect()
 }
 
 /// Sends one request with a ticket and completes the context with what came back. Runs in the realm's own process.
@@ -95,7 +99,7 @@ fn refused(service: &str, error: &impl std::fmt::Display) -> HarnessError {
     }
 }
 
-/// Runs [`first_token`] in a child with the environment of this realm; `lab` is the lab's own program.
+/// Runs [`first_tokens`] for one token in a child with the environment of this realm; `lab` is the lab's own program.
 ///
 /// # Errors
 ///

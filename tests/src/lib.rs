@@ -14,6 +14,7 @@
 //! - [`shipped`] fits the repository's Envoy configuration to one world.
 //! - [`broker`] runs the real broker; [`relay`] stands before it and records.
 //! - [`initiator`] is a client that checks the service's reply.
+//! - [`exchange_world`] starts a KDC and a broker alone.
 //! - [`world`] starts all of them for one scenario.
 //! - [`mod@bench`] measures, and writes what was measured.
 //! - [`error`] lists everything that can fail in a fixture.
@@ -26,6 +27,7 @@ pub mod certificates;
 pub mod curl;
 pub mod envoy;
 pub mod error;
+pub mod exchange_world;
 pub mod http;
 pub mod initiator;
 pub mod issuer;

@@ -56,6 +56,9 @@ enum Command {
         /// The request target.
         #[arg(long)]
         target: Option<String>,
+        /// How many tokens are printed, one in each line.
+        #[arg(long, default_value_t = 1)]
+        count: usize,
     },
 }
 
@@ -96,6 +99,7 @@ fn run(command: Command) -> Result<ExitCode, HarnessError> {
             port: Some(port),
             authority: Some(authority),
             target: Some(target),
+            count: _,
         } => {
             let to = Destination {
                 port,
@@ -104,7 +108,9 @@ fn run(command: Command) -> Result<ExitCode, HarnessError> {
             };
             say(&initiator::complete(&ccache, &service, to)?.to_string())
         }
-        Command::Initiate { ccache, service, .. } => say(&initiator::first_token(&ccache, &service)?),
+        Command::Initiate {
+            ccache, service, count, ..
+        } => say(&initiator::first_tokens(&ccache, &service, count)?.join("\n")),
     }
 }
 

@@ -261,6 +261,9 @@ key_encryption_key_file = "{KEY}"
 # after which whoever stops the broker kills it.
 #drain_notice = "10s"
 
+#[replay]
+#store = true         # note each used ticket on disk, beside MIT's cache, which a power cut or a wrong clock gets around
+
 #[log]
 #level = "info"
 "#,

@@ -81,6 +81,8 @@ async fn serve_all(config: &Config, exchange: Exchange, bound: Vec<Bound>) -> io
         queue = limits.queue,
         "started"
     );
+    // It ends with the runtime.
+    tokio::spawn(broker.exchange.replay.clone().sweep(broker.clock));
     // All of them before the first is said to listen: one that cannot be had is no reason to serve the others.
     let bound = bound.into_iter().map(Bound::register).collect::<io::Result<Vec<_>>>()?;
     let (mut exchanging, mut observing) = (Listeners::new(drain), Listeners::new(OBSERVE_DRAIN));

@@ -30,6 +30,7 @@ pub struct Draft {
     groups: Option<GroupSource>,
     key_encryption_key: Option<KeyEncryptionKey>,
     limits: Option<Limits>,
+    replay_store: bool,
     log_level: Option<LevelFilter>,
     policy: Option<Policy>,
     problems: Problems,
@@ -62,6 +63,7 @@ impl Draft {
             groups,
             keys,
             limits,
+            replay,
             log,
         } = file;
         let issuer = check_issuer(issuer, &mut problems);
@@ -83,6 +85,7 @@ impl Draft {
         let kerberos = kerberos::check(kerberos, folder, &mut problems);
         let key_encryption_key = check_keys(keys, folder, around, &mut problems);
         let limits = limits::check(limits, &mut problems);
+        let raw::Replay { store } = replay;
         let log_level = check_level(log.level.as_deref(), &mut problems);
         let realms = kerberos.as_ref().map(|kerberos| kerberos.realms.as_slice());
         let groups = groups::check(groups, folder, realms, &mut problems);
@@ -98,6 +101,8 @@ impl Draft {
             groups,
             key_encryption_key,
             limits,
+            // What it closes is no matter of taste; who turns it off has a disk that is too slow.
+            replay_store: store.unwrap_or(true),
             log_level,
             policy,
             problems,
@@ -140,6 +145,7 @@ impl Draft {
             groups,
             key_encryption_key,
             limits,
+            replay_store,
             log_level,
             policy,
             problems,
@@ -157,6 +163,7 @@ impl Draft {
                 groups: groups?,
                 key_encryption_key: key_encryption_key?,
                 limits: limits?,
+                replay_store,
                 log_level: log_level?,
                 policy: policy?,
             })

@@ -18,6 +18,7 @@ pub(super) struct Config {
     pub(super) groups: Groups,
     pub(super) keys: Keys,
     pub(super) limits: Limits,
+    pub(super) replay: Replay,
     pub(super) log: Log,
 }
 
@@ -119,6 +120,12 @@ pub(super) struct Limits {
     pub(super) drain_notice: Option<Span>,
     pub(super) failures_per_minute: Option<i64>,
     pub(super) shared_sources: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Replay {
+    pub(super) store: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -108,6 +108,7 @@ fn a_good_configuration_is_read_with_its_defaults() {
     assert_eq!(config.log_level(), LevelFilter::INFO);
     let limits = config.limits();
     assert_eq!((limits.threads, limits.queue, limits.connections), (2, 256, 1024));
+    assert!(config.replay_store());
     assert_eq!((limits.deadline.as_millis(), limits.ticket_floor.seconds()), (1500, 5));
     let [mesh] = config.listeners().collect::<Vec<_>>()[..] else {
         panic!("one listener")
@@ -257,6 +258,7 @@ fn each_mistake_is_named_with_field_and_remedy() {
             "limits.threads: 0 is not 1 to 256",
         ),
         ("[keys]", "[limits]\ndeadline = 2\n[keys]", "limits.deadline: "),
+        ("[keys]", "[replay]\nstore = \"no\"\n[keys]", "replay.store: "),
         (
             "[keys]",
             "[log]\nlevel = \"loud\"\n[keys]",

@@ -1,4 +1,4 @@
-//! Reads which service a Kerberos AP-REQ names, and where its ticket's ciphertext lies (RFC 4120 §5.5.1, §5.3).
+//! Reads which service a Kerberos AP-REQ names, and where the ciphertexts of its ticket and authenticator lie (RFC 4120 §5.5.1, §5.3).
 
 use kerbridge_gss::Principal;
 
@@ -11,6 +11,8 @@ pub(super) struct ApReq<'a> {
     pub(super) service: Principal,
     /// `ticket.enc-part.cipher`.
     pub(super) ciphertext: &'a [u8],
+    /// `authenticator.cipher`.
+    pub(super) authenticator: &'a [u8],
 }
 
 pub(super) fn read(bytes: &[u8]) -> Result<ApReq<'_>, Malformed> {
@@ -19,7 +21,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ApReq<'_>, Malformed> {
     number(request.expect(der::context(1))?, 14)?;
     Der::new(request.expect(der::context(2))?).only(der::BIT_STRING)?;
     let ticket = request.expect(der::context(3))?;
-    encrypted(request.expect(der::context(4))?)?;
+    let authenticator = encrypted(request.expect(der::context(4))?)?;
     request.end()?;
 
     let mut ticket = Der::new(Der::new(Der::new(ticket).only(der::application(1))?).only(der::SEQUENCE)?);
@@ -28,7 +30,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<ApReq<'_>, Malformed> {
     let service = service(ticket.expect(der::context(2))?, realm)?;
     let ciphertext = encrypted(ticket.expect(der::context(3))?)?;
     ticket.end()?;
-    Ok(ApReq { service, ciphertext })
+    Ok(ApReq {
+        service,
+        ciphertext,
+        authenticator,
+    })
 }
 
 /// `PrincipalName ::= SEQUENCE { name-type [0] Int32, name-string [1] SEQUENCE OF KerberosString }`

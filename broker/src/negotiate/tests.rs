@@ -122,6 +122,7 @@ fn kerberos_is_found_bare_and_in_spnego_under_both_identifiers() {
         let token = ticketed(&bytes);
         assert_eq!(token.service().as_str(), "HTTP/host.test@A.TEST");
         assert_eq!(token.ticket(), b"cipher");
+        assert_eq!(token.authenticator(), b"authenticator");
         assert_eq!(token.as_bytes(), bytes);
     }
 }

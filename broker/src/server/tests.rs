@@ -26,6 +26,7 @@ use crate::negotiate::tests::token_text;
 use crate::policy::Policy;
 use crate::principal::mapping::NameRules;
 use crate::problem::Problems;
+use crate::replay::ReplayGuard;
 use crate::time::UnixTime;
 
 /// Accepts everybody as one client, or nobody for one reason.
@@ -89,6 +90,8 @@ fn broker_with(
         keyring: KeyRing::open_or_create(folder.path(), &key).unwrap(),
         acceptors: AcceptorPool::start(acceptors, 16, Duration::from_secs(10), metrics.queue_depth()).unwrap(),
         failures: FailureLimit::new(FAILURES, vec![Network::parse("10.0.0.9").unwrap()]),
+        replay: ReplayGuard::new(None, 300),
+        deadline: Duration::from_secs(10),
         metrics,
     };
     Arc::new(Broker::new(

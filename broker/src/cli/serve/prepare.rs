@@ -19,8 +19,10 @@ use crate::keyring::KeyRing;
 use crate::krb5_conf;
 use crate::metrics::Metrics;
 use crate::problem::{Problem, Problems};
+use crate::replay::ReplayGuard;
 use crate::server::{self, Bound, bind};
 use crate::state_lock::StateLock;
+use crate::store::{EmbeddedStore, Store};
 
 /// All that the broker runs on.
 pub(super) struct Prepared {
@@ -44,7 +46,9 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
             .map_err(|error| error.problem().into()),
     );
     let acceptors = problems.sift(acquire(&config));
-    let (Some(keyring), Some(acceptors)) = (keyring, acceptors) else {
+    let metrics = Arc::new(Metrics::new());
+    let replay = problems.sift(replay_guard(&config, &metrics).map_err(Problems::from));
+    let (Some(keyring), Some(acceptors), Some(replay)) = (keyring, acceptors, replay) else {
         return Err(problems);
     };
     let bound: Vec<Bound> = config
@@ -55,7 +59,6 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
         return Err(problems);
     }
     let limits = config.limits();
-    let metrics = Arc::new(Metrics::new());
     let pool = AcceptorPool::start(acceptors, limits.queue, limits.deadline, metrics.queue_depth());
     let exchange = Exchange {
         issuer: config.issuer().to_owned(),
@@ -73,6 +76,8 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
             remedy: "choose fewer".into(),
         })?,
         failures: FailureLimit::new(limits.failures_per_minute, limits.shared_sources.clone()),
+        replay,
+        deadline: limits.deadline,
         metrics,
     };
     Ok(Prepared {
@@ -108,6 +113,20 @@ fn use_own_krb5_conf(config: &Config) -> Result<(), Problem> {
         problem: error.to_string(),
         remedy: "name a folder without a colon in its path".into(),
     })
+}
+
+/// With the store, or with nobody but MIT's cache where the configuration says so.
+fn replay_guard(config: &Config, metrics: &Metrics) -> Result<ReplayGuard, Problem> {
+    let limits = config.limits();
+    let store: Option<Arc<dyn Store>> = match config.replay_store() {
+        true => {
+            let commits = metrics.store_commits();
+            let store = EmbeddedStore::open(config.state_dir(), limits.queue, limits.deadline, commits)?;
+            Some(Arc::new(store))
+        }
+        false => None,
+    };
+    Ok(ReplayGuard::new(store, config.kerberos().clock_skew_seconds))
 }
 
 /// One acceptor for each thread; what one thread cannot have, none can.

@@ -1,0 +1,193 @@
+//! Decides whether an accepted authenticator is used for the first time, beyond what MIT's replay cache can say.
+//!
+//! MIT's `file2` cache, which saw the token first, forgets after one clock skew although the authenticator of a client whose
+//! clock is ahead stays acceptable for up to two, and it does not wait for the disk, so that a power cut takes its newest
+//! entries. The store closes both gaps.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kerbridge_wire::Reason;
+use tokio::time::Instant;
+
+use crate::acceptor::Accepted;
+use crate::negotiate::NegotiateToken;
+use crate::store::{Consumed, ReplayTag, Store, StoreError};
+use crate::time::{Clock, UnixTime};
+
+/// For how long a tag is kept beyond the time in which its authenticator could be accepted, in seconds: the clock may be
+/// set back a little.
+const MARGIN: u64 = 60;
+/// Between two sweeps.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// What is asked before a token is minted for a ticket.
+#[derive(Clone, Debug)]
+pub struct ReplayGuard {
+    store: Option<Arc<dyn Store>>,
+    keep: u64,
+}
+
+/// A client whose authenticator was not used before. Only [`ReplayGuard::first_use`] makes one.
+#[derive(Debug)]
+pub struct FirstUse<'a> {
+    accepted: &'a Accepted,
+    token: &'a NegotiateToken,
+}
+
+/// Why there is no such client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotFirst {
+    /// It was used before.
+    Again,
+    /// That cannot be known now.
+    Unknown(StoreError),
+}
+
+impl ReplayGuard {
+    /// Asks this store, or nobody but MIT's cache where there is none. An authenticator is acceptable from one clock skew
+    /// before its time to one after it, so its tag is kept for two, and a margin.
+    pub fn new(store: Option<Arc<dyn Store>>, clock_skew_seconds: u32) -> Self {
+        let keep = u64::from(clock_skew_seconds).saturating_mul(2).saturating_add(MARGIN);
+        Self { store, keep }
+    }
+
+    /// Uses the authenticator of an accepted token up, until the deadline at the latest.
+    pub async fn first_use<'a>(
+        &self,
+        accepted: &'a Accepted,
+        token: &'a NegotiateToken,
+        now: UnixTime,
+        deadline: Instant,
+    ) -> Result<FirstUse<'a>, NotFirst> {
+        if let Some(store) = &self.store {
+            let tag = ReplayTag::of(token.authenticator());
+            let answer = tokio::time::timeout_at(deadline, store.consume_once(tag, now.plus(self.keep)));
+            match answer.await {
+                Ok(Ok(Consumed::First)) => {}
+                Ok(Ok(Consumed::Again)) => return Err(NotFirst::Again),
+                Ok(Err(error)) => return Err(NotFirst::Unknown(error)),
+                Err(_) => return Err(NotFirst::Unknown(StoreError::Late)),
+            }
+        }
+        Ok(FirstUse { accepted, token })
+    }
+
+    /// Lets the store forget what can no longer be replayed, every half minute, for ever.
+    pub async fn sweep(self, clock: Clock) {
+        let Some(store) = self.store else { return };
+        let mut ticks = tokio::time::interval(SWEEP_EVERY);
+        loop {
+            ticks.tick().await;
+            match store.sweep(clock.now()).await {
+                Ok(forgotten) => tracing::debug!(forgotten, "the store was swept"),
+                // What it could not do now is done by the next one.
+                Err(error) => tracing::warn!(%error, "the store was not swept"),
+            }
+        }
+    }
+}
+
+impl FirstUse<'_> {
+    /// What the token proved.
+    pub fn accepted(&self) -> &Accepted {
+        self.accepted
+    }
+
+    /// The ciphertext of its ticket.
+    pub fn ticket(&self) -> &[u8] {
+        self.token.ticket()
+    }
+}
+
+impl NotFirst {
+    /// The word of the closed list.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Again => Reason::Replay,
+            Self::Unknown(_) => Reason::StoreUnavailable,
+        }
+    }
+}
+
+impl fmt::Display for NotFirst {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Again => f.write_str("the authenticator is in the store"),
+            Self::Unknown(error) => error.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use kerbridge_gss::Principal;
+
+    use super::*;
+    use crate::negotiate::tests::token;
+    use crate::store::Answer;
+
+    /// Answers as told, and keeps what it was asked.
+    #[derive(Debug)]
+    struct Scripted {
+        answer: Option<Result<Consumed, StoreError>>,
+        asked: Mutex<Vec<(ReplayTag, UnixTime)>>,
+    }
+
+    impl Store for Scripted {
+        fn consume_once(&self, tag: ReplayTag, until: UnixTime) -> Answer<'_, Consumed> {
+            self.asked.lock().unwrap().push((tag, until));
+            match self.answer.clone() {
+                Some(answer) => Box::pin(async { answer }),
+                None => Box::pin(std::future::pending()),
+            }
+        }
+
+        fn sweep(&self, _: UnixTime) -> Answer<'_, u64> {
+            Box::pin(async { Ok(0) })
+        }
+    }
+
+    async fn ask(answer: Option<Result<Consumed, StoreError>>) -> (Option<NotFirst>, Vec<(ReplayTag, UnixTime)>) {
+        let store = Arc::new(Scripted {
+            answer,
+            asked: Mutex::default(),
+        });
+        let guard = ReplayGuard::new(Some(Arc::<Scripted>::clone(&store)), 300);
+        let (accepted, token) = (Accepted::for_test(Principal::parse("alice@A.TEST").unwrap()), token());
+        let deadline = Instant::now().checked_add(Duration::from_millis(20)).unwrap();
+        let outcome = guard
+            .first_use(&accepted, &token, UnixTime::from_seconds(1000), deadline)
+            .await;
+        let asked = store.asked.lock().unwrap().clone();
+        (outcome.err(), asked)
+    }
+
+    #[tokio::test]
+    async fn only_a_first_use_is_one_and_whatever_the_store_cannot_say_is_our_fault() {
+        assert_eq!(ask(Some(Ok(Consumed::First))).await.0, None);
+        for (answer, reason) in [
+            (Some(Ok(Consumed::Again)), Reason::Replay),
+            (Some(Err(StoreError::Full)), Reason::StoreUnavailable),
+            (Some(Err(StoreError::Late)), Reason::StoreUnavailable),
+            (Some(Err(StoreError::Closed)), Reason::StoreUnavailable),
+            (
+                Some(Err(StoreError::Broken("no room".into()))),
+                Reason::StoreUnavailable,
+            ),
+            (None, Reason::StoreUnavailable),
+        ] {
+            let refused = ask(answer.clone()).await.0.map(|error| error.reason());
+            assert_eq!(refused, Some(reason), "{answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_authenticator_is_noted_for_two_clock_skews_and_a_minute() {
+        let (_, asked) = ask(Some(Ok(Consumed::First))).await;
+        assert_eq!(asked, [(ReplayTag::of(b"authenticator"), UnixTime::from_seconds(1660))]);
+    }
+}

@@ -1,0 +1,256 @@
+//! Keeps the store in one file of the state directory, and lets everybody who waits share one durable commit.
+//!
+//! A commit costs a wait for the disk, however much is in it. So one thread owns the file: it takes all that came while
+//! it waited, writes that in one transaction, and answers only when the disk has it.
+
+mod file;
+
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use prometheus_client::metrics::histogram::Histogram;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use self::file::StoreFile;
+use super::{Answer, Consumed, ReplayTag, Store, StoreError};
+use crate::problem::Problem;
+use crate::time::UnixTime;
+
+/// Name of the file in the state directory.
+pub const FILE: &str = "store.redb";
+
+/// As many calls as share one commit.
+const LARGEST_GROUP: usize = 1024;
+/// How long a broken file is left alone before it is opened again.
+const REOPEN_PAUSE: Duration = Duration::from_secs(1);
+/// How long the thread has to end. One that hangs in a file system must not hang the exit.
+const END_TIME: Duration = Duration::from_secs(2);
+
+/// What is asked of the thread.
+#[derive(Debug)]
+enum Job {
+    Consume {
+        tag: ReplayTag,
+        until: UnixTime,
+        done: oneshot::Sender<Result<Consumed, StoreError>>,
+    },
+    Sweep {
+        now: UnixTime,
+        done: oneshot::Sender<Result<u64, StoreError>>,
+    },
+}
+
+/// A store of one broker, in one file.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    /// Absent once the thread is to end.
+    queue: Option<SyncSender<Job>>,
+    deadline: Duration,
+    thread: Option<JoinHandle<()>>,
+    /// Closed when the thread has let go of the file; nothing is ever sent.
+    ended: Mutex<Receiver<Infallible>>,
+}
+
+impl EmbeddedStore {
+    /// Opens the store of a state directory, or makes it, mode 0600. `queue` is how many calls may wait, `deadline` how long
+    /// each may take; `commits` is told how many seconds each commit took.
+    pub fn open(state_dir: &Path, queue: usize, deadline: Duration, commits: Histogram) -> Result<Self, Problem> {
+        let path = state_dir.join(FILE);
+        let opened = StoreFile::open(&path).map_err(|error| error.problem(&path))?;
+        let (sender, receiver) = sync_channel(queue);
+        let (alive, ended) = channel::<Infallible>();
+        let keeper = Keeper {
+            path: path.clone(),
+            file: Some(opened),
+            broken: None,
+            commits,
+        };
+        let thread = thread::Builder::new()
+            .name("store".into())
+            .spawn(move || {
+                keeper.work(&receiver);
+                drop(alive);
+            })
+            .map_err(|error| Problem {
+                field: "state_dir".into(),
+                problem: format!("{}: {error}", path.display()),
+                remedy: "let the broker start one thread more".into(),
+            })?;
+        Ok(Self {
+            queue: Some(sender),
+            deadline,
+            thread: Some(thread),
+            ended: Mutex::new(ended),
+        })
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job) -> Result<T, StoreError> {
+        let (done, outcome) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
+        queue.try_send(job(done)).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Full,
+            TrySendError::Disconnected(_) => StoreError::Closed,
+        })?;
+        match tokio::time::timeout(self.deadline, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(StoreError::Closed),
+            Err(_) => Err(StoreError::Late),
+        }
+    }
+}
+
+impl Store for EmbeddedStore {
+    fn consume_once(&self, tag: ReplayTag, until: UnixTime) -> Answer<'_, Consumed> {
+        Box::pin(self.ask(move |done| Job::Consume { tag, until, done }))
+    }
+
+    fn sweep(&self, now: UnixTime) -> Answer<'_, u64> {
+        Box::pin(self.ask(move |done| Job::Sweep { now, done }))
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        self.queue = None;
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        match ended.recv_timeout(END_TIME) {
+            // It has only to return; a panic of its own was caught, or concerns nobody any more.
+            Err(RecvTimeoutError::Disconnected) => drop(self.thread.take().map(JoinHandle::join)),
+            Err(RecvTimeoutError::Timeout) => tracing::warn!("the thread that keeps the store does not end"),
+        }
+    }
+}
+
+/// What the thread owns.
+struct Keeper {
+    path: PathBuf,
+    file: Option<StoreFile>,
+    /// When the file broke, and by what.
+    broken: Option<(Instant, StoreError)>,
+    commits: Histogram,
+}
+
+impl Keeper {
+    fn work(mut self, receiver: &Receiver<Job>) {
+        let mut jobs = Vec::new();
+        while let Ok(first) = receiver.recv() {
+            jobs.push(first);
+            jobs.extend(receiver.try_iter().take(LARGEST_GROUP.saturating_sub(1)));
+            self.group(&mut jobs);
+        }
+    }
+
+    /// Does them all, or none of them, and answers each.
+    fn group(&mut self, jobs: &mut Vec<Job>) {
+        // Nobody waits for these any more: their deadline has passed, and the ticket was refused.
+        jobs.retain(|job| match job {
+            Job::Consume { done, .. } => !done.is_closed(),
+            Job::Sweep { done, .. } => !done.is_closed(),
+        });
+        if jobs.is_empty() {
+            return;
+        }
+        match self.apply(&Batch::of(jobs)) {
+            Ok(Applied { consumed, swept }) => {
+                let mut consumed = consumed.into_iter();
+                for job in jobs.drain(..) {
+                    // Whoever asked may have gone meanwhile.
+                    match job {
+                        Job::Consume { done, .. } => drop(done.send(consumed.next().ok_or(StoreError::Closed))),
+                        Job::Sweep { done, .. } => drop(done.send(Ok(swept))),
+                    }
+                }
+            }
+            Err(error) => {
+                for job in jobs.drain(..) {
+                    match job {
+                        Job::Consume { done, .. } => drop(done.send(Err(error.clone()))),
+                        Job::Sweep { done, .. } => drop(done.send(Err(error.clone()))),
+                    }
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, batch: &Batch) -> Result<Applied, StoreError> {
+        let began = Instant::now();
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => self.reopen()?,
+        };
+        // What panics in the middle of a transaction has committed nothing; the file is opened anew after it.
+        let outcome = catch_unwind(AssertUnwindSafe(|| file.apply(batch)))
+            .unwrap_or_else(|_| Err(StoreError::Broken("a failure inside".into())));
+        match outcome {
+            Ok(applied) => {
+                self.file = Some(file);
+                self.commits.observe(began.elapsed().as_secs_f64());
+                Ok(applied)
+            }
+            // redb refuses everything after an error of the disk, until the file is opened anew.
+            Err(error) => Err(self.broke(error)),
+        }
+    }
+
+    /// A disk that was full may have room by now.
+    fn reopen(&mut self) -> Result<StoreFile, StoreError> {
+        if let Some((when, error)) = &self.broken
+            && when.elapsed() < REOPEN_PAUSE
+        {
+            return Err(error.clone());
+        }
+        match StoreFile::open(&self.path) {
+            Ok(file) => {
+                self.broken = None;
+                tracing::info!("the store can be used again");
+                Ok(file)
+            }
+            Err(error) => Err(self.broke(StoreError::Broken(error.to_string()))),
+        }
+    }
+
+    fn broke(&mut self, error: StoreError) -> StoreError {
+        if self.broken.is_none() {
+            tracing::error!(%error, "no ticket is accepted");
+        }
+        self.broken = Some((Instant::now(), error.clone()));
+        error
+    }
+}
+
+/// What one transaction is to do.
+#[derive(Debug, Default)]
+struct Batch {
+    consume: Vec<(ReplayTag, UnixTime)>,
+    sweep: Option<UnixTime>,
+}
+
+/// What it did.
+#[derive(Debug, Default)]
+struct Applied {
+    /// In the order of the batch.
+    consumed: Vec<Consumed>,
+    swept: u64,
+}
+
+impl Batch {
+    fn of(jobs: &[Job]) -> Self {
+        let mut batch = Self::default();
+        for job in jobs {
+            match job {
+                Job::Consume { tag, until, .. } => batch.consume.push((*tag, *until)),
+                Job::Sweep { now, .. } => batch.sweep = batch.sweep.max(Some(*now)),
+            }
+        }
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests;

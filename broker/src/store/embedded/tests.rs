@@ -1,0 +1,179 @@
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::super::conformance;
+use super::*;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn histogram() -> Histogram {
+    Histogram::new([0.001])
+}
+
+fn open(folder: &TempDir) -> EmbeddedStore {
+    EmbeddedStore::open(folder.path(), 1024, DEADLINE, histogram()).unwrap()
+}
+
+fn tag(number: u64) -> ReplayTag {
+    ReplayTag::of(&number.to_be_bytes())
+}
+
+fn at(seconds: u64) -> UnixTime {
+    UnixTime::from_seconds(seconds)
+}
+
+#[tokio::test]
+async fn it_keeps_what_every_store_promises() {
+    let fresh = || tempfile::tempdir().unwrap();
+    conformance::a_tag_is_first_once(&open(&fresh())).await;
+    conformance::of_many_at_once_one_is_first(Arc::new(open(&fresh()))).await;
+    conformance::many_tags_at_once_are_all_first(Arc::new(open(&fresh()))).await;
+    conformance::sweeping_forgets_what_has_ended_and_nothing_else(&open(&fresh())).await;
+    let folder = fresh();
+    conformance::what_was_used_up_stays_so_after_a_restart(|| Arc::new(open(&folder))).await;
+}
+
+#[tokio::test]
+async fn a_copy_of_the_file_at_any_time_knows_all_that_was_answered() {
+    // As a broker leaves it that is killed: not closed.
+    let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = open(&folder);
+    for number in 0..20 {
+        assert_eq!(store.consume_once(tag(number), at(1000)).await, Ok(Consumed::First));
+        std::fs::copy(folder.path().join(FILE), copy.path().join(FILE)).unwrap();
+        let copied = open(&copy);
+        for known in 0..=number {
+            assert_eq!(
+                copied.consume_once(tag(known), at(1000)).await,
+                Ok(Consumed::Again),
+                "{known}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_swept_stops_growing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(&folder));
+    let (mut number, mut sizes) = (0_u64, Vec::new());
+    for round in 0..40_u64 {
+        let calls = (0..500).map(|_| {
+            number += 1;
+            let (store, tag) = (Arc::clone(&store), tag(number));
+            tokio::spawn(async move { store.consume_once(tag, at(1000 + round)).await })
+        });
+        for call in calls.collect::<Vec<_>>() {
+            assert_eq!(call.await.unwrap(), Ok(Consumed::First));
+        }
+        // Each round's tags live for four more.
+        store.sweep(at((1000 + round).saturating_sub(4))).await.unwrap();
+        sizes.push(std::fs::metadata(folder.path().join(FILE)).unwrap().len());
+    }
+    let (early, late) = (sizes[..10].iter().max(), sizes[10..].iter().max());
+    assert!(late <= early, "{sizes:?}");
+}
+
+#[tokio::test]
+async fn waiting_calls_share_one_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = keeper(&folder);
+    let mut answers = Vec::new();
+    let mut jobs: Vec<Job> = (0..300)
+        .map(|number| {
+            let (done, answer) = oneshot::channel();
+            answers.push(answer);
+            let (tag, until) = (tag(number % 100), at(1000));
+            Job::Consume { tag, until, done }
+        })
+        .collect();
+    keeper.group(&mut jobs);
+    let mut first = 0;
+    for answer in answers {
+        first += usize::from(answer.await.unwrap() == Ok(Consumed::First));
+    }
+    assert_eq!(first, 100);
+    let mut text = String::new();
+    let mut registry = prometheus_client::registry::Registry::default();
+    registry.register("commits", "", keeper.commits.clone());
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    assert!(text.contains("commits_count 1"), "{text}");
+}
+
+fn keeper(folder: &TempDir) -> Keeper {
+    let path = folder.path().join(FILE);
+    Keeper {
+        file: Some(StoreFile::open(&path).unwrap()),
+        path,
+        broken: None,
+        commits: histogram(),
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_gone_uses_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = keeper(&folder);
+    let (done, answer) = oneshot::channel();
+    drop(answer);
+    keeper.group(&mut vec![Job::Consume {
+        tag: tag(1),
+        until: at(1000),
+        done,
+    }]);
+    drop(keeper);
+    assert_eq!(open(&folder).consume_once(tag(1), at(1000)).await, Ok(Consumed::First));
+}
+
+#[tokio::test]
+async fn more_than_may_wait_are_refused_at_once_and_a_late_answer_is_none() {
+    let (sender, receiver) = sync_channel(1);
+    let (_alive, ended) = channel();
+    // A disk that hangs: nobody takes anything out of the queue.
+    let store = EmbeddedStore {
+        queue: Some(sender),
+        deadline: Duration::from_millis(20),
+        thread: None,
+        ended: Mutex::new(ended),
+    };
+    assert_eq!(store.consume_once(tag(1), at(1000)).await, Err(StoreError::Late));
+    assert_eq!(store.consume_once(tag(2), at(1000)).await, Err(StoreError::Full));
+    drop((receiver, _alive));
+    assert_eq!(store.consume_once(tag(3), at(1000)).await, Err(StoreError::Closed));
+}
+
+#[test]
+fn the_file_is_the_brokers_alone_and_one_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let _store = open(&folder);
+    let mode = std::fs::metadata(folder.path().join(FILE))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let problem = EmbeddedStore::open(folder.path(), 1, DEADLINE, histogram()).unwrap_err();
+    assert_eq!(problem.field, "state_dir");
+}
+
+#[test]
+fn a_file_of_another_release_or_of_no_store_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE);
+    drop(open(&folder));
+    file::tests::set_format(&path, 2);
+    let problem = EmbeddedStore::open(folder.path(), 1, DEADLINE, histogram())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        problem.contains("it has format 2, and this release knows 1; run the release that wrote it"),
+        "{problem}"
+    );
+    std::fs::write(&path, b"no store at all").unwrap();
+    let problem = EmbeddedStore::open(folder.path(), 1, DEADLINE, histogram())
+        .unwrap_err()
+        .to_string();
+    assert!(problem.starts_with("state_dir: "), "{problem}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"no store at all");
+}
