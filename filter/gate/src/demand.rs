@@ -1,9 +1,12 @@
-//! Decides whether a request that names an unknown key waits for the issuer's keys to be fetched, or is refused.
+//! Decides whether a request that names an unknown key waits for the issuer's keys to be fetched, or is refused, and whose
+//! fault that is.
 //!
 //! Anybody can name keys that do not exist, so what a stranger can set off is bounded: one fetch for an issuer in
 //! [`BUDGET`] seconds in the whole Envoy process (the board of [`crate::poll`] keeps count), [`WAITING_LIMIT`] requests
 //! that wait for it, and a key that such a fetch did not bring is not asked for again for [`REMEMBERED`] seconds. The
 //! regular poll has no share in this: it goes on as configured, and a key that it brings is found before anybody asks here.
+//!
+//! That there is no such key is said only after a fetch that brought a set. Where the last one brought none, nobody knows.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
@@ -25,10 +28,21 @@ pub const NAMES_LIMIT: usize = 1000;
 /// What happens to a request that names an unknown key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Demand {
-    /// It is refused: the key does not exist, or it is not the time to look.
+    /// It is refused: the key does not exist, as far as an issuer that answers was asked of late.
     Refuse,
+    /// It is refused, and that is our fault: the issuer did not answer, or too many wait for it to.
+    Unavailable,
     /// It waits: the keys are being fetched, or will be at once.
     Wait,
+}
+
+/// Whether a request asks for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It does.
+    First,
+    /// It has waited, and is counted among those who do.
+    Again,
 }
 
 /// The unknown keys that requests of one worker named, by issuer.
@@ -45,18 +59,18 @@ struct Issuer {
     wanted: bool,
     /// When the last fetch began, in this process.
     began: Option<UnixTime>,
-    /// It has come to its end.
-    ended: bool,
+    /// It has come to its end: whether it brought a set.
+    brought: Option<bool>,
     /// When the last fetch began that brought a set.
     answered: Option<UnixTime>,
-    /// Requests that were told to wait since the last end.
+    /// Requests that were told to wait since a fetch was last wanted, began or came to its end.
     waiting: usize,
 }
 
 impl Issuer {
     /// Whether a fetch runs whose answer comes before those who wait give up.
     fn is_under_way(&self, now: UnixTime) -> bool {
-        !self.ended && self.began.is_some_and(|began| now.since(began) <= PATIENCE)
+        self.brought.is_none() && self.began.is_some_and(|began| now.since(began) <= PATIENCE)
     }
 
     fn may_begin(&self, now: UnixTime) -> bool {
@@ -68,7 +82,7 @@ impl Issuer {
 impl KeyDemand {
     /// Judges a request that names a key which the issuer's set lacks. To be asked at every judgement: after a fetch that
     /// did not bring the key the answer is to refuse.
-    pub fn ask(&mut self, issuer: usize, kid: &str, now: UnixTime) -> Demand {
+    pub fn ask(&mut self, issuer: usize, kid: &str, now: UnixTime, turn: Turn) -> Demand {
         let state = self.issuers.entry(issuer).or_default();
         let asked = self.names.asked(issuer, kid, now);
         // Only a fetch that began after the name was asked for shows that there is no such key; a second is too coarse to
@@ -76,19 +90,27 @@ impl KeyDemand {
         let is_known_to_lack = asked
             .zip(state.answered)
             .is_some_and(|(asked, answered)| asked < answered);
-        if is_known_to_lack || state.waiting >= WAITING_LIMIT {
+        if is_known_to_lack {
             return Demand::Refuse;
         }
         if !state.wanted && !state.is_under_way(now) {
             if !state.may_begin(now) {
-                return Demand::Refuse;
+                return match state.brought {
+                    Some(true) => Demand::Refuse,
+                    Some(false) | None => Demand::Unavailable,
+                };
             }
             state.wanted = true;
+            state.waiting = 0;
+        }
+        match turn {
+            Turn::First if state.waiting >= WAITING_LIMIT => return Demand::Unavailable,
+            Turn::First => state.waiting = state.waiting.saturating_add(1),
+            Turn::Again => {}
         }
         if asked.is_none() {
             self.names.remember(issuer, kid, now);
         }
-        state.waiting = state.waiting.saturating_add(1);
         Demand::Wait
     }
 
@@ -104,7 +126,8 @@ impl KeyDemand {
         state.wanted = false;
         if state.began.is_none_or(|known| known != at && supersedes(at, known)) {
             state.began = Some(at);
-            state.ended = false;
+            state.brought = None;
+            state.waiting = 0;
         }
     }
 
@@ -115,7 +138,7 @@ impl KeyDemand {
             return;
         }
         state.began = Some(began);
-        state.ended = true;
+        state.brought = Some(brought);
         state.wanted = false;
         state.waiting = 0;
         if brought {
@@ -174,12 +197,16 @@ mod tests {
         UnixTime::from_seconds(1_000_000_u64.saturating_add(seconds)).unwrap()
     }
 
+    fn first(demand: &mut KeyDemand, issuer: usize, kid: &str, now: UnixTime) -> Demand {
+        demand.ask(issuer, kid, now, Turn::First)
+    }
+
     #[test]
     fn those_who_name_an_unknown_key_wait_for_one_fetch() {
         let mut demand = KeyDemand::default();
         assert!(demand.is_settled(0, at(0)));
         for kid in ["a", "b", "a"] {
-            assert_eq!(demand.ask(0, kid, at(0)), Demand::Wait);
+            assert_eq!(first(&mut demand, 0, kid, at(0)), Demand::Wait);
         }
         assert_eq!(demand.wanted(), [0]);
         assert!(!demand.is_settled(0, at(0)));
@@ -187,28 +214,29 @@ mod tests {
         demand.began(0, at(0));
         assert_eq!(demand.wanted(), [0; 0]);
         assert_eq!(
-            demand.ask(0, "c", at(1)),
+            first(&mut demand, 0, "c", at(1)),
             Demand::Wait,
             "the fetch under way may bring it"
         );
         assert!(!demand.is_settled(0, at(1)));
         demand.ended(0, at(0), true);
         assert!(demand.is_settled(0, at(1)));
-        assert_eq!(demand.ask(0, "a", at(1)), Demand::Refuse);
+        assert_eq!(first(&mut demand, 0, "a", at(1)), Demand::Refuse);
     }
 
     #[test]
     fn an_issuer_is_asked_at_most_once_in_the_budgets_time_and_others_have_their_own() {
         let mut demand = KeyDemand::default();
-        assert_eq!(demand.ask(0, "a", at(0)), Demand::Wait);
+        assert_eq!(first(&mut demand, 0, "a", at(0)), Demand::Wait);
         demand.began(0, at(0));
         demand.ended(0, at(0), false);
         for second in 1..BUDGET {
-            assert_eq!(demand.ask(0, &format!("{second}"), at(second)), Demand::Refuse);
+            let answer = first(&mut demand, 0, &format!("{second}"), at(second));
+            assert_eq!(answer, Demand::Unavailable, "a fetch that failed shows nothing");
         }
-        assert_eq!(demand.ask(1, "a", at(1)), Demand::Wait);
+        assert_eq!(first(&mut demand, 1, "a", at(1)), Demand::Wait);
         assert_eq!(
-            demand.ask(0, "a", at(BUDGET)),
+            first(&mut demand, 0, "a", at(BUDGET)),
             Demand::Wait,
             "a fetch that failed shows nothing"
         );
@@ -218,12 +246,12 @@ mod tests {
     #[test]
     fn a_fetch_of_another_vm_counts_as_ones_own() {
         let mut demand = KeyDemand::default();
-        assert_eq!(demand.ask(0, "a", at(9)), Demand::Wait);
+        assert_eq!(first(&mut demand, 0, "a", at(9)), Demand::Wait);
         demand.began(0, at(8));
-        assert_eq!(demand.ask(0, "b", at(9)), Demand::Wait);
+        assert_eq!(first(&mut demand, 0, "b", at(9)), Demand::Wait);
         assert_eq!(
-            demand.ask(0, "c", at(8 + PATIENCE + 1)),
-            Demand::Refuse,
+            first(&mut demand, 0, "c", at(8 + PATIENCE + 1)),
+            Demand::Unavailable,
             "it takes too long"
         );
         assert!(demand.is_settled(0, at(8 + PATIENCE + 1)));
@@ -233,27 +261,80 @@ mod tests {
     }
 
     #[test]
+    fn that_there_is_no_such_key_is_said_only_after_a_fetch_that_brought_a_set() {
+        let mut demand = KeyDemand::default();
+        let asked = |demand: &mut KeyDemand, turn, second| demand.ask(0, "new", at(second), turn);
+        assert_eq!(asked(&mut demand, Turn::First, 0), Demand::Wait);
+        demand.began(0, at(0));
+        demand.ended(0, at(0), false);
+        assert_eq!(asked(&mut demand, Turn::Again, 0), Demand::Unavailable);
+        assert_eq!(asked(&mut demand, Turn::First, BUDGET - 1), Demand::Unavailable);
+        assert_eq!(asked(&mut demand, Turn::First, BUDGET), Demand::Wait);
+        demand.began(0, at(BUDGET));
+        demand.ended(0, at(BUDGET), true);
+        assert_eq!(asked(&mut demand, Turn::Again, BUDGET), Demand::Refuse);
+        assert_eq!(first(&mut demand, 0, "other", at(BUDGET + 9)), Demand::Refuse);
+        // What was shown once stays shown, though the next fetch fails.
+        assert_eq!(first(&mut demand, 0, "other", at(2 * BUDGET)), Demand::Wait);
+        demand.began(0, at(2 * BUDGET));
+        demand.ended(0, at(2 * BUDGET), false);
+        assert_eq!(asked(&mut demand, Turn::First, 2 * BUDGET + 1), Demand::Refuse);
+        assert_eq!(first(&mut demand, 0, "other", at(2 * BUDGET + 1)), Demand::Unavailable);
+    }
+
+    #[test]
+    fn whoever_waits_is_counted_once_and_not_beyond_the_fetch_that_is_waited_for() {
+        let mut demand = KeyDemand::default();
+        for _ in 0..200 {
+            assert_eq!(first(&mut demand, 0, "new", at(0)), Demand::Wait);
+        }
+        // Each news is a reason to ask again.
+        for _ in 0..20 {
+            for _ in 0..200 {
+                assert_eq!(demand.ask(0, "new", at(0), Turn::Again), Demand::Wait);
+            }
+        }
+        for _ in 200..WAITING_LIMIT {
+            assert_eq!(first(&mut demand, 0, "new", at(0)), Demand::Wait);
+        }
+        assert_eq!(first(&mut demand, 0, "new", at(0)), Demand::Unavailable);
+        assert_eq!(
+            demand.ask(0, "new", at(0), Turn::Again),
+            Demand::Wait,
+            "it is one of them"
+        );
+        // The fetch begins, and its end is never heard of: those who come later are not refused for it.
+        demand.began(0, at(0));
+        for _ in 0..WAITING_LIMIT {
+            assert_eq!(first(&mut demand, 0, "new", at(1)), Demand::Wait);
+        }
+        assert_eq!(first(&mut demand, 0, "new", at(1)), Demand::Unavailable);
+        assert_eq!(first(&mut demand, 0, "new", at(BUDGET)), Demand::Wait);
+        assert_eq!(demand.wanted(), [0]);
+    }
+
+    #[test]
     fn a_key_that_a_later_fetch_did_not_bring_is_not_asked_for_again_until_it_is_forgotten() {
         let mut demand = KeyDemand::default();
-        assert_eq!(demand.ask(0, "gone", at(0)), Demand::Wait);
+        assert_eq!(first(&mut demand, 0, "gone", at(0)), Demand::Wait);
         demand.began(0, at(1));
         demand.ended(0, at(1), true);
-        assert_eq!(demand.ask(0, "gone", at(BUDGET + 1)), Demand::Refuse);
+        assert_eq!(first(&mut demand, 0, "gone", at(BUDGET + 1)), Demand::Refuse);
         assert_eq!(demand.wanted(), [0; 0]);
-        assert_eq!(demand.ask(0, "gone", at(REMEMBERED)), Demand::Wait);
+        assert_eq!(first(&mut demand, 0, "gone", at(REMEMBERED)), Demand::Wait);
     }
 
     #[test]
     fn a_clock_that_was_set_back_does_not_keep_keys_from_being_fetched() {
         let mut demand = KeyDemand::default();
-        assert_eq!(demand.ask(0, "a", at(3600)), Demand::Wait);
+        assert_eq!(first(&mut demand, 0, "a", at(3600)), Demand::Wait);
         demand.began(0, at(3600));
         demand.ended(0, at(3600), true);
-        assert_eq!(demand.ask(0, "b", at(0)), Demand::Wait);
+        assert_eq!(first(&mut demand, 0, "b", at(0)), Demand::Wait);
         demand.began(0, at(0));
-        assert_eq!(demand.ask(0, "c", at(1)), Demand::Wait);
+        assert_eq!(first(&mut demand, 0, "c", at(1)), Demand::Wait);
         demand.ended(0, at(0), true);
-        assert_eq!(demand.ask(0, "b", at(2)), Demand::Refuse);
+        assert_eq!(first(&mut demand, 0, "b", at(2)), Demand::Refuse);
     }
 
     #[test]
@@ -261,14 +342,14 @@ mod tests {
         let mut demand = KeyDemand::default();
         let mut waiting = 0;
         for kid in 0..20_000 {
-            if demand.ask(0, &format!("{kid}"), at(0)) == Demand::Wait {
+            if first(&mut demand, 0, &format!("{kid}"), at(0)) == Demand::Wait {
                 waiting += 1;
             }
         }
         assert_eq!(waiting, WAITING_LIMIT);
         for issuer in 1..10 {
             for kid in 0..WAITING_LIMIT {
-                assert_eq!(demand.ask(issuer, &format!("{kid}"), at(0)), Demand::Wait);
+                assert_eq!(first(&mut demand, issuer, &format!("{kid}"), at(0)), Demand::Wait);
             }
         }
         assert_eq!(
@@ -305,7 +386,7 @@ mod tests {
             for event in events {
                 match event {
                     Event::Ask(issuer, kid) => {
-                        if demand.ask(issuer, &format!("{kid}"), now) == Demand::Wait {
+                        if first(&mut demand, issuer, &format!("{kid}"), now) == Demand::Wait {
                             prop_assert!(!demand.is_settled(issuer, now));
                         }
                     }

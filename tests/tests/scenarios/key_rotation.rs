@@ -92,6 +92,29 @@ fn ten_thousand_random_key_names_cause_at_most_one_fetch_in_thirty_seconds() {
     assert_eq!(world.reloads(), Some(0));
 }
 
+#[test]
+fn while_an_issuer_is_away_a_token_of_its_new_key_is_503_and_not_called_invalid() {
+    let issuer = Issuer::start().unwrap();
+    let world = world(&issuer, "1s");
+    let old = issuer.token(&json!({})).unwrap();
+    issuer.go_away(true);
+    issuer.publish_key().unwrap();
+    issuer.sign_with_newest();
+    let new = issuer.token(&json!({})).unwrap();
+    // The first waits for the fetch that fails, the next comes while there is no other.
+    for _ in 0..4 {
+        let answer = world.send(&bearer(&new)).unwrap();
+        let refusal = world.refusal(answer.status, &answer.body).unwrap();
+        assert_eq!((refusal.status, refusal.reason.as_str()), (503, "keys_unavailable"));
+    }
+    assert_eq!(world.send(&bearer(&old)).unwrap().status, 200);
+    issuer.go_away(false);
+    wait_until("the new key", Duration::from_secs(10), || {
+        world.send(&bearer(&new)).unwrap().status == 200
+    })
+    .unwrap();
+}
+
 /// Stops the clients when it goes.
 struct Stopping<'a>(&'a AtomicBool);
 

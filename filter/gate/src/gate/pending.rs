@@ -6,7 +6,7 @@ use kerbridge_wire::Reason;
 
 use super::{Gate, Requirements, pass};
 use crate::config::Issuer;
-use crate::demand::Demand;
+use crate::demand::{Demand, Turn};
 use crate::jwk::KeySet;
 use crate::jwt::claims::unverified_issuer;
 use crate::jwt::signature::VerifyingKey;
@@ -79,7 +79,7 @@ impl From<Reason> for Missing {
 /// Goes on with a token that is not known: asks for its signature to be checked, or for its key to be fetched.
 pub(super) fn verify(gate: &mut Gate, asked: Asked, requirements: Requirements, now: UnixTime, origin: Origin) -> Step {
     let deadline = now.plus(KEY_PATIENCE);
-    look_for_key(gate, asked, requirements, now, origin, deadline)
+    look_for_key(gate, asked, requirements, now, origin, (Turn::First, deadline))
 }
 
 fn look_for_key(
@@ -88,7 +88,7 @@ fn look_for_key(
     requirements: Requirements,
     now: UnixTime,
     origin: Origin,
-    deadline: UnixTime,
+    (turn, deadline): (Turn, UnixTime),
 ) -> Step {
     match find_key(&mut asked, &requirements, now, &origin) {
         Ok(Found { input, pending }) => Step::Verify(
@@ -101,14 +101,16 @@ fn look_for_key(
             },
         ),
         Err(Missing::Refused(reason)) => asked.refuse(origin.blame(reason)),
-        Err(Missing::Key { issuer, key_id }) => match gate.demand.ask(issuer, &key_id, now) {
+        Err(Missing::Key { issuer, key_id }) => match gate.demand.ask(issuer, &key_id, now, turn) {
             Demand::Wait if now < deadline => Step::Wait(PendingKeys {
                 asked,
                 requirements,
                 origin,
                 deadline,
             }),
-            Demand::Wait | Demand::Refuse => asked.refuse(origin.blame(Reason::UnknownKey)),
+            Demand::Refuse => asked.refuse(origin.blame(Reason::UnknownKey)),
+            // Who waited in vain was not told that there is no such key.
+            Demand::Wait | Demand::Unavailable => asked.refuse(Reason::KeysUnavailable),
         },
     }
 }
@@ -216,7 +218,7 @@ impl PendingKeys {
             .is_some_and(|config| Rc::ptr_eq(config, &requirements.config));
         if is_same {
             requirements.snapshot = Rc::clone(&gate.snapshot);
-            look_for_key(gate, asked, requirements, now, origin, deadline)
+            look_for_key(gate, asked, requirements, now, origin, (Turn::Again, deadline))
         } else {
             asked.refuse(Reason::KeysUnavailable)
         }

@@ -25,7 +25,9 @@ use proptest::sample::Index;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 
 use crate::world::{Key, NOW, at, head, request};
-use reference::{BROKER, Feed, Keys, Knowledge, Named, Place, Revocation, SKEW, STALENESS, Shape, Token, Verdict};
+use reference::{
+    BROKER, Feed, Keys, Knowledge, Named, Place, Refetch, Revocation, SKEW, STALENESS, Shape, Token, Verdict,
+};
 
 const ISSUERS: [&str; 2] = ["https://broker.test", "https://login.test"];
 /// Keys that each issuer has in its life.
@@ -347,7 +349,7 @@ impl World {
             self.compare_warm(place, shape, &path, &bearer, token)?;
         }
         let step = self.gate.borrow_mut().admit(at(self.now), &request(&headers, secure));
-        let step = self.settle(step, brings);
+        let step = self.settle(step, token, brings, &self.known.clone())?;
         let verdict = self.known.judge(place, shape, token, self.now);
         let admitted = check(step, place, &verdict)?;
         if let (Some(admitted), Ok(Some(_))) = (admitted, verdict) {
@@ -401,7 +403,11 @@ impl World {
                 // It is judged by what was known when it came, unless its key was not: then by what is known now.
                 let is_waited_for =
                     token.issuer == BROKER && then.takes_tickets(self.now).is_ok() && !then.has_key(&token);
-                let step = self.settle(step, false);
+                let judged_by = Knowledge {
+                    keys: then.keys.clone(),
+                    ..self.known.clone()
+                };
+                let step = self.settle(step, &token, false, &judged_by)?;
                 let old = then.minted(&token, self.now);
                 let verdict = if is_waited_for && is(&step, &self.known.minted(&token, self.now)) {
                     self.known.minted(&token, self.now)
@@ -469,20 +475,30 @@ impl World {
 
     /// Goes on with what needs no client: signatures are checked natively; keys that are missing are fetched, which brings
     /// what is published or nothing.
-    fn settle(&mut self, mut step: Step, brings: bool) -> Step {
+    fn settle(
+        &mut self,
+        mut step: Step,
+        token: &Token,
+        brings: bool,
+        judged_by: &Knowledge,
+    ) -> Result<Step, TestCaseError> {
         loop {
             step = match step {
                 Step::Verify(input, pending) => {
                     let is_good = natively(&input);
                     pending.resume(&mut self.gate.borrow_mut(), at(self.now), is_good)
                 }
-                Step::Wait(pending) => self.fetch_for(pending, brings),
-                other => return other,
+                Step::Wait(pending) => {
+                    prop_assert!(judged_by.waits(token, self.now), "{:?} waits", token);
+                    self.fetch_for(pending, token, brings)
+                }
+                other => return Ok(other),
             };
         }
     }
 
-    fn fetch_for(&mut self, pending: PendingKeys, brings: bool) -> Step {
+    fn fetch_for(&mut self, pending: PendingKeys, token: &Token, brings: bool) -> Step {
+        self.known.note_wait(token, self.now);
         let wanted = self.gate.borrow_mut().demand().wanted();
         for issuer in wanted {
             self.gate.borrow_mut().demand().began(issuer, at(self.now));
@@ -490,6 +506,11 @@ impl World {
                 self.fetch_keys(issuer);
             }
             self.gate.borrow_mut().demand().ended(issuer, at(self.now), brings);
+            let refetch = Refetch {
+                began: self.now,
+                brought: brings,
+            };
+            self.known.note_refetch(issuer, refetch);
         }
         // Where the fetch brings nothing, its time passes.
         if !brings {

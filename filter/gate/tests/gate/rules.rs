@@ -501,3 +501,34 @@ fn a_request_with_an_unknown_key_waits_for_the_keys_and_passes_when_they_come() 
     let step = pending.resume(&mut gate.borrow_mut(), at(NOW + 1));
     passed(settle(&gate, NOW + 1, step));
 }
+
+#[test]
+fn a_good_token_of_a_key_that_cannot_be_fetched_is_not_called_invalid() {
+    let (old, new) = (Key::new("k1"), Key::new("k2"));
+    let gate = gate(&old, ORDERS, "");
+    let value = format!("Bearer {}", own(&new, ""));
+    let headers = head("/", &[("authorization", value.as_bytes())]);
+    let ask = |now: u64| gate.borrow_mut().admit(at(now), &request(&headers, true));
+    let Step::Wait(pending) = ask(NOW) else {
+        panic!("it does not wait")
+    };
+    gate.borrow_mut().demand().began(0, at(NOW));
+    // Nothing comes in its time.
+    let refused = reply(pending.resume(&mut gate.borrow_mut(), at(NOW + 2)));
+    assert_eq!(
+        (refused.decision.reason, refused.status),
+        (Reason::KeysUnavailable, 503)
+    );
+    assert_eq!(lines(&refused, "retry-after").len(), 1);
+    gate.borrow_mut().demand().ended(0, at(NOW), false);
+    assert_eq!(reply(ask(NOW + 3)).decision.reason, Reason::KeysUnavailable);
+    // The next fetch brings a set without it: now it is known that there is none.
+    let Step::Wait(pending) = ask(NOW + 30) else {
+        panic!("it does not wait")
+    };
+    gate.borrow_mut().demand().began(0, at(NOW + 30));
+    gate.borrow_mut().demand().ended(0, at(NOW + 30), true);
+    let refused = reply(pending.resume(&mut gate.borrow_mut(), at(NOW + 30)));
+    assert_eq!((refused.decision.reason, refused.status), (Reason::UnknownKey, 401));
+    assert_eq!(reply(ask(NOW + 31)).decision.reason, Reason::UnknownKey);
+}

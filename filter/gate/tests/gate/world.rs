@@ -137,9 +137,13 @@ pub(crate) fn settle(gate: &RefCell<Gate>, now: u64, mut step: Step) -> Step {
     loop {
         step = match step {
             Step::Verify(input, pending) => pending.resume(&mut gate.borrow_mut(), at(now), input.verify()),
+            // The fetch brings the keys that are there.
             Step::Wait(pending) => {
-                let deadline = pending.deadline();
-                pending.resume(&mut gate.borrow_mut(), deadline)
+                let mut gate = gate.borrow_mut();
+                for issuer in gate.demand().wanted() {
+                    gate.demand().ended(issuer, at(now), true);
+                }
+                pending.resume(&mut gate, at(now))
             }
             other => return other,
         };

@@ -4,6 +4,10 @@ use kerbridge_gate::Reason;
 
 /// Seconds for which keys and revocations are good.
 pub(crate) const STALENESS: u64 = 300;
+/// Seconds between two fetches for the sake of unknown keys.
+pub(crate) const REFETCH: u64 = 30;
+/// Seconds for which a key that was asked for is remembered.
+const REMEMBERED: u64 = 300;
 /// How far in the future `iat` may lie.
 pub(crate) const SKEW: u64 = 60;
 /// How long after `exp` the foreign issuer's tokens are still taken.
@@ -52,6 +56,14 @@ pub(crate) struct Keys {
     pub(crate) fetched: u64,
 }
 
+/// A fetch of one issuer's keys for the sake of unknown ones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refetch {
+    pub(crate) began: u64,
+    /// It brought a set.
+    pub(crate) brought: bool,
+}
+
 /// What is known of the broker's revocations.
 #[derive(Clone, Debug)]
 pub(crate) struct Feed {
@@ -64,6 +76,10 @@ pub(crate) struct Feed {
 pub(crate) struct Knowledge {
     pub(crate) keys: [Option<Keys>; 2],
     pub(crate) feed: Option<Feed>,
+    /// The last one of each issuer, and the last that brought a set.
+    pub(crate) refetches: [(Option<Refetch>, Option<Refetch>); 2],
+    /// Issuer, key and time of the first request that waited for it.
+    pub(crate) asked: Vec<(usize, usize, u64)>,
 }
 
 /// Routes of the model's configuration.
@@ -131,10 +147,55 @@ impl Knowledge {
             .is_some_and(|keys| keys.kids.contains(&token.kid))
     }
 
+    /// Whether the request with this token waits for its issuer's keys to be fetched.
+    pub(crate) fn waits(&self, token: &Token, now: u64) -> bool {
+        let last = self.refetches[token.issuer].0;
+        self.fresh_keys(token.issuer, now).is_ok()
+            && !self.has_key(token)
+            && !self.was_shown_to_lack(token, now)
+            && last.is_none_or(|last| now >= last.began + REFETCH)
+    }
+
+    /// A request with this token waits.
+    pub(crate) fn note_wait(&mut self, token: &Token, now: u64) {
+        self.asked.retain(|(_, _, asked)| now < asked + REMEMBERED);
+        let is_noted = |(issuer, kid, _): &(usize, usize, u64)| (*issuer, *kid) == (token.issuer, token.kid);
+        if !self.asked.iter().any(is_noted) {
+            self.asked.push((token.issuer, token.kid, now));
+        }
+    }
+
+    pub(crate) fn note_refetch(&mut self, issuer: usize, refetch: Refetch) {
+        let (last, last_that_brought) = &mut self.refetches[issuer];
+        *last = Some(refetch);
+        if refetch.brought {
+            *last_that_brought = Some(refetch);
+        }
+    }
+
+    /// Whether a fetch that began after somebody asked for its key brought a set.
+    fn was_shown_to_lack(&self, token: &Token, now: u64) -> bool {
+        self.asked.iter().any(|(issuer, kid, asked)| {
+            (*issuer, *kid) == (token.issuer, token.kid)
+                && now < asked + REMEMBERED
+                && self.refetches[*issuer].1.is_some_and(|brought| *asked < brought.began)
+        })
+    }
+
+    /// Why a token whose key is not in the set is refused: there is no such key, or nobody could tell.
+    fn missing(&self, token: &Token, now: u64) -> Reason {
+        let last = self.refetches[token.issuer].0;
+        if self.was_shown_to_lack(token, now) || last.is_some_and(|last| last.brought) {
+            Reason::UnknownKey
+        } else {
+            Reason::KeysUnavailable
+        }
+    }
+
     /// Whether a token is genuine and of this time, whatever it is for.
     fn genuine(&self, token: &Token, now: u64) -> Result<(), Reason> {
         if !self.fresh_keys(token.issuer, now)?.kids.contains(&token.kid) {
-            return Err(Reason::UnknownKey);
+            return Err(self.missing(token, now));
         }
         if token.signed_by != (token.issuer, token.kid) {
             return Err(Reason::BadSignature);
