@@ -21,6 +21,7 @@ use crate::failure_limit::FailureLimit;
 use crate::groups::GroupSource;
 use crate::identity::{Identity, IdentityRules};
 use crate::keyring::KeyRing;
+use crate::log::KEPT;
 use crate::metrics::Metrics;
 use crate::negotiate::FirstToken;
 use crate::policy::{Grant, Policy};
@@ -390,6 +391,7 @@ fn log(issued: &Issued, about: &About<'_>) {
     let Issued { grant, token, .. } = issued;
     let About { caller, hints, .. } = about;
     tracing::info!(
+        name: KEPT,
         target: "kerbridge::audit",
         reason = Reason::Ok.as_str(),
         principal = grant.identity().principal().as_str(),

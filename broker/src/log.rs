@@ -1,4 +1,4 @@
-//! Writes log lines on a thread of its own, and counts those that it must drop, so that a reader who stands still does
+//! Writes log lines on a thread of its own, and decides which it drops and counts, so that a reader who stands still does
 //! not make the broker stand still.
 
 use std::collections::VecDeque;
@@ -8,6 +8,12 @@ use std::thread;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
+use tracing::Metadata;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// The name of events that say who was given what, or that it was taken back. A quarter of the queue is theirs alone: a
+/// flood of refusals, which anybody can cause, drops none of them.
+pub const KEPT: &str = "kept";
 
 /// Lines that may wait. The longest are about 2 KiB: all texts of others in them are bounded.
 const MOST_LINES: usize = 4096;
@@ -43,7 +49,11 @@ impl LogQueue {
         Self::start_with(to, lost, MOST_LINES)
     }
 
-    fn start_with(to: impl Write + Send + 'static, lost: Counter, most: usize) -> io::Result<(Self, LogEnd)> {
+    pub(crate) fn start_with(
+        to: impl Write + Send + 'static,
+        lost: Counter,
+        most: usize,
+    ) -> io::Result<(Self, LogEnd)> {
         let queue = Self(Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -96,15 +106,47 @@ impl LogQueue {
     }
 }
 
-/// Each call is one whole line.
-impl Write for LogQueue {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut state = self.state();
-        if state.lines.len() < self.0.most {
-            state.lines.push_back(line.to_vec());
-            self.0.changed.notify_all();
+/// The way of one line into the queue.
+#[derive(Debug)]
+pub struct LogLine<'a> {
+    queue: &'a LogQueue,
+    /// It is dropped where so many wait.
+    room: usize,
+}
+
+impl<'a> MakeWriter<'a> for LogQueue {
+    type Writer = LogLine<'a>;
+
+    fn make_writer(&'a self) -> LogLine<'a> {
+        let most = self.0.most;
+        LogLine {
+            queue: self,
+            room: most.saturating_sub(most / 4),
+        }
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> LogLine<'a> {
+        if event.name() == KEPT {
+            LogLine {
+                queue: self,
+                room: self.0.most,
+            }
         } else {
-            self.0.lost.inc();
+            self.make_writer()
+        }
+    }
+}
+
+/// Each call is one whole line.
+impl Write for LogLine<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let Shared { changed, lost, .. } = &*self.queue.0;
+        let mut state = self.queue.state();
+        if state.lines.len() < self.room {
+            state.lines.push_back(line.to_vec());
+            changed.notify_all();
+        } else {
+            lost.inc();
         }
         Ok(line.len())
     }
@@ -149,14 +191,14 @@ mod tests {
         let (go, told) = channel();
         let (took, taken) = channel();
         let lost = Counter::default();
-        let (mut queue, _end) = LogQueue::start_with(Reader { go: told, took }, lost.clone(), 2).unwrap();
-        queue.write_all(b"0").unwrap();
+        let (queue, _end) = LogQueue::start_with(Reader { go: told, took }, lost.clone(), 2).unwrap();
+        queue.make_writer().write_all(b"0").unwrap();
         while !queue.state().writing {
             thread::yield_now();
         }
         // One is being written, two have room.
         for line in [b"1", b"2", b"3", b"4"] {
-            queue.write_all(line).unwrap();
+            queue.make_writer().write_all(line).unwrap();
         }
         assert_eq!(lost.get(), 2);
         assert!(!queue.written(Duration::from_millis(20)));
@@ -171,8 +213,8 @@ mod tests {
     fn the_last_lines_are_written_before_the_end() {
         let (go, told) = channel();
         let (took, taken) = channel();
-        let (mut queue, end) = LogQueue::start_with(Reader { go: told, took }, Counter::default(), 10).unwrap();
-        queue.write_all(b"stopped").unwrap();
+        let (queue, end) = LogQueue::start_with(Reader { go: told, took }, Counter::default(), 10).unwrap();
+        queue.make_writer().write_all(b"stopped").unwrap();
         let reader = thread::spawn(move || go.send(()).map(|()| go));
         drop(end);
         assert_eq!(taken.try_recv().unwrap(), b"stopped");

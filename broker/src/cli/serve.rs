@@ -41,7 +41,7 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
         .json()
         .flatten_event(true)
         .with_max_level(config.log_level())
-        .with_writer(move || log.clone())
+        .with_writer(log)
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let stopped = runtime.and_then(|runtime| runtime.block_on(serve_all(&config, exchange, bound)));

@@ -1,11 +1,14 @@
 use std::io;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{LazyLock, Mutex};
 
 use tracing::Dispatch;
 use tracing::subscriber::{DefaultGuard, NoSubscriber};
+use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
 use crate::exchange::Refusal;
+use crate::log::LogQueue;
 
 /// What is logged by this thread while it lives.
 #[derive(Clone, Default)]
@@ -28,12 +31,9 @@ static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber
 
 impl Log {
     fn of_this_thread() -> (Self, DefaultGuard) {
-        LazyLock::force(&ANOTHER);
         let log = Self::default();
         let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().json().flatten_event(true);
-        let subscriber = subscriber.with_writer(move || writer.clone()).finish();
-        (log, tracing::subscriber::set_default(subscriber))
+        (log, logging(move || writer.clone()))
     }
 
     fn take(&self) -> Vec<Value> {
@@ -44,6 +44,13 @@ impl Log {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
     }
+}
+
+/// Until it ends, what this thread logs goes there.
+fn logging(to: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) -> DefaultGuard {
+    LazyLock::force(&ANOTHER);
+    let subscriber = tracing_subscriber::fmt().json().flatten_event(true);
+    tracing::subscriber::set_default(subscriber.with_writer(to).finish())
 }
 
 #[tokio::test]
@@ -84,4 +91,41 @@ async fn a_refused_request_is_logged_with_what_the_mesh_said_of_it() {
     for (name, value) in hints {
         assert_eq!(lines[0][name], value, "{name}");
     }
+}
+
+/// Takes no line before the other end of the channel is gone.
+struct Late(Receiver<()>, Log);
+
+impl io::Write for Late {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        assert!(self.0.recv().is_err());
+        self.1.write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_refusals_leaves_room_for_who_was_given_what() {
+    let (go, told) = channel();
+    let log = Log::default();
+    let lost = prometheus_client::metrics::counter::Counter::default();
+    let (queue, end) = LogQueue::start_with(Late(told, log.clone()), lost.clone(), 16).unwrap();
+    let own = logging(queue);
+    let broker = broker(Ok("alice@A.TEST"));
+    for _ in 0..100 {
+        ask(ListenerName::Public, &broker, body(&[("audience", "nobody")])).await;
+    }
+    assert!(lost.get() > 80, "{lost:?}");
+    for _ in 0..3 {
+        assert_eq!(
+            ask(ListenerName::Mesh, &broker, body(&[])).await.status(),
+            StatusCode::OK
+        );
+    }
+    drop((own, go, end));
+    let exchanged = |line: &Value| line["message"] == "exchanged" && line["target"] == "kerbridge::audit";
+    assert_eq!(log.take().iter().filter(|line| exchanged(line)).count(), 3);
 }
