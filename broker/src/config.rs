@@ -1,6 +1,7 @@
 //! Turns `kerbridge.toml` into a configuration that cannot be wrong, or says all that is wrong with it at once.
 
 mod bindings;
+mod client_names;
 mod draft;
 mod groups;
 mod kerberos;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use kerbridge_wire::policy as wire_policy;
 use tracing::level_filters::LevelFilter;
 
+pub use client_names::ClientNames;
 pub use draft::Draft;
 pub use kerberos::{AcceptorConfig, KerberosConfig, check_keytab_file};
 pub use limits::Limits;
@@ -34,7 +36,7 @@ use crate::groups::GroupSource;
 use crate::keyring::KeyEncryptionKey;
 use crate::policy::Policy;
 use crate::principal::mapping::NameRules;
-use crate::problem::Problems;
+use crate::problem::{Problem, Problems};
 use crate::strict_toml;
 
 /// Largest configuration or policy file that is read, in bytes.
@@ -101,6 +103,15 @@ impl Config {
         [Some(&self.mesh), self.public.as_ref(), self.observe.as_ref()]
             .into_iter()
             .flatten()
+    }
+
+    /// What is not wrong, and yet to be known.
+    pub fn warnings(&self) -> Vec<Problem> {
+        let mesh = match &self.mesh.address {
+            Address::Tls { server, .. } => server.client_names().warning(),
+            Address::Unix { .. } | Address::Clear { .. } => None,
+        };
+        mesh.into_iter().collect()
     }
 
     /// Realms, acceptors, clock skew.

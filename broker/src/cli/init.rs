@@ -191,6 +191,9 @@ mode = "0660" # Envoy's user must be in the socket's group
 #certificate = "broker.pem"
 #private_key = "broker.key"
 #client_ca = "mesh-ca.pem"
+# Of that authority's certificates only these, by their first DNS name, or where they have none their first URI; that name
+# is client_id. Absent, all of them are taken.
+#client_names = ["envoy.example.com"]
 
 # For people and command lines.
 #[listen.public]

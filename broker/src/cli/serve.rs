@@ -17,6 +17,7 @@ use super::{Failure, output};
 use crate::config::{Address, Config, ListenerConfig, ListenerName};
 use crate::exchange::Exchange;
 use crate::log::LogQueue;
+use crate::problem::Problem;
 use crate::readiness::{self, Readiness};
 use crate::reload::{Look, Reload};
 use crate::server::{Bound, Broker, router};
@@ -83,6 +84,9 @@ async fn serve_all(config: &Config, exchange: Exchange, bound: Vec<Bound>) -> io
     );
     // It ends with the runtime.
     tokio::spawn(broker.exchange.replay.clone().sweep(broker.clock));
+    for Problem { field, problem, remedy } in config.warnings() {
+        tracing::warn!(field, problem, remedy, "the configuration is doubtful");
+    }
     // All of them before the first is said to listen: one that cannot be had is no reason to serve the others.
     let bound = bound.into_iter().map(Bound::register).collect::<io::Result<Vec<_>>>()?;
     let (mut exchanging, mut observing) = (Listeners::new(drain), Listeners::new(OBSERVE_DRAIN));

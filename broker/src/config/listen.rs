@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::client_names::{self, ClientNames};
 use super::raw;
 use super::tls::{self, Tls, TlsServer};
 use crate::problem::Problems;
@@ -164,12 +165,17 @@ fn check_one(
         client_ca,
         clear_text,
         client_name,
+        client_names,
     } = listener;
     let client_name = check_client_name(name, client_name, problems);
+    let over_tls = tcp.is_some() && clear_text != Some(true);
+    let client_names = client_names::check(name, client_names, over_tls, problems);
     let tls = Tls {
         certificate: certificate.map(|path| folder.join(path)),
         private_key: private_key.map(|path| folder.join(path)),
         client_ca: client_ca.map(|path| folder.join(path)),
+        // Where they are wrong nothing is served.
+        client_names: client_names.unwrap_or(ClientNames::All),
     };
     let address = match (unix, tcp) {
         (Some(path), None) => {

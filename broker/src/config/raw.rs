@@ -41,6 +41,7 @@ pub(super) struct Listener {
     pub(super) client_ca: Option<PathBuf>,
     pub(super) clear_text: Option<bool>,
     pub(super) client_name: Option<String>,
+    pub(super) client_names: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

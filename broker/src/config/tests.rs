@@ -505,6 +505,39 @@ mod tls {
     }
 
     #[test]
+    fn the_clients_of_a_mesh_over_tls_are_listed_or_there_is_a_warning() {
+        let folder = folder();
+        let good = "certificate = \"one.pem\";private_key = \"one.key\";client_ca = \"two.pem\"";
+        let listed = format!("{good};client_names = [\"envoy.test\", \"spiffe://mesh.test/envoy\"]");
+        for (lines, warned) in [(good, true), (&listed, false)] {
+            let text = GOOD.replace("unix = \"mesh.sock\"", &mesh(lines));
+            folder.write("kerbridge.toml", text, 0o644);
+            let warnings = folder.load().unwrap().warnings();
+            let fields: Vec<&str> = warnings.iter().map(|warning| warning.field.as_str()).collect();
+            assert_eq!(fields.contains(&"listen.mesh.client_names"), warned, "{warnings:?}");
+        }
+        assert_eq!(Folder::good().load().unwrap().warnings(), []);
+        for (from, expected) in [
+            ("client_names = []", "listen.mesh.client_names: names nobody"),
+            (
+                "client_names = [\"a\", \"b c\"]",
+                "listen.mesh.client_names[1]: \"b c\" cannot be",
+            ),
+        ] {
+            let found = folder.with("unix = \"mesh.sock\"", &mesh(&format!("{good};{from}")));
+            assert!(found[0].starts_with(expected), "{found:#?}");
+        }
+        let names = "\nclient_names = [\"a\"]";
+        for lines in ["unix = \"mesh.sock\"", "tcp = \"127.0.0.1:0\"\nclear_text = true"] {
+            let found = folder.with("unix = \"mesh.sock\"", &format!("{lines}{names}"));
+            assert!(
+                found[0].starts_with("listen.mesh.client_names: is for listen.mesh over TLS only"),
+                "{found:#?}"
+            );
+        }
+    }
+
+    #[test]
     fn public_takes_no_client_certificates_and_no_address_twice() {
         let folder = folder();
         let public = "unix = \"mesh.sock\"\n[listen.public]\ntcp = \"127.0.0.1:9\"\ncertificate = \"one.pem\"\n\

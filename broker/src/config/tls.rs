@@ -14,15 +14,17 @@ pub use self::server::TlsServer;
 
 use self::server::Identity;
 use super::ListenerName;
+use super::client_names::ClientNames;
 use super::secret_file::{self, Reach};
 use crate::problem::Problems;
 
-/// The files that a listener names.
-#[derive(Debug, Default)]
+/// The files that a listener names, and whose certificates it takes.
+#[derive(Debug)]
 pub(super) struct Tls {
     pub(super) certificate: Option<PathBuf>,
     pub(super) private_key: Option<PathBuf>,
     pub(super) client_ca: Option<PathBuf>,
+    pub(super) client_names: ClientNames,
 }
 
 impl Tls {

@@ -76,7 +76,7 @@ enum Listener {
 
 enum Stream {
     Unix(tokio::net::UnixStream),
-    Tls(tokio::net::TcpStream, TlsAcceptor),
+    Tls(tokio::net::TcpStream, Arc<TlsServer>),
     Clear(tokio::net::TcpStream),
 }
 
@@ -123,10 +123,7 @@ impl Listener {
             Self::Unix(listener) => (Stream::Unix(listener.accept().await?.0), None),
             Self::Tls(listener, server) => {
                 let (stream, from) = listener.accept().await?;
-                (
-                    Stream::Tls(stream, TlsAcceptor::from(server.current())),
-                    Some(from.ip()),
-                )
+                (Stream::Tls(stream, Arc::clone(server)), Some(from.ip()))
             }
             Self::Clear(listener) => {
                 let (stream, from) = listener.accept().await?;
@@ -191,7 +188,8 @@ async fn connection(
     match stream {
         Stream::Unix(stream) => http(stream, caller, router, shutdown).await,
         Stream::Clear(stream) => http(stream, caller, router, shutdown).await,
-        Stream::Tls(stream, tls) => {
+        Stream::Tls(stream, server) => {
+            let tls = TlsAcceptor::from(server.current());
             let stream = match tokio::time::timeout(HANDSHAKE_TIME, tls.accept(stream)).await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => {
@@ -208,6 +206,13 @@ async fn connection(
                     tracing::warn!("a client certificate names nobody: it needs a DNS or URI name");
                     return;
                 };
+                if !server.client_names().take(&name) {
+                    tracing::warn!(
+                        client_id = name,
+                        "a client certificate is not on listen.mesh.client_names"
+                    );
+                    return;
+                }
                 caller.client = name;
             }
             http(stream, caller, router, shutdown).await;

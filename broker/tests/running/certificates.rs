@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
 
-use crate::fixture::{Folder, Serving};
+use crate::fixture::{Folder, Serving, text};
 use crate::{made, wait_until};
 
 /// An authority, and what it signs.
@@ -114,4 +114,13 @@ fn a_certificate_and_an_authority_that_are_replaced_count_for_the_next_connectio
     broker.signal(Signal::TERM);
     let (status, log) = broker.end();
     assert_eq!(status.code(), Some(0), "{log}");
+    // Nobody said which of the authority's clients are the mesh's.
+    assert!(log.contains("\"field\":\"listen.mesh.client_names\""), "{log}");
+    let output = folder.run(&["config", "check", "--config", "made/kerbridge.toml"]);
+    assert_eq!(output.status.code(), Some(0));
+    let warning = text(&output.stderr);
+    assert!(
+        warning.contains("warning: listen.mesh.client_names: is absent"),
+        "{warning}"
+    );
 }

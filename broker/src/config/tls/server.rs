@@ -7,8 +7,8 @@ use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 
 use super::{Tls, build};
-use crate::config::ListenerName;
 use crate::config::secret_file::{self, Reach};
+use crate::config::{ClientNames, ListenerName};
 use crate::problem::Problems;
 
 /// The server's side of TLS of one listener, as its files last had it in good order.
@@ -61,6 +61,11 @@ impl TlsServer {
         self.identity().certificate.clone()
     }
 
+    /// Whose client certificates are taken.
+    pub fn client_names(&self) -> &ClientNames {
+        &self.files.client_names
+    }
+
     fn identity(&self) -> std::sync::RwLockReadGuard<'_, Identity> {
         self.current.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,10 +98,19 @@ impl TlsServer {
     }
 
     #[cfg(test)]
-    pub(crate) fn for_test(server: ServerConfig, certificate: CertificateDer<'static>) -> Self {
+    pub(crate) fn for_test(
+        server: ServerConfig,
+        certificate: CertificateDer<'static>,
+        client_names: ClientNames,
+    ) -> Self {
         Self {
             listener: ListenerName::Mesh,
-            files: Tls::default(),
+            files: Tls {
+                certificate: None,
+                private_key: None,
+                client_ca: None,
+                client_names,
+            },
             current: RwLock::new(Identity {
                 server: Arc::new(server),
                 certificate,
@@ -116,6 +130,7 @@ impl Tls {
             certificate,
             private_key,
             client_ca,
+            client_names: _,
         } = self;
         let mut content = digest::Context::new(&digest::SHA256);
         for path in [certificate, private_key, client_ca].into_iter().flatten() {

@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use super::super::tests::{body, broker};
 use super::super::{bind, look, router};
 use super::*;
-use crate::config::{Address, ListenerConfig, TlsServer};
+use crate::config::{Address, ClientNames, ListenerConfig, TlsServer};
 
 const FORM: &str = "content-type: application/x-www-form-urlencoded";
 
@@ -329,7 +329,7 @@ fn uri(name: &str) -> SanType {
     SanType::URI(name.try_into().unwrap())
 }
 
-fn tls(authority: &Authority) -> ListenerConfig {
+fn tls(authority: &Authority, clients: ClientNames) -> ListenerConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let (chain, key) = authority.sign(vec![dns("localhost")], ExtendedKeyUsagePurpose::ServerAuth);
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authority.roots()), Arc::clone(&provider))
@@ -344,7 +344,7 @@ fn tls(authority: &Authority) -> ListenerConfig {
         .unwrap();
     let address = Address::Tls {
         address: "127.0.0.1:0".parse().unwrap(),
-        server: Arc::new(TlsServer::for_test(server, certificate)),
+        server: Arc::new(TlsServer::for_test(server, certificate, clients)),
     };
     listener(ListenerName::Mesh, address)
 }
@@ -367,7 +367,7 @@ async fn exchange_by_tls(to: SocketAddr, authority: &Authority, client: Option<I
 #[tokio::test]
 async fn the_name_in_a_client_certificate_becomes_the_client_id() {
     let authority = Authority::new();
-    let running = start(&tls(&authority), 10);
+    let running = start(&tls(&authority, ClientNames::All), 10);
     let client = |names| Some(authority.sign(names, ExtendedKeyUsagePurpose::ClientAuth));
     for (names, client_id) in [
         (vec![dns("envoy.mesh.test"), dns("other.test")], "envoy.mesh.test"),
@@ -384,7 +384,7 @@ async fn the_name_in_a_client_certificate_becomes_the_client_id() {
 #[tokio::test]
 async fn a_client_that_proves_no_name_gets_no_answer() {
     let authority = Authority::new();
-    let running = start(&tls(&authority), 10);
+    let running = start(&tls(&authority, ClientNames::All), 10);
     let foreign = Authority::new().sign(vec![dns("envoy.test")], ExtendedKeyUsagePurpose::ClientAuth);
     let server = authority.sign(vec![dns("envoy.test")], ExtendedKeyUsagePurpose::ServerAuth);
     let nameless = authority.sign(Vec::new(), ExtendedKeyUsagePurpose::ClientAuth);
@@ -394,4 +394,26 @@ async fn a_client_that_proves_no_name_gets_no_answer() {
     }
     let good = authority.sign(vec![dns("envoy.test")], ExtendedKeyUsagePurpose::ClientAuth);
     assert!(exchange_by_tls(running.tcp(), &authority, Some(good)).await.is_ok());
+}
+
+#[tokio::test]
+async fn of_an_authoritys_clients_only_those_on_the_list_are_taken_under_the_name_that_becomes_the_client_id() {
+    let authority = Authority::new();
+    let listed = ["envoy.test", "spiffe://mesh.test/envoy"].map(str::to_owned);
+    let running = start(&tls(&authority, ClientNames::Listed(listed.into())), 10);
+    for (names, taken) in [
+        (vec![dns("envoy.test")], true),
+        (vec![uri("spiffe://mesh.test/envoy")], true),
+        (vec![dns("other.test")], false),
+        // Its name would be another than the one on the list.
+        (vec![dns("other.test"), dns("envoy.test")], false),
+        (vec![dns("other.test"), uri("spiffe://mesh.test/envoy")], false),
+        (vec![dns("envoy.test.example")], false),
+    ] {
+        let client = authority.sign(names.clone(), ExtendedKeyUsagePurpose::ClientAuth);
+        let answer = exchange_by_tls(running.tcp(), &authority, Some(client)).await;
+        let answered = matches!(&answer, Ok(text) if text.starts_with("HTTP/1.1 200 "));
+        assert_eq!(answered, taken, "{names:?} {answer:?}");
+        assert!(taken || !matches!(&answer, Ok(text) if !text.is_empty()), "{answer:?}");
+    }
 }
