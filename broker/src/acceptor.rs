@@ -1,18 +1,21 @@
 //! Decides whether a Negotiate token proves a client, by GSSAPI, and maps every way in which it may not to one reason.
 
+mod binding;
 mod pool;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use kerbridge_gss::{
-    AcceptError, AcceptErrorKind, AcceptOutcome, AcceptorCredential, AcquireError, ChannelBindings, EstablishedContext,
-    LogonInfo, MechToken, Principal, SecurityContext, local_name,
+    AcceptError, AcceptErrorKind, AcceptOutcome, AcceptorCredential, AcquireError, EstablishedContext, LogonInfo,
+    MechToken, Principal, SecurityContext, local_name,
 };
 use kerbridge_wire::Reason;
 
 pub use pool::AcceptorPool;
 
+use self::binding::Bindings;
+use crate::channel_bindings::{Channel, ChannelBindingRules};
 use crate::config::{AcceptorConfig, KerberosConfig};
 use crate::negotiate::{NegotiateToken, OpeningToken};
 use crate::principal::mapping::NameRules;
@@ -23,9 +26,9 @@ pub const REPLAY_CACHE: &str = "replay";
 
 /// Accepts tokens. Calls block; each thread has one of its own.
 pub trait Acceptor: Send {
-    /// Accepts one leg of a handshake, or says why not. `bindings` are those of the client's channel: they are compared where
-    /// the client sent some, and [`Accepted::channel_bound`] says whether it did.
-    fn accept(&self, leg: Leg, bindings: Option<&ChannelBindings>) -> Result<Progress, Rejection>;
+    /// Accepts one leg of a handshake, which came over this channel, or says why not. [`Accepted::channel_bound`] says
+    /// whether the client bound its ticket to the channel.
+    fn accept(&self, leg: Leg, channel: &Channel) -> Result<Progress, Rejection>;
 }
 
 /// What a client has sent, and what it belongs to. A handshake has two legs at most.
@@ -169,6 +172,7 @@ impl Rejection {
 #[derive(Debug)]
 pub struct GssAcceptor {
     credentials: Vec<AcceptorCredential>,
+    bindings: Bindings,
     local_names: bool,
 }
 
@@ -177,15 +181,18 @@ impl GssAcceptor {
     /// in the configuration.
     pub fn acquire(
         kerberos: &KerberosConfig,
+        rules: &Arc<ChannelBindingRules>,
         names: &NameRules,
         state_dir: &Path,
         reads_logon_info: bool,
     ) -> Result<Self, Vec<(usize, AcquireError)>> {
         let replay_cache = state_dir.join(REPLAY_CACHE);
         let (mut credentials, mut refused) = (Vec::new(), Vec::new());
+        let mut bindings = Bindings::new(rules);
         for (index, acceptor) in kerberos.acceptors.iter().enumerate() {
             let AcceptorConfig { principal, keytab } = acceptor;
-            match AcceptorCredential::acquire(principal, keytab, &replay_cache) {
+            let acquired = AcceptorCredential::acquire(principal, keytab, &replay_cache);
+            match acquired.and_then(|credential| bindings.add(acceptor).map(|()| credential)) {
                 Ok(credential) if reads_logon_info => credentials.push(credential.reading_logon_info()),
                 Ok(credential) => credentials.push(credential),
                 Err(error) => refused.push((index, error)),
@@ -194,6 +201,7 @@ impl GssAcceptor {
         if refused.is_empty() {
             Ok(Self {
                 credentials,
+                bindings,
                 local_names: names.asks_local_names(),
             })
         } else {
@@ -221,11 +229,11 @@ impl GssAcceptor {
         accepted
     }
 
-    /// Asks for the ticket. No credential is used before it is there, so that any will do.
-    fn open(&self, token: &OpeningToken, bindings: Option<&ChannelBindings>) -> Result<Progress, Rejection> {
+    /// Asks for the ticket. No credential is used before it is there, so that any will do, and nothing is bound yet.
+    fn open(&self, token: &OpeningToken) -> Result<Progress, Rejection> {
         let credential = self.credentials.first();
         let credential = credential.ok_or_else(|| Rejection::new(Reason::Internal, "there is no credential"))?;
-        match credential.accept(token.as_bytes(), bindings) {
+        match credential.accept(token.as_bytes(), None) {
             Ok(AcceptOutcome::ContinueNeeded { context, reply }) => {
                 Ok(Progress::ContinueNeeded(HalfOpen { context, reply }))
             }
@@ -239,17 +247,17 @@ impl GssAcceptor {
 }
 
 impl Acceptor for GssAcceptor {
-    fn accept(&self, leg: Leg, bindings: Option<&ChannelBindings>) -> Result<Progress, Rejection> {
-        let (credential, outcome) = match leg {
-            Leg::First(token) => return self.open(&token, bindings),
-            Leg::Only(token) => {
-                let credential = self.credential_for(&token)?;
-                (credential, credential.accept(token.as_bytes(), bindings))
-            }
-            Leg::Second(HalfOpen { context, .. }, token) => {
-                let credential = self.credential_for(&token)?;
-                (credential, context.accept(credential, token.as_bytes(), bindings))
-            }
+    fn accept(&self, leg: Leg, channel: &Channel) -> Result<Progress, Rejection> {
+        let (token, half_open) = match leg {
+            Leg::First(token) => return self.open(&token),
+            Leg::Only(token) => (token, None),
+            Leg::Second(HalfOpen { context, .. }, token) => (token, Some(context)),
+        };
+        let credential = self.credential_for(&token)?;
+        let chosen = self.bindings.choose(&token, channel)?;
+        let outcome = match half_open {
+            None => credential.accept(token.as_bytes(), chosen.bindings.as_ref()),
+            Some(context) => context.accept(credential, token.as_bytes(), chosen.bindings.as_ref()),
         };
         match outcome {
             Ok(AcceptOutcome::Established(context)) if !context.mechanism().is_kerberos() => Err(Rejection::new(
@@ -263,6 +271,10 @@ impl Acceptor for GssAcceptor {
             Ok(AcceptOutcome::Established(context)) if context.flags().anonymous() => {
                 Err(Rejection::new(Reason::PrincipalNotMapped, "the client is anonymous"))
             }
+            Ok(AcceptOutcome::Established(context)) if chosen.is_missed_by(context.flags()) => Err(Rejection::new(
+                Reason::ChannelBindingMissing,
+                "the client bound its ticket to no channel",
+            )),
             Ok(AcceptOutcome::Established(context)) => Ok(Progress::Established(self.accepted(&context))),
             Ok(AcceptOutcome::ContinueNeeded { .. }) => Err(Rejection::new(
                 Reason::MechUnsupported,

@@ -31,6 +31,17 @@ pub enum BindingMode {
     Require,
 }
 
+impl BindingMode {
+    /// The word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Allow => "allow",
+            Self::Require => "require",
+        }
+    }
+}
+
 /// The TLS channel that a request came over, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channel {

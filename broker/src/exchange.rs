@@ -16,6 +16,7 @@ use tokio::time::Instant;
 pub use request::{ExchangeRequest, Hints, RequestError};
 
 use crate::acceptor::{AcceptorPool, Leg, Progress};
+use crate::channel_bindings::Channel;
 use crate::config::ListenerName;
 use crate::failure_limit::FailureLimit;
 use crate::groups::GroupSource;
@@ -110,7 +111,7 @@ impl Exchange {
             }
             Ok(request) => (
                 Some(request.audience.clone()),
-                self.exchange(request, caller, now, began).await,
+                self.exchange(request, caller, channel(caller, &hints, now), now, began).await,
             ),
             Err(error) => (None, Err(error.into())),
         };
@@ -160,6 +161,7 @@ impl Exchange {
         &self,
         request: ExchangeRequest,
         caller: &Caller,
+        channel: Channel,
         now: UnixTime,
         began: Instant,
     ) -> Result<Issued, Refusal> {
@@ -178,9 +180,7 @@ impl Exchange {
             return Err(Refusal::new(Reason::MechUnsupported, "two legs are not supported"));
         };
         let token = Arc::new(token);
-        // Nobody's channel is known yet.
-        let bindings = None;
-        let progress = self.acceptors.accept(Leg::Only(Arc::clone(&token)), bindings).await;
+        let progress = self.acceptors.accept(Leg::Only(Arc::clone(&token)), channel).await;
         let accepted = match progress {
             Ok(Progress::Established(accepted)) => accepted,
             Ok(Progress::ContinueNeeded(_)) => {
@@ -193,6 +193,7 @@ impl Exchange {
                 });
             }
         };
+        self.metrics.accepted(accepted.channel_bound());
         let deadline = began.checked_add(self.deadline).unwrap_or(began);
         let first_use = self.replay.first_use(&accepted, &token, now, deadline).await;
         first_use
@@ -245,6 +246,19 @@ fn source(caller: &Caller, hints: &Hints) -> Option<IpAddr> {
     match caller.listener {
         ListenerName::Mesh => hints.address(),
         ListenerName::Public | ListenerName::Observe => caller.peer.address,
+    }
+}
+
+/// The channel that the client's ticket came over: on `mesh` Envoy's with the client, elsewhere our own.
+fn channel(caller: &Caller, hints: &Hints, at: UnixTime) -> Channel {
+    let server_name = match caller.listener {
+        ListenerName::Mesh => &hints.server_name,
+        ListenerName::Public | ListenerName::Observe => &caller.peer.server_name,
+    };
+    Channel {
+        listener: caller.listener,
+        server_name: server_name.clone(),
+        at,
     }
 }
 
@@ -401,6 +415,7 @@ fn log(issued: &Issued, about: &About<'_>) {
         jti = token.id(),
         sid = grant.identity().session().as_str(),
         expires = token.expires().seconds(),
+        channel_bound = grant.identity().channel_bound(),
         listener = caller.listener.as_str(),
         client_id = caller.client.as_str(),
         source = hints.source.as_deref(),

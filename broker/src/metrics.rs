@@ -12,6 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 type ReasonLabel = [(&'static str, &'static str); 1];
+type BoundLabel = [(&'static str, &'static str); 1];
 
 /// All of the broker's metrics.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Metrics {
     registry: Registry,
     exchanges: Family<ReasonLabel, Counter>,
     duration: Histogram,
+    accepted: Family<BoundLabel, Counter>,
+    bad_certificates: Gauge,
     queue_depth: Gauge,
     log_lines_lost: Counter,
     store_commits: Histogram,
@@ -44,6 +47,18 @@ impl Metrics {
             Unit::Seconds,
             duration.clone(),
         );
+        let accepted = Family::<BoundLabel, Counter>::default();
+        registry.register(
+            "accepted_tickets",
+            "Tickets that GSSAPI accepted, by whether they were bound to the TLS channel",
+            accepted.clone(),
+        );
+        let bad_certificates = Gauge::default();
+        registry.register(
+            "channel_binding_certificates_bad",
+            "Certificate files whose last content was bad, so that the one before is in force",
+            bad_certificates.clone(),
+        );
         let queue_depth = Gauge::default();
         registry.register(
             "accept_queue_depth",
@@ -67,10 +82,15 @@ impl Metrics {
         for &reason in Reason::ALL {
             drop(exchanges.get_or_create(&label(reason)));
         }
+        for bound in [true, false] {
+            drop(accepted.get_or_create(&bound_label(bound)));
+        }
         Self {
             registry,
             exchanges,
             duration,
+            accepted,
+            bad_certificates,
             queue_depth,
             log_lines_lost,
             store_commits,
@@ -86,6 +106,16 @@ impl Metrics {
     /// How many exchanges were answered so.
     pub fn exchanges(&self, reason: Reason) -> u64 {
         self.exchanges.get_or_create(&label(reason)).get()
+    }
+
+    /// Counts one ticket that was accepted.
+    pub fn accepted(&self, channel_bound: bool) {
+        self.accepted.get_or_create(&bound_label(channel_bound)).inc();
+    }
+
+    /// The gauge of certificate files that are bad.
+    pub fn bad_certificates(&self) -> Gauge {
+        self.bad_certificates.clone()
     }
 
     /// The gauge of tokens that wait.
@@ -120,6 +150,10 @@ const fn label(reason: Reason) -> ReasonLabel {
     [("reason", reason.as_str())]
 }
 
+const fn bound_label(bound: bool) -> BoundLabel {
+    [("channel_bound", if bound { "true" } else { "false" })]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,12 +162,18 @@ mod tests {
     fn every_reason_is_there_from_the_start_and_counts() {
         let metrics = Metrics::new();
         metrics.exchanged(Reason::Replay, 0.002);
+        metrics.accepted(true);
         let text = metrics.exposition().unwrap();
         assert!(
             text.contains("kerbridge_exchanges_total{reason=\"replay\"} 1"),
             "{text}"
         );
         assert!(text.contains("kerbridge_exchanges_total{reason=\"ok\"} 0"), "{text}");
+        for (bound, count) in [("true", 1), ("false", 0)] {
+            let line = format!("kerbridge_accepted_tickets_total{{channel_bound=\"{bound}\"}} {count}");
+            assert!(text.contains(&line), "{text}");
+        }
+        assert!(text.contains("kerbridge_channel_binding_certificates_bad 0"), "{text}");
         assert!(text.contains("kerbridge_exchange_duration_seconds_count 1"), "{text}");
         assert!(text.contains("kerbridge_accept_queue_depth 0"), "{text}");
         assert!(text.contains("kerbridge_log_lines_lost_total 0"), "{text}");

@@ -21,6 +21,8 @@ use der::{Der, Malformed};
 /// A SPNEGO (RFC 4178) or Kerberos (RFC 4121) token that holds an AP-REQ. Not yet believed.
 pub struct NegotiateToken {
     bytes: Zeroizing<Vec<u8>>,
+    /// All of a first leg, the Kerberos token in a second.
+    beginning: Range<usize>,
     ticket: Range<usize>,
     authenticator: Range<usize>,
     service: Principal,
@@ -113,7 +115,8 @@ impl FirstToken {
         match first_leg(&bytes)? {
             Some(ap_req) => {
                 let ap_req = read_in(&bytes, ap_req)?;
-                Ok(Self::Ticket(NegotiateToken::new(bytes, ap_req)))
+                let beginning = 0..bytes.len();
+                Ok(Self::Ticket(NegotiateToken::new(bytes, beginning, ap_req)))
             }
             None => Ok(Self::Opening(OpeningToken { bytes })),
         }
@@ -137,11 +140,13 @@ impl NegotiateToken {
     /// Reads what follows `Negotiate ` in the header of a client that was asked for its ticket.
     pub fn parse_second(text: &str) -> Result<Self, NegotiateError> {
         let bytes = decode(text)?;
-        let ap_req = read_in(&bytes, second_leg(&bytes)?)?;
-        Ok(Self::new(bytes, ap_req))
+        let token = second_leg(&bytes)?;
+        let ap_req = read_in(&bytes, ticket_of(token)?)?;
+        let beginning = range_in(&bytes, token).ok_or(NegotiateError::Malformed)?;
+        Ok(Self::new(bytes, beginning, ap_req))
     }
 
-    fn new(bytes: Zeroizing<Vec<u8>>, ap_req: Found) -> Self {
+    fn new(bytes: Zeroizing<Vec<u8>>, beginning: Range<usize>, ap_req: Found) -> Self {
         let Found {
             service,
             ticket,
@@ -149,6 +154,7 @@ impl NegotiateToken {
         } = ap_req;
         Self {
             bytes,
+            beginning,
             ticket,
             authenticator,
             service,
@@ -158,6 +164,11 @@ impl NegotiateToken {
     /// All of it, for GSSAPI.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// As much of it as GSSAPI takes from a client that begins: all of a first leg, the Kerberos token in a second.
+    pub fn as_beginning(&self) -> &[u8] {
+        self.bytes.get(self.beginning.clone()).unwrap_or_default()
     }
 
     /// The ticket's ciphertext: the same for every token made from one ticket.
@@ -225,7 +236,7 @@ fn first_leg(bytes: &[u8]) -> Result<Option<&[u8]>, NegotiateError> {
     }
 }
 
-/// RFC 4178 §4.2.2: the AP-REQ inside a `NegTokenResp`.
+/// RFC 4178 §4.2.2: the mechanism's token inside a `NegTokenResp`.
 fn second_leg(bytes: &[u8]) -> Result<&[u8], NegotiateError> {
     let Ok(response) = Der::new(bytes).only(der::context(1)) else {
         return Err(NegotiateError::NotSecond);
@@ -237,7 +248,8 @@ fn second_leg(bytes: &[u8]) -> Result<&[u8], NegotiateError> {
     let token = fields.optional(der::context(2))?;
     fields.optional(der::context(3))?;
     fields.end()?;
-    ticket_of(token.ok_or(NegotiateError::NotSecond)?)
+    let token = token.ok_or(NegotiateError::NotSecond)?;
+    Ok(Der::new(token).only(der::OCTET_STRING)?)
 }
 
 /// RFC 2743 §3.1: `[APPLICATION 0] { thisMech OBJECT IDENTIFIER, innerToken }`.
@@ -282,7 +294,7 @@ fn spnego(inner: &[u8]) -> Result<Option<&[u8]>, NegotiateError> {
     fields.optional(der::context(3))?;
     fields.end()?;
     match (first, token) {
-        (KERBEROS | KERBEROS_MICROSOFT, Some(token)) => ticket_of(token).map(Some),
+        (KERBEROS | KERBEROS_MICROSOFT, Some(token)) => ticket_of(Der::new(token).only(der::OCTET_STRING)?).map(Some),
         // Another mechanism's token (NTLM's, NegoEx's) is dropped unread, by GSSAPI too.
         (_, _) => Ok(None),
     }
@@ -290,7 +302,6 @@ fn spnego(inner: &[u8]) -> Result<Option<&[u8]>, NegotiateError> {
 
 /// The AP-REQ inside a mechanism's token, which is to be Kerberos'.
 fn ticket_of(token: &[u8]) -> Result<&[u8], NegotiateError> {
-    let token = Der::new(token).only(der::OCTET_STRING)?;
     if token.starts_with(NTLM_SIGNATURE) {
         return Err(NegotiateError::Ntlm);
     }

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use kerbridge_gss::ChannelBindings;
 use kerbridge_wire::Reason;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
 
 use super::{Acceptor, Leg, Progress, Rejection};
+use crate::channel_bindings::Channel;
 
 type Outcome = Result<Progress, Rejection>;
 
@@ -21,7 +21,7 @@ const END_TIME: Duration = Duration::from_secs(2);
 
 struct Job {
     leg: Leg,
-    bindings: Option<ChannelBindings>,
+    channel: Channel,
     done: oneshot::Sender<Outcome>,
 }
 
@@ -86,12 +86,12 @@ impl AcceptorPool {
 
     /// Accepts a leg, or rejects it: as the acceptor does, or because the queue is full or the deadline has passed. A
     /// handshake whose second leg is not worked on in time is over.
-    pub async fn accept(&self, leg: Leg, bindings: Option<ChannelBindings>) -> Outcome {
+    pub async fn accept(&self, leg: Leg, channel: Channel) -> Outcome {
         let (done, outcome) = oneshot::channel();
         let Some(queue) = &self.queue else { return Err(closed()) };
         // Counted before it is sent, or a quick thread would count it down first.
         self.depth.inc();
-        match queue.try_send(Job { leg, bindings, done }) {
+        match queue.try_send(Job { leg, channel, done }) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 self.depth.dec();
@@ -126,7 +126,7 @@ fn work(acceptor: &dyn Acceptor, receiver: &Mutex<Receiver<Job>>, depth: &Gauge)
     loop {
         // The lock is held while waiting for a job, not while doing it.
         let job = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { leg, bindings, done }) = job else { return };
+        let Ok(Job { leg, channel, done }) = job else { return };
         depth.dec();
         // Nobody waits for it any more: its deadline has passed.
         if done.is_closed() {
@@ -134,7 +134,7 @@ fn work(acceptor: &dyn Acceptor, receiver: &Mutex<Receiver<Job>>, depth: &Gauge)
         }
         // One token that makes the acceptor panic must not take the thread from all others. An acceptor keeps nothing
         // between tokens, so a half-done one leaves nothing half-changed.
-        match catch_unwind(AssertUnwindSafe(|| acceptor.accept(leg, bindings.as_ref()))) {
+        match catch_unwind(AssertUnwindSafe(|| acceptor.accept(leg, &channel))) {
             // Whoever asked may have gone meanwhile; the result then goes with them.
             Ok(outcome) => drop(done.send(outcome)),
             Err(_) => drop(done),
@@ -149,7 +149,17 @@ mod tests {
 
     use super::*;
     use crate::acceptor::Accepted;
+    use crate::config::ListenerName;
     use crate::negotiate::tests::token;
+    use crate::time::UnixTime;
+
+    fn channel() -> Channel {
+        Channel {
+            listener: ListenerName::Mesh,
+            server_name: None,
+            at: UnixTime::from_seconds(1000),
+        }
+    }
 
     fn leg() -> Leg {
         Leg::Only(Arc::new(token()))
@@ -158,7 +168,7 @@ mod tests {
     struct Scripted<F>(F);
 
     impl<F: Fn() -> Outcome + Send> Acceptor for Scripted<F> {
-        fn accept(&self, _: Leg, _: Option<&ChannelBindings>) -> Outcome {
+        fn accept(&self, _: Leg, _: &Channel) -> Outcome {
             (self.0)()
         }
     }
@@ -184,8 +194,8 @@ mod tests {
             assert!(!first.swap(false, Ordering::SeqCst), "scripted");
             alice()
         });
-        assert_eq!(reason(&pool.accept(leg(), None).await), Some(Reason::Internal));
-        assert!(pool.accept(leg(), None).await.is_ok());
+        assert_eq!(reason(&pool.accept(leg(), channel()).await), Some(Reason::Internal));
+        assert!(pool.accept(leg(), channel()).await.is_ok());
         assert_eq!(pool.depth.get(), 0);
     }
 
@@ -203,7 +213,7 @@ mod tests {
         }));
         let ask = || {
             let pool = Arc::clone(&pool);
-            tokio::spawn(async move { pool.accept(leg(), None).await })
+            tokio::spawn(async move { pool.accept(leg(), channel()).await })
         };
         let working = ask();
         tokio::task::spawn_blocking(move || busy.wait()).await.unwrap();
@@ -211,7 +221,10 @@ mod tests {
         while pool.depth.get() != 1 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(reason(&pool.accept(leg(), None).await), Some(Reason::BrokerOverloaded));
+        assert_eq!(
+            reason(&pool.accept(leg(), channel()).await),
+            Some(Reason::BrokerOverloaded)
+        );
         release.wait();
         assert!(working.await.unwrap().is_ok());
         assert!(waiting.await.unwrap().is_ok());
@@ -229,18 +242,18 @@ mod tests {
             }
             alice()
         });
-        let (first, second) = tokio::join!(pool.accept(leg(), None), pool.accept(leg(), None));
+        let (first, second) = tokio::join!(pool.accept(leg(), channel()), pool.accept(leg(), channel()));
         assert_eq!(reason(&first), Some(Reason::BrokerOverloaded));
         assert_eq!(reason(&second), Some(Reason::BrokerOverloaded));
         release.wait();
-        assert!(pool.accept(leg(), None).await.is_ok());
+        assert!(pool.accept(leg(), channel()).await.is_ok());
         assert_eq!(count.load(Ordering::SeqCst), 2);
     }
     /// Releasing it takes a while, as libkrb5's locks and files do.
     struct Slow(Arc<AtomicUsize>);
 
     impl Acceptor for Slow {
-        fn accept(&self, _: Leg, _: Option<&ChannelBindings>) -> Outcome {
+        fn accept(&self, _: Leg, _: &Channel) -> Outcome {
             alice()
         }
     }
@@ -269,10 +282,13 @@ mod tests {
             until.wait();
             alice()
         });
-        assert_eq!(reason(&pool.accept(leg(), None).await), Some(Reason::BrokerOverloaded));
+        assert_eq!(
+            reason(&pool.accept(leg(), channel()).await),
+            Some(Reason::BrokerOverloaded)
+        );
         assert!(!pool.end(Duration::from_millis(20)));
         release.wait();
         assert!(pool.end(Duration::from_secs(10)));
-        assert_eq!(reason(&pool.accept(leg(), None).await), Some(Reason::Internal));
+        assert_eq!(reason(&pool.accept(leg(), channel()).await), Some(Reason::Internal));
     }
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::listeners::Listeners;
@@ -63,7 +64,9 @@ async fn serve_all(config: &Config, exchange: Exchange, bound: Vec<Bound>) -> io
         kerberos.acceptors.clone(),
         config.state_dir().to_owned(),
     ))?;
-    let _reload = Reload::watch(config.listeners().filter_map(replaceable).collect())?;
+    let mut looks: Vec<Look> = config.listeners().filter_map(replaceable).collect();
+    looks.push(bindings(config, exchange.metrics.bad_certificates()));
+    let _reload = Reload::watch(looks)?;
     let broker = Arc::new(Broker::new(exchange, Clock::System, readiness));
     let limits = config.limits();
     let drain = Duration::from_secs(limits.drain.seconds().into());
@@ -78,6 +81,7 @@ async fn serve_all(config: &Config, exchange: Exchange, bound: Vec<Bound>) -> io
         state_dir = %config.state_dir().display(),
         realms = kerberos.realms.join(" "),
         principals = principals.join(" "),
+        channel_bindings = config.channel_bindings().mode().as_str(),
         threads = limits.threads,
         queue = limits.queue,
         "started"
@@ -133,4 +137,13 @@ fn replaceable(listener: &ListenerConfig) -> Option<Look> {
         }
         Address::Unix { .. } | Address::Clear { .. } => None,
     }
+}
+
+/// A look at the certificates that clients bind to.
+fn bindings(config: &Config, bad: Gauge) -> Look {
+    let rules = Arc::clone(config.channel_bindings());
+    Box::new(move || {
+        let found = rules.look(Clock::System.now());
+        bad.set(i64::try_from(found).unwrap_or(i64::MAX));
+    })
 }

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use kerbridge_gate::network::Network;
-use kerbridge_gss::{ChannelBindings, MechToken, Principal};
+use kerbridge_gss::{MechToken, Principal};
 use kerbridge_wire::exchange::{ExchangeError, ExchangeReply, FORM, NEGOTIATE_LIMIT, OauthError};
 use kerbridge_wire::{Reason, policy as raw};
 use serde_json::Value;
@@ -16,6 +16,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::acceptor::{Accepted, Acceptor, AcceptorPool, Leg, Progress, Rejection};
+use crate::channel_bindings::Channel;
 use crate::exchange::{Caller, Peer};
 use crate::failure_limit::FailureLimit;
 use crate::groups::GroupSource;
@@ -34,7 +35,7 @@ use crate::time::UnixTime;
 struct Scripted(Result<&'static str, Reason>);
 
 impl Acceptor for Scripted {
-    fn accept(&self, _: Leg, _: Option<&ChannelBindings>) -> Result<Progress, Rejection> {
+    fn accept(&self, _: Leg, _: &Channel) -> Result<Progress, Rejection> {
         match self.0 {
             Ok(client) => Ok(Progress::Established(Accepted::for_test(
                 Principal::parse(client).unwrap(),

@@ -135,6 +135,7 @@ fn acquire(config: &Config) -> Result<Vec<Box<dyn Acceptor>>, Problems> {
     for _ in 0..config.limits().threads {
         let acceptor = GssAcceptor::acquire(
             config.kerberos(),
+            config.channel_bindings(),
             config.names(),
             config.state_dir(),
             config.groups().reads_logon_info(),
