@@ -111,7 +111,8 @@ impl Exchange {
             }
             Ok(request) => (
                 Some(request.audience.clone()),
-                self.exchange(request, caller, channel(caller, &hints, now), now, began).await,
+                self.exchange(request, caller, channel(caller, &hints, now), now, began)
+                    .await,
             ),
             Err(error) => (None, Err(error.into())),
         };
