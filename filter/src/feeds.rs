@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use kerbridge_gate::feed::{Accepted, Feed, FeedError, Origin, Progress, UnverifiedPage, VerifiedPage};
-use kerbridge_gate::poll::{Brought, Names, Pages, follow};
+use kerbridge_gate::poll::{Brought, Names, Next, Pages, Reader, follow};
 use kerbridge_gate::{Config, Gate, UnixTime};
 use kerbridge_wire::feed_query::FeedQuery;
 
@@ -19,8 +19,6 @@ use crate::native::Native;
 const BUDGET: u64 = 3_000_000;
 /// Pages of deltas after which a full snapshot is fetched, so that a VM that starts has not too many to read.
 const DELTA_LIMIT: u32 = 512;
-/// Seconds after which a VM that cannot go on reads all that is published once more.
-const AGAIN: u64 = 5;
 
 /// One issuer's feed, as this VM has followed it.
 pub(crate) struct Follower {
@@ -30,7 +28,7 @@ pub(crate) struct Follower {
     feed: Feed,
     with_table: bool,
     /// What of the published pages was read.
-    taken: Pages,
+    reader: Reader,
     /// Pages of the snapshot that the series began with.
     snapshot_pages: u32,
     /// How many of the configuration's pages were read.
@@ -43,13 +41,12 @@ pub(crate) struct Follower {
     base: Option<u64>,
     /// The next question is for a full snapshot, whatever is known.
     wants_snapshot: bool,
-    /// Since when it cannot go on.
-    stuck: Option<UnixTime>,
     failure: Option<FeedError>,
 }
 
 struct Publishing {
     page: Vec<u8>,
+    signer: Rc<str>,
     brought: Brought,
     began: UnixTime,
 }
@@ -58,6 +55,7 @@ struct Publishing {
 pub(crate) struct Publication {
     pub(crate) key: String,
     pub(crate) page: Vec<u8>,
+    pub(crate) signer: Rc<str>,
     pub(crate) on: Option<Pages>,
     pub(crate) brought: Brought,
     pub(crate) began: UnixTime,
@@ -72,14 +70,13 @@ impl Follower {
             config: Rc::clone(config),
             metrics: Rc::clone(metrics),
             with_table,
-            taken: Pages::default(),
+            reader: Reader::default(),
             snapshot_pages: 0,
             inline: 0,
             is_reading: false,
             publishing: None,
             base: None,
             wants_snapshot: false,
-            stuck: None,
             failure: None,
         })
     }
@@ -94,19 +91,47 @@ impl Follower {
 
     fn begin_again(&mut self) {
         if let Some(fresh) = Self::new(self.issuer, &self.config, &self.metrics, self.with_table) {
+            let (mut reader, failure) = (std::mem::take(&mut self.reader), self.failure);
+            reader.restart();
             *self = fresh;
+            (self.reader, self.failure) = (reader, failure);
         }
+    }
+
+    /// Makes the next question one for all of it, to be published as a new series: what is published is of no use to those who
+    /// come later. The gate keeps the table that it has until the next one is read.
+    pub(crate) fn renew(&mut self, published: Pages) {
+        let is_under_way = self.is_reading || self.publishing.is_some();
+        if is_under_way || (self.wants_snapshot && self.is_idle(Some(published))) {
+            return;
+        }
+        self.begin_again();
+        self.reader.skip_to(published);
+        self.wants_snapshot = true;
+    }
+
+    /// Whether nobody who comes later is to begin with what is published: this VM cannot read it, or a key is gone that
+    /// signed a page of it.
+    pub(crate) fn gives_up(&self, published: Pages, polls: bool, gate: &Gate, now: UnixTime) -> bool {
+        let has_lost_a_signer = || {
+            let keys = gate.snapshot().issuer_keys(self.issuer, now);
+            keys.is_some_and(|keys| self.reader.has_lost_a_signer(|kid| keys.has(kid)))
+        };
+        // Whoever polls need not try twice: what it fetches is there for it to read.
+        let is_to_renew = || !published.is_void && (self.reader.is_stuck() || has_lost_a_signer());
+        self.reader.gives_up(published) || (polls && is_to_renew())
     }
 
     /// Whether there is nothing to read but what is published after this.
     pub(crate) fn is_idle(&self, published: Option<Pages>) -> bool {
         let (series, count) = published.map_or((0, 0), |pages| (pages.series, pages.count));
-        !self.is_reading && self.publishing.is_none() && (self.taken.series, self.taken.count) == (series, count)
+        let read = self.reader.read();
+        !self.is_reading && self.publishing.is_none() && (read.series, read.count) == (series, count)
     }
 
     /// Whether a page, or a snapshot of several, is being read.
     pub(crate) fn is_busy(&self) -> bool {
-        self.is_reading || self.publishing.is_some() || (self.is_in_the_middle() && self.stuck.is_none())
+        self.is_reading || self.publishing.is_some() || (self.is_in_the_middle() && !self.reader.is_stuck())
     }
 
     /// Whether the next page belongs to what is being read, so that it is fetched without delay.
@@ -144,6 +169,7 @@ impl Follower {
     ) -> Result<Option<Publication>, FeedError> {
         self.wants_snapshot = false;
         let verified = self.verify(page.clone(), now, gate, native)?;
+        let signer = Rc::clone(verified.signer());
         let claims = verified.claims();
         let (begins, base) = (claims.base.is_none() && claims.page == 0, claims.base);
         let pages = claims.pages;
@@ -162,7 +188,12 @@ impl Follower {
                     self.snapshot_pages = pages;
                 }
                 let brought = if begins { Brought::Snapshot } else { Brought::Page };
-                self.publishing = Some(Publishing { page, brought, began });
+                self.publishing = Some(Publishing {
+                    page,
+                    signer,
+                    brought,
+                    began,
+                });
                 return Ok(None);
             }
             Accepted::Refreshed => {
@@ -171,20 +202,33 @@ impl Follower {
             }
             Accepted::Known => Brought::Nothing,
         };
-        Ok(Some(self.publication(Publishing { page, brought, began }, names)))
+        let publishing = Publishing {
+            page,
+            signer,
+            brought,
+            began,
+        };
+        Ok(Some(self.publication(publishing, names)))
     }
 
     fn publication(&self, publishing: Publishing, names: &Names) -> Publication {
-        let Publishing { page, brought, began } = publishing;
-        let after = self.taken.after(brought);
+        let Publishing {
+            page,
+            signer,
+            brought,
+            began,
+        } = publishing;
+        let read = self.reader.read();
+        let after = read.after(brought);
         let key = match brought {
             Brought::Snapshot | Brought::Page => names.page(self.issuer, after.series, after.count.saturating_sub(1)),
             Brought::Newest | Brought::Nothing => names.newest(self.issuer),
         };
-        let on = (self.taken.count > 0).then_some(self.taken);
+        let on = (read.count > 0).then_some(read);
         Publication {
             key,
             page,
+            signer,
             on,
             brought,
             began,
@@ -192,19 +236,17 @@ impl Follower {
     }
 
     /// Notes that a publication is on the board, or that another VM was there first: then this one follows it.
-    pub(crate) fn published(&mut self, brought: Brought, is_done: bool) {
+    pub(crate) fn published(&mut self, publication: &Publication, is_done: bool) {
         if !is_done {
-            if matches!(brought, Brought::Snapshot | Brought::Page) {
+            if matches!(publication.brought, Brought::Snapshot | Brought::Page) {
                 self.begin_again();
             }
             return;
         }
-        self.taken = self.taken.after(brought);
-        if self.taken.count > self.snapshot_pages.saturating_add(DELTA_LIMIT) {
-            // The gate keeps the table that it has until the next one is read.
-            let taken = self.taken;
-            self.begin_again();
-            self.taken = taken;
+        let read = self.reader.read().after(publication.brought);
+        self.reader.published(read, Rc::clone(&publication.signer));
+        if read.count > self.snapshot_pages.saturating_add(DELTA_LIMIT) {
+            self.renew(read);
         }
     }
 
@@ -261,10 +303,12 @@ impl Follower {
         native: &Native,
         names: &Names,
     ) -> bool {
-        if self.stuck.is_some_and(|stuck| now.since(stuck) < AGAIN) {
+        // Without keys nothing can be verified, and no page is to blame.
+        let has_keys = gate.snapshot().issuer_keys(self.issuer, now).is_some();
+        if !has_keys || !self.reader.may_read(published, now) {
             return false;
         }
-        if self.stuck.is_some() {
+        if self.reader.is_stuck() {
             self.begin_again();
         }
         let Some(pages) = published else {
@@ -275,42 +319,39 @@ impl Follower {
                 .and_then(|issuer| issuer.inline_feed.get(self.inline));
             let Some(page) = page.cloned() else { return false };
             self.inline = self.inline.saturating_add(1);
-            let read = self.read_page(page, Origin::Configured, now, gate, native);
+            let read = self
+                .verify(page, now, gate, native)
+                .and_then(|page| self.read_page(page, Origin::Configured, now, gate));
             self.note(read);
             return true;
         };
-        if pages.series != self.taken.series {
-            self.taken = Pages {
-                series: pages.series,
-                count: 0,
-                ..self.taken
-            };
-        }
-        let key = if self.taken.count < pages.count {
-            names.page(self.issuer, pages.series, self.taken.count)
-        } else if self.taken.newest != pages.newest {
-            names.newest(self.issuer)
-        } else {
-            return false;
+        let next = self.reader.next(pages);
+        let key = match next {
+            Next::Nothing => return false,
+            Next::Page(page) => names.page(self.issuer, pages.series, page),
+            Next::Newest => names.newest(self.issuer),
         };
         let Ok(Some((page, _))) = host::shared_data(&key) else {
-            self.stuck = Some(now);
+            self.reader.failed(pages, now);
             return false;
         };
-        let read = self.read_page(page, Origin::Fetched, now, gate, native);
-        match read {
+        let verified = self.verify(page, now, gate, native);
+        let signer = verified.as_ref().ok().map(|page| Rc::clone(page.signer()));
+        match verified.and_then(|page| self.read_page(page, Origin::Fetched, now, gate)) {
             // What is older than what is known was read before, from another series.
             Ok(()) | Err(FeedError::GoesBack) => {
-                if self.taken.count < pages.count {
-                    self.taken.count = self.taken.count.saturating_add(1);
-                } else {
-                    self.taken.newest = pages.newest;
-                }
+                self.reader.took(next, pages, signer);
                 self.note(Ok(()));
                 true
             }
+            // The next one comes with the next poll, and nothing builds on this one.
+            Err(error @ FeedError::Signature(_)) if next == Next::Newest => {
+                self.reader.took(next, pages, None);
+                self.note(Err(error));
+                true
+            }
             Err(error) => {
-                self.stuck = Some(now);
+                self.reader.failed(pages, now);
                 self.note(Err(error));
                 false
             }
@@ -319,13 +360,11 @@ impl Follower {
 
     fn read_page(
         &mut self,
-        page: Vec<u8>,
+        verified: VerifiedPage,
         origin: Origin,
         now: UnixTime,
         gate: &mut Gate,
-        native: &Native,
     ) -> Result<(), FeedError> {
-        let verified = self.verify(page, now, gate, native)?;
         let claims = verified.claims();
         self.base = claims.base;
         if claims.base.is_none() && claims.page == 0 {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kerbridge_gate::config::Issuer;
 use kerbridge_gate::feed::PAGE_LIMIT;
-use kerbridge_gate::poll::{self, Board, Brought, Fetch, Holder, Keys, Names, Poller, Refetch};
+use kerbridge_gate::poll::{self, Board, Brought, Fetch, Holder, Keys, Names, Pages, Poller, Refetch};
 use kerbridge_gate::{Config, Gate, UnixTime, jwk};
 use proxy_wasm::types::MapType;
 
@@ -184,7 +184,7 @@ impl Polling {
             }
         }
         if plan.polls || self.serves {
-            news |= self.follow(now, &board, gate, native);
+            news |= self.follow(plan.polls, now, &board, gate, native);
         }
         if plan.polls {
             self.fetch_next_pages(now, gate);
@@ -203,18 +203,40 @@ impl Polling {
     }
 
     /// Reads on in the feeds. Whether the gate learned something.
-    fn follow(&mut self, now: UnixTime, board: &Board, gate: &mut Gate, native: &Native) -> bool {
+    fn follow(&mut self, polls: bool, now: UnixTime, board: &Board, gate: &mut Gate, native: &Native) -> bool {
         let before = Rc::clone(gate.snapshot());
         for issuer in 0..self.followers.len() {
             let Some(Some(follower)) = self.followers.get_mut(issuer) else {
                 continue;
             };
             let published = board.issuer(issuer).feed;
-            if let Some(publication) = follower.follow(published, now, gate, native, &self.names) {
-                self.publish(issuer, &publication);
+            match (follower.follow(published, now, gate, native, &self.names), published) {
+                (Some(publication), _) => self.publish(issuer, &publication),
+                (None, Some(published)) => self.give_up(issuer, published, polls, now, gate),
+                (None, None) => {}
             }
         }
         !Rc::ptr_eq(&before, gate.snapshot())
+    }
+
+    /// Says on the board that those who come later are not to begin with what is published, where that is so; where this VM
+    /// polls, and somebody said so, it fetches all of it anew.
+    fn give_up(&mut self, issuer: usize, published: Pages, polls: bool, now: UnixTime, gate: &Gate) {
+        let Some(Some(follower)) = self.followers.get_mut(issuer) else {
+            return;
+        };
+        if polls && published.is_void {
+            follower.renew(published);
+        } else if follower.gives_up(published, polls, gate, now) {
+            let name = self.config.issuers().get(issuer).map_or("-", |issuer| &issuer.name);
+            log::warn!("published revocations cannot be read any more, they are fetched anew issuer={name}");
+            if self
+                .change_board(|board| board.void_feed(issuer, published.series))
+                .is_err()
+            {
+                log::warn!("the board cannot be written issuer={name}");
+            }
+        }
     }
 
     /// Fetches the pages that belong to what is being read: a snapshot of many pages does not wait for the next poll.
@@ -246,6 +268,7 @@ impl Polling {
             on,
             brought,
             began,
+            signer: _,
         } = publication;
         let mut is_next = false;
         let is_free = self
@@ -259,7 +282,7 @@ impl Polling {
             is_next &= written.is_ok();
         }
         if let Some(Some(follower)) = self.followers.get_mut(issuer) {
-            follower.published(*brought, is_next);
+            follower.published(publication, is_next);
         }
     }
 

@@ -69,6 +69,11 @@ impl KeySet {
         Err(reason)
     }
 
+    /// Whether a key of the set has this name.
+    pub fn has(&self, kid: &str) -> bool {
+        self.0.iter().any(|(known, _)| known == kid)
+    }
+
     /// Whether no key of the set is usable.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -11,12 +11,14 @@
 //! shipped YAML gives this one its own. Revocations are signed and verified by each VM all the same.
 
 mod board;
+mod reader;
 #[cfg(test)]
 mod tests;
 
 use std::rc::Rc;
 
 pub use board::{Board, Brought, Holder, Keys, LEASE, Pages, Published, Refetch, supersedes};
+pub use reader::{Next, Reader};
 
 use crate::config::Config;
 use crate::feed::Feed;
@@ -166,7 +168,8 @@ impl Poller {
                 }
             }
             if let Some(source) = &issuer.feed {
-                let as_of = published.feed.map(|feed| feed.as_of);
+                // Void pages are as good as none.
+                let as_of = published.feed.filter(|feed| !feed.is_void).map(|feed| feed.as_of);
                 if is_due(now, as_of, asked.feed, source.poll) && !self.is_under_way(Fetch::Feed(at)) {
                     plan.fetch.push(Fetch::Feed(at));
                 }

@@ -150,6 +150,44 @@ fn a_ticket_that_comes_while_the_revocations_are_read_is_exchanged_once_and_pass
 }
 
 #[test]
+fn a_worker_that_begins_after_the_keys_of_published_pages_are_gone_has_the_revocations() {
+    let issuer = Issuer::start().unwrap();
+    issuer.revoke(&[token_entry("gone")]);
+    let world = start(
+        issuer
+            .join(World::builder().broker_stopped(), feed("1s", "1h"))
+            .concurrency(2),
+    );
+    let polls = || issuer.asked(FEED).len();
+    wait_until("published pages", Duration::from_secs(10), || polls() > 2).unwrap();
+    issuer.publish_key().unwrap();
+    issuer.sign_with_newest();
+    issuer.retire_old_keys();
+    wait_until("the new keys in three VMs", Duration::from_secs(10), || {
+        let taken = world.stat("wasmcustom.kerbridge.key_sets_taken.issuer.id");
+        taken.is_some_and(|taken| taken >= 6)
+    })
+    .unwrap();
+    // Nobody has asked for anything yet: now both workers read what is published.
+    let (good, gone) = (
+        issuer.token(&json!({})).unwrap(),
+        issuer.token(&json!({"jti": "gone"})).unwrap(),
+    );
+    wait_until("the revocations in both workers", Duration::from_secs(10), || {
+        all_end_with(&world, &gone, (401, "revoked")) && all_end_with(&world, &good, (200, "ok"))
+    })
+    .unwrap();
+    // And the feed goes on.
+    issuer.revoke(&[token_entry("later")]);
+    let later = issuer.token(&json!({"jti": "later"})).unwrap();
+    wait_until("one more", Duration::from_secs(10), || {
+        all_end_with(&world, &later, (401, "revoked"))
+    })
+    .unwrap();
+    assert_eq!(world.reloads(), Some(0));
+}
+
+#[test]
 fn without_a_fresh_feed_its_issuers_tokens_are_503_and_others_pass() {
     let issuer = Issuer::start().unwrap();
     let builder = World::builder().broker_stopped().lab_issuer().concurrency(2);

@@ -1,5 +1,7 @@
 //! Reads a page of the feed: sizes, the shape, the key that must have signed it, and behind a good signature its claims.
 
+use std::rc::Rc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kerbridge_wire::Reason;
@@ -19,6 +21,7 @@ pub const PAGE_LIMIT: usize = JWS_LIMIT + 1 + BODY_LIMIT;
 #[derive(Debug)]
 pub struct UnverifiedPage {
     input: SignatureInput,
+    signer: Rc<str>,
     payload: Vec<u8>,
     body: Body,
 }
@@ -29,6 +32,7 @@ pub struct UnverifiedPage {
 pub struct VerifiedPage {
     pub(super) claims: PageClaims,
     pub(super) issued: UnixTime,
+    signer: Rc<str>,
     pub(super) body: Body,
 }
 
@@ -88,6 +92,7 @@ impl UnverifiedPage {
             .map_err(FeedError::Signature)?;
         Ok(Self {
             input,
+            signer: kid.into(),
             payload,
             body: Body { page, at },
         })
@@ -106,6 +111,7 @@ impl UnverifiedPage {
     pub fn resume(self, is_good: bool) -> Result<VerifiedPage, FeedError> {
         let Self {
             input: _,
+            signer,
             payload,
             body,
         } = self;
@@ -121,6 +127,7 @@ impl UnverifiedPage {
         let page = VerifiedPage {
             issued: UnixTime::from_seconds(claims.iat).ok_or(FeedError::Malformed)?,
             claims,
+            signer,
             body,
         };
         page.check()?;
@@ -137,6 +144,11 @@ impl VerifiedPage {
     /// Its claims.
     pub const fn claims(&self) -> &PageClaims {
         &self.claims
+    }
+
+    /// The name of the key that signed it.
+    pub const fn signer(&self) -> &Rc<str> {
+        &self.signer
     }
 
     /// Entries in this page.

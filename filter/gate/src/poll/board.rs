@@ -12,7 +12,7 @@ pub(super) const RENEW_AT: u64 = 2;
 /// set back.
 const LATENESS: u64 = 60;
 /// First byte of a board; another number is another layout.
-pub(super) const FORMAT: u8 = 1;
+pub(super) const FORMAT: u8 = 2;
 
 /// Who holds a lease: a random number that each VM draws for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,8 @@ pub struct Pages {
     pub newest: u64,
     /// When the fetch began that brought the newest.
     pub as_of: UnixTime,
+    /// Somebody cannot read the series, or nobody will be able to: all is to be fetched anew.
+    pub is_void: bool,
 }
 
 /// What a fetched page of revocations is to the series.
@@ -94,6 +96,7 @@ impl Pages {
             Brought::Snapshot => Self {
                 series: self.series.wrapping_add(1),
                 count: 1,
+                is_void: false,
                 ..self
             },
             Brought::Page => Self {
@@ -146,17 +149,18 @@ impl Board {
                 began: fields.time()?,
                 ended: (refetch_state > 1).then_some(refetch_state == 3),
             };
-            let has_feed = fields.byte()? != 0;
+            let feed_state = fields.byte()?;
             let feed = Pages {
                 series: fields.number()?,
                 count: u32::from_be_bytes(fields.take()?),
                 newest: fields.number()?,
                 as_of: fields.time()?,
+                is_void: feed_state > 1,
             };
             all.push(Published {
                 keys: has_keys.then_some(keys),
                 refetch: (refetch_state > 0).then_some(refetch),
-                feed: has_feed.then_some(feed),
+                feed: (feed_state > 0).then_some(feed),
             });
         }
         fields.0.is_empty().then_some(Self {
@@ -196,7 +200,11 @@ impl Board {
             out.push(state);
             out.extend(time(began));
             let feed = issuer.feed.unwrap_or_default();
-            out.push(u8::from(issuer.feed.is_some()));
+            out.push(match issuer.feed {
+                None => 0,
+                Some(Pages { is_void: false, .. }) => 1,
+                Some(Pages { is_void: true, .. }) => 2,
+            });
             out.extend(feed.series.to_be_bytes());
             out.extend(feed.count.to_be_bytes());
             out.extend(feed.newest.to_be_bytes());
@@ -263,6 +271,16 @@ impl Board {
             refetch.ended = Some(brought.is_some());
         }
         *published != before
+    }
+
+    /// Notes that a series of pages is of no use to those who come later. Whether the board changed.
+    pub fn void_feed(&mut self, issuer: usize, series: u64) -> bool {
+        let feed = self.issuers.get_mut(issuer).and_then(|issuer| issuer.feed.as_mut());
+        let Some(feed) = feed.filter(|feed| feed.series == series && !feed.is_void) else {
+            return false;
+        };
+        feed.is_void = true;
+        true
     }
 
     /// Notes what became of a fetch of revocations that began at `as_of`. False, and nothing is noted, where another VM

@@ -204,7 +204,8 @@ fn pages_are_published_by_whoever_knows_all_that_is_published() {
             series: 1,
             count: 1,
             newest: 0,
-            as_of: at(1)
+            as_of: at(1),
+            is_void: false
         })
     );
     assert!(board.end_feed(0, first, at(2), Brought::Page));
@@ -215,7 +216,8 @@ fn pages_are_published_by_whoever_knows_all_that_is_published() {
             series: 1,
             count: 2,
             newest: 0,
-            as_of: at(2)
+            as_of: at(2),
+            is_void: false
         })
     );
     // Another poller, who has not seen the second page: its own second page would be lost.
@@ -230,7 +232,8 @@ fn pages_are_published_by_whoever_knows_all_that_is_published() {
             series: 1,
             count: 2,
             newest: 1,
-            as_of: at(3)
+            as_of: at(3),
+            is_void: false
         })
     );
     assert!(
@@ -245,9 +248,36 @@ fn pages_are_published_by_whoever_knows_all_that_is_published() {
             series: 2,
             count: 1,
             newest: 1,
-            as_of: at(4)
+            as_of: at(4),
+            is_void: false
         })
     );
+}
+
+#[test]
+fn a_series_that_somebody_gave_up_is_fetched_anew_within_a_second_and_once() {
+    let config = config();
+    let mut board = board_with(Some((1, LEASE)));
+    let mut poller = Poller::new(2, Holder(1));
+    for issuer in [0, 1] {
+        board.end_keys(issuer, at(0), Some(digest(b"keys")), false);
+    }
+    board.end_feed(0, None, at(0), Brought::Snapshot);
+    poller.began(Fetch::Feed(0), at(0));
+    poller.ended(Fetch::Feed(0));
+    assert!(!board.void_feed(0, 7), "a series of the past");
+    assert!(!board.void_feed(1, 1), "nothing is published");
+    assert!(board.void_feed(0, 1));
+    assert!(!board.void_feed(0, 1), "it is known");
+    assert_eq!(Board::read(&board.write(), 2), board);
+    assert_eq!(poller.plan(at(0), &config, &mut board, &[]).fetch, []);
+    assert_eq!(poller.plan(at(1), &config, &mut board, &[]).fetch, [Fetch::Feed(0)]);
+    let void = board.issuer(0).feed;
+    assert!(board.end_feed(0, void, at(1), Brought::Snapshot));
+    assert!(!board.issuer(0).feed.unwrap().is_void);
+    poller.began(Fetch::Feed(0), at(1));
+    poller.ended(Fetch::Feed(0));
+    assert_eq!(poller.plan(at(1), &config, &mut board, &[]).fetch, []);
 }
 
 #[test]
@@ -265,12 +295,15 @@ fn published() -> impl Strategy<Value = Published> {
     let time = || (0..2_000_000_u64).prop_map(|seconds| UnixTime::from_seconds(seconds).unwrap());
     let keys = (any::<Digest>(), time()).prop_map(|(digest, as_of)| Keys { digest, as_of });
     let refetch = (time(), any::<Option<bool>>()).prop_map(|(began, ended)| Refetch { began, ended });
-    let feed = (any::<u64>(), any::<u32>(), any::<u64>(), time()).prop_map(|(series, count, newest, as_of)| Pages {
-        series,
-        count,
-        newest,
-        as_of,
-    });
+    let feed = (any::<u64>(), any::<u32>(), any::<u64>(), time(), any::<bool>()).prop_map(
+        |(series, count, newest, as_of, is_void)| Pages {
+            series,
+            count,
+            newest,
+            as_of,
+            is_void,
+        },
+    );
     (
         proptest::option::of(keys),
         proptest::option::of(refetch),
