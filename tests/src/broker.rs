@@ -25,8 +25,8 @@ const IO_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct BrokerSettings {
     /// The `iss` of its tokens.
     pub issuer: String,
-    /// The realm of the users, and of the services without one.
-    pub realm: String,
+    /// The realms whose users are taken.
+    pub realms: Vec<String>,
     /// The service principals, with realm.
     pub acceptors: Vec<String>,
     /// Their keys.
@@ -43,6 +43,7 @@ pub struct Broker {
     process: Option<OwnedProcess>,
     folder: PathBuf,
     through: Vec<String>,
+    krb5_config: Option<PathBuf>,
 }
 
 impl Broker {
@@ -56,6 +57,7 @@ impl Broker {
             process: None,
             folder: folder.to_owned(),
             through: Vec::new(),
+            krb5_config: None,
         };
         let state = folder.join("state");
         std::fs::create_dir_all(&state)
@@ -76,16 +78,39 @@ impl Broker {
         self.write("policy.toml", policy)
     }
 
+    /// Replaces the one place of `kerbridge.toml` that reads so; a running broker is not told.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::UnexpectedAnswer`] where there is no such place, or [`HarnessError::Io`].
+    pub fn configure(&self, from: &str, to: &str) -> Result<(), HarnessError> {
+        let path = self.config();
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| HarnessError::io(format!("read {}", path.display()), source))?;
+        if text.matches(from).count() != 1 {
+            return Err(HarnessError::UnexpectedAnswer {
+                what: format!("one {from} in kerbridge.toml"),
+                answer: text,
+            });
+        }
+        self.write("kerbridge.toml", &text.replace(from, to))
+    }
+
+    /// The machine's krb5.conf as it finds it from its next start on, in place of `/etc/krb5.conf`.
+    pub fn set_krb5_config(&mut self, path: &Path) {
+        self.krb5_config = Some(path.to_owned());
+    }
+
     fn configuration(&self, settings: &BrokerSettings) -> String {
         let quote = |text: &str| format!("{text:?}");
         let mut toml = format!(
             "issuer = {issuer}\nstate_dir = {state}\npolicy_file = \"policy.toml\"\n\n\
              [listen.mesh]\nunix = {socket}\n\n\
-             [kerberos]\nrealms = [{realm}]\n",
+             [kerberos]\nrealms = {realms:?}\n",
             issuer = quote(&settings.issuer),
             state = quote(&self.folder.join("state").to_string_lossy()),
             socket = quote(&self.socket().to_string_lossy()),
-            realm = quote(&settings.realm),
+            realms = settings.realms,
         );
         for acceptor in &settings.acceptors {
             toml.push_str(&format!(
@@ -175,7 +200,8 @@ impl Broker {
                 .name("kerbridge")
                 .arg("serve")
                 .arg("--config")
-                .arg(self.folder.join("kerbridge.toml")),
+                .arg(self.folder.join("kerbridge.toml"))
+                .envs(self.krb5_config.iter().map(|path| ("KRB5_CONFIG", path))),
         )?;
         process.wait_alive_until("a ready broker", READY_WITHIN, |_| {
             ask(&socket, &Request::get("/readyz")).is_ok_and(|answer| answer.status == 200)

@@ -14,6 +14,8 @@ use crate::error::HarnessError;
 use crate::port;
 use crate::process::{OwnedProcess, Spawn, find_program};
 
+mod trust;
+
 /// How long a KDC may take to listen. It takes some tens of milliseconds.
 const START: Duration = Duration::from_secs(20);
 
@@ -334,6 +336,7 @@ impl Kdc {
                  .localhost = {realm}\n"
             ),
         )?;
+        // Whether the way that a ticket came is allowed is left to the acceptor, as Active Directory leaves it.
         // Passwords become keys by the two encryption types with the fewest iterations.
         self.write(
             "kdc.conf",
@@ -348,6 +351,7 @@ impl Kdc {
                  acl_file = {folder}/no-acl\n\
                  max_life = 24h\n\
                  max_renewable_life = 7d\n\
+                 reject_bad_transit = false\n\
                  supported_enctypes = aes256-cts-hmac-sha1-96:normal aes128-cts-hmac-sha1-96:normal\n\
                  }}\n\
                  [logging]\n\

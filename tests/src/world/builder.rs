@@ -219,7 +219,7 @@ impl WorldBuilder {
         };
         let settings = BrokerSettings {
             issuer: shipped::ISSUER.to_owned(),
-            realm: REALM.to_owned(),
+            realms: vec![REALM.to_owned()],
             acceptors: vec![SERVICE.to_owned()],
             keytab: folder.join("http.keytab"),
             policy,

@@ -72,7 +72,7 @@ fn envoy_does_not_start_with_a_wrong_filter_configuration() {
 fn prepared(folder: &Path) -> Broker {
     let settings = BrokerSettings {
         issuer: ISSUER.to_owned(),
-        realm: REALM.to_owned(),
+        realms: vec![REALM.to_owned()],
         acceptors: vec![SERVICE.to_owned()],
         keytab: folder.join("http.keytab"),
         policy: shipped::policy("localhost", REALM).unwrap(),

@@ -16,6 +16,7 @@ mod host_calls;
 mod key_rotation;
 mod lab;
 mod outcomes;
+mod realms;
 mod replays;
 mod shipped;
 mod streams;

@@ -10,7 +10,7 @@ use kerbridge_tests::shipped::{self, HOST, ISSUER, REALM, ShippedYaml};
 fn render(folder: &Path, arguments: &[&str]) -> String {
     let settings = BrokerSettings {
         issuer: ISSUER.to_owned(),
-        realm: REALM.to_owned(),
+        realms: vec![REALM.to_owned()],
         acceptors: vec![format!("HTTP/{HOST}@{REALM}")],
         keytab: folder.join("http.keytab"),
         policy: shipped::policy(HOST, REALM).unwrap(),
