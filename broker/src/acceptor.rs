@@ -2,6 +2,7 @@
 
 mod binding;
 mod pool;
+mod wrong_key;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -281,7 +282,13 @@ impl Acceptor for GssAcceptor {
                 "the handshake needs yet another leg: the client must offer Kerberos first, or not ask for mutual \
                  authentication",
             )),
-            Err(error) => Err(rejection(&error)),
+            Err(error) => {
+                let mut rejection = rejection(&error);
+                if matches!(rejection.reason, Reason::KvnoMismatch | Reason::EtypeUnavailable) {
+                    rejection.detail = format!("{}: {}", wrong_key::explain(token.key(), credential), rejection.detail);
+                }
+                Err(rejection)
+            }
         }
     }
 }

@@ -195,6 +195,7 @@ impl Exchange {
             }
         };
         self.metrics.accepted(accepted.channel_bound());
+        self.metrics.ticket_taken(token.key().enctype);
         let deadline = began.checked_add(self.deadline).unwrap_or(began);
         let first_use = self.replay.first_use(&accepted, &token, now, deadline).await;
         first_use

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kerbridge_gss::Enctype;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::config::KerberosConfig;
@@ -24,9 +25,17 @@ pub fn text(kerberos: &KerberosConfig) -> String {
     let KerberosConfig {
         realms,
         clock_skew_seconds,
+        weak_enctypes,
         acceptors: _,
     } = kerberos;
     let realm = realms.first().map_or("", String::as_str);
+    let mut weak = String::new();
+    for enctype in weak_enctypes {
+        weak.push_str(&format!(" {enctype}"));
+    }
+    // MIT krb5 1.21 and later want them switched on besides; earlier ones do not know these words.
+    let switched_on = |number| weak_enctypes.contains(&Enctype::from(number));
+    let (allow_des3, allow_rc4) = (switched_on(16), switched_on(23));
     format!(
         "# Written by kerbridge at every start; changes are lost. The system's own krb5.conf is read after this file,\n\
          # and what stands here wins.\n\
@@ -40,7 +49,9 @@ pub fn text(kerberos: &KerberosConfig) -> String {
          \x20   ignore_acceptor_hostname = false\n\
          \x20   allow_weak_crypto = false\n\
          \x20   permitted_enctypes = aes256-cts-hmac-sha384-192 aes128-cts-hmac-sha256-128 \
-         aes256-cts-hmac-sha1-96 aes128-cts-hmac-sha1-96\n"
+         aes256-cts-hmac-sha1-96 aes128-cts-hmac-sha1-96{weak}\n\
+         \x20   allow_des3 = {allow_des3}\n\
+         \x20   allow_rc4 = {allow_rc4}\n"
     )
 }
 
@@ -120,6 +131,7 @@ mod tests {
         let mut kerberos = KerberosConfig {
             realms: vec!["A.TEST".into(), "B.TEST".into()],
             clock_skew_seconds: 120,
+            weak_enctypes: Vec::new(),
             acceptors: Vec::new(),
         };
         write(folder.path(), &kerberos).unwrap();
@@ -128,7 +140,15 @@ mod tests {
         let text = fs::read_to_string(path).unwrap();
         assert!(text.contains("    default_realm = A.TEST\n"), "{text}");
         assert!(text.contains("    clockskew = 60\n"), "{text}");
-        assert!(!text.contains("arcfour") && !text.contains("des3"), "{text}");
+        assert!(!text.contains("arcfour") && !text.contains("des3-"), "{text}");
+        assert!(text.contains("allow_rc4 = false\n"), "{text}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        kerberos.weak_enctypes = vec![Enctype::from(23)];
+        let text = super::text(&kerberos);
+        assert!(text.contains("aes128-cts-hmac-sha1-96 arcfour-hmac\n"), "{text}");
+        assert!(
+            text.contains("allow_rc4 = true\n") && text.contains("allow_des3 = false\n"),
+            "{text}"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! Counts what the broker did, in labels of closed lists only.
 
+use kerbridge_gss::Enctype;
 use kerbridge_wire::Reason;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -13,6 +14,7 @@ pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; chars
 
 type ReasonLabel = [(&'static str, &'static str); 1];
 type BoundLabel = [(&'static str, &'static str); 1];
+type EnctypeLabel = [(&'static str, String); 1];
 
 /// All of the broker's metrics.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub struct Metrics {
     duration: Histogram,
     accepted: Family<BoundLabel, Counter>,
     bad_certificates: Gauge,
+    weak_tickets: Family<EnctypeLabel, Counter>,
     queue_depth: Gauge,
     log_lines_lost: Counter,
     store_commits: Histogram,
@@ -59,6 +62,12 @@ impl Metrics {
             "Certificate files whose last content was bad, so that the one before is in force",
             bad_certificates.clone(),
         );
+        let weak_tickets = Family::<EnctypeLabel, Counter>::default();
+        registry.register(
+            "weak_tickets",
+            "Tickets taken although their encryption type is weak",
+            weak_tickets.clone(),
+        );
         let queue_depth = Gauge::default();
         registry.register(
             "accept_queue_depth",
@@ -91,6 +100,7 @@ impl Metrics {
             duration,
             accepted,
             bad_certificates,
+            weak_tickets,
             queue_depth,
             log_lines_lost,
             store_commits,
@@ -101,6 +111,16 @@ impl Metrics {
     pub fn exchanged(&self, reason: Reason, seconds: f64) {
         self.exchanges.get_or_create(&label(reason)).inc();
         self.duration.observe(seconds);
+    }
+
+    /// Counts a ticket that was taken, where its encryption type is a weak one. Only those of the configuration are ever
+    /// taken, so that the labels are of a closed list.
+    pub fn ticket_taken(&self, enctype: Enctype) {
+        if enctype.is_weak() {
+            self.weak_tickets
+                .get_or_create(&[("enctype", enctype.to_string())])
+                .inc();
+        }
     }
 
     /// How many exchanges were answered so.

@@ -16,6 +16,7 @@ use kerbridge_wire::Reason;
 use kerbridge_wire::exchange::NEGOTIATE_LIMIT;
 use zeroize::Zeroizing;
 
+pub use ap_req::TicketKey;
 use der::{Der, Malformed};
 
 /// A SPNEGO (RFC 4178) or Kerberos (RFC 4121) token that holds an AP-REQ. Not yet believed.
@@ -26,6 +27,7 @@ pub struct NegotiateToken {
     ticket: Range<usize>,
     authenticator: Range<usize>,
     service: Principal,
+    key: TicketKey,
 }
 
 /// What a client may begin with.
@@ -149,6 +151,7 @@ impl NegotiateToken {
     fn new(bytes: Zeroizing<Vec<u8>>, beginning: Range<usize>, ap_req: Found) -> Self {
         let Found {
             service,
+            key,
             ticket,
             authenticator,
         } = ap_req;
@@ -158,6 +161,7 @@ impl NegotiateToken {
             ticket,
             authenticator,
             service,
+            key,
         }
     }
 
@@ -185,6 +189,11 @@ impl NegotiateToken {
     pub fn service(&self) -> &Principal {
         &self.service
     }
+
+    /// The key that the ticket names.
+    pub fn key(&self) -> TicketKey {
+        self.key
+    }
 }
 
 impl fmt::Debug for NegotiateToken {
@@ -198,6 +207,7 @@ impl fmt::Debug for NegotiateToken {
 /// What an AP-REQ says in the open, and where.
 struct Found {
     service: Principal,
+    key: TicketKey,
     ticket: Range<usize>,
     authenticator: Range<usize>,
 }
@@ -216,6 +226,7 @@ fn read_in(token: &[u8], ap_req: &[u8]) -> Result<Found, NegotiateError> {
         ticket: range_in(token, ap_req.ciphertext).ok_or(NegotiateError::Malformed)?,
         authenticator: range_in(token, ap_req.authenticator).ok_or(NegotiateError::Malformed)?,
         service: ap_req.service,
+        key: ap_req.key,
     })
 }
 

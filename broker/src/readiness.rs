@@ -12,7 +12,7 @@ use kerbridge_gss::Keytab;
 use rustix::fs::{Access, access};
 use tokio::time::Instant;
 
-use crate::config::AcceptorConfig;
+use crate::config::{AcceptorConfig, KerberosConfig};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -65,13 +65,10 @@ impl Readiness {
 }
 
 /// Whether every keytab still holds a usable key of its principal, and the replay cache can be written.
-pub fn look(acceptors: &[AcceptorConfig], state_dir: &Path) -> Outcome {
-    for (index, AcceptorConfig { principal, keytab }) in acceptors.iter().enumerate() {
+pub fn look(kerberos: &KerberosConfig, state_dir: &Path) -> Outcome {
+    for (index, AcceptorConfig { principal, keytab }) in kerberos.acceptors.iter().enumerate() {
         let held = Keytab::open(keytab).map_err(|error| format!("kerberos.acceptor[{index}].keytab: {error}"))?;
-        let usable = |entry: &kerbridge_gss::KeytabEntry| {
-            entry.principal() == principal.as_principal() && !entry.enctype().is_weak()
-        };
-        if !held.entries().iter().any(usable) {
+        if !held.entries().iter().any(|entry| kerberos.takes(entry, principal)) {
             return Err(format!(
                 "kerberos.acceptor[{index}].keytab: it holds no usable key of {principal}"
             ));
@@ -82,8 +79,8 @@ pub fn look(acceptors: &[AcceptorConfig], state_dir: &Path) -> Outcome {
 }
 
 /// [`look`], to be handed to [`Readiness::watch`].
-pub fn looking_at(acceptors: Vec<AcceptorConfig>, state_dir: PathBuf) -> impl Fn() -> Outcome + Send + 'static {
-    move || look(&acceptors, &state_dir)
+pub fn looking_at(kerberos: KerberosConfig, state_dir: PathBuf) -> impl Fn() -> Outcome + Send + 'static {
+    move || look(&kerberos, &state_dir)
 }
 
 #[cfg(test)]
@@ -116,8 +113,14 @@ mod tests {
     #[test]
     fn a_missing_state_directory_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(look(&[], folder.path()), Ok(()));
-        let problem = look(&[], &folder.path().join("gone")).unwrap_err();
+        let nothing = KerberosConfig {
+            realms: Vec::new(),
+            clock_skew_seconds: 300,
+            weak_enctypes: Vec::new(),
+            acceptors: Vec::new(),
+        };
+        assert_eq!(look(&nothing, folder.path()), Ok(()));
+        let problem = look(&nothing, &folder.path().join("gone")).unwrap_err();
         assert!(problem.starts_with("state_dir: No such file"), "{problem}");
     }
 }

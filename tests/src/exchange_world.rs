@@ -71,7 +71,7 @@ impl ExchangeWorld {
         kdc.extract_keytab(&["HTTP/localhost"], &keytab)?;
         let settings = BrokerSettings {
             issuer: shipped::ISSUER.to_owned(),
-            realm: REALM.to_owned(),
+            realms: vec![REALM.to_owned()],
             acceptors: vec![SERVICE.to_owned()],
             keytab,
             policy: shipped::policy("localhost", REALM)?,

@@ -152,6 +152,11 @@ impl AcceptorCredential {
     pub const fn service(&self) -> &ServicePrincipal {
         &self.service
     }
+
+    /// The keytab with the keys.
+    pub fn keytab(&self) -> &Path {
+        &self.keytab
+    }
 }
 
 impl fmt::Debug for AcceptorCredential {

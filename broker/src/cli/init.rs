@@ -211,6 +211,8 @@ mode = "0660" # Envoy's user must be in the socket's group
 realms = [{realms}]
 # How far the clocks of clients may be off.
 clock_skew_seconds = 300
+# RC4 and triple DES are refused unless they are named.
+#weak_enctypes = ["arcfour-hmac"]
 "#,
         issuer = quoted(issuer),
     );

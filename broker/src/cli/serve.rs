@@ -60,10 +60,7 @@ async fn serve_all(config: &Config, exchange: Exchange, bound: Vec<Bound>) -> io
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let kerberos = config.kerberos();
-    let readiness = Readiness::watch(readiness::looking_at(
-        kerberos.acceptors.clone(),
-        config.state_dir().to_owned(),
-    ))?;
+    let readiness = Readiness::watch(readiness::looking_at(kerberos.clone(), config.state_dir().to_owned()))?;
     let mut looks: Vec<Look> = config.listeners().filter_map(replaceable).collect();
     looks.push(bindings(config, exchange.metrics.bad_certificates()));
     let _reload = Reload::watch(looks)?;
@@ -86,6 +83,13 @@ async fn serve_all(config: &Config, exchange: Exchange, bound: Vec<Bound>) -> io
         queue = limits.queue,
         "started"
     );
+    if !kerberos.weak_enctypes.is_empty() {
+        let names: Vec<String> = kerberos.weak_enctypes.iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            enctypes = names.join(" "),
+            "tickets of weak encryption types are taken; kerbridge_weak_tickets counts them"
+        );
+    }
     // It ends with the runtime.
     tokio::spawn(broker.exchange.replay.clone().sweep(broker.clock));
     for Problem { field, problem, remedy } in config.warnings() {

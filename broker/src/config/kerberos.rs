@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kerbridge_gss::{Keytab, ServicePrincipal};
+use kerbridge_gss::{Enctype, Keytab, KeytabEntry, ServicePrincipal};
 
 use super::raw;
 use super::secret_file::{self, Reach};
@@ -16,8 +16,21 @@ pub struct KerberosConfig {
     pub realms: Vec<String>,
     /// How far clocks may differ, 1 to 3600 s.
     pub clock_skew_seconds: u32,
+    /// Weak encryption types that are taken all the same.
+    pub weak_enctypes: Vec<Enctype>,
     /// One for each service principal.
     pub acceptors: Vec<AcceptorConfig>,
+}
+
+impl KerberosConfig {
+    /// Whether tickets can be accepted with this key of this principal.
+    pub fn takes(&self, entry: &KeytabEntry, principal: &ServicePrincipal) -> bool {
+        takes(&self.weak_enctypes, entry, principal)
+    }
+}
+
+fn takes(weak: &[Enctype], entry: &KeytabEntry, principal: &ServicePrincipal) -> bool {
+    entry.principal() == principal.as_principal() && (!entry.enctype().is_weak() || weak.contains(&entry.enctype()))
 }
 
 /// A service principal whose tickets are accepted.
@@ -55,6 +68,7 @@ pub(super) fn check(kerberos: raw::Kerberos, folder: &Path, problems: &mut Probl
     Some(KerberosConfig {
         realms: rest.realms,
         clock_skew_seconds: rest.clock_skew_seconds?,
+        weak_enctypes: rest.weak_enctypes,
         acceptors,
     })
 }
@@ -65,6 +79,7 @@ pub(super) fn check_without_acceptors(kerberos: raw::Kerberos, problems: &mut Pr
     Some(KerberosConfig {
         realms: rest.realms,
         clock_skew_seconds: rest.clock_skew_seconds?,
+        weak_enctypes: rest.weak_enctypes,
         acceptors: Vec::new(),
     })
 }
@@ -73,12 +88,14 @@ pub(super) fn check_without_acceptors(kerberos: raw::Kerberos, problems: &mut Pr
 struct Rest {
     realms: Vec<String>,
     clock_skew_seconds: Option<u32>,
+    weak_enctypes: Vec<Enctype>,
 }
 
 fn check_rest(kerberos: raw::Kerberos, problems: &mut Problems) -> (Vec<raw::Acceptor>, Rest) {
     let raw::Kerberos {
         realms,
         clock_skew_seconds,
+        weak_enctypes,
         acceptor,
         // Read beside this, since it concerns a listener too.
         channel_bindings: _,
@@ -100,8 +117,32 @@ fn check_rest(kerberos: raw::Kerberos, problems: &mut Problems) -> (Vec<raw::Acc
     let rest = Rest {
         realms,
         clock_skew_seconds,
+        weak_enctypes: check_weak(&weak_enctypes, problems),
     };
     (acceptor, rest)
+}
+
+/// Triple DES and RC4: single DES is no longer in MIT krb5.
+const WEAK: [i32; 2] = [16, 23];
+
+fn check_weak(names: &[String], problems: &mut Problems) -> Vec<Enctype> {
+    let known = WEAK.map(|number| (Enctype::from(number), Enctype::from(number).to_string()));
+    let mut taken = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        match known.iter().find(|(_, known)| known == name) {
+            Some((enctype, _)) if taken.contains(enctype) => {}
+            Some((enctype, _)) => taken.push(*enctype),
+            None => {
+                let [(_, first), (_, second)] = &known;
+                problems.note(
+                    format!("kerberos.weak_enctypes[{index}]"),
+                    format!("{name:?} is no weak encryption type that could be taken"),
+                    format!("write \"{first}\" or \"{second}\", or leave it out: AES is always taken"),
+                );
+            }
+        }
+    }
+    taken
 }
 
 fn check_realms(realms: &[String], problems: &mut Problems) {
@@ -169,7 +210,7 @@ fn check_acceptor(
     };
     let keytab = check_keytab_file(&path, &field, problems)?;
     let principal = principal?;
-    check_holds(&keytab, &path, &principal, prefix, problems);
+    check_holds(&keytab, &path, &principal, &rest.weak_enctypes, prefix, problems);
     Some(AcceptorConfig {
         principal,
         keytab: path,
@@ -198,7 +239,14 @@ pub fn check_keytab_file(path: &Path, field: &str, problems: &mut Problems) -> O
     }
 }
 
-fn check_holds(keytab: &Keytab, path: &Path, principal: &ServicePrincipal, prefix: &str, problems: &mut Problems) {
+fn check_holds(
+    keytab: &Keytab,
+    path: &Path,
+    principal: &ServicePrincipal,
+    weak: &[Enctype],
+    prefix: &str,
+    problems: &mut Problems,
+) {
     let mut own = keytab
         .entries()
         .iter()
@@ -217,14 +265,14 @@ fn check_holds(keytab: &Keytab, path: &Path, principal: &ServicePrincipal, prefi
         );
         return;
     }
-    if own.all(|entry| entry.enctype().is_weak()) {
+    if !own.any(|entry| takes(weak, entry, principal)) {
         problems.note(
             format!("{prefix}.keytab"),
             format!(
                 "{} holds only DES or RC4 keys of {principal}, which are refused",
                 path.display()
             ),
-            "let the KDC make AES keys and write the keytab anew",
+            "let the KDC make AES keys and write the keytab anew; until then kerberos.weak_enctypes may name RC4",
         );
     }
 }

@@ -49,6 +49,7 @@ pub(super) struct Listener {
 pub(super) struct Kerberos {
     pub(super) realms: Vec<String>,
     pub(super) clock_skew_seconds: Option<i64>,
+    pub(super) weak_enctypes: Vec<String>,
     pub(super) acceptor: Vec<Acceptor>,
     pub(super) channel_bindings: ChannelBindings,
 }

@@ -207,9 +207,20 @@ fn each_mistake_is_named_with_field_and_remedy() {
             "kerberos.clock_skew_seconds: is not 1 to 3600",
         ),
         (
+            "[\"A.TEST\"]",
+            "[\"A.TEST\"]\nweak_enctypes = [\"arcfour-hmac\", \"des-cbc-md5\"]",
+            "kerberos.weak_enctypes[1]: \"des-cbc-md5\" is no weak encryption type that could be taken; write \"des3-cbc-sha1\" \
+             or \"arcfour-hmac\", or",
+        ),
+        (
             "HTTP/api.test@A.TEST",
             "HTTP/api.test",
             "kerberos.acceptor[0].principal: \"HTTP/api.test\":",
+        ),
+        (
+            "HTTP/api.test@A.TEST",
+            "HTTP@api.test",
+            "kerberos.acceptor[0].principal: \"HTTP@api.test\": a service principal has the form service/host@REALM; write",
         ),
         (
             "HTTP/api.test@A.TEST",
@@ -319,6 +330,21 @@ fn what_is_wrong_is_all_said_at_once_and_nothing_twice() {
     fields.sort_unstable();
     expected.sort_unstable();
     assert_eq!(fields, expected, "{found:#?}");
+}
+
+#[test]
+fn a_weak_key_is_taken_where_its_type_is_named() {
+    let folder = Folder::good();
+    folder.write("http.keytab", keytab(&["HTTP", "api.test"], "A.TEST", 23), 0o600);
+    let named = |names: &str| GOOD.replace("[\"A.TEST\"]", &format!("[\"A.TEST\"]\nweak_enctypes = {names}"));
+    folder.write("kerbridge.toml", named("[\"arcfour-hmac\", \"arcfour-hmac\"]"), 0o644);
+    assert_eq!(folder.load().unwrap().kerberos().weak_enctypes.len(), 1);
+    folder.write("kerbridge.toml", named("[\"des3-cbc-sha1\"]"), 0o644);
+    let found = folder.problems();
+    assert!(
+        found[0].starts_with("kerberos.acceptor[0].keytab: http.keytab holds only DES or RC4"),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@
 mod broker_away;
 mod broker_nonsense;
 mod configuration;
+mod credentials;
 mod feeds;
 mod headers;
 mod host_calls;

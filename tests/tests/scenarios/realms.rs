@@ -78,11 +78,8 @@ fn refusal(world: &World, tickets: &Ccache, krb5_config: Option<&Path>) -> (u16,
 /// The last line of the broker's log about an exchange.
 fn audit(world: &mut World) -> Value {
     let log = world.broker().log();
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines
-        .filter(|line| line["target"] == "kerbridge::audit")
-        .last()
-        .unwrap()
+    let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.rfind(|line| line["target"] == "kerbridge::audit").unwrap()
 }
 
 #[test]

@@ -5,10 +5,11 @@ use std::fs::OpenOptions;
 use kerbridge_tests::World;
 use kerbridge_tests::curl::Answer;
 use kerbridge_tests::http::Request;
+use kerbridge_tests::initiator::token_in_child;
 use kerbridge_tests::relay::Recorded;
 use kerbridge_tests::shipped::ISSUER;
 use kerbridge_tests::token::{decode, now};
-use kerbridge_tests::world::SERVICE;
+use kerbridge_tests::world::{SERVICE, lab_program};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use serde_json::{Value, json};
 
@@ -277,6 +278,22 @@ fn a_ticket_near_its_end_gives_a_token_that_ends_with_it() {
     let claims = decode(answer.header("x-kerbridge-token").unwrap()).unwrap().claims;
     let life = claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap();
     assert!((60..=90).contains(&life), "{life}");
+}
+
+#[test]
+fn a_ticket_with_less_life_than_a_token_is_worth_is_refused_by_name() {
+    let world = World::builder()
+        .broker_table("[limits]\nticket_floor = \"10m\"")
+        .start()
+        .unwrap();
+    let tickets = world.kdc().kinit_with("alice", &["-l", "9m"]).unwrap();
+    let lab = lab_program().unwrap();
+    let token = token_in_child(&lab, world.kdc(), &tickets, SERVICE).unwrap();
+    assert_eq!(
+        refused(&world, &negotiate(&token)),
+        (401, "ticket_too_short".to_owned())
+    );
+    assert_eq!(world.curl_as("alice", "/orders/1").send().unwrap().status, 200);
 }
 
 #[test]
