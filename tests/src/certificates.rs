@@ -1,10 +1,12 @@
 //! Makes a certificate authority and a listener certificate for `localhost`, both for this run only.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 
 use crate::error::HarnessError;
+use crate::process::{OwnedProcess, Spawn};
 
 /// PEM files in a folder.
 #[derive(Clone, Debug)]
@@ -35,6 +37,85 @@ impl Certificates {
             authority: write("ca.pem", &authority)?,
             certificate: write("listener.pem", &certificate)?,
             private_key: write("listener.key", &private_key)?,
+        })
+    }
+}
+
+/// A certificate for `localhost` that is its own authority, made by openssl.
+#[derive(Clone, Debug)]
+pub struct SelfSigned {
+    /// The certificate, in PEM.
+    pub certificate: PathBuf,
+    /// Its private key, in PEM.
+    pub private_key: PathBuf,
+}
+
+impl SelfSigned {
+    /// Makes `NAME.pem` and `NAME.key` in an existing folder. `key` and `signature` are openssl's words: `rsa:2048` or the
+    /// name of a curve, and `sha384` for instance.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::ProgramMissing`], or [`HarnessError::Exited`] with what openssl said.
+    pub fn create(folder: &Path, name: &str, key: &str, signature: &str) -> Result<Self, HarnessError> {
+        let made = Self {
+            certificate: folder.join(format!("{name}.pem")),
+            private_key: folder.join(format!("{name}.key")),
+        };
+        let curve = format!("ec_paramgen_curve:{key}");
+        let kind = if key.starts_with("rsa:") {
+            vec!["-newkey", key]
+        } else {
+            vec!["-newkey", "ec", "-pkeyopt", &curve]
+        };
+        let spawn = Spawn::new("openssl", folder)
+            .args(["req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+            .args(["-addext", "subjectAltName=DNS:localhost"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .arg(format!("-{signature}"))
+            .args(kind)
+            .arg("-keyout")
+            .arg(&made.private_key)
+            .arg("-out")
+            .arg(&made.certificate);
+        openssl(spawn)?;
+        Ok(made)
+    }
+}
+
+/// The hash of the first certificate of a PEM file, as openssl computes it; `hash` is its word (`sha256`).
+///
+/// # Errors
+///
+/// [`HarnessError::ProgramMissing`], [`HarnessError::Exited`] with what openssl said, or
+/// [`HarnessError::UnexpectedAnswer`].
+pub fn fingerprint(certificate: &Path, hash: &str) -> Result<Vec<u8>, HarnessError> {
+    let folder = certificate.parent().unwrap_or(Path::new("."));
+    let spawn = Spawn::new("openssl", folder)
+        .args(["x509", "-noout", "-fingerprint"])
+        .arg(format!("-{hash}"))
+        .arg("-in")
+        .arg(certificate);
+    let said = openssl(spawn)?;
+    // `sha384 Fingerprint=AB:CD:…`
+    let octets = said.trim().rsplit('=').next().unwrap_or_default().split(':');
+    let read: Result<Vec<u8>, _> = octets.map(|octet| u8::from_str_radix(octet, 16)).collect();
+    read.map_err(|_no_hex| HarnessError::UnexpectedAnswer {
+        what: "openssl x509 -fingerprint".to_owned(),
+        answer: said,
+    })
+}
+
+fn openssl(spawn: Spawn) -> Result<String, HarnessError> {
+    let mut openssl = OwnedProcess::start(spawn)?;
+    let status = openssl.wait_exit(Duration::from_secs(60))?;
+    if status.success() {
+        Ok(openssl.log())
+    } else {
+        Err(HarnessError::Exited {
+            name: "openssl".to_owned(),
+            status,
+            log: openssl.log_tail(),
         })
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kerbridge_gss::{InitiateRequest, Initiation, InitiatorCredential, Mechanism, ServicePrincipal};
+use kerbridge_gss::{ChannelBindings, InitiateRequest, Initiation, InitiatorCredential, Mechanism, ServicePrincipal};
 use serde_json::{Value, json};
 
 use crate::error::HarnessError;
@@ -29,14 +29,23 @@ pub struct Destination<'a> {
     pub target: &'a str,
 }
 
-/// Makes first tokens of contexts towards `service`, in base64, each with an authenticator of its own. Runs in the
-/// realm's own process.
+/// Makes first tokens of contexts towards `service`, in base64, each with an authenticator of its own; bound to the
+/// channels of the server whose certificate has this hash (base64), if one is given. Runs in the realm's own process.
 ///
 /// # Errors
 ///
 /// [`HarnessError::UnexpectedAnswer`] with GSSAPI's words.
-pub fn first_tokens(ccache: &Path, service: &str, count: usize) -> Result<Vec<String>, HarnessError> {
-    let (credential, request) = prepare(ccache, service)?;
+pub fn first_tokens(
+    ccache: &Path,
+    service: &str,
+    count: usize,
+    certificate_hash: Option<&str>,
+) -> Result<Vec<String>, HarnessError> {
+    let (credential, mut request) = prepare(ccache, service)?;
+    if let Some(hash) = certificate_hash {
+        let hash = STANDARD.decode(hash).map_err(|error| refused(service, &error))?;
+        request.bindings = Some(ChannelBindings::tls_server_end_point(&hash));
+    }
     let token = |_number| {
         let initiation = credential
             .initiate(&request)
@@ -106,6 +115,29 @@ fn refused(service: &str, error: &impl std::fmt::Display) -> HarnessError {
 /// [`HarnessError::Exited`] with what the child said.
 pub fn token_in_child(lab: &Path, kdc: &Kdc, ccache: &Ccache, service: &str) -> Result<String, HarnessError> {
     child(lab, kdc, ccache, service, &[])
+}
+
+/// Runs [`first_tokens`] for one token, bound to the channels of the server whose certificate has this hash, in a child
+/// with the environment of this realm.
+///
+/// # Errors
+///
+/// [`HarnessError::Exited`] with what the child said.
+pub fn bound_token_in_child(
+    lab: &Path,
+    kdc: &Kdc,
+    ccache: &Ccache,
+    service: &str,
+    certificate_hash: &[u8],
+) -> Result<String, HarnessError> {
+    let hash = STANDARD.encode(certificate_hash);
+    child(
+        lab,
+        kdc,
+        ccache,
+        service,
+        &[OsStr::new("--bound-to"), OsStr::new(&hash)],
+    )
 }
 
 /// Runs [`complete`] in a child with the environment of this realm; `lab` is the lab's own program.

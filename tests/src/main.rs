@@ -47,6 +47,9 @@ enum Command {
         /// The service principal.
         #[arg(long)]
         service: String,
+        /// The hash of the server's certificate, in base64, to bind the tokens to.
+        #[arg(long, conflicts_with = "port")]
+        bound_to: Option<String>,
         /// The https port on 127.0.0.1; without it the token is printed.
         #[arg(long, requires_all = ["authority", "target"])]
         port: Option<u16>,
@@ -100,6 +103,7 @@ fn run(command: Command) -> Result<ExitCode, HarnessError> {
             authority: Some(authority),
             target: Some(target),
             count: _,
+            bound_to: _,
         } => {
             let to = Destination {
                 port,
@@ -109,8 +113,12 @@ fn run(command: Command) -> Result<ExitCode, HarnessError> {
             say(&initiator::complete(&ccache, &service, to)?.to_string())
         }
         Command::Initiate {
-            ccache, service, count, ..
-        } => say(&initiator::first_tokens(&ccache, &service, count)?.join("\n")),
+            ccache,
+            service,
+            count,
+            bound_to,
+            ..
+        } => say(&initiator::first_tokens(&ccache, &service, count, bound_to.as_deref())?.join("\n")),
     }
 }
 

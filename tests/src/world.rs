@@ -218,6 +218,17 @@ impl World {
         initiator::token_in_child(&lab_program()?, &self.kdc, self.ticket(user)?, service)
     }
 
+    /// A fresh Negotiate token (base64) of the user for [`SERVICE`], bound to the TLS channels of a server whose certificate
+    /// has this hash.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Exited`] with GSSAPI's words.
+    pub fn bound_token(&self, user: &str, certificate_hash: &[u8]) -> Result<String, HarnessError> {
+        let (program, ticket) = (lab_program()?, self.ticket(user)?);
+        initiator::bound_token_in_child(&program, &self.kdc, ticket, SERVICE, certificate_hash)
+    }
+
     /// Sends a ticket and lets GSSAPI check the reply, see [`initiator::complete`].
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 
 mod broker_away;
 mod broker_nonsense;
+mod channel_bindings;
 mod configuration;
 mod credentials;
 mod feeds;
@@ -16,6 +17,7 @@ mod headers;
 mod host_calls;
 mod key_rotation;
 mod lab;
+mod limits;
 mod outcomes;
 mod realms;
 mod replays;
