@@ -7,8 +7,9 @@ set -euo pipefail
 
 policy=/usr/sbin/policy-rc.d
 saved=$policy.kerbridge-saved
-# Services of the lab's packages. The lab runs its own copies, so these must not come up at the next boot either.
-services='krb5-kdc krb5-admin-server'
+# Services of the lab's packages. The lab runs its own copies, so these must not come up at the next boot
+# either. Each with the package that it comes with.
+services='krb5-kdc:krb5-kdc krb5-admin-server:krb5-admin-server samba:samba-ad-dc samba:smbd samba:nmbd winbind:winbind'
 
 exec 9</var/lib/dpkg
 flock 9
@@ -36,7 +37,7 @@ installed() { dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q 
 
 new_services=()
 for service in $services; do
-    installed "$service" || new_services+=("$service")
+    installed "${service%%:*}" || new_services+=("$service")
 done
 
 updated=no
@@ -63,5 +64,5 @@ disable() {
     fi
 }
 for service in ${new_services[@]+"${new_services[@]}"}; do
-    if installed "$service"; then disable "$service" || true; fi
+    if installed "${service%%:*}"; then disable "${service#*:}" || true; fi
 done

@@ -168,6 +168,16 @@ wants_test() {
     have faketime || want faketime "expiry and clock skew"
     have nghttp || want nghttp2-client "a client for HTTP/2 in clear text"
     have openssl || want openssl "certificates for the probes, and what it says of their hashes"
+    wants_samba
+}
+
+# A domain controller comes in parts.
+wants_samba() {
+    local part
+    have samba || want samba "a KDC whose tickets say groups, and its directory"
+    for part in samba-ad-provision samba-dsdb-modules samba-vfs-modules winbind; do
+        ! have apt-get || want "$part" "for samba"
+    done
 }
 
 wants_bench() {

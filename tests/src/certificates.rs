@@ -26,7 +26,16 @@ impl Certificates {
     ///
     /// [`HarnessError::Certificate`] or [`HarnessError::Io`].
     pub fn create(folder: &Path) -> Result<Self, HarnessError> {
-        let (authority, certificate, private_key) = generate().map_err(HarnessError::Certificate)?;
+        Self::create_for("127.0.0.1", folder)
+    }
+
+    /// The same for `localhost` and another address.
+    ///
+    /// # Errors
+    ///
+    /// As [`Certificates::create`].
+    pub fn create_for(address: &str, folder: &Path) -> Result<Self, HarnessError> {
+        let (authority, certificate, private_key) = generate(address).map_err(HarnessError::Certificate)?;
         let write = |name: &str, text: &str| {
             let path = folder.join(name);
             std::fs::write(&path, text)
@@ -120,7 +129,7 @@ fn openssl(spawn: Spawn) -> Result<String, HarnessError> {
     }
 }
 
-fn generate() -> Result<(String, String, String), rcgen::Error> {
+fn generate(address: &str) -> Result<(String, String, String), rcgen::Error> {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -129,7 +138,7 @@ fn generate() -> Result<(String, String, String), rcgen::Error> {
         .push(DnType::CommonName, "kerbridge lab CA");
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
 
-    let mut listener = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+    let mut listener = CertificateParams::new(["localhost".to_owned(), address.to_owned()])?;
     listener.distinguished_name.push(DnType::CommonName, "localhost");
     listener.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate()?;

@@ -379,7 +379,8 @@ impl Kdc {
     }
 }
 
-fn password_file(user: &str) -> String {
+/// Where [`Kdc::kinit`] finds a user's password, in the folder.
+pub(crate) fn password_file(user: &str) -> String {
     format!("password-of-{}", user.replace('/', "-"))
 }
 

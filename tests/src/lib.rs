@@ -5,6 +5,7 @@
 //! - [`port`] names a free loopback port.
 //! - [`http`] speaks HTTP/1.1 in bytes, so that a test can send what no library would.
 //! - [`kdc`] runs a real MIT KDC with a realm of its own.
+//! - [`samba`] runs a real Samba domain controller, whose tickets say groups.
 //! - [`envoy`] runs a real Envoy with a given configuration.
 //! - [`scripted_server`] answers HTTP as a test says, and records what it was asked.
 //! - [`upstream`] echoes what it received.
@@ -35,6 +36,7 @@ pub mod kdc;
 pub mod port;
 pub mod process;
 pub mod relay;
+pub mod samba;
 pub mod scripted_server;
 pub mod shipped;
 pub mod tls;

@@ -1,17 +1,17 @@
 //! Varies a world before it starts; what is not varied is as it ships.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{LAB_ISSUER, REALM, SERVICE, World};
+use super::{LAB_ISSUER, REALM, World};
 use crate::broker::{Broker, BrokerSettings};
 use crate::certificates::Certificates;
 use crate::envoy::{Envoy, EnvoyOptions};
 use crate::error::HarnessError;
-use crate::kdc::Kdc;
+use crate::kdc::{Ccache, Kdc};
 use crate::relay::{Intercept, Relay};
 use crate::scripted_server::{Incoming, Reply};
 use crate::shipped::{self, ShippedYaml};
@@ -37,6 +37,14 @@ pub struct WorldBuilder {
     lab_issuer: bool,
     concurrency: u32,
     port: u16,
+    domain: Option<Domain>,
+}
+
+/// A realm that somebody else owns, in place of the lab's own.
+struct Domain {
+    kdc: Kdc,
+    keytab: PathBuf,
+    tickets: BTreeMap<String, Ccache>,
 }
 
 impl Default for WorldBuilder {
@@ -52,6 +60,7 @@ impl Default for WorldBuilder {
             lab_issuer: false,
             concurrency: 1,
             port: 0,
+            domain: None,
         }
     }
 }
@@ -121,6 +130,13 @@ impl WorldBuilder {
         self
     }
 
+    /// Uses a realm that runs elsewhere, with the keytab of its `HTTP/localhost` and the tickets of its users.
+    #[must_use]
+    pub fn domain(mut self, kdc: Kdc, keytab: PathBuf, tickets: BTreeMap<String, Ccache>) -> Self {
+        self.domain = Some(Domain { kdc, keytab, tickets });
+        self
+    }
+
     /// Envoy's worker threads, 1 unless given.
     #[must_use]
     pub fn concurrency(mut self, workers: u32) -> Self {
@@ -145,15 +161,14 @@ impl WorldBuilder {
             .prefix("kerbridge-")
             .tempdir()
             .map_err(|source| HarnessError::io("create the lab's folder", source))?;
-        let kdc = realm(folder.path())?;
-        let mut tickets = BTreeMap::new();
-        for user in ["alice", "bob"] {
-            tickets.insert(user.to_owned(), kdc.kinit(user)?);
-        }
+        let domain = match self.domain.take() {
+            Some(domain) => domain,
+            None => realm(folder.path())?,
+        };
         let certificates = Certificates::create(folder.path())?;
         let upstream = Upstream::start()?;
         let lab_key = self.lab_key(&upstream)?;
-        let mut broker = self.broker(folder.path())?;
+        let mut broker = self.broker(folder.path(), domain.kdc.realm(), &domain.keytab)?;
         if self.broker_runs {
             broker.start()?;
         }
@@ -181,9 +196,9 @@ impl WorldBuilder {
             relay,
             broker,
             upstream,
-            kdc,
+            kdc: domain.kdc,
             certificates,
-            tickets,
+            tickets: domain.tickets,
             lab_key,
             port,
             folder,
@@ -197,7 +212,7 @@ impl WorldBuilder {
     /// Every [`HarnessError`].
     pub fn yaml_in(self, folder: &Path) -> Result<ShippedYaml, HarnessError> {
         let certificates = Certificates::create(folder)?;
-        let broker = self.broker(folder)?;
+        let broker = self.broker(folder, REALM, &keytab_in(folder))?;
         let socket = broker.socket();
         self.fit(&certificates, 1, &socket, None, &broker)
     }
@@ -212,16 +227,16 @@ impl WorldBuilder {
         Ok(Some(key))
     }
 
-    fn broker(&self, folder: &Path) -> Result<Broker, HarnessError> {
+    fn broker(&self, folder: &Path, realm: &str, keytab: &Path) -> Result<Broker, HarnessError> {
         let policy = match &self.policy {
             Some(policy) => policy.clone(),
-            None => shipped::policy("localhost", REALM)?,
+            None => shipped::policy("localhost", realm)?,
         };
         let settings = BrokerSettings {
             issuer: shipped::ISSUER.to_owned(),
-            realms: vec![REALM.to_owned()],
-            acceptors: vec![SERVICE.to_owned()],
-            keytab: folder.join("http.keytab"),
+            realms: vec![realm.to_owned()],
+            acceptors: vec![format!("HTTP/localhost@{realm}")],
+            keytab: keytab.to_owned(),
             policy,
             more: self.broker_more.clone(),
         };
@@ -281,16 +296,24 @@ impl WorldBuilder {
     }
 }
 
-fn realm(folder: &Path) -> Result<Kdc, HarnessError> {
+fn keytab_in(folder: &Path) -> PathBuf {
+    folder.join("http.keytab")
+}
+
+/// The lab's own realm, its users logged in.
+fn realm(folder: &Path) -> Result<Domain, HarnessError> {
     let kdc = Kdc::start(REALM)?;
-    for user in ["alice", "bob"] {
-        kdc.add_user(user, &format!("{user} of the lab"))?;
-    }
+    let keytab = keytab_in(folder);
+    let mut tickets = BTreeMap::new();
     for service in ["HTTP/localhost", "HTTP/other.localhost"] {
         kdc.add_service(service)?;
     }
-    kdc.extract_keytab(&["HTTP/localhost"], &folder.join("http.keytab"))?;
-    Ok(kdc)
+    kdc.extract_keytab(&["HTTP/localhost"], &keytab)?;
+    for user in ["alice", "bob"] {
+        kdc.add_user(user, &format!("{user} of the lab"))?;
+        tickets.insert(user.to_owned(), kdc.kinit(user)?);
+    }
+    Ok(Domain { kdc, keytab, tickets })
 }
 
 /// Starts Envoy in the lab's folder.

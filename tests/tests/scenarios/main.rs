@@ -13,6 +13,7 @@ mod channel_bindings;
 mod configuration;
 mod credentials;
 mod feeds;
+mod groups;
 mod headers;
 mod host_calls;
 mod key_rotation;
