@@ -4,11 +4,7 @@
 //! say so. `make test-quick` leaves them out.
 
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a helper that fails in a test ends the test"
-)]
+#![expect(clippy::unwrap_used, reason = "a helper that fails in a test ends the test")]
 
 mod samba_domain;
 mod samba_pac;
