@@ -20,7 +20,8 @@ pub const FILE: &str = "krb5.conf";
 const SYSTEM: &str = "/etc/krb5.conf";
 const MOST_FILES: usize = 16;
 
-/// The text of the file. Realm names were checked to hold nothing but letters, digits, `.`, `-`, `_`.
+/// The text of the file; docs/krb5-conf.md says what each line is for, and what is left to the system. Realm names were
+/// checked to hold nothing but letters, digits, `.`, `-`, `_`.
 pub fn text(kerberos: &KerberosConfig) -> String {
     let KerberosConfig {
         realms,
@@ -43,9 +44,9 @@ pub fn text(kerberos: &KerberosConfig) -> String {
          \x20   default_realm = {realm}\n\
          \x20   clockskew = {clock_skew_seconds}\n\
          \x20   dns_lookup_realm = false\n\
-         \x20   dns_lookup_kdc = false\n\
          \x20   dns_canonicalize_hostname = false\n\
          \x20   rdns = false\n\
+         \x20   qualify_shortname = \"\"\n\
          \x20   ignore_acceptor_hostname = false\n\
          \x20   allow_weak_crypto = false\n\
          \x20   permitted_enctypes = aes256-cts-hmac-sha384-192 aes128-cts-hmac-sha256-128 \
@@ -140,6 +141,21 @@ mod tests {
         let text = fs::read_to_string(path).unwrap();
         assert!(text.contains("    default_realm = A.TEST\n"), "{text}");
         assert!(text.contains("    clockskew = 60\n"), "{text}");
+        // No name that the broker uses may come from DNS; where a KDC is stays the system's to say.
+        for closed in [
+            "dns_lookup_realm = false",
+            "dns_canonicalize_hostname = false",
+            "rdns = false",
+            "qualify_shortname = \"\"",
+            "ignore_acceptor_hostname = false",
+            "allow_weak_crypto = false",
+        ] {
+            assert!(text.contains(&format!("    {closed}\n")), "{closed} in {text}");
+        }
+        assert!(
+            !text.contains("dns_lookup_kdc") && !text.contains("dns_uri_lookup"),
+            "{text}"
+        );
         assert!(!text.contains("arcfour") && !text.contains("des3-"), "{text}");
         assert!(text.contains("allow_rc4 = false\n"), "{text}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

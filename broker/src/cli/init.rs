@@ -237,6 +237,13 @@ clock_skew_seconds = 300
     );
     text.push_str(&format!(
         r#"
+# Whether tickets must be bound to the TLS channel, and the certificates that Envoy shows (docs/channel-bindings.md).
+#[kerberos.channel_bindings]
+#mode = "allow" # off, allow, require
+#[[kerberos.channel_bindings.certificate]]
+#server_names = ["*"]
+#file = "/etc/envoy/tls/tls.crt"
+
 # The key under which the signing key is sealed. Keep a copy apart from the state folder: the one is worth nothing
 # without the other.
 [keys]
@@ -260,6 +267,8 @@ key_encryption_key_file = "{KEY}"
 #deadline = "1500ms"  # for one exchange; less than the filter's timeout of 2s
 #ticket_floor = "5s"  # least life of a ticket for which a token is minted
 #connections = 1024   # open at once on each listener
+#failures_per_minute = 300     # of one source; it then gets 429 until some are forgiven; 0 for no limit
+#shared_sources = ["10.0.0.9"] # a proxy or NAT with many clients behind it: not limited
 #drain = "5s"         # for requests in flight, once no new ones are taken after SIGTERM
 # How long new ones are still taken after SIGTERM, while /readyz is 503 already; absent means not at all. Where mesh or
 # public is TCP behind a load balancer: as long as it takes to notice. The two together are to be less than the time

@@ -1,3 +1,5 @@
+mod bindings;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 

@@ -250,3 +250,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_client_begins_with_is_in_a_second_leg_its_kerberos_token() {
+    let kerberos = krb5("api.a.test", b"ticket");
+    let second = field(1, &sequence(&[field(2, &element(der::OCTET_STRING, &kerberos))]));
+    let token = NegotiateToken::parse_second(&STANDARD.encode(second)).unwrap();
+    assert_eq!(token.as_beginning(), kerberos);
+    let first = neg_token_init(&[KERBEROS], Some(&kerberos));
+    let Ok(FirstToken::Ticket(token)) = parse(&first) else {
+        panic!("a ticket")
+    };
+    assert_eq!(token.as_beginning(), first);
+}

@@ -24,6 +24,7 @@ mod realms;
 mod replays;
 mod shipped;
 mod streams;
+mod system_krb5_conf;
 mod tickets;
 mod tokens;
 mod undecided;
