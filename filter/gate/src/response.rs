@@ -109,15 +109,19 @@ impl Admitted {
             .map(|verified| verified.claims().ends())
     }
 
-    /// Whether its token was revoked since, or can no longer be vouched for, where such a request is to be ended.
+    /// Whether its token, or the key that signed it, was taken back since, or can no longer be vouched for, where such a
+    /// request is to be ended.
     ///
     /// # Errors
-    /// `revoked`, `feed_stale`.
+    /// `unknown_key`, `keys_unavailable`, `revoked`, `feed_stale`.
     pub fn is_still_good(&self, snapshot: &Snapshot, now: UnixTime) -> Result<(), Reason> {
-        match (&self.verified, self.ends_at()) {
-            (Some(verified), Some(_)) => verified.is_not_revoked(snapshot, now),
-            (Some(_) | None, _) => Ok(()),
+        let (Some(verified), Some(_)) = (&self.verified, self.ends_at()) else {
+            return Ok(());
+        };
+        if !verified.is_signed_by_a_key_of(snapshot, now)? {
+            return Err(Reason::UnknownKey);
         }
+        verified.is_not_revoked(snapshot, now)
     }
 
     /// Whether [`Self::respond`] has anything to do. Reading a response's head costs as much as all of a known token.

@@ -55,9 +55,15 @@ fn fit(yaml: &mut ShippedYaml, port: u16) -> Result<(), kerbridge_tests::Harness
 
 /// The world, its issuer and its service; `route` changes the route of GET requests.
 fn world(route: fn(&mut Value)) -> (World, Issuer, ScriptedServer) {
+    world_that_keeps(("1h", "1h"), route)
+}
+
+/// The same with other bounds for the age of keys and of revocations.
+fn world_that_keeps((keys, feed): (&str, &str), route: fn(&mut Value)) -> (World, Issuer, ScriptedServer) {
     let (issuer, service) = (Issuer::start().unwrap(), endless());
     let port = service.port();
-    let more = json!({"feed": {"cluster": "id", "path": FEED, "poll": "1s", "max_staleness": "1h"}});
+    let more = json!({"jwks": {"poll": "1s", "max_staleness": keys},
+        "feed": {"cluster": "id", "path": FEED, "poll": "1s", "max_staleness": feed}});
     let builder = issuer
         .join(World::builder().broker_stopped(), more)
         .yaml(move |yaml| fit(yaml, port))
@@ -154,21 +160,70 @@ fn an_open_request_ends_when_its_token_is_revoked_and_others_stay() {
     assert!(is_open(&mut carol));
 }
 
+#[test]
+fn an_open_request_ends_when_its_key_is_taken_back_and_others_stay() {
+    let (world, issuer, _service) = world(|_| {});
+    let mut long = open(&world, "/orders/long", &issuer.token(&json!({})).unwrap(), "", b"hello");
+    let mut socket = open(
+        &world,
+        "/orders/ws",
+        &issuer.token(&json!({})).unwrap(),
+        UPGRADE,
+        b"hello",
+    );
+    issuer.publish_key().unwrap();
+    issuer.sign_with_newest();
+    let mut fresh = open(
+        &world,
+        "/orders/fresh",
+        &issuer.token(&json!({})).unwrap(),
+        "",
+        b"hello",
+    );
+    assert!(is_open(&mut long), "its key is still there");
+    issuer.retire_old_keys();
+    wait_for_end(&mut long);
+    wait_for_end(&mut socket);
+    for path in ["/orders/long", "/orders/ws"] {
+        assert_eq!(logged(&world, path)["details"], "kerbridge_unknown_key");
+    }
+    assert!(is_open(&mut fresh));
+    let ended = "wasmcustom.kerbridge.streams_ended.reason.unknown_key.issuer.id";
+    assert_eq!(world.stat(ended), Some(2));
+}
+
+#[test]
+fn an_open_request_ends_when_nobody_can_tell_any_more_whether_its_token_stands() {
+    for (bounds, reason) in [(("1h", "3s"), "feed_stale"), (("3s", "1h"), "keys_unavailable")] {
+        let (world, issuer, _service) = world_that_keeps(bounds, |_| {});
+        let mut long = open(&world, "/orders/long", &issuer.token(&json!({})).unwrap(), "", b"hello");
+        assert!(is_open(&mut long), "what is known is renewed");
+        issuer.go_away(true);
+        wait_for_end(&mut long);
+        assert_eq!(logged(&world, "/orders/long")["details"], format!("kerbridge_{reason}"));
+        let ended = format!("wasmcustom.kerbridge.streams_ended.reason.{reason}.issuer.id");
+        assert_eq!(world.stat(&ended), Some(1));
+        assert_eq!(world.reloads(), Some(0));
+    }
+}
+
 /// Whether the stream does not end for a second.
 fn is_open(connection: &mut Connection<TlsStream>) -> bool {
-    connection
-        .stream()
-        .sock
+    let socket = |connection: &mut Connection<TlsStream>| connection.stream().sock.try_clone().unwrap();
+    let patience = socket(connection).read_timeout().unwrap();
+    socket(connection)
         .set_read_timeout(Some(Duration::from_secs(1)))
         .unwrap();
-    loop {
+    let is_open = loop {
         match connection.stream().read(&mut [0; 64]) {
-            Ok(0) => return false,
+            Ok(0) => break false,
             // What was not read of the service's first words.
             Ok(_) => {}
-            Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
+            Err(error) => break error.kind() == std::io::ErrorKind::WouldBlock,
         }
-    }
+    };
+    socket(connection).set_read_timeout(patience).unwrap();
+    is_open
 }
 
 #[test]

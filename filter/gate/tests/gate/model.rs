@@ -465,7 +465,7 @@ impl World {
                 reference::FOREIGN_LEEWAY
             };
             prop_assert_eq!(is_over, now >= token.expires + leeway);
-            prop_assert_eq!(still_good, self.known.stands(&token, now));
+            prop_assert_eq!(still_good, self.known.may_stay(&token, now));
             if !is_over && still_good.is_ok() {
                 self.open.push((admitted, token));
             }

@@ -234,6 +234,15 @@ impl Knowledge {
         Ok(())
     }
 
+    /// Whether a request that passed with this token may stay open: as far as is known, neither the token nor its key was
+    /// taken back.
+    pub(crate) fn may_stay(&self, token: &Token, now: u64) -> Result<(), Reason> {
+        if !self.fresh_keys(token.issuer, now)?.kids.contains(&token.kid) {
+            return Err(Reason::UnknownKey);
+        }
+        self.stands(token, now)
+    }
+
     fn opens(token: &Token, place: Place) -> Result<(), Reason> {
         // The foreign issuer vouches for orders under another name, and for nothing else.
         let wanted = match (token.issuer, place.audience()) {
