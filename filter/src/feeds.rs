@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use kerbridge_gate::feed::{Accepted, Feed, FeedError, Origin, Progress, UnverifiedPage, VerifiedPage};
-use kerbridge_gate::poll::{Brought, Names, Next, Pages, Reader, follow};
+use kerbridge_gate::poll::{Brought, Digest, Names, Next, Pages, Published, Reader, follow, page_digest};
 use kerbridge_gate::{Config, Gate, UnixTime};
 use kerbridge_wire::feed_query::FeedQuery;
 
@@ -55,6 +55,7 @@ struct Publishing {
 pub(crate) struct Publication {
     pub(crate) key: String,
     pub(crate) page: Vec<u8>,
+    pub(crate) digest: Digest,
     pub(crate) signer: Rc<str>,
     pub(crate) on: Option<Pages>,
     pub(crate) brought: Brought,
@@ -227,6 +228,7 @@ impl Follower {
         let on = (read.count > 0).then_some(read);
         Publication {
             key,
+            digest: page_digest(&page),
             page,
             signer,
             on,
@@ -253,7 +255,7 @@ impl Follower {
     /// Reads on for a part of a tick. What is to be published, if a page came to its end.
     pub(crate) fn follow(
         &mut self,
-        published: Option<Pages>,
+        published: &Published,
         now: UnixTime,
         gate: &mut Gate,
         native: &Native,
@@ -297,7 +299,7 @@ impl Follower {
     /// Reads the next page, of the configuration's or of the published ones. Whether there is more to do.
     fn read_next(
         &mut self,
-        published: Option<Pages>,
+        published: &Published,
         now: UnixTime,
         gate: &mut Gate,
         native: &Native,
@@ -305,13 +307,13 @@ impl Follower {
     ) -> bool {
         // Without keys nothing can be verified, and no page is to blame.
         let has_keys = gate.snapshot().issuer_keys(self.issuer, now).is_some();
-        if !has_keys || !self.reader.may_read(published, now) {
+        if !has_keys || !self.reader.may_read(published.feed, now) {
             return false;
         }
         if self.reader.is_stuck() {
             self.begin_again();
         }
-        let Some(pages) = published else {
+        let Some(pages) = published.feed else {
             let page = self
                 .config
                 .issuers()
@@ -331,9 +333,17 @@ impl Follower {
             Next::Page(page) => names.page(self.issuer, pages.series, page),
             Next::Newest => names.newest(self.issuer),
         };
-        let Ok(Some((page, _))) = host::shared_data(&key) else {
-            self.reader.failed(pages, now);
-            return false;
+        let page = match host::shared_data(&key) {
+            Ok(Some((page, _))) if published.names(next, page_digest(&page)) => page,
+            // A VM that came too late for the board has written over it. The next one comes with the next poll.
+            Ok(_) | Err(host::HostError) if next == Next::Newest => {
+                self.reader.took(next, pages, None);
+                return true;
+            }
+            Ok(_) | Err(host::HostError) => {
+                self.reader.failed(pages, now);
+                return false;
+            }
         };
         let verified = self.verify(page, now, gate, native);
         let signer = verified.as_ref().ok().map(|page| Rc::clone(page.signer()));

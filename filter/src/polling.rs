@@ -209,8 +209,11 @@ impl Polling {
             let Some(Some(follower)) = self.followers.get_mut(issuer) else {
                 continue;
             };
-            let published = board.issuer(issuer).feed;
-            match (follower.follow(published, now, gate, native, &self.names), published) {
+            let published = board.issuer(issuer);
+            match (
+                follower.follow(published, now, gate, native, &self.names),
+                published.feed,
+            ) {
                 (Some(publication), _) => self.publish(issuer, &publication),
                 (None, Some(published)) => self.give_up(issuer, published, polls, now, gate),
                 (None, None) => {}
@@ -265,6 +268,7 @@ impl Polling {
         let Publication {
             key,
             page,
+            digest,
             on,
             brought,
             began,
@@ -273,10 +277,10 @@ impl Polling {
         let mut is_next = false;
         let is_free = self
             .read_board()
-            .is_ok_and(|(mut board, _)| board.end_feed(issuer, *on, *began, *brought));
+            .is_ok_and(|(mut board, _)| board.end_feed(issuer, *on, *began, *brought, *digest));
         if is_free && (*brought == Brought::Nothing || host::set_shared_data(key, page, 0) == Ok(true)) {
             let written = self.change_board(|board| {
-                is_next = board.end_feed(issuer, *on, *began, *brought);
+                is_next = board.end_feed(issuer, *on, *began, *brought, *digest);
                 is_next
             });
             is_next &= written.is_ok();

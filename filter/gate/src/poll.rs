@@ -18,6 +18,7 @@ mod tests;
 use std::rc::Rc;
 
 pub use board::{Board, Brought, Holder, Keys, LEASE, Pages, Published, Refetch, supersedes};
+use kerbridge_wire::feed::jws_length;
 pub use reader::{Next, Reader};
 
 use crate::config::Config;
@@ -37,6 +38,12 @@ pub fn digest(bytes: &[u8]) -> Digest {
         *to = from;
     }
     short
+}
+
+/// The digest by which the board names a page of a feed: of what is signed of it, which has the hash of the rest.
+pub fn page_digest(page: &[u8]) -> Digest {
+    let signed = jws_length(page).and_then(|length| page.get(..length));
+    digest(signed.unwrap_or_default())
 }
 
 /// Names of the entries of one configuration: another configuration reads and writes others.

@@ -1,6 +1,6 @@
 //! Holds what all VMs of a process see of the polling: who does it, and what is published; and its layout in shared data.
 
-use super::Digest;
+use super::{Digest, Next};
 use crate::demand::BUDGET;
 use crate::time::UnixTime;
 
@@ -12,7 +12,7 @@ pub(super) const RENEW_AT: u64 = 2;
 /// set back.
 const LATENESS: u64 = 60;
 /// First byte of a board; another number is another layout.
-pub(super) const FORMAT: u8 = 2;
+pub(super) const FORMAT: u8 = 3;
 
 /// Who holds a lease: a random number that each VM draws for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct Board {
 }
 
 /// What is published of one issuer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
     /// Its keys.
     pub keys: Option<Keys>,
@@ -39,6 +39,31 @@ pub struct Published {
     pub refetch: Option<Refetch>,
     /// Its revocations.
     pub feed: Option<Pages>,
+    /// Of each page of the series.
+    pub(super) pages: Vec<Digest>,
+    /// Of the newest page.
+    pub(super) newest: Digest,
+}
+
+/// What is published of an issuer that is not there.
+static NOTHING: Published = Published {
+    keys: None,
+    refetch: None,
+    feed: None,
+    pages: Vec::new(),
+    newest: [0; 16],
+};
+
+impl Published {
+    /// Whether the page with this digest ([`super::page_digest`]) is the one that the board names. Two VMs may write to one
+    /// place: the board has room for one of them, the place may keep the other's.
+    pub fn names(&self, next: Next, page: Digest) -> bool {
+        match next {
+            Next::Nothing => false,
+            Next::Page(at) => usize::try_from(at).is_ok_and(|at| self.pages.get(at) == Some(&page)),
+            Next::Newest => self.newest == page,
+        }
+    }
 }
 
 /// A published key set.
@@ -112,8 +137,8 @@ impl Pages {
     }
 }
 
-/// The layout's fixed width of one issuer: three options, each a byte and its fields.
-const ISSUER_WIDTH: usize = (1 + 16 + 8) + (1 + 8) + (1 + 8 + 4 + 8 + 8);
+/// The layout's width of one issuer without its pages: three options, each a byte and its fields.
+const ISSUER_WIDTH: usize = (1 + 16 + 8) + (1 + 8) + (1 + 8 + 4 + 8 + 8 + 16);
 const HEAD_WIDTH: usize = 1 + 1 + 8 + 8;
 
 impl Board {
@@ -157,10 +182,17 @@ impl Board {
                 as_of: fields.time()?,
                 is_void: feed_state > 1,
             };
+            let newest = fields.take()?;
+            let mut pages = Vec::new();
+            for _ in 0..feed.count {
+                pages.push(fields.take()?);
+            }
             all.push(Published {
                 keys: has_keys.then_some(keys),
                 refetch: (refetch_state > 0).then_some(refetch),
                 feed: (feed_state > 0).then_some(feed),
+                pages,
+                newest,
             });
         }
         fields.0.is_empty().then_some(Self {
@@ -209,13 +241,15 @@ impl Board {
             out.extend(feed.count.to_be_bytes());
             out.extend(feed.newest.to_be_bytes());
             out.extend(time(feed.as_of));
+            out.extend(issuer.newest);
+            out.extend(issuer.pages.as_flattened());
         }
         out
     }
 
     /// What is published of an issuer.
-    pub fn issuer(&self, issuer: usize) -> Published {
-        self.issuers.get(issuer).copied().unwrap_or_default()
+    pub fn issuer(&self, issuer: usize) -> &Published {
+        self.issuers.get(issuer).unwrap_or(&NOTHING)
     }
 
     /// Tries to hold the lease. `Some(true)`: it is held once this board is written; `Some(false)`: it is held as it
@@ -258,7 +292,7 @@ impl Board {
         let Some(published) = self.issuers.get_mut(issuer) else {
             return false;
         };
-        let before = *published;
+        let before = (published.keys, published.refetch);
         if let Some(digest) = brought
             && published.keys.is_none_or(|keys| supersedes(as_of, keys.as_of))
         {
@@ -270,7 +304,7 @@ impl Board {
         {
             refetch.ended = Some(brought.is_some());
         }
-        *published != before
+        (published.keys, published.refetch) != before
     }
 
     /// Notes that a series of pages is of no use to those who come later. Whether the board changed.
@@ -283,9 +317,16 @@ impl Board {
         true
     }
 
-    /// Notes what became of a fetch of revocations that began at `as_of`. False, and nothing is noted, where another VM
-    /// published something else meanwhile: `on` is what this VM's page builds on.
-    pub fn end_feed(&mut self, issuer: usize, on: Option<Pages>, as_of: UnixTime, brought: Brought) -> bool {
+    /// Notes what became of a fetch of revocations that began at `as_of`, and the digest of its page. False, and nothing is
+    /// noted, where another VM published something else meanwhile: `on` is what this VM's page builds on.
+    pub fn end_feed(
+        &mut self,
+        issuer: usize,
+        on: Option<Pages>,
+        as_of: UnixTime,
+        brought: Brought,
+        page: Digest,
+    ) -> bool {
         let Some(published) = self.issuers.get_mut(issuer) else {
             return false;
         };
@@ -303,6 +344,12 @@ impl Board {
             as_of,
             ..before.after(brought)
         });
+        match brought {
+            Brought::Snapshot => published.pages = vec![page],
+            Brought::Page => published.pages.push(page),
+            Brought::Newest => published.newest = page,
+            Brought::Nothing => {}
+        }
         true
     }
 }

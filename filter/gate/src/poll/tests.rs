@@ -23,6 +23,8 @@ fn config() -> Config {
     Config::parse(text.as_bytes()).unwrap()
 }
 
+const PAGE: Digest = [7; 16];
+
 fn board_with(lease: Option<(u64, u64)>) -> Board {
     Board {
         lease: lease.map(|(holder, until)| (Holder(holder), at(until))),
@@ -102,7 +104,7 @@ fn the_holder_fetches_what_is_due_and_nobody_else_does() {
         [Fetch::Keys(0), Fetch::Feed(0)]
     );
     board.end_keys(0, at(0), Some(digest(b"keys")), false);
-    assert!(board.end_feed(0, None, at(0), Brought::Snapshot));
+    assert!(board.end_feed(0, None, at(0), Brought::Snapshot, PAGE));
     assert_eq!(poller.plan(at(1), &config, &mut board, &[]).fetch, []);
     assert_eq!(poller.plan(at(2), &config, &mut board, &[]).fetch, [Fetch::Keys(0)]);
     assert_eq!(
@@ -175,7 +177,7 @@ fn after_the_clock_was_set_back_what_is_fetched_counts_again() {
     for issuer in [0, 1] {
         board.end_keys(issuer, at(3600), Some(digest(b"old")), false);
     }
-    board.end_feed(0, None, at(3600), Brought::Snapshot);
+    board.end_feed(0, None, at(3600), Brought::Snapshot, PAGE);
     assert!(board.begin_refetch(1, at(3600)));
     let plan = Poller::new(2, Holder(1)).plan(at(0), &config, &mut board, &[1]);
     let due = [Fetch::UnknownKeys(1), Fetch::Keys(0), Fetch::Feed(0), Fetch::Keys(1)];
@@ -189,14 +191,14 @@ fn after_the_clock_was_set_back_what_is_fetched_counts_again() {
         })
     );
     let feed = board.issuer(0).feed;
-    assert!(board.end_feed(0, feed, at(0), Brought::Newest));
+    assert!(board.end_feed(0, feed, at(0), Brought::Newest, PAGE));
     assert_eq!(board.issuer(0).feed.unwrap().as_of, at(0));
 }
 
 #[test]
 fn pages_are_published_by_whoever_knows_all_that_is_published() {
     let mut board = Board::empty(1);
-    assert!(board.end_feed(0, None, at(1), Brought::Snapshot));
+    assert!(board.end_feed(0, None, at(1), Brought::Snapshot, PAGE));
     let first = board.issuer(0).feed;
     assert_eq!(
         first,
@@ -208,7 +210,7 @@ fn pages_are_published_by_whoever_knows_all_that_is_published() {
             is_void: false
         })
     );
-    assert!(board.end_feed(0, first, at(2), Brought::Page));
+    assert!(board.end_feed(0, first, at(2), Brought::Page, PAGE));
     let second = board.issuer(0).feed;
     assert_eq!(
         second,
@@ -221,10 +223,10 @@ fn pages_are_published_by_whoever_knows_all_that_is_published() {
         })
     );
     // Another poller, who has not seen the second page: its own second page would be lost.
-    assert!(!board.end_feed(0, first, at(3), Brought::Page));
-    assert!(!board.end_feed(0, None, at(3), Brought::Snapshot));
+    assert!(!board.end_feed(0, first, at(3), Brought::Page, PAGE));
+    assert!(!board.end_feed(0, None, at(3), Brought::Snapshot, PAGE));
     assert_eq!(board.issuer(0).feed, second);
-    assert!(board.end_feed(0, second, at(3), Brought::Newest));
+    assert!(board.end_feed(0, second, at(3), Brought::Newest, PAGE));
     let third = board.issuer(0).feed;
     assert_eq!(
         third,
@@ -237,11 +239,11 @@ fn pages_are_published_by_whoever_knows_all_that_is_published() {
         })
     );
     assert!(
-        board.end_feed(0, second, at(2), Brought::Nothing),
+        board.end_feed(0, second, at(2), Brought::Nothing, PAGE),
         "the same pages, though not the newest"
     );
     assert_eq!(board.issuer(0).feed, third, "time does not go back");
-    assert!(board.end_feed(0, third, at(4), Brought::Snapshot));
+    assert!(board.end_feed(0, third, at(4), Brought::Snapshot, PAGE));
     assert_eq!(
         board.issuer(0).feed,
         Some(Pages {
@@ -262,7 +264,7 @@ fn a_series_that_somebody_gave_up_is_fetched_anew_within_a_second_and_once() {
     for issuer in [0, 1] {
         board.end_keys(issuer, at(0), Some(digest(b"keys")), false);
     }
-    board.end_feed(0, None, at(0), Brought::Snapshot);
+    board.end_feed(0, None, at(0), Brought::Snapshot, PAGE);
     poller.began(Fetch::Feed(0), at(0));
     poller.ended(Fetch::Feed(0));
     assert!(!board.void_feed(0, 7), "a series of the past");
@@ -273,7 +275,7 @@ fn a_series_that_somebody_gave_up_is_fetched_anew_within_a_second_and_once() {
     assert_eq!(poller.plan(at(0), &config, &mut board, &[]).fetch, []);
     assert_eq!(poller.plan(at(1), &config, &mut board, &[]).fetch, [Fetch::Feed(0)]);
     let void = board.issuer(0).feed;
-    assert!(board.end_feed(0, void, at(1), Brought::Snapshot));
+    assert!(board.end_feed(0, void, at(1), Brought::Snapshot, PAGE));
     assert!(!board.issuer(0).feed.unwrap().is_void);
     poller.began(Fetch::Feed(0), at(1));
     poller.ended(Fetch::Feed(0));
@@ -295,21 +297,34 @@ fn published() -> impl Strategy<Value = Published> {
     let time = || (0..2_000_000_u64).prop_map(|seconds| UnixTime::from_seconds(seconds).unwrap());
     let keys = (any::<Digest>(), time()).prop_map(|(digest, as_of)| Keys { digest, as_of });
     let refetch = (time(), any::<Option<bool>>()).prop_map(|(began, ended)| Refetch { began, ended });
-    let feed = (any::<u64>(), any::<u32>(), any::<u64>(), time(), any::<bool>()).prop_map(
-        |(series, count, newest, as_of, is_void)| Pages {
-            series,
-            count,
-            newest,
-            as_of,
-            is_void,
-        },
-    );
+    let feed = (any::<u64>(), any::<u64>(), time(), any::<bool>()).prop_map(|(series, newest, as_of, is_void)| Pages {
+        series,
+        count: 0,
+        newest,
+        as_of,
+        is_void,
+    });
+    let pages = proptest::collection::vec(any::<Digest>(), 0..4);
+    let feed = (feed, pages).prop_map(|(feed, pages)| {
+        let count = pages.len().try_into().unwrap();
+        (Pages { count, ..feed }, pages)
+    });
     (
         proptest::option::of(keys),
         proptest::option::of(refetch),
         proptest::option::of(feed),
+        any::<Digest>(),
     )
-        .prop_map(|(keys, refetch, feed)| Published { keys, refetch, feed })
+        .prop_map(|(keys, refetch, feed, newest)| {
+            let (feed, pages) = feed.unzip();
+            Published {
+                keys,
+                refetch,
+                feed,
+                pages: pages.unwrap_or_default(),
+                newest,
+            }
+        })
 }
 
 /// A VM of the model. Between what it reads and what it writes, others act; within a tick no second passes.
@@ -329,7 +344,7 @@ impl Vm {
             }
             Fetch::Feed(issuer) => {
                 let on = board.issuer(issuer).feed;
-                board.end_feed(issuer, on, began, Brought::Newest);
+                board.end_feed(issuer, on, began, Brought::Newest, PAGE);
             }
         }
     }

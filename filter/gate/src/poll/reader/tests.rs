@@ -1,6 +1,11 @@
 //! What a VM reads in what order, and what becomes of a series that it cannot read.
 
+use std::collections::HashMap;
+
+use super::super::board::{Board, Brought};
+use super::super::{Names, digest};
 use super::*;
+use proptest::prelude::*;
 
 fn at(seconds: u64) -> UnixTime {
     UnixTime::from_seconds(1_000_000_u64.saturating_add(seconds)).unwrap()
@@ -114,4 +119,173 @@ fn a_key_that_goes_is_missed_where_it_signed_a_page_of_the_series() {
     assert!(!lost(&reader, &["new"]));
     reader.skip_to(pages(2, 1, 1));
     assert!(!lost(&reader, &[]), "it is being fetched anew");
+}
+
+/// What the VMs of a process share, and what the board named so far: pages by series and place.
+struct Shared {
+    names: Names,
+    board: Vec<u8>,
+    entries: HashMap<String, Vec<u8>>,
+    named: HashMap<(u64, u32), Vec<u8>>,
+    /// Pages made so far: no two are the same.
+    made: u64,
+    now: u64,
+}
+
+impl Shared {
+    fn board(&self) -> Board {
+        Board::read(&self.board, 1)
+    }
+}
+
+/// A VM that reads, and polls where it believes that it holds the lease.
+#[derive(Default)]
+struct Vm {
+    reader: Reader,
+    writing: Option<Writing>,
+}
+
+/// A fetched page on its way to the others. Between its steps, the other VMs do what they like.
+struct Writing {
+    on: Option<Pages>,
+    brought: Brought,
+    page: Vec<u8>,
+}
+
+impl Vm {
+    /// Looks whether the place is free for a page that builds on all that this VM has read.
+    fn begin_to_publish(&mut self, shared: &mut Shared, is_newest: bool) {
+        let board = shared.board();
+        let published = board.issuer(0).feed;
+        if published.is_some_and(|pages| pages.is_void) {
+            self.reader.skip_to(published.unwrap());
+        }
+        let read = self.reader.read();
+        let place = |pages: Pages| (pages.series, pages.count);
+        if place(read) != place(published.unwrap_or_default()) {
+            return;
+        }
+        let brought = match published {
+            Some(pages) if !pages.is_void && is_newest => Brought::Newest,
+            Some(pages) if !pages.is_void => Brought::Page,
+            Some(_) | None => Brought::Snapshot,
+        };
+        shared.made = shared.made.saturating_add(1);
+        self.writing = Some(Writing {
+            on: (read.count > 0).then_some(read),
+            brought,
+            page: shared.made.to_be_bytes().to_vec(),
+        });
+    }
+
+    fn write(&self, shared: &mut Shared) {
+        let Some(writing) = &self.writing else { return };
+        let after = self.reader.read().after(writing.brought);
+        let key = if writing.brought == Brought::Newest {
+            shared.names.newest(0)
+        } else {
+            shared.names.page(0, after.series, after.count.saturating_sub(1))
+        };
+        shared.entries.insert(key, writing.page.clone());
+    }
+
+    fn announce(&mut self, shared: &mut Shared) {
+        let Some(writing) = self.writing.take() else { return };
+        let mut board = shared.board();
+        if !board.end_feed(0, writing.on, at(shared.now), writing.brought, digest(&writing.page)) {
+            self.reader.restart();
+            return;
+        }
+        shared.board = board.write();
+        let after = self.reader.read().after(writing.brought);
+        self.reader.published(after, "k".into());
+        if writing.brought != Brought::Newest {
+            shared
+                .named
+                .insert((after.series, after.count.saturating_sub(1)), writing.page);
+        }
+    }
+
+    /// Reads the next page, as far as it is the one that was named.
+    fn read(&mut self, shared: &mut Shared) -> Result<(), TestCaseError> {
+        let mut board = shared.board();
+        let published = board.issuer(0).clone();
+        let Some(pages) = published.feed.filter(|_| self.writing.is_none()) else {
+            return Ok(());
+        };
+        if !self.reader.may_read(Some(pages), at(shared.now)) {
+            return Ok(());
+        }
+        if self.reader.is_stuck() {
+            self.reader.restart();
+        }
+        let next = self.reader.next(pages);
+        let key = match next {
+            Next::Nothing => return Ok(()),
+            Next::Page(page) => shared.names.page(0, pages.series, page),
+            Next::Newest => shared.names.newest(0),
+        };
+        let page = shared.entries.get(&key).cloned().unwrap_or_default();
+        if published.names(next, digest(&page)) {
+            if let Next::Page(at) = next {
+                prop_assert_eq!(Some(&page), shared.named.get(&(pages.series, at)), "taken unnamed");
+            }
+            self.reader.took(next, pages, None);
+        } else if next == Next::Newest {
+            self.reader.took(next, pages, None);
+        } else {
+            self.reader.failed(pages, at(shared.now));
+            if self.reader.gives_up(pages) && board.void_feed(0, pages.series) {
+                shared.board = board.write();
+            }
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    /// Three VMs that all believe that they poll: nobody takes a page that the board did not name, and once one polls alone
+    /// everybody reads to the end, whatever stands in the places.
+    #[test]
+    fn pages_that_were_written_over_are_never_taken_and_hold_nobody_up(
+        steps in proptest::collection::vec((0..3_usize, 0..7_u8), 1..200)
+    ) {
+        let mut shared = Shared {
+            names: Names::new(b"{}"),
+            board: Board::empty(1).write(),
+            entries: HashMap::new(),
+            named: HashMap::new(),
+            made: 0,
+            now: 0,
+        };
+        let mut vms = [Vm::default(), Vm::default(), Vm::default()];
+        for (number, step) in steps {
+            match step {
+                0 => vms[number].begin_to_publish(&mut shared, false),
+                1 => vms[number].begin_to_publish(&mut shared, true),
+                2 => vms[number].write(&mut shared),
+                3 => vms[number].announce(&mut shared),
+                4 | 5 => vms[number].read(&mut shared)?,
+                _ => shared.now = shared.now.saturating_add(1),
+            }
+        }
+        vms.iter_mut().for_each(|vm| vm.writing = None);
+        for _ in 0..8 {
+            shared.now = shared.now.saturating_add(AGAIN << DOUBLINGS);
+            for _ in 0..shared.board().issuer(0).feed.map_or(0, |pages| pages.count.saturating_add(2)) {
+                for vm in &mut vms {
+                    vm.read(&mut shared)?;
+                }
+            }
+            if shared.board().issuer(0).feed.is_none_or(|pages| pages.is_void) {
+                vms[0].begin_to_publish(&mut shared, false);
+                vms[0].write(&mut shared);
+                vms[0].announce(&mut shared);
+            }
+        }
+        let published = shared.board().issuer(0).feed.unwrap();
+        for vm in &vms {
+            prop_assert_eq!((vm.reader.read().series, vm.reader.read().count), (published.series, published.count));
+        }
+    }
 }
