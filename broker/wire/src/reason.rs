@@ -142,7 +142,7 @@ reasons! {
     TicketTooShort = "ticket_too_short": 401 Negotiate grpc 16 Client;
     /// The client's clock is off by more than Kerberos allows.
     ClockSkew = "clock_skew": 401 Negotiate grpc 16 Client;
-    /// The route's audience demands channel bindings and the client sent none.
+    /// Channel bindings are demanded and the client sent none, or no certificate is known for its server name.
     ChannelBindingMissing = "channel_binding_missing": 401 Negotiate grpc 16 Client;
     /// The client bound its ticket to another channel.
     ChannelBindingMismatch = "channel_binding_mismatch": 401 Negotiate grpc 16 Client;

@@ -84,3 +84,30 @@ fn a_probe_refuses_what_accepting_would_refuse() {
         assert_eq!(error.kind(), AcceptErrorKind::DefectiveToken);
     });
 }
+
+/// Such a client counts as one that bound to something else: it could have bound.
+#[test]
+fn a_client_that_says_it_could_bind_and_does_not_is_refused() {
+    in_world(
+        "bindings::a_client_that_says_it_could_bind_and_does_not_is_refused",
+        |world| {
+            let config = world.kdc.krb5_config();
+            let text = std::fs::read_to_string(config).unwrap();
+            let aware = text.replacen(
+                "[libdefaults]\n",
+                "[libdefaults]\nclient_aware_channel_bindings = true\n",
+                1,
+            );
+            assert_ne!(aware, text);
+            std::fs::write(config, aware).unwrap();
+            for mechanism in MECHANISMS {
+                let acceptor = world.acceptor();
+                let unbound = bound(world, &mechanism, None);
+                let error = acceptor.accept(unbound.as_bytes(), Some(&certificate(1))).unwrap_err();
+                assert_eq!(error.kind(), AcceptErrorKind::BindingsMismatch, "{mechanism}: {error}");
+                // Where bindings are not looked at it is a client like any other.
+                established(&acceptor, &bound(world, &mechanism, None), None);
+            }
+        },
+    );
+}
