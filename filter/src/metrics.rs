@@ -1,5 +1,8 @@
 //! Counts decisions and shows ages, under names that Envoy's stats show as `wasmcustom.kerbridge.…`; the shipped Envoy
 //! configuration makes labels of the words behind `reason` and `issuer`.
+//!
+//! Each decision is counted at Envoy at once, one host call each: a count that is kept here until the next tick is lost when the
+//! VM is, and does not show to whoever looks right after the answer.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,19 +17,18 @@ use crate::host;
 /// The counters of one VM; Envoy adds up those of all VMs by name.
 #[derive(Default)]
 pub(crate) struct Metrics {
-    decisions: RefCell<Vec<Counter>>,
+    /// By family and reason: what each issuer has. A table is smaller than a map, and issuers are few.
+    decisions: RefCell<Vec<Vec<Counter>>>,
     gauges: RefCell<HashMap<String, Option<u32>>>,
 }
 
-/// A counter that Envoy has given a number. There are few: reasons that came up, times issuers.
+/// A counter that Envoy has given a number, or refused.
 struct Counter {
-    family: Family,
-    reason: Reason,
     issuer: Option<Rc<str>>,
     id: Option<u32>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Family {
     /// A request was decided.
     Requests,
@@ -91,18 +93,21 @@ impl Metrics {
     }
 
     fn add(&self, family: Family, reason: Reason, issuer: Option<&Rc<str>>) {
-        let mut counters = self.decisions.borrow_mut();
-        let is_it = |one: &Counter| {
-            one.family == family && one.reason == reason && one.issuer.as_deref() == issuer.map(|name| &**name)
-        };
-        let known = counters.iter().find(|one| is_it(one)).map(|one| one.id);
+        let mut decisions = self.decisions.borrow_mut();
+        let at = (family as usize)
+            .saturating_mul(Reason::ALL.len())
+            .saturating_add(reason as usize);
+        if decisions.len() <= at {
+            decisions.resize_with(at.saturating_add(1), Vec::new);
+        }
+        let Some(counters) = decisions.get_mut(at) else { return };
+        let is_it = |one: &&Counter| one.issuer.as_ref() == issuer;
+        let known = counters.iter().find(is_it).map(|one| one.id);
         let id = known.unwrap_or_else(|| {
             let name = issuer.map_or("-", |name| name);
             let name = format!("kerbridge.{}.reason.{reason}.issuer.{name}", family.name());
             let id = host::define_metric(MetricType::Counter, &name).ok();
             counters.push(Counter {
-                family,
-                reason,
                 issuer: issuer.cloned(),
                 id,
             });
