@@ -301,7 +301,8 @@ fn rejection(error: &AcceptError) -> Rejection {
     }
 }
 
-const fn reason_of(kind: AcceptErrorKind) -> Reason {
+/// The word of the closed list for what GSSAPI refused a token for.
+pub const fn reason_of(kind: AcceptErrorKind) -> Reason {
     match kind {
         AcceptErrorKind::DefectiveToken => Reason::MalformedCredentials,
         AcceptErrorKind::BadMechanism | AcceptErrorKind::NoCredential => Reason::MechUnsupported,

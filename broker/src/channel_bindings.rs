@@ -109,6 +109,11 @@ impl ChannelBindingRules {
         }
     }
 
+    /// The names that certificates are shown to, each as often as it is written.
+    pub fn server_names(&self) -> impl Iterator<Item = &ServerNamePattern> {
+        self.certificates.iter().flat_map(|certificate| &certificate.names)
+    }
+
     /// How much is asked of a client.
     pub const fn mode(&self) -> BindingMode {
         self.mode

@@ -2,6 +2,7 @@
 
 mod completion;
 mod config_check;
+mod doctor;
 mod init;
 mod output;
 mod policy_check;
@@ -17,6 +18,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Nothing went wrong, and the answer is no.
 const NO: u8 = 1;
+/// The doctor found something bad: none of sysexits.h, whose words are about the command itself.
+const ILL: u8 = 1;
 /// EX_USAGE: the command line is wrong.
 const USAGE: u8 = 64;
 /// EX_SOFTWARE: it failed while running.
@@ -49,6 +52,8 @@ enum Command {
     /// Look at names.
     #[command(subcommand, arg_required_else_help = true)]
     Principal(PrincipalCommand),
+    /// Look at keytab, KDC, names, state folder and Envoy; say what is wrong and which command mends it. Changes nothing.
+    Doctor(doctor::Doctor),
     /// Print a completion script for a shell.
     Completion(completion::Completion),
 }
@@ -106,6 +111,8 @@ enum Failure {
     Usage,
     Configuration,
     Running,
+    /// The doctor found something bad.
+    Ill,
 }
 
 /// Runs the command line. To be called from `main` before any thread exists.
@@ -133,6 +140,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Policy(PolicyCommand::Check(check)) => policy_check::run(&check),
         Command::Policy(PolicyCommand::Render(render)) => policy_render::run(&render),
         Command::Principal(PrincipalCommand::Map(map)) => principal_map::run(&map),
+        Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Completion(completion) => completion::run(&completion),
     };
     match done {
@@ -141,5 +149,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(Failure::Usage) => ExitCode::from(USAGE),
         Err(Failure::Configuration) => ExitCode::from(CONFIG),
         Err(Failure::Running) => ExitCode::from(SOFTWARE),
+        Err(Failure::Ill) => ExitCode::from(ILL),
     }
 }

@@ -57,12 +57,16 @@ as_root() {
 # Which package to take depends on what apt offers, so the lists must be there first.
 update_lists_once() {
     [ "$lists_updated" = no ] || return 0
+    if [ -z "$(candidate libkrb5-dev)" ]; then fetch_lists; fi
+}
+
+# Lists may also be there and be old, or lack the security updates: whoever finds nothing in them asks for new ones, once.
+fetch_lists() {
+    [ "$lists_updated" = no ] && may_install || return 0
     lists_updated=yes
-    if may_install && [ -z "$(candidate libkrb5-dev)" ]; then
-        needs_root "fetch the package lists" "apt-get update"
-        say "fetching the package lists"
-        as_root apt-get -q update
-    fi
+    needs_root "fetch the package lists" "apt-get update"
+    say "fetching the package lists"
+    as_root apt-get -q update
 }
 
 install_wanted() {
@@ -108,8 +112,9 @@ wants_rust() {
     have apt-get || { want "rust >= $rust_minimum" "builds everything; https://rustup.rs has it too"; return 0; }
     update_lists_once
     local flavour
-    flavour=$(flavour_offered) || fail "no Rust $rust_minimum or newer here, and apt offers none" \
-        "(rustc $(candidate rustc)). Install it from https://rustup.rs, then run make again."
+    flavour=$(flavour_offered) || { fetch_lists && flavour=$(flavour_offered); } ||
+        fail "no Rust $rust_minimum or newer here, and apt offers none" \
+        "(rustc $(candidate rustc)). Run apt-get update, or install Rust from https://rustup.rs, then run make again."
     if [ "$flavour" = rustup ]; then
         want rustup "brings Rust $rust_minimum or newer; apt's own rustc is $(candidate rustc)"
         host_by_rustup=yes
@@ -136,14 +141,15 @@ wants_wasm() {
     if [ -n "$wasm_bin" ]; then
         flavour=$(flavour_of "$wasm_bin")
     elif [ -z "$flavour" ]; then
-        case $host_bin in /usr/*) flavour=$(flavour_of "$host_bin") ;; *) flavour=$(flavour_offered) ;; esac
+        case $host_bin in /usr/*) flavour=$(flavour_of "$host_bin") ;; *) flavour=$(flavour_offered) || { fetch_lists && flavour=$(flavour_offered); } || flavour=rustup ;; esac
     fi
     [ "$flavour" != rustup ] || fail "no compiler for $wasm_target: rustup cannot fetch it, and apt offers no Rust" \
         "$rust_minimum or newer with its source. With a network: rustup target add $wasm_target"
     flavour=${flavour:-plain}
     # Asked before anything is wanted: without a linker all of the rest would be installed in vain.
     if [ -z "$wasm_ld" ]; then
-        lld=$(lld_package) || fail "no linker for $wasm_target: lld $wasm_ld_minimum or newer is needed, and the newest" \
+        lld=$(lld_package) || { fetch_lists && lld=$(lld_package); } ||
+            fail "no linker for $wasm_target: lld $wasm_ld_minimum or newer is needed, and the newest" \
             "that apt offers is: $(lld_offered | sed -n 1p | grep . || printf none). A Rust that has the target needs no lld:" \
             "install Rust from https://rustup.rs, run \`rustup target add $wasm_target\`, then run make again."
     fi

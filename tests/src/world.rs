@@ -87,6 +87,15 @@ impl World {
         &self.kdc
     }
 
+    /// Ends the KDC: tickets that were issued stay good, new ones are not to be had.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kdc::stop`].
+    pub fn stop_kdc(&mut self) -> Result<(), HarnessError> {
+        self.kdc.stop()
+    }
+
     /// The broker, to stop, freeze and start it.
     pub fn broker(&mut self) -> &mut Broker {
         &mut self.broker

@@ -7,6 +7,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::keytab::{Keytab, KeytabError};
 use crate::name::Name;
@@ -189,6 +190,30 @@ impl InitiatorCredential {
             .and_then(|name| Principal::parse(&name).ok())
             .ok_or(AcquireError::bare(AcquireErrorKind::NoCredential))?;
         Ok(Self { handle, principal })
+    }
+
+    /// Logs `principal` in with its keys from `keytab`, when the first ticket is asked for. The tickets are kept in memory,
+    /// in a cache of this credential's own.
+    pub fn from_keytab(principal: &Principal, keytab: &Path) -> Result<Self, AcquireError> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let cache = format!("MEMORY:kerbridge-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let store = [
+            (c"client_keytab", prefixed(b"FILE:", keytab)?),
+            (
+                c"ccache",
+                CString::new(cache).map_err(|_| AcquireError::bare(AcquireErrorKind::BadPath))?,
+            ),
+        ];
+        let refused = |detail| AcquireError {
+            kind: AcquireErrorKind::Refused,
+            detail: Some(detail),
+        };
+        let name = Name::import(principal).map_err(refused)?;
+        let handle = CredentialHandle::acquire(Some(&name), sys::GSS_C_INITIATE, &store).map_err(refused)?;
+        Ok(Self {
+            handle,
+            principal: principal.clone(),
+        })
     }
 
     /// Whose tickets these are.

@@ -68,6 +68,16 @@ pub struct InitiateError {
 pub enum InitiateErrorKind {
     /// The KDC does not know the service.
     ServiceUnknown,
+    /// The KDC does not know the client.
+    ClientUnknown,
+    /// The KDC has another key of the client than it logged in with.
+    ClientKeyRefused,
+    /// The client's account is locked, disabled or has ended.
+    ClientRevoked,
+    /// The KDC and this side share no encryption type.
+    EnctypeUnsupported,
+    /// The KDC's clock is too far from this side's.
+    ClockSkew,
     /// The tickets have ended.
     TicketExpired,
     /// No KDC answers, or none is known for the realm.
@@ -102,6 +112,11 @@ impl From<StatusText> for InitiateError {
     fn from(detail: StatusText) -> Self {
         let kind = match detail.code() {
             Some(sys::KRB5KDC_ERR_S_PRINCIPAL_UNKNOWN) => InitiateErrorKind::ServiceUnknown,
+            Some(sys::KRB5KDC_ERR_C_PRINCIPAL_UNKNOWN) => InitiateErrorKind::ClientUnknown,
+            Some(sys::KRB5KDC_ERR_PREAUTH_FAILED) => InitiateErrorKind::ClientKeyRefused,
+            Some(sys::KRB5KDC_ERR_CLIENT_REVOKED | sys::KRB5KDC_ERR_NAME_EXP) => InitiateErrorKind::ClientRevoked,
+            Some(sys::KRB5KDC_ERR_ETYPE_NOSUPP) => InitiateErrorKind::EnctypeUnsupported,
+            Some(sys::KRB5KRB_AP_ERR_SKEW) => InitiateErrorKind::ClockSkew,
             Some(sys::KRB5KRB_AP_ERR_TKT_EXPIRED) => InitiateErrorKind::TicketExpired,
             Some(sys::KRB5_KDC_UNREACH | sys::KRB5_REALM_UNKNOWN | sys::KRB5_REALM_CANT_RESOLVE) => {
                 InitiateErrorKind::KdcUnreachable

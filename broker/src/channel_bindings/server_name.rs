@@ -24,6 +24,11 @@ impl ServerNamePattern {
         (text == "*" || is_name).then(|| Self(text.to_ascii_lowercase().into()))
     }
 
+    /// The name, where it is one and no pattern.
+    pub fn as_host(&self) -> Option<&str> {
+        (!self.0.starts_with('*')).then_some(&*self.0)
+    }
+
     /// How closely it fits: the longer, the closer; `None` where it does not fit.
     pub(super) fn fits(&self, name: Option<&str>) -> Option<usize> {
         match (self.0.strip_prefix('*'), name) {

@@ -397,7 +397,8 @@ fn next_steps(folder: &Path, absolute: &Path, services: &[ServicePrincipal]) -> 
          \x20 1. read {folder}/{POLICY}: who may have what\n\
          \x20 2. kerbridge serve --config {folder}/{CONFIG}\n\
          \x20 3. put {folder}/{SNIPPET} into Envoy's http_filters, before the router, and add a cluster\n\
-         \x20    kerbridge_broker whose endpoint is the pipe {absolute}/mesh.sock\n\
+         \x20    kerbridge_broker whose endpoint is the pipe {absolute}/mesh.sock; Envoy looks for the module at\n\
+         \x20    {DEPLOYED} (another place: kerbridge policy render --deployed-module PATH)\n\
          \x20 4. curl --negotiate -u : https://{}/\n",
         names.join(", "),
         services.first().map_or("", ServicePrincipal::host),

@@ -1,0 +1,113 @@
+//! Looks at keytab, KDC, names, state folder and Envoy, and says what is wrong and which command mends it.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use kerbridge_gss::environment::use_krb5_config;
+
+use super::{Check, Failure, Output, output};
+use crate::config::{Config, PolicyConfig, Surroundings};
+use crate::doctor::{self, Finding, Places, Verdict};
+use crate::krb5_conf;
+use crate::time::Clock;
+
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    #[command(flatten)]
+    check: Check,
+    /// Tickets of a user (a file of kinit), for a KDC that does not let a service log in by its name, such as Active Directory.
+    #[arg(long, value_name = "FILE")]
+    ccache: Option<PathBuf>,
+    /// Envoy's admin address; its configuration is looked at.
+    #[arg(long, value_name = "HOST:PORT")]
+    envoy_admin: Option<String>,
+    /// Envoy's TLS listener; its certificates are compared with those that clients bind to.
+    #[arg(long, value_name = "HOST:PORT")]
+    envoy_listener: Option<String>,
+}
+
+pub(super) fn run(doctor: &Doctor) -> Result<(), Failure> {
+    let Doctor {
+        check,
+        ccache,
+        envoy_admin,
+        envoy_listener,
+    } = doctor;
+    let path = &check.file.config;
+    let config = Config::load(path, &Surroundings::of_process());
+    let policy = PolicyConfig::load(path);
+    let (config, policy) = match (config, policy) {
+        (Ok(config), Ok(policy)) => (config, policy),
+        (Err(problems), _) | (_, Err(problems)) => return output::checked(path, Err(problems), check.output),
+    };
+    // libkrb5 reads it as long as this lives; the state folder may not be ours to write.
+    let own = use_own_krb5_conf(&config).map_err(|error| {
+        output::complain(error);
+        Failure::Running
+    })?;
+    let places = Places {
+        ccache: ccache.clone(),
+        envoy_admin: envoy_admin.clone(),
+        envoy_listener: envoy_listener.clone(),
+    };
+    let findings = doctor::examine(&config, policy.policy_file(), &places, Clock::System);
+    drop(own);
+    match check.output {
+        Output::Json => {
+            let text = serde_json::to_string_pretty(&findings).map_err(|_| Failure::Running)?;
+            output::print(&format!("{text}\n"))?;
+        }
+        Output::Text => output::print(&text(&findings))?,
+    }
+    if findings.iter().any(|finding| finding.verdict == Verdict::Bad) {
+        Err(Failure::Ill)
+    } else {
+        Ok(())
+    }
+}
+
+fn use_own_krb5_conf(config: &Config) -> Result<krb5_conf::Unnamed, Box<dyn std::error::Error>> {
+    let own = krb5_conf::Unnamed::write(&krb5_conf::text(config.kerberos()))?;
+    let files = krb5_conf::files(own.path());
+    let files: Vec<&Path> = files.iter().map(AsRef::as_ref).collect();
+    use_krb5_config(&files)?;
+    Ok(own)
+}
+
+/// One line for each finding, its remedies below it, and the count at the end.
+fn text(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let Finding {
+            check,
+            subject,
+            verdict,
+            reason,
+            found,
+            remedies,
+        } = finding;
+        let reason = reason.map(|reason| format!(" [{reason}]")).unwrap_or_default();
+        text.push_str(&format!("{:<7} {check} {subject}: {found}{reason}\n", word(*verdict)));
+        for remedy in remedies {
+            text.push_str(&format!("        {}: {}\n", remedy.system, remedy.command));
+        }
+    }
+    let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
+    text.push_str(&format!(
+        "{} bad, {} warnings, {} skipped, {} good\n",
+        count(Verdict::Bad),
+        count(Verdict::Warning),
+        count(Verdict::Skipped),
+        count(Verdict::Good)
+    ));
+    text
+}
+
+const fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Good => "good",
+        Verdict::Skipped => "skipped",
+        Verdict::Warning => "warning",
+        Verdict::Bad => "BAD",
+    }
+}

@@ -1,0 +1,54 @@
+//! Decides what is wrong between this broker, its KDC and its Envoy, before a client finds out, and what mends it.
+//!
+//! Each check looks at one thing, says what it found, which reason a client would be refused under, and the exact command
+//! for MIT, Active Directory and FreeIPA where they differ. Nothing is changed anywhere. [`finding`] is what comes out;
+//! [`keytab`], [`ticket`], [`hosts`], [`state`], [`listener`] and [`envoy`] look, in that order.
+
+pub mod envoy;
+pub mod finding;
+pub mod hosts;
+pub mod keytab;
+pub mod listener;
+pub mod state;
+pub mod ticket;
+
+use std::path::PathBuf;
+
+pub use finding::{Finding, Remedy, Verdict};
+
+use crate::config::Config;
+use crate::time::Clock;
+use kerbridge_wire::policy as wire_policy;
+
+/// Where else to look.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// A user's tickets, for a realm in which a service cannot log in by its own name.
+    pub ccache: Option<PathBuf>,
+    /// Envoy's admin address, `127.0.0.1:9901`.
+    pub envoy_admin: Option<String>,
+    /// Envoy's TLS listener, `127.0.0.1:8443`.
+    pub envoy_listener: Option<String>,
+}
+
+/// Looks at everything, in order of what a ticket meets. libkrb5 must read the broker's own krb5.conf already.
+pub fn examine(config: &Config, policy: &wire_policy::Policy, places: &Places, clock: Clock) -> Vec<Finding> {
+    let kerberos = config.kerberos();
+    let mut findings = Vec::new();
+    for acceptor in &kerberos.acceptors {
+        let look = keytab::look(acceptor, kerberos);
+        let is_usable = look.iter().all(|finding| finding.verdict != Verdict::Bad);
+        findings.extend(look);
+        if is_usable {
+            findings.extend(ticket::look(acceptor, places.ccache.as_deref(), kerberos, clock));
+        }
+    }
+    findings.extend(hosts::look(&kerberos.acceptors, policy, &hosts::System));
+    findings.extend(state::look(config.state_dir()));
+    findings.extend(listener::look(
+        config.channel_bindings(),
+        places.envoy_listener.as_deref(),
+    ));
+    findings.extend(envoy::look(places.envoy_admin.as_deref()));
+    findings
+}

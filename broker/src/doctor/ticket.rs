@@ -1,0 +1,287 @@
+//! Gets a ticket for the service from the KDC and accepts it: what a client's ticket meets, in one go. That shows whether the
+//! KDC knows the service, with which key it makes tickets, whether the keytab opens them, and how far the clocks differ.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kerbridge_gss::{
+    AcceptOutcome, AcceptorCredential, InitiateError, InitiateErrorKind, InitiateRequest, InitiatorCredential, Keytab,
+    MechToken, Mechanism, ServicePrincipal,
+};
+use kerbridge_wire::Reason;
+
+use super::finding::{Finding, Remedy};
+use super::keytab::extract;
+use crate::acceptor::reason_of;
+use crate::config::{AcceptorConfig, KerberosConfig};
+use crate::negotiate::{FirstToken, TicketKey};
+use crate::time::{Clock, UnixTime};
+
+const CHECK: &str = "ticket";
+const CLOCK: &str = "clock";
+/// A difference of clocks that is worth saying, in seconds; a ticket's times are whole seconds.
+const NOTABLE: u64 = 5;
+
+/// Looks at one acceptor, as itself or with a user's tickets.
+pub fn look(acceptor: &AcceptorConfig, ccache: Option<&Path>, kerberos: &KerberosConfig, clock: Clock) -> Vec<Finding> {
+    let AcceptorConfig { principal, keytab } = acceptor;
+    let before = clock.now();
+    let token = match ask(principal, keytab, ccache) {
+        Ok(token) => token,
+        Err(NoTicket::Cache(problem)) => {
+            return vec![Finding::warning(CHECK, principal.as_str(), problem)];
+        }
+        Err(NoTicket::Kdc(error)) => return vec![refused(&error, principal, keytab, ccache.is_some())],
+    };
+    let key = match FirstToken::parse(&STANDARD.encode(token.as_bytes())) {
+        Ok(FirstToken::Ticket(token)) => Some(token.key()),
+        Ok(FirstToken::Opening(_)) | Err(_) => None,
+    };
+    let found = key.map_or_else(
+        || "the KDC gives a ticket".to_owned(),
+        |key| format!("the KDC gives a ticket by {}", name(key)),
+    );
+    match accept(principal, keytab, &token) {
+        Ok(authenticated) => {
+            let mut findings = vec![Finding::good(
+                CHECK,
+                principal.as_str(),
+                format!("{found}, and the keytab opens it"),
+            )];
+            // A user's ticket may be hours old: only one that was got just now tells the KDC's time.
+            if ccache.is_none() {
+                findings.push(clocks(authenticated, before, clock.now(), kerberos.clock_skew_seconds));
+            }
+            findings
+        }
+        Err(problem) => vec![not_opened(&found, &problem, principal, keytab)],
+    }
+}
+
+/// Why there is no ticket.
+enum NoTicket {
+    Cache(String),
+    Kdc(InitiateError),
+}
+
+fn ask(principal: &ServicePrincipal, keytab: &Path, ccache: Option<&Path>) -> Result<MechToken, NoTicket> {
+    let credential = match ccache {
+        Some(ccache) => InitiatorCredential::from_ccache(ccache).map_err(|error| NoTicket::Cache(error.to_string()))?,
+        // Where there is a KDC the keys are tried at once.
+        None => InitiatorCredential::from_keytab(principal.as_principal(), keytab).map_err(|error| {
+            error.detail().cloned().map_or_else(
+                || NoTicket::Cache(error.to_string()),
+                |detail| NoTicket::Kdc(InitiateError::from(detail)),
+            )
+        })?,
+    };
+    let request = InitiateRequest {
+        target: principal.clone(),
+        mechanism: Mechanism::Krb5,
+        mutual: false,
+        bindings: None,
+    };
+    credential
+        .initiate(&request)
+        .map(|initiation| initiation.token)
+        .map_err(NoTicket::Kdc)
+}
+
+/// Why the ticket was not accepted.
+struct NotAccepted {
+    reason: Reason,
+    text: String,
+}
+
+/// Accepts the ticket beside the broker, with a replay cache of its own; when the client authenticated to the KDC.
+fn accept(principal: &ServicePrincipal, keytab: &Path, token: &MechToken) -> Result<UnixTime, NotAccepted> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let replay = std::env::temp_dir().join(format!("kerbridge-doctor-{}-{number}", std::process::id()));
+    let internal = |text: String| NotAccepted {
+        reason: Reason::Internal,
+        text,
+    };
+    let outcome = AcceptorCredential::acquire(principal, keytab, &replay)
+        .map_err(|error| internal(error.to_string()))
+        .and_then(|credential| {
+            credential.accept(token.as_bytes(), None).map_err(|error| NotAccepted {
+                reason: reason_of(error.kind()),
+                text: error.to_string(),
+            })
+        });
+    // It is there only where a ticket was looked at.
+    drop(std::fs::remove_file(&replay));
+    match outcome? {
+        AcceptOutcome::Established(context) => Ok(UnixTime::from_seconds(context.auth_time())),
+        AcceptOutcome::ContinueNeeded { .. } => Err(internal("the handshake needs another leg".into())),
+    }
+}
+
+fn not_opened(found: &str, problem: &NotAccepted, principal: &ServicePrincipal, keytab: &Path) -> Finding {
+    let NotAccepted { reason, text } = problem;
+    if *reason == Reason::ClockSkew {
+        return Finding::bad(
+            CLOCK,
+            "this machine",
+            *reason,
+            format!("the KDC's clock is too far from this one: {text}"),
+        )
+        .mended_by([set_clock()]);
+    }
+    let held = Keytab::open(keytab)
+        .map(|held| versions(&held, principal))
+        .unwrap_or_default();
+    Finding::bad(
+        CHECK,
+        principal.as_str(),
+        *reason,
+        format!("{found}, which the keytab does not open (it holds {held}): {text}"),
+    )
+    .mended_by(extract(principal, keytab))
+}
+
+fn set_clock() -> Remedy {
+    Remedy::any("chronyc makestep (or: timedatectl set-ntp true), on the machine whose clock is wrong")
+}
+
+fn clocks(kdc: UnixTime, before: UnixTime, after: UnixTime, skew: u32) -> Finding {
+    let (ahead, behind) = (after.until(kdc), kdc.until(before));
+    let difference = ahead.max(behind);
+    let found = match (ahead, behind) {
+        (0, 0) => "the KDC's clock agrees with this one to the second".to_owned(),
+        (0, _) => format!("the KDC's clock is {behind} s behind this one"),
+        (_, _) => format!("the KDC's clock is {ahead} s ahead of this one"),
+    };
+    let mend = set_clock();
+    if difference >= u64::from(skew) {
+        Finding::bad(CLOCK, "this machine", Reason::ClockSkew, found).mended_by([mend])
+    } else if difference > NOTABLE {
+        Finding::warning(
+            CLOCK,
+            "this machine",
+            format!("{found}; clients are refused from {skew} s on"),
+        )
+        .mended_by([mend])
+    } else {
+        Finding::good(CLOCK, "this machine", found)
+    }
+}
+
+fn refused(error: &InitiateError, principal: &ServicePrincipal, keytab: &Path, by_user: bool) -> Finding {
+    let bad = |reason, found: &str| Finding::bad(CHECK, principal.as_str(), reason, format!("{found}: {error}"));
+    match error.kind() {
+        InitiateErrorKind::ServiceUnknown => bad(Reason::SpnUnknown, "the KDC does not know the service").mended_by([
+            Remedy::mit(format!("kadmin -q 'addprinc -randkey {principal}'")),
+            Remedy::ad(format!(
+                "setspn -S {}/{} ACCOUNT",
+                principal.service(),
+                principal.host()
+            )),
+            Remedy::freeipa(format!("ipa service-add {}/{}", principal.service(), principal.host())),
+        ]),
+        InitiateErrorKind::ClientUnknown if !by_user => Finding::warning(
+            CHECK,
+            principal.as_str(),
+            format!(
+                "the KDC does not know it, or knows it as a name of an account only, as Active Directory does: {error}"
+            ),
+        )
+        .mended_by([Remedy::any(
+            "kinit as any user, and run this again with --ccache FILE: that tells the two apart",
+        )]),
+        // Without preauthentication it is this side that cannot open the answer.
+        InitiateErrorKind::MutualAuthenticationFailed if !by_user => {
+            bad(Reason::KvnoMismatch, "the KDC has another key than the keytab").mended_by(extract(principal, keytab))
+        }
+        InitiateErrorKind::ClientKeyRefused => {
+            bad(Reason::KvnoMismatch, "the KDC has another key than the keytab").mended_by(extract(principal, keytab))
+        }
+        InitiateErrorKind::ClientRevoked => bad(Reason::SpnUnknown, "the account is disabled, locked or expired")
+            .mended_by([
+                Remedy::mit(format!("kadmin -q 'modprinc +allow_tix -expire never {principal}'")),
+                Remedy::ad("Enable-ADAccount ACCOUNT; Unlock-ADAccount ACCOUNT; Clear-ADAccountExpiration ACCOUNT"),
+                Remedy::freeipa(format!("ipa service-show {}/{}", principal.service(), principal.host())),
+            ]),
+        InitiateErrorKind::EnctypeUnsupported => bad(
+            Reason::EtypeUnavailable,
+            "the KDC and this broker share no encryption type",
+        )
+        .mended_by([
+            Remedy::mit(format!(
+                "kadmin -q 'getprinc {principal}', and supported_enctypes in kdc.conf"
+            )),
+            Remedy::ad("Set-ADUser ACCOUNT -KerberosEncryptionType AES128,AES256, then reset its password"),
+            Remedy::freeipa(format!(
+                "ipa-getkeytab -p {}/{} -k {}",
+                principal.service(),
+                principal.host(),
+                keytab.display()
+            )),
+        ]),
+        InitiateErrorKind::ClockSkew => {
+            bad(Reason::ClockSkew, "the KDC's clock is too far from this one").mended_by([set_clock()])
+        }
+        InitiateErrorKind::KdcUnreachable => {
+            bad(Reason::KdcUnreachable, "no KDC of the realm answers").mended_by([Remedy::any(format!(
+                "name it in krb5.conf: [realms] {} = {{ kdc = HOST }}; then: nc -z HOST 88",
+                principal.realm()
+            ))])
+        }
+        InitiateErrorKind::TicketExpired => {
+            bad(Reason::TicketExpired, "the tickets of --ccache have ended").mended_by([Remedy::any("kinit")])
+        }
+        InitiateErrorKind::ClientUnknown | InitiateErrorKind::MutualAuthenticationFailed | InitiateErrorKind::Other => {
+            bad(Reason::Internal, "the KDC gives no ticket")
+        }
+    }
+}
+
+fn name(key: TicketKey) -> String {
+    let TicketKey { kvno, enctype } = key;
+    match kvno {
+        Some(kvno) => format!("kvno {kvno}, {enctype}"),
+        None => format!("{enctype}, no kvno given"),
+    }
+}
+
+fn versions(keytab: &Keytab, principal: &ServicePrincipal) -> String {
+    let held: Vec<String> = keytab
+        .entries()
+        .iter()
+        .filter(|entry| entry.principal() == principal.as_principal())
+        .map(|entry| format!("kvno {} {}", entry.kvno(), entry.enctype()))
+        .collect();
+    if held.is_empty() {
+        "no key of it".into()
+    } else {
+        held.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Verdict;
+    use super::*;
+
+    #[test]
+    fn clocks_that_differ_are_told_apart_by_what_it_costs() {
+        let at = UnixTime::from_seconds;
+        let verdict = |kdc| clocks(at(kdc), at(1000), at(1001), 300).verdict;
+        for (kdc, expected) in [
+            (1000, Verdict::Good),
+            (1006, Verdict::Good),
+            (1007, Verdict::Warning),
+            (994, Verdict::Warning),
+            (1301, Verdict::Bad),
+            (700, Verdict::Bad),
+            (701, Verdict::Warning),
+        ] {
+            assert_eq!(verdict(kdc), expected, "{kdc}");
+        }
+        assert!(clocks(at(1100), at(1000), at(1001), 300).found.contains("99 s ahead"));
+        assert!(clocks(at(900), at(1000), at(1001), 300).found.contains("100 s behind"));
+    }
+}
