@@ -15,7 +15,7 @@ use crate::time::Clock;
 pub(super) struct Doctor {
     #[command(flatten)]
     check: Check,
-    /// Tickets of a user (a file of kinit), for a KDC that does not let a service log in by its name, such as Active Directory.
+    /// Tickets of a user (a file, fresh from kinit; it is not changed), for a KDC that does not let a service log in by its name, such as Active Directory.
     #[arg(long, value_name = "FILE")]
     ccache: Option<PathBuf>,
     /// Envoy's admin address; its configuration is looked at.

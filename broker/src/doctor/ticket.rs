@@ -1,6 +1,9 @@
 //! Gets a ticket for the service from the KDC and accepts it: what a client's ticket meets, in one go. That shows whether the
 //! KDC knows the service, with which key it makes tickets, whether the keytab opens them, and how far the clocks differ.
 
+use std::fs;
+use std::io::Write as _;
+use std::os::fd::{IntoRawFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +14,8 @@ use kerbridge_gss::{
     MechToken, Mechanism, ServicePrincipal,
 };
 use kerbridge_wire::Reason;
+use rustix::fs::{MemfdFlags, memfd_create};
+use zeroize::Zeroizing;
 
 use super::finding::{Finding, Remedy};
 use super::keytab::extract;
@@ -68,7 +73,7 @@ enum NoTicket {
 
 fn ask(principal: &ServicePrincipal, keytab: &Path, ccache: Option<&Path>) -> Result<MechToken, NoTicket> {
     let credential = match ccache {
-        Some(ccache) => InitiatorCredential::from_ccache(ccache).map_err(|error| NoTicket::Cache(error.to_string()))?,
+        Some(ccache) => borrow(ccache).map_err(NoTicket::Cache)?,
         // Where there is a KDC the keys are tried at once.
         None => InitiatorCredential::from_keytab(principal.as_principal(), keytab).map_err(|error| {
             error.detail().cloned().map_or_else(
@@ -87,6 +92,17 @@ fn ask(principal: &ServicePrincipal, keytab: &Path, ccache: Option<&Path>) -> Re
         .initiate(&request)
         .map(|initiation| initiation.token)
         .map_err(NoTicket::Kdc)
+}
+
+/// A user's tickets, from a copy: what is asked for here is not kept in the user's own file.
+fn borrow(ccache: &Path) -> Result<InitiatorCredential, String> {
+    let tickets = fs::read(ccache).map(Zeroizing::new);
+    let tickets = tickets.map_err(|error| format!("{}: {error}", ccache.display()))?;
+    let mut copy = fs::File::from(memfd_create("ccache", MemfdFlags::CLOEXEC).map_err(|error| error.to_string())?);
+    copy.write_all(&tickets).map_err(|error| error.to_string())?;
+    // libkrb5 reads it when it is asked for a ticket: it must stay open as long as this process.
+    let path = format!("/proc/self/fd/{}", OwnedFd::from(copy).into_raw_fd());
+    InitiatorCredential::from_ccache(path.as_ref()).map_err(|error| error.to_string())
 }
 
 /// Why the ticket was not accepted.
