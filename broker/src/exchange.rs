@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 pub use request::{ExchangeRequest, Hints, RequestError};
 
-use crate::acceptor::{AcceptorPool, Leg, Progress};
+use crate::acceptor::{Accepted, AcceptorPool, Leg, Progress};
 use crate::channel_bindings::Channel;
 use crate::config::ListenerName;
 use crate::failure_limit::FailureLimit;
@@ -25,7 +25,7 @@ use crate::keyring::KeyRing;
 use crate::log::KEPT;
 use crate::metrics::Metrics;
 use crate::negotiate::FirstToken;
-use crate::policy::{Grant, Policy};
+use crate::policy::{Audience, Grant, Policy};
 use crate::replay::{FirstUse, ReplayGuard};
 use crate::time::UnixTime;
 use crate::token::{IssuedToken, Minter};
@@ -198,40 +198,55 @@ impl Exchange {
         self.metrics.ticket_taken(token.key().enctype);
         let deadline = began.checked_add(self.deadline).unwrap_or(began);
         let first_use = self.replay.first_use(&accepted, &token, now, deadline).await;
-        first_use
-            .map_err(|error| Refusal::new(error.reason(), error.to_string()))
-            .and_then(|first_use| self.mint(&first_use, &audience, scope.as_ref(), caller, now))
-            .map_err(|refusal| Refusal {
-                principal: Some(accepted.client().to_string()),
-                ..refusal
-            })
+        let issued = match first_use {
+            Ok(first_use) => match self.identify(&first_use, &audience, now, deadline).await {
+                Ok(identity) => self.mint(identity, &accepted, &audience, scope.as_ref(), caller, now),
+                Err(refusal) => Err(refusal),
+            },
+            Err(error) => Err(Refusal::new(error.reason(), error.to_string())),
+        };
+        issued.map_err(|refusal| Refusal {
+            principal: Some(accepted.client().to_string()),
+            ..refusal
+        })
+    }
+
+    /// Who came, and in which groups they are.
+    async fn identify(
+        &self,
+        first_use: &FirstUse<'_>,
+        audience: &str,
+        now: UnixTime,
+        deadline: Instant,
+    ) -> Result<Identity, Refusal> {
+        let accepted = first_use.accepted();
+        let session = self.keyring.session(first_use.ticket());
+        let identity = Identity::of(accepted, session, &self.rules, now)
+            .map_err(|stranger| Refusal::new(stranger.reason(), stranger.to_string()))?;
+        let needed = self.policy.audience(audience).is_some_and(Audience::needs_groups);
+        match self.groups.groups_of(accepted, needed, now, deadline).await {
+            Ok(groups) => Ok(identity.in_groups(groups)),
+            Err(error) => Err(Refusal {
+                subject: Some(identity.subject().as_str().to_owned()),
+                ..Refusal::new(error.reason(), error.to_string())
+            }),
+        }
     }
 
     fn mint(
         &self,
-        first_use: &FirstUse<'_>,
+        identity: Identity,
+        accepted: &Accepted,
         audience: &str,
         scope: Option<&crate::policy::Scopes>,
         caller: &Caller,
         now: UnixTime,
     ) -> Result<Issued, Refusal> {
-        let accepted = first_use.accepted();
-        let session = self.keyring.session(first_use.ticket());
-        let identity = Identity::of(accepted, session, &self.rules, now)
-            .map_err(|stranger| Refusal::new(stranger.reason(), stranger.to_string()))?;
         let subject = identity.subject().clone();
-        let known = |refusal| Refusal {
+        let grant = self.policy.grant(identity, audience, scope).map_err(|denial| Refusal {
             subject: Some(subject.as_str().to_owned()),
-            ..refusal
-        };
-        let groups = self
-            .groups
-            .groups_of(accepted)
-            .map_err(|error| known(Refusal::new(error.reason(), error.to_string())))?;
-        let grant = self
-            .policy
-            .grant(identity.in_groups(groups), audience, scope)
-            .map_err(|denial| known(Refusal::new(denial.reason(), denial.to_string())))?;
+            ..Refusal::new(denial.reason(), denial.to_string())
+        })?;
         let token = Minter::new(&self.issuer, self.keyring.signing())
             .issue(&grant, &caller.client, now)
             .map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;

@@ -1,5 +1,6 @@
 //! Decides which groups somebody is in, from the one source that is configured, or refuses: no answer is never "none".
 
+pub mod directory;
 pub mod pac;
 pub mod sid;
 mod static_groups;
@@ -9,12 +10,16 @@ use std::fmt;
 
 use kerbridge_gss::attribute::LogonInfo;
 use kerbridge_wire::Reason;
+use tokio::time::Instant;
 
 pub use static_groups::StaticGroups;
 
+use self::directory::{Account, Directory, FindBy};
 use self::pac::LogonGroups;
 use self::sid::Sid;
 use crate::acceptor::Accepted;
+use crate::ldap::LdapError;
+use crate::time::UnixTime;
 
 /// Longest name of a group, in bytes.
 pub const LONGEST_NAME: usize = 255;
@@ -85,6 +90,8 @@ pub enum GroupSource {
     Static(StaticGroups),
     /// From the ticket's PAC.
     Pac(SidNames),
+    /// From a directory, by LDAP.
+    Directory(Directory),
 }
 
 /// Why nobody knows which groups somebody is in.
@@ -96,23 +103,51 @@ pub enum GroupsError {
     Unverified,
     /// The PAC cannot be read, or names more groups than are read.
     Malformed,
+    /// The PAC does not say which account it is about.
+    Nameless,
+    /// The directory did not answer within the exchange's deadline.
+    TooSlow,
+    /// The directory gave no answer that can be used.
+    Directory(LdapError),
+    /// The directory does not know the account.
+    NoAccount,
+    /// The directory knows more than one such account.
+    SeveralAccounts,
+    /// The directory says that the account is disabled or has expired.
+    Disabled,
 }
 
 impl GroupsError {
     /// The word of the closed list.
     pub const fn reason(&self) -> Reason {
         match self {
-            Self::NoPac | Self::Unverified | Self::Malformed => Reason::GroupsUnavailable,
+            Self::NoPac | Self::Unverified | Self::Malformed | Self::Nameless | Self::TooSlow | Self::Directory(_) => {
+                Reason::GroupsUnavailable
+            }
+            // An answer, and a good one: asking again changes nothing.
+            Self::NoAccount | Self::SeveralAccounts | Self::Disabled => Reason::PrincipalNotMapped,
         }
+    }
+}
+
+impl From<LdapError> for GroupsError {
+    fn from(error: LdapError) -> Self {
+        Self::Directory(error)
     }
 }
 
 impl fmt::Display for GroupsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoPac => "the ticket has no pac with groups, and groups.source is \"pac\"",
+            Self::NoPac => "the ticket has no pac with groups, which groups.source needs",
             Self::Unverified => "the pac's signatures were not verified",
             Self::Malformed => "the pac's logon information cannot be read, or names too many groups",
+            Self::Nameless => "the pac does not say which account of its domain it is about",
+            Self::TooSlow => "the directory did not answer within limits.deadline",
+            Self::Directory(error) => return error.fmt(f),
+            Self::NoAccount => "the directory does not know the account",
+            Self::SeveralAccounts => "the directory knows more than one such account",
+            Self::Disabled => "the directory says that the account is disabled or has expired",
         })
     }
 }
@@ -121,9 +156,10 @@ impl std::error::Error for GroupsError {}
 
 impl GroupSource {
     /// Whether tickets are to be accepted with the logon information of their PAC.
-    pub const fn reads_logon_info(&self) -> bool {
+    pub fn reads_logon_info(&self) -> bool {
         match self {
             Self::Pac(_) => true,
+            Self::Directory(directory) => *directory.find_by() == FindBy::Sid,
             Self::None | Self::Static(_) => false,
         }
     }
@@ -137,6 +173,7 @@ impl GroupSource {
                 names.names.values().any(|one| one == name)
                     || (names.unmapped == Unmapped::Sid && name.parse::<Sid>().is_ok())
             }
+            Self::Directory(_) => name.parse::<Sid>().is_err(),
         }
     }
 
@@ -146,17 +183,38 @@ impl GroupSource {
             Self::None => "groups.source is \"none\"",
             Self::Static(_) => "groups.static_file does not have it",
             Self::Pac(_) => "groups.sid_names gives no identifier that name",
+            Self::Directory(_) => "a directory gives names, and no identifiers",
         }
     }
 
-    /// The groups of an accepted client.
-    pub fn groups_of(&self, accepted: &Accepted) -> Result<GroupSet, GroupsError> {
+    /// The groups of an accepted client. A directory is asked only where they are `needed`, and until the deadline.
+    pub async fn groups_of(
+        &self,
+        accepted: &Accepted,
+        needed: bool,
+        now: UnixTime,
+        deadline: Instant,
+    ) -> Result<GroupSet, GroupsError> {
         match self {
             Self::None => Ok(GroupSet::default()),
             Self::Static(groups) => Ok(groups.of(accepted.client())),
             Self::Pac(names) => {
                 let LogonGroups { groups, user: _ } = logon_groups(accepted.logon_info())?;
                 Ok(groups.iter().filter_map(|sid| names.name(sid)).collect())
+            }
+            Self::Directory(_) if !needed => Ok(GroupSet::default()),
+            Self::Directory(directory) => {
+                let account = match directory.find_by() {
+                    FindBy::Sid => {
+                        let LogonGroups { groups: _, user } = logon_groups(accepted.logon_info())?;
+                        Account::Sid(user.ok_or(GroupsError::Nameless)?)
+                    }
+                    FindBy::Principal { attribute } => Account::Principal {
+                        attribute,
+                        value: accepted.client().as_str(),
+                    },
+                };
+                directory.groups_of(&account, now, deadline).await
             }
         }
     }
@@ -178,9 +236,11 @@ mod tests {
 
     fn of(source: &GroupSource, info: LogonInfo) -> Result<Vec<String>, GroupsError> {
         let alice = crate::principal::canonical("alice@A.TEST").unwrap();
-        source
-            .groups_of(&Accepted::for_test(alice).with_logon_info(info))
-            .map(|groups| groups.iter().map(str::to_owned).collect())
+        let accepted = Accepted::for_test(alice).with_logon_info(info);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let groups = source.groups_of(&accepted, true, UnixTime::from_seconds(2000), Instant::now());
+        let groups = runtime.block_on(groups)?;
+        Ok(groups.iter().map(str::to_owned).collect())
     }
 
     fn pac(unmapped: Unmapped) -> GroupSource {

@@ -19,6 +19,7 @@ pub mod groups;
 pub mod identity;
 pub mod keyring;
 pub mod krb5_conf;
+pub mod ldap;
 pub mod log;
 pub mod metrics;
 pub mod negotiate;

@@ -231,6 +231,14 @@ clock_skew_seconds = 300
 #[groups.sid_names]
 #"S-1-5-21-1004336348-1177238915-682003330-1104" = "order-clerks"
 #[groups]
+#source = "ldap"               # a directory
+#[groups.ldap]
+#url = "ldaps://dc.example.com"
+#ca = "ad-ca.pem"
+#bind_dn = "CN=kerbridge,CN=Users,DC=example,DC=com"
+#password_file = "ldap.password"
+#base = "DC=example,DC=com"
+#[groups]
 #source = "static"             # a file: order-clerks = ["alice@EXAMPLE.COM"]
 #static_file = "groups.toml"
 "#,

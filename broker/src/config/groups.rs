@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{raw, read_text};
+use super::{directory, raw, read_text};
+use crate::groups::directory::Directory;
 use crate::groups::sid::Sid;
 use crate::groups::{GroupSource, SidNames, StaticGroups, Unmapped};
 use crate::policy::no_group_name;
@@ -21,17 +22,19 @@ pub(super) fn check(
         static_file,
         sid_names,
         unmapped_sids,
+        ldap,
     } = groups;
     let source = source.as_deref().unwrap_or("none");
     let used = match source {
         "none" => &[][..],
         "static" => &["static_file"],
         "pac" => &["sid_names", "unmapped_sids"],
+        "ldap" => &["ldap"],
         other => {
             problems.note(
                 "groups.source",
                 format!("{other:?} is no source of groups"),
-                "write none, static or pac",
+                "write none, static, pac or ldap",
             );
             return None;
         }
@@ -40,6 +43,7 @@ pub(super) fn check(
         ("static_file", static_file.is_some()),
         ("sid_names", sid_names.is_some()),
         ("unmapped_sids", unmapped_sids.is_some()),
+        ("ldap", ldap.is_some()),
     ] {
         if given && !used.contains(&field) {
             problems.note(
@@ -67,8 +71,31 @@ pub(super) fn check(
             groups.map(GroupSource::Static)
         }
         "pac" => check_names(sid_names.unwrap_or_default(), unmapped_sids.as_deref(), problems).map(GroupSource::Pac),
+        "ldap" => {
+            let Some(ldap) = ldap else {
+                problems.missing(
+                    "groups.ldap",
+                    "add [groups.ldap] with url, ca, bind_dn, password_file and base",
+                );
+                return None;
+            };
+            directory::check(ldap, folder, problems).map(|config| GroupSource::Directory(Directory::new(config)))
+        }
         _ => Some(GroupSource::None),
     }
+}
+
+/// The same for who needs only the names of groups: a directory's cannot be known, and its password is not looked at.
+pub(super) fn check_without_secrets(
+    groups: raw::Groups,
+    folder: &Path,
+    realms: Option<&[String]>,
+    problems: &mut Problems,
+) -> Option<GroupSource> {
+    if groups.source.as_deref() == Some("ldap") {
+        return None;
+    }
+    check(groups, folder, realms, problems)
 }
 
 fn check_names(names: BTreeMap<String, String>, unmapped: Option<&str>, problems: &mut Problems) -> Option<SidNames> {

@@ -101,6 +101,24 @@ pub(super) struct Groups {
     pub(super) static_file: Option<PathBuf>,
     pub(super) sid_names: Option<BTreeMap<String, String>>,
     pub(super) unmapped_sids: Option<String>,
+    pub(super) ldap: Option<Ldap>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Ldap {
+    pub(super) url: Option<String>,
+    pub(super) starttls: Option<bool>,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) clear_text: Option<bool>,
+    pub(super) bind_dn: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) base: Option<String>,
+    pub(super) find_by: Option<String>,
+    pub(super) principal_attribute: Option<String>,
+    pub(super) nested: Option<String>,
+    pub(super) name_attribute: Option<String>,
+    pub(super) cache: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

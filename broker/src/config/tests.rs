@@ -644,10 +644,159 @@ mod groups {
         let policy = POLICY.replace("principals = [\"*@A.TEST\"]", "groups = [\"clerks\"]");
         folder.write("policy.toml", policy, 0o644);
         folder.write("groups.toml", "clerks = [\"alice@A.TEST\"]", 0o644);
+        folder.write("password", "secret\n", 0o600);
+        folder.write("no-password", "\n", 0o600);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(["ldap.test".to_owned()])
+            .unwrap()
+            .self_signed(&key)
+            .unwrap();
+        folder.write("ca.pem", certificate.pem(), 0o644);
         let alone = PolicyConfig::load(&folder.0.path().join("kerbridge.toml")).is_err();
         let found = folder.load().map_or_else(|found| found, |_| Vec::new());
-        assert_eq!(alone, !found.is_empty(), "policy check: {found:#?}");
+        // What is a directory's is not looked at for the policy alone.
+        let directory = table.contains("source = \"ldap\"");
+        assert_eq!(alone, !found.is_empty() && !directory, "policy check: {found:#?}");
         found
+    }
+
+    fn ldap(lines: &str) -> String {
+        format!(
+            "[groups]\nsource = \"ldap\"\n[groups.ldap]\n{}",
+            lines.replace(';', "\n")
+        )
+    }
+
+    const ASKS: &str = "bind_dn = \"CN=reader\";password_file = \"password\";base = \"DC=a\";";
+    const TLS: &str = "url = \"ldaps://ldap.test\";ca = \"ca.pem\";";
+
+    #[test]
+    fn a_directory_is_asked_privately_by_somebody() {
+        for lines in [
+            TLS,
+            "url = \"ldap://ldap.test:3268\";starttls = true;ca = \"ca.pem\";",
+            "url = \"ldap://[::1]:389/\";clear_text = true;",
+        ] {
+            assert_eq!(
+                problems(&ldap(&format!("{ASKS}{lines}"))),
+                Vec::<String>::new(),
+                "{lines}"
+            );
+        }
+        for (lines, expected) in [
+            ("", "groups.ldap.url: is missing"),
+            (
+                "url = \"https://ldap.test\"",
+                "groups.ldap.url: \"https://ldap.test\" is no place",
+            ),
+            (
+                "url = \"ldaps://ldap.test/x\"",
+                "groups.ldap.url: \"ldaps://ldap.test/x\" is no place",
+            ),
+            (
+                "url = \"ldaps://ldap.test:0\"",
+                "groups.ldap.url: \"ldaps://ldap.test:0\" is no place",
+            ),
+            (
+                "url = \"ldap://ldap.test\"",
+                "groups.ldap.url: would be asked in clear text",
+            ),
+            (
+                "url = \"ldap://ldap.test\";clear_text = true",
+                "groups.ldap.clear_text: ldap.test is no loopback address",
+            ),
+            (
+                "url = \"ldap://127.0.0.1\";clear_text = true;ca = \"ca.pem\"",
+                "groups.ldap.ca: has no use",
+            ),
+            ("url = \"ldaps://ldap.test\"", "groups.ldap.ca: is missing"),
+            (
+                "url = \"ldaps://ldap.test\";ca = \"password\"",
+                "groups.ldap.ca: password holds no certificate",
+            ),
+            (
+                "url = \"ldaps://ldap.test\";ca = \"ca.pem\";starttls = true",
+                "groups.ldap: says more than one",
+            ),
+        ] {
+            let found = problems(&ldap(&format!("{ASKS}{lines}")));
+            assert!(
+                found.iter().any(|line| line.starts_with(expected)),
+                "{expected}: {found:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_mistake_of_the_directory_is_named() {
+        for (from, to, expected) in [
+            ("bind_dn = \"CN=reader\";", "", "groups.ldap.bind_dn: is missing"),
+            ("CN=reader", "", "groups.ldap.bind_dn: is empty"),
+            ("base = \"DC=a\";", "", "groups.ldap.base: is missing"),
+            (
+                "password_file = \"password\";",
+                "",
+                "groups.ldap.password_file: is missing",
+            ),
+            (
+                "\"password\"",
+                "\"no-password\"",
+                "groups.ldap.password_file: no-password is empty",
+            ),
+            (
+                "\"password\"",
+                "\"policy.toml\"",
+                "groups.ldap.password_file: policy.toml has mode 0644",
+            ),
+            (
+                "base",
+                "find_by = \"name\";base",
+                "groups.ldap.find_by: \"name\" is neither",
+            ),
+            (
+                "base",
+                "find_by = \"principal\";base",
+                "groups.ldap.principal_attribute: is missing",
+            ),
+            (
+                "base",
+                "principal_attribute = \"uid\";base",
+                "groups.ldap.principal_attribute: has no use",
+            ),
+            (
+                "base",
+                "find_by = \"principal\";principal_attribute = \"a)(b\";base",
+                "groups.ldap.principal_attribute: \"a)(b\" is no attribute",
+            ),
+            (
+                "base",
+                "nested = \"deep\";base",
+                "groups.ldap.nested: \"deep\" is no way",
+            ),
+            (
+                "base",
+                "name_attribute = \"\";base",
+                "groups.ldap.name_attribute: \"\" is no attribute",
+            ),
+            (
+                "base",
+                "cache = \"11m\";base",
+                "groups.ldap.cache: \"11m\" is not 1s to 600s",
+            ),
+        ] {
+            let found = problems(&ldap(&format!("{TLS}{}", ASKS.replacen(from, to, 1))));
+            assert_eq!(found.len(), 1, "{expected}: {found:#?}");
+            assert!(found[0].starts_with(expected), "{expected}: {found:#?}");
+        }
+        assert!(problems("[groups]\nsource = \"ldap\"")[0].starts_with("groups.ldap: is missing"));
+        let found = problems(&format!(
+            "{}source = \"none\"",
+            "[groups.ldap]\nurl = \"x\"\n[groups]\n"
+        ));
+        assert!(
+            found.iter().any(|line| line.starts_with("groups.ldap: has no use")),
+            "{found:#?}"
+        );
     }
 
     #[test]

@@ -128,7 +128,11 @@ fn build(name: ListenerName, tls: &Tls, problems: &mut Problems) -> Option<Ident
     }
 }
 
-fn certificates_of(path: &Path, field: &str, problems: &mut Problems) -> Option<Vec<CertificateDer<'static>>> {
+pub(super) fn certificates_of(
+    path: &Path,
+    field: &str,
+    problems: &mut Problems,
+) -> Option<Vec<CertificateDer<'static>>> {
     let bytes = match secret_file::read_bytes(path, Reach::Unchecked) {
         Ok(bytes) => bytes,
         Err((problem, remedy)) => {

@@ -69,6 +69,15 @@ impl<'a> Der<'a> {
         Ok(Some(content))
     }
 
+    /// Tag and content of the next element, whatever it is.
+    pub(crate) fn any(&mut self) -> Result<Option<(u8, &'a [u8])>, Malformed> {
+        let Some(&tag) = self.0.first() else {
+            return Ok(None);
+        };
+        let content = self.optional(tag)?;
+        Ok(content.map(|content| (tag, content)))
+    }
+
     /// The content of the one element that there is.
     pub(crate) fn only(mut self, tag: u8) -> Result<&'a [u8], Malformed> {
         let content = self.expect(tag)?;

@@ -4,7 +4,12 @@
 //! say so. `make test-quick` leaves them out.
 
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a helper that fails in a test ends the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a helper that fails in a test ends the test"
+)]
 
+mod samba_directory;
 mod samba_domain;
 mod samba_pac;

@@ -57,6 +57,7 @@ pub(crate) const POLICY: &str = r#"
     audience = "plain"
     deliver = "header"
     [filter]
+    timeout = "10s" # a controller that others keep busy
     identity_headers = { groups = "x-kerbridge-groups" }
 "#;
 
