@@ -27,13 +27,9 @@ fn examine(world: &mut World, more: &[&str], clock: Option<&str>) -> (Vec<Value>
         .env("KRB5_CONFIG", world.kdc().krb5_config())
         .output()
         .unwrap();
-    let findings = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-        panic!(
-            "{error}: {}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        )
-    });
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(complaint.is_empty(), "{complaint}");
+    let findings = serde_json::from_slice(&output.stdout).unwrap();
     (findings, output.status.code())
 }
 

@@ -52,8 +52,8 @@ fn how(reason: Reason, key: &LabKey, revoked: &str) -> How {
         Reason::BadSignature => {
             bearer(&alter_claims(&token(), |claims| with(claims, "sub", json!("mallory"))).unwrap())
         }
-        Reason::Expired => claiming("exp", json!(now() - 1)),
-        Reason::NotYetValid => claiming("nbf", json!(now() + 3600)),
+        Reason::Expired => claiming("exp", json!(now().saturating_sub(1))),
+        Reason::NotYetValid => claiming("nbf", json!(now().saturating_add(3600))),
         Reason::WrongAudience => claiming("aud", json!("reports")),
         Reason::WrongType => headed("typ", "JWT"),
         Reason::MissingClaim => claiming("sub", Value::Null),
