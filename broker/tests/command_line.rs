@@ -143,6 +143,53 @@ fn init_never_overwrites_and_leaves_all_or_nothing() {
 }
 
 #[test]
+fn init_puts_the_key_encryption_key_where_it_is_told_to_and_says_what_not_to_back_up_together() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("keys")).unwrap();
+    let arguments = [
+        "init",
+        "--keytab",
+        "http.keytab",
+        "--dir",
+        "made",
+        "--kek",
+        "keys/broker.kek",
+    ];
+    let output = folder.run(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let kek = folder.path("keys/broker.kek");
+    assert_eq!(fs::metadata(&kek).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!folder.path("made/kek").exists());
+    let said = text(&output.stdout);
+    assert!(
+        said.contains(kek.to_str().unwrap()) && said.contains("never both in one backup"),
+        "{said}"
+    );
+    let config = fs::read_to_string(folder.path("made/kerbridge.toml")).unwrap();
+    assert!(config.contains("never in one backup with the state folder"), "{config}");
+    drop(Serving::start(&folder));
+    // It is as little overwritten as anything else, and then nothing is written.
+    let before = fs::read(&kek).unwrap();
+    let output = folder.run(&[
+        "init",
+        "--keytab",
+        "http.keytab",
+        "--dir",
+        "other",
+        "--kek",
+        "keys/broker.kek",
+    ]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(
+        text(&output.stderr).contains("broker.kek would be overwritten"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(fs::read(&kek).unwrap(), before);
+    assert!(!folder.path("other").exists());
+}
+
+#[test]
 fn init_leaves_out_a_principal_without_a_usable_key_and_says_so() {
     let folder = Folder::new();
     folder.keytab(&[

@@ -1,8 +1,7 @@
 //! Writes a configuration that runs as it is, from what a keytab holds: all of its files or none.
 
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+mod made;
+
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -11,6 +10,7 @@ use clap::Args;
 use kerbridge_gss::{Keytab, ServicePrincipal};
 use kerbridge_wire::policy as wire_policy;
 
+use self::made::{Made, NewFile};
 use super::policy_render::DEPLOYED;
 use super::{Failure, output};
 use crate::config::{Config, Surroundings, check_keytab_file};
@@ -27,6 +27,10 @@ pub(super) struct Init {
     /// The folder to write into; it is made where it is missing.
     #[arg(long, value_name = "DIR", default_value = "kerbridge")]
     dir: PathBuf,
+    /// The new file for the key-encryption key, outside of what is backed up with the state folder. Where absent, kek in
+    /// the folder.
+    #[arg(long, value_name = "PATH")]
+    kek: Option<PathBuf>,
     /// The issuer of the tokens: an https URL. Where absent, one is made from the realm.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
@@ -36,12 +40,6 @@ const CONFIG: &str = "kerbridge.toml";
 const POLICY: &str = "policy.toml";
 const KEY: &str = "kek";
 const SNIPPET: &str = "filter.yaml";
-
-struct NewFile {
-    name: &'static str,
-    mode: u32,
-    text: String,
-}
 
 pub(super) fn run(init: &Init) -> Result<(), Failure> {
     let keytab_path = std::path::absolute(&init.keytab).unwrap_or_else(|_| init.keytab.clone());
@@ -62,7 +60,11 @@ pub(super) fn run(init: &Init) -> Result<(), Failure> {
         Some(issuer) => issuer.clone(),
         None => format!("https://kerbridge.{}", first.realm().to_lowercase()),
     };
-    let files = files(&keytab_path, &services, &issuer)?;
+    let kek = match &init.kek {
+        Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
+        None => PathBuf::from(KEY),
+    };
+    let files = files(&keytab_path, &kek, &services, &issuer)?;
     let made = Made::write(&init.dir, &files).map_err(|error| {
         output::complain(error);
         Failure::Configuration
@@ -80,7 +82,7 @@ pub(super) fn run(init: &Init) -> Result<(), Failure> {
         ));
     }
     let folder = std::path::absolute(&init.dir).unwrap_or_else(|_| init.dir.clone());
-    output::print(&next_steps(&init.dir, &folder, &services))
+    output::print(&next_steps(&init.dir, &folder, &kek, &services))
 }
 
 /// The HTTP services of a keytab, each once, in its order: those with a usable key, and those without. Others (a host's
@@ -110,7 +112,7 @@ fn nothing_usable(path: &Path, keytab: &Keytab, weak: &[ServicePrincipal]) -> St
     format!("{path} holds only DES or RC4 keys of {}", weak.join(", "))
 }
 
-fn files(keytab: &Path, services: &[ServicePrincipal], issuer: &str) -> Result<Vec<NewFile>, Failure> {
+fn files(keytab: &Path, kek: &Path, services: &[ServicePrincipal], issuer: &str) -> Result<Vec<NewFile>, Failure> {
     let policy = policy_text(services);
     let mut problems = Problems::default();
     let parsed = strict_toml::read::<wire_policy::Policy>(&policy, &mut problems);
@@ -129,17 +131,17 @@ fn files(keytab: &Path, services: &[ServicePrincipal], issuer: &str) -> Result<V
     })?;
     Ok(vec![
         NewFile {
-            name: KEY,
+            path: kek.to_owned(),
             mode: 0o600,
             text: format!("{}\n", STANDARD.encode(key.as_ref())),
         },
         NewFile {
-            name: POLICY,
+            path: POLICY.into(),
             mode: 0o644,
             text: policy,
         },
         NewFile {
-            name: SNIPPET,
+            path: SNIPPET.into(),
             mode: 0o644,
             text: format!(
                 "# An entry for http_filters of Envoy's connection manager, before the router. Rendered from policy.toml;\n\
@@ -148,9 +150,9 @@ fn files(keytab: &Path, services: &[ServicePrincipal], issuer: &str) -> Result<V
             ),
         },
         NewFile {
-            name: CONFIG,
+            path: CONFIG.into(),
             mode: 0o644,
-            text: config_text(keytab, services, issuer),
+            text: config_text(keytab, kek, services, issuer),
         },
     ])
 }
@@ -169,7 +171,7 @@ fn realms(services: &[ServicePrincipal]) -> Vec<&str> {
     realms
 }
 
-fn config_text(keytab: &Path, services: &[ServicePrincipal], issuer: &str) -> String {
+fn config_text(keytab: &Path, kek: &Path, services: &[ServicePrincipal], issuer: &str) -> String {
     let realms = realms(services).into_iter().map(quoted).collect::<Vec<_>>().join(", ");
     let mut text = format!(
         r#"# The broker's configuration. Relative paths start at this file's folder.
@@ -252,10 +254,10 @@ clock_skew_seconds = 300
 #server_names = ["*"]
 #file = "/etc/envoy/tls/tls.crt"
 
-# The key under which the signing key is sealed. Keep a copy apart from the state folder: the one is worth nothing
-# without the other.
+# The key under which the signing key is sealed. Keep a copy of it, but never in one backup with the state folder: the one
+# is worth nothing without the other, and whoever has both can sign.
 [keys]
-key_encryption_key_file = "{KEY}"
+key_encryption_key_file = {kek}
 # Under systemd, with LoadCredential=kek:…
 #key_encryption_credential = "kek"
 
@@ -290,6 +292,7 @@ key_encryption_key_file = "{KEY}"
 #level = "info"
 "#,
         realm = services.first().map_or("", ServicePrincipal::realm),
+        kek = quoted(&kek.to_string_lossy()),
     ));
     text
 }
@@ -333,81 +336,22 @@ fn policy_text(services: &[ServicePrincipal]) -> String {
     text
 }
 
-/// Files just written; removed again unless they are kept.
-struct Made {
-    files: Vec<PathBuf>,
-    folder: Option<PathBuf>,
-}
-
-impl Made {
-    fn write(folder: &Path, files: &[NewFile]) -> Result<Self, String> {
-        let there: Vec<String> = files
-            .iter()
-            .map(|file| folder.join(file.name))
-            .filter(|path| fs::symlink_metadata(path).is_ok())
-            .map(|path| path.display().to_string())
-            .collect();
-        if !there.is_empty() {
-            return Err(format!(
-                "nothing was written: {} would be overwritten; name another --dir, or move them away",
-                there.join(", ")
-            ));
-        }
-        let failed = |path: &Path, error: &io::Error| format!("nothing was written: {}: {error}", path.display());
-        let missing = !folder.exists();
-        let mut made = Self {
-            files: Vec::new(),
-            folder: None,
-        };
-        if missing {
-            fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
-            made.folder = Some(folder.to_owned());
-        }
-        for file in files {
-            let path = folder.join(file.name);
-            let mut open = fs::OpenOptions::new();
-            let opened = open.write(true).create_new(true).mode(file.mode).open(&path);
-            let mut handle = opened.map_err(|error| failed(&path, &error))?;
-            made.files.push(path.clone());
-            handle
-                .write_all(file.text.as_bytes())
-                .and_then(|()| handle.sync_all())
-                .map_err(|error| failed(&path, &error))?;
-        }
-        Ok(made)
-    }
-
-    fn keep(mut self) {
-        self.files.clear();
-        self.folder = None;
-    }
-}
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        // What cannot be removed stays, and the next init names it.
-        for path in &self.files {
-            drop(fs::remove_file(path));
-        }
-        if let Some(folder) = &self.folder {
-            drop(fs::remove_dir(folder));
-        }
-    }
-}
-
 /// Envoy has a working directory of its own, so what it is to be given is an absolute path.
-fn next_steps(folder: &Path, absolute: &Path, services: &[ServicePrincipal]) -> String {
-    let (folder, absolute) = (folder.display(), absolute.display());
+fn next_steps(folder: &Path, absolute: &Path, kek: &Path, services: &[ServicePrincipal]) -> String {
+    let kek = folder.join(kek);
+    let (folder, absolute, kek) = (folder.display(), absolute.display(), kek.display());
     let names: Vec<&str> = services.iter().map(ServicePrincipal::as_str).collect();
     format!(
-        "Wrote {folder}/{CONFIG}, {POLICY}, {KEY} and {SNIPPET} for {}.\n\n\
+        "Wrote {folder}/{CONFIG}, {POLICY} and {SNIPPET}, and the key-encryption key {kek}, for {}.\n\n\
          Next:\n\
          \x20 1. read {folder}/{POLICY}: who may have what\n\
          \x20 2. kerbridge serve --config {folder}/{CONFIG}\n\
          \x20 3. put {folder}/{SNIPPET} into Envoy's http_filters, before the router, and add a cluster\n\
          \x20    kerbridge_broker whose endpoint is the pipe {absolute}/mesh.sock; Envoy looks for the module at\n\
          \x20    {DEPLOYED} (another place: kerbridge policy render --deployed-module PATH)\n\
-         \x20 4. curl --negotiate -u : https://{}/\n",
+         \x20 4. curl --negotiate -u : https://{}/\n\
+         \x20 5. back up {absolute}/state and {kek}, never both in one backup: whoever has both can sign.\n\
+         \x20    init --kek PATH puts the key elsewhere\n",
         names.join(", "),
         services.first().map_or("", ServicePrincipal::host),
     )
