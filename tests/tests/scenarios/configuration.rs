@@ -1,10 +1,12 @@
 //! A wrong configuration is refused before anything is served, and says which field it is.
 
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
+use std::time::Duration;
 
-use kerbridge_tests::broker::{Broker, BrokerSettings};
+use kerbridge_tests::broker::{Broker, BrokerSettings, find_kerbridge};
+use kerbridge_tests::process::{OwnedProcess, Spawn};
 use kerbridge_tests::shipped::{self, ISSUER};
 use kerbridge_tests::world::{REALM, SERVICE};
 use kerbridge_tests::{World, envoy};
@@ -89,6 +91,10 @@ fn serve(broker: &Broker) -> (Option<i32>, String) {
     (status.code(), said)
 }
 
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
 fn edit(broker: &Broker, from: &str, to: &str) {
     let config = std::fs::read_to_string(broker.config()).unwrap();
     assert!(config.contains(from), "{from} in {config}");
@@ -158,6 +164,45 @@ fn the_broker_names_a_keytab_that_is_missing_wrong_or_open_to_others() {
     put(&good, 0o600);
     edit(&broker, "HTTP/localhost@", "HTTP/elsewhere@");
     refused("another principal");
+}
+
+#[test]
+fn the_broker_names_a_keytab_that_its_user_may_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = prepared(folder.path());
+    let program = folder.path().join("kerbridge");
+    std::fs::copy(find_kerbridge().unwrap(), &program).unwrap();
+    let keytab = folder.path().join("http.keytab");
+    std::fs::write(&keytab, "unread").unwrap();
+    let config = broker.config();
+    let check = if rustix::process::geteuid().is_root() {
+        // Root can read everything, so it is somebody else who looks: all is theirs but the keytab.
+        const NOBODY: u32 = 65534;
+        for own in ["", "kerbridge", "kerbridge.toml", "policy.toml", "kek", "state"] {
+            chown(folder.path().join(own), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        set_mode(&keytab, 0o600);
+        Spawn::new("setpriv", folder.path())
+            .args([
+                format!("--reuid={NOBODY}"),
+                format!("--regid={NOBODY}"),
+                "--clear-groups".into(),
+            ])
+            .arg(&program)
+    } else {
+        // Nobody else can be had: the keytab is one's own, and its mode keeps even its owner out.
+        set_mode(&keytab, 0o000);
+        Spawn::new(&program, folder.path())
+    };
+    let mut check = OwnedProcess::start(check.args(["config", "check", "--config"]).arg(&config)).unwrap();
+    let status = check.wait_exit(Duration::from_secs(20)).unwrap();
+    let said = check.log();
+    assert_eq!(status.code(), Some(78), "{said}");
+    let expected = format!(
+        "  kerberos.acceptor[0].keytab: {}: Permission denied (os error 13); name a file that the broker's user can read\n",
+        keytab.display()
+    );
+    assert!(said.contains("1 problem in ") && said.contains(&expected), "{said}");
 }
 
 #[test]
