@@ -1,5 +1,8 @@
-//! Makes a certificate authority and a listener certificate for `localhost`, both for this run only.
+//! Makes a certificate authority, a listener certificate for `localhost` and a client certificate for a proxy, all for this
+//! run only.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,12 +18,19 @@ pub struct Certificates {
     pub authority: PathBuf,
     /// The listener's certificate, for `localhost` and 127.0.0.1.
     pub certificate: PathBuf,
-    /// The listener's private key.
+    /// The listener's private key, mode 0600.
     pub private_key: PathBuf,
+    /// The certificate that [`CLIENT`] shows.
+    pub client_certificate: PathBuf,
+    /// Its private key, mode 0600.
+    pub client_private_key: PathBuf,
 }
 
+/// The name in the client certificate.
+pub const CLIENT: &str = "envoy.lab.test";
+
 impl Certificates {
-    /// Writes the three files into an existing folder.
+    /// Writes the files into an existing folder.
     ///
     /// # Errors
     ///
@@ -35,17 +45,26 @@ impl Certificates {
     ///
     /// As [`Certificates::create`].
     pub fn create_for(address: &str, folder: &Path) -> Result<Self, HarnessError> {
-        let (authority, certificate, private_key) = generate(address).map_err(HarnessError::Certificate)?;
-        let write = |name: &str, text: &str| {
+        let [
+            authority,
+            certificate,
+            private_key,
+            client_certificate,
+            client_private_key,
+        ] = generate(address).map_err(HarnessError::Certificate)?;
+        let write = |name: &str, text: &str, mode: u32| {
             let path = folder.join(name);
             std::fs::write(&path, text)
+                .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(mode)))
                 .map_err(|source| HarnessError::io(format!("write {}", path.display()), source))
                 .map(|()| path)
         };
         Ok(Self {
-            authority: write("ca.pem", &authority)?,
-            certificate: write("listener.pem", &certificate)?,
-            private_key: write("listener.key", &private_key)?,
+            authority: write("ca.pem", &authority, 0o644)?,
+            certificate: write("listener.pem", &certificate, 0o644)?,
+            private_key: write("listener.key", &private_key, 0o600)?,
+            client_certificate: write("client.pem", &client_certificate, 0o644)?,
+            client_private_key: write("client.key", &client_private_key, 0o600)?,
         })
     }
 }
@@ -129,7 +148,7 @@ fn openssl(spawn: Spawn) -> Result<String, HarnessError> {
     }
 }
 
-fn generate(address: &str) -> Result<(String, String, String), rcgen::Error> {
+fn generate(address: &str) -> Result<[String; 5], rcgen::Error> {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -143,5 +162,14 @@ fn generate(address: &str) -> Result<(String, String, String), rcgen::Error> {
     listener.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate()?;
     let certificate = listener.signed_by(&key, &authority)?;
-    Ok((authority.pem(), certificate.pem(), key.serialize_pem()))
+
+    let client_key = KeyPair::generate()?;
+    let client = CertificateParams::new([CLIENT.to_owned()])?.signed_by(&client_key, &authority)?;
+    Ok([
+        authority.pem(),
+        certificate.pem(),
+        key.serialize_pem(),
+        client.pem(),
+        client_key.serialize_pem(),
+    ])
 }

@@ -21,6 +21,7 @@ mod host_calls;
 mod key_rotation;
 mod lab;
 mod limits;
+mod mesh_over_tls;
 mod outcomes;
 mod realms;
 mod reasons;
