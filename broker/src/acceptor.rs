@@ -304,7 +304,7 @@ fn rejection(error: &AcceptError) -> Rejection {
 /// The word of the closed list for what GSSAPI refused a token for.
 pub const fn reason_of(kind: AcceptErrorKind) -> Reason {
     match kind {
-        AcceptErrorKind::DefectiveToken => Reason::MalformedCredentials,
+        AcceptErrorKind::DefectiveToken | AcceptErrorKind::BadMic => Reason::MalformedCredentials,
         AcceptErrorKind::BadMechanism | AcceptErrorKind::NoCredential => Reason::MechUnsupported,
         AcceptErrorKind::WrongPrincipal => Reason::SpnUnknown,
         // A ticket that its key version's key does not open was made with another key: a stale keytab, or a forgery.

@@ -1,30 +1,30 @@
 //! Decides one exchange: request in, token or refusal out, with one log event and one count for each.
 
 mod form;
+mod handshake;
 mod request;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use kerbridge_wire::exchange::{ACCESS_TOKEN_TYPE, ExchangeError, ExchangeReply, OauthError};
 use kerbridge_wire::{Fault, Reason};
 use tokio::time::Instant;
 
+use handshake::{Shown, encoded};
 pub use request::{ExchangeRequest, Hints, RequestError};
 
-use crate::acceptor::{Accepted, AcceptorPool, Leg, Progress};
+use crate::acceptor::{Accepted, AcceptorPool, HalfOpen};
 use crate::channel_bindings::Channel;
 use crate::config::ListenerName;
+use crate::continuation::Continuations;
 use crate::failure_limit::FailureLimit;
 use crate::groups::GroupSource;
 use crate::identity::{Identity, IdentityRules};
 use crate::keyring::KeyRing;
 use crate::log::KEPT;
 use crate::metrics::Metrics;
-use crate::negotiate::FirstToken;
 use crate::policy::{Audience, Grant, Policy};
 use crate::replay::{FirstUse, ReplayGuard};
 use crate::time::UnixTime;
@@ -71,6 +71,8 @@ pub struct Exchange {
     pub replay: ReplayGuard,
     /// How long all of it may take.
     pub deadline: Duration,
+    /// What waits for a second leg.
+    pub continuations: Continuations<HalfOpen>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -86,10 +88,12 @@ pub struct Refusal {
     advice: Option<&'static str>,
     /// The acceptor's token for the client, in base64.
     negotiate: Option<String>,
+    /// The handle with which the second leg is to come.
+    continuation: Option<Box<str>>,
     /// Who it was, where that was proved.
-    principal: Option<String>,
+    principal: Option<Box<str>>,
     /// What a token would have called them, where that was found.
-    subject: Option<String>,
+    subject: Option<Box<str>>,
 }
 
 struct Issued {
@@ -168,6 +172,7 @@ impl Exchange {
     ) -> Result<Issued, Refusal> {
         let ExchangeRequest {
             subject_token,
+            continuation,
             audience,
             scope,
         } = request;
@@ -175,25 +180,12 @@ impl Exchange {
         if self.policy.audience(&audience).is_none() {
             return Err(Refusal::new(Reason::InvalidTarget, "the audience is not in the policy"));
         }
-        let first =
-            FirstToken::parse(&subject_token).map_err(|error| Refusal::new(error.reason(), error.to_string()))?;
-        let FirstToken::Ticket(token) = first else {
-            return Err(Refusal::new(Reason::MechUnsupported, "two legs are not supported"));
+        let shown = Shown {
+            token: &subject_token,
+            continuation: continuation.as_ref().map(|handle| handle.as_str()),
+            channel,
         };
-        let token = Arc::new(token);
-        let progress = self.acceptors.accept(Leg::Only(Arc::clone(&token)), channel).await;
-        let accepted = match progress {
-            Ok(Progress::Established(accepted)) => accepted,
-            Ok(Progress::ContinueNeeded(_)) => {
-                return Err(Refusal::new(Reason::MechUnsupported, "two legs are not supported"));
-            }
-            Err(rejection) => {
-                return Err(Refusal {
-                    negotiate: rejection.reply.as_ref().map(|reply| STANDARD.encode(reply.as_bytes())),
-                    ..Refusal::new(rejection.reason, rejection.detail)
-                });
-            }
-        };
+        let (accepted, token) = self.accept(shown, caller, now).await?;
         self.metrics.accepted(accepted.channel_bound());
         self.metrics.ticket_taken(token.key().enctype);
         let deadline = began.checked_add(self.deadline).unwrap_or(began);
@@ -206,7 +198,7 @@ impl Exchange {
             Err(error) => Err(Refusal::new(error.reason(), error.to_string())),
         };
         issued.map_err(|refusal| Refusal {
-            principal: Some(accepted.client().to_string()),
+            principal: Some(accepted.client().as_str().into()),
             ..refusal
         })
     }
@@ -227,7 +219,7 @@ impl Exchange {
         match self.groups.groups_of(accepted, needed, now, deadline).await {
             Ok(groups) => Ok(identity.in_groups(groups)),
             Err(error) => Err(Refusal {
-                subject: Some(identity.subject().as_str().to_owned()),
+                subject: Some(identity.subject().as_str().into()),
                 ..Refusal::new(error.reason(), error.to_string())
             }),
         }
@@ -244,7 +236,7 @@ impl Exchange {
     ) -> Result<Issued, Refusal> {
         let subject = identity.subject().clone();
         let grant = self.policy.grant(identity, audience, scope).map_err(|denial| Refusal {
-            subject: Some(subject.as_str().to_owned()),
+            subject: Some(subject.as_str().into()),
             ..Refusal::new(denial.reason(), denial.to_string())
         })?;
         let token = Minter::new(&self.issuer, self.keyring.signing())
@@ -253,7 +245,7 @@ impl Exchange {
         Ok(Issued {
             grant,
             token,
-            negotiate: accepted.reply().map(|reply| STANDARD.encode(reply.as_bytes())),
+            negotiate: accepted.reply().map(encoded),
         })
     }
 }
@@ -306,6 +298,7 @@ impl Refusal {
             detail: detail.into(),
             advice: None,
             negotiate: None,
+            continuation: None,
             principal: None,
             subject: None,
         }
@@ -337,6 +330,7 @@ impl Refusal {
             error_description: self.advice.map(str::to_owned),
             reason: mesh.then_some(self.reason),
             negotiate: self.negotiate.filter(|_| mesh),
+            continuation: self.continuation.filter(|_| mesh).map(String::from),
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod acceptor;
 pub mod channel_bindings;
 pub mod cli;
 pub mod config;
+pub mod continuation;
 pub mod doctor;
 pub mod exchange;
 pub mod failure_limit;

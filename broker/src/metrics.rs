@@ -26,6 +26,7 @@ pub struct Metrics {
     bad_certificates: Gauge,
     weak_tickets: Family<EnctypeLabel, Counter>,
     queue_depth: Gauge,
+    half_open: Gauge,
     log_lines_lost: Counter,
     store_commits: Histogram,
 }
@@ -81,6 +82,12 @@ impl Metrics {
             Unit::Seconds,
             store_commits.clone(),
         );
+        let half_open = Gauge::default();
+        registry.register(
+            "handshakes_half_open",
+            "Handshakes that wait for their second leg, as of the last of them",
+            half_open.clone(),
+        );
         let log_lines_lost = Counter::default();
         registry.register(
             "log_lines_lost",
@@ -102,6 +109,7 @@ impl Metrics {
             bad_certificates,
             weak_tickets,
             queue_depth,
+            half_open,
             log_lines_lost,
             store_commits,
         }
@@ -141,6 +149,11 @@ impl Metrics {
     /// The gauge of tokens that wait.
     pub fn queue_depth(&self) -> Gauge {
         self.queue_depth.clone()
+    }
+
+    /// The gauge of handshakes that wait for their second leg.
+    pub fn half_open(&self) -> Gauge {
+        self.half_open.clone()
     }
 
     /// The count of log lines that were dropped.
@@ -196,6 +209,7 @@ mod tests {
         assert!(text.contains("kerbridge_channel_binding_certificates_bad 0"), "{text}");
         assert!(text.contains("kerbridge_exchange_duration_seconds_count 1"), "{text}");
         assert!(text.contains("kerbridge_accept_queue_depth 0"), "{text}");
+        assert!(text.contains("kerbridge_handshakes_half_open 0"), "{text}");
         assert!(text.contains("kerbridge_log_lines_lost_total 0"), "{text}");
     }
 }

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use kerbridge_gate::callbacks::{Callbacks, Failure, Flow, Outcome};
-use kerbridge_gate::exchange::{BrokerCall, BrokerReply, PendingExchange, REPLY_LIMIT};
+use kerbridge_gate::continuation::ConnectionId;
+use kerbridge_gate::exchange::{BrokerCall, BrokerReply, Connection, PendingExchange, REPLY_LIMIT};
 use kerbridge_gate::gate::{PendingKeys, WarmHead};
 use kerbridge_gate::outcome::filter_state;
 use kerbridge_gate::refusal::LocalReply;
@@ -108,14 +109,14 @@ impl Request {
                     Err(host::HostError) => return self.fail(),
                 },
                 Step::Respond(reply) => {
-                    self.answer(&reply);
+                    self.answer(now, &reply);
                     break Outcome::Answered;
                 }
                 Step::Verify(input, pending) => {
                     let valid = self.shared.native.borrow().verify(&input);
                     pending.resume(&mut self.shared.gate.borrow_mut(), now, valid)
                 }
-                Step::Call(call, pending) => match dispatch(&call) {
+                Step::Call(call, pending) => match self.dispatch(now, &call) {
                     Ok(callout) => {
                         self.callout.set(Some(callout));
                         self.shared.expect_answer(callout, Rc::clone(self));
@@ -191,7 +192,7 @@ impl Request {
         Ok(())
     }
 
-    fn answer(&self, reply: &LocalReply) {
+    fn answer(&self, now: UnixTime, reply: &LocalReply) {
         let decision = &reply.decision;
         if decision.reason.fault() == Fault::Us {
             log::warn!(
@@ -202,7 +203,35 @@ impl Request {
         }
         self.shared.metrics.count(decision);
         self.tell(decision, None);
+        if let Some(handle) = &reply.continuation
+            && let Some(connection) = connection()
+        {
+            let mut gate = self.shared.gate.borrow_mut();
+            gate.continuations().keep(now, connection, handle.clone());
+        }
         respond(reply);
+    }
+
+    fn dispatch(&self, now: UnixTime, call: &BrokerCall) -> Result<u32, host::HostError> {
+        let source = host::property(&["source", "address"]);
+        let server_name = host::property(&["connection", "requested_server_name"]);
+        let connection = call.is_second_leg.then(connection).flatten();
+        let continuation =
+            connection.and_then(|connection| self.shared.gate.borrow_mut().continuations().take(now, connection));
+        let form = call.form(&Connection {
+            source: &source,
+            server_name: &server_name,
+            continuation: continuation.as_ref(),
+        });
+        let timeout = Duration::from_millis(call.timeout);
+        host::call(
+            &call.cluster,
+            "POST",
+            &call.authority,
+            call.path,
+            Some((FORM, &form)),
+            timeout,
+        )
     }
 
     /// Tells the filters and the log behind us what was decided, where the configuration says so.
@@ -358,18 +387,11 @@ fn respond(reply: &LocalReply) {
     }
 }
 
-fn dispatch(call: &BrokerCall) -> Result<u32, host::HostError> {
-    let source = host::property(&["source", "address"]);
-    let server_name = host::property(&["connection", "requested_server_name"]);
-    let form = call.form(&source, &server_name);
-    let timeout = Duration::from_millis(call.timeout);
-    host::call(
-        &call.cluster,
-        "POST",
-        &call.authority,
-        call.path,
-        Some((FORM, &form)),
-        timeout,
+/// The connection, where it can be told from others by its number.
+fn connection() -> Option<ConnectionId> {
+    ConnectionId::read(
+        &host::property(&["connection", "id"]),
+        &host::property(&["request", "protocol"]),
     )
 }
 

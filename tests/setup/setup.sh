@@ -97,6 +97,8 @@ install_wanted() {
 has_krb5_headers() { printf '#include <gssapi/gssapi_krb5.h>\n' | cc -E - >/dev/null 2>&1; }
 has_gss_curl() { have curl && curl --version | grep -q 'GSS-API'; }
 has_venv() { have python3 && python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
+has_python_gssapi() { /usr/bin/python3 -c 'import cryptography, gssapi, requests' >/dev/null 2>&1; }
+has_system_venv() { /usr/bin/python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
 has_ca() { [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -d /etc/pki/tls/certs ]; }
 
 wants_build() {
@@ -175,6 +177,19 @@ wants_test() {
     have nghttp || want nghttp2-client "a client for HTTP/2 in clear text"
     have openssl || want openssl "certificates for the probes, and what it says of their hashes"
     wants_samba
+    wants_clients
+}
+
+# Kerberos clients of other makes than MIT's. The system's own Python, whose gssapi needs no compiler.
+wants_clients() {
+    have javac || want default-jdk-headless "a client of the tests: Java's own Kerberos"
+    has_python_gssapi || {
+        want python3-gssapi "for clients of the tests: requests-gssapi and pyspnego"
+        want python3-requests "for requests-gssapi"
+        want python3-cryptography "for pyspnego"
+    }
+    has_system_venv || want python3-venv "holds these two, which come from PyPI"
+    have chromium || [ -z "$(candidate chromium)" ] || want chromium "a client of the tests: a real browser"
 }
 
 # A domain controller comes in parts.
@@ -273,6 +288,25 @@ install_envoy() {
     cp "$root/tests/setup/envoy.txt" "$tools/envoy/installed.txt"
 }
 
+install_clients() {
+    local folder=$tools/clients
+    ! cmp -s "$root/tests/setup/clients.txt" "$folder/installed.txt" || return 0
+    may_install || fail "SETUP=check: the Python clients of the tests are not in target/tools"
+    say "installing requests-gssapi and pyspnego from PyPI into target/tools/clients"
+    rm -rf "$folder"
+    # --system-site-packages: all that they need is there.
+    /usr/bin/python3 -m venv --system-site-packages "$folder"
+    "$folder/bin/python" -m pip --disable-pip-version-check --no-input install --quiet \
+        --no-deps --only-binary :all: --require-hashes --requirement "$root/tests/setup/clients.txt" ||
+        fail "pip could not fetch the Python clients of the tests"
+    cp "$root/tests/setup/clients.txt" "$folder/installed.txt"
+}
+
+# Asked after the packages: where there is none, the one test says that it is left out.
+check_chromium() {
+    have chromium || say "apt offers no chromium here (a snap does not count): the test with a real browser is left out"
+}
+
 # Where crates.io is the only source, building a tool is the way: unoptimised takes a third of the time.
 # install_tool NAME VERSION: a program of cargo's, into target/tools/NAME-VERSION/bin.
 install_tool() {
@@ -346,5 +380,9 @@ fi
 if [ $want_fuzz = yes ]; then install_tool cargo-fuzz "$fuzz_version"; fi
 has_krb5_headers || fail "the headers of MIT krb5 are still not found by cc"
 if [ $want_demo = yes ] || [ $want_bench = yes ]; then install_envoy; fi
-if [ $want_test = yes ]; then check_faketime; fi
+if [ $want_test = yes ]; then
+    install_clients
+    check_chromium
+    check_faketime
+fi
 write_toolchains

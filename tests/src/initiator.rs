@@ -16,6 +16,7 @@ use crate::error::HarnessError;
 use crate::http::Request;
 use crate::kdc::{Ccache, Kdc};
 use crate::process::{OwnedProcess, Spawn};
+use crate::spnego;
 use crate::tls;
 
 /// Where to go, beside the tickets.
@@ -27,6 +28,17 @@ pub struct Destination<'a> {
     pub authority: &'a Path,
     /// The request target.
     pub target: &'a str,
+    /// In how many legs.
+    pub legs: Legs,
+}
+
+/// In how many legs a client proves itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Legs {
+    /// With its ticket at once, as most do.
+    One,
+    /// With its ticket once Kerberos is agreed on (RFC 4178 §4.2.1: `mechToken` is optional).
+    Two,
 }
 
 /// Makes first tokens of contexts towards `service`, in base64, each with an authenticator of its own; bound to the
@@ -55,6 +67,37 @@ pub fn first_tokens(
     (0..count).map(token).collect()
 }
 
+/// Makes a Kerberos token of its own, without SPNEGO and without a wish for an answer, and a MIC over `message`: all that a
+/// second leg is made of. Runs in the realm's own process.
+///
+/// The result names `token` and `mic`, and `mutual`: another token, from a client that wants an answer. Each in base64.
+///
+/// # Errors
+///
+/// [`HarnessError::UnexpectedAnswer`] with GSSAPI's words.
+pub fn bare_token(ccache: &Path, service: &str, message: &[u8]) -> Result<Value, HarnessError> {
+    let (credential, request) = prepare(ccache, service)?;
+    let request = InitiateRequest {
+        mechanism: Mechanism::Krb5,
+        mutual: false,
+        ..request
+    };
+    let made = credential
+        .initiate(&request)
+        .and_then(|Initiation { token, context }| Ok((token, context.mic(message)?)));
+    let (token, mic) = made.map_err(|error| refused(service, &error))?;
+    let mutual = InitiateRequest {
+        mutual: true,
+        ..request
+    };
+    let mutual = credential.initiate(&mutual).map_err(|error| refused(service, &error))?;
+    Ok(json!({
+        "token": STANDARD.encode(token.as_bytes()),
+        "mic": STANDARD.encode(mic),
+        "mutual": STANDARD.encode(mutual.token.as_bytes()),
+    }))
+}
+
 /// Sends one request with a ticket and completes the context with what came back. Runs in the realm's own process.
 ///
 /// The result names `status`, `established` (whether the service proved itself), `complaint` (why it did not),
@@ -65,17 +108,42 @@ pub fn first_tokens(
 /// [`HarnessError::Tls`], [`HarnessError::Http`], or [`HarnessError::UnexpectedAnswer`] with GSSAPI's words.
 pub fn complete(ccache: &Path, service: &str, to: Destination<'_>) -> Result<Value, HarnessError> {
     let (credential, request) = prepare(ccache, service)?;
+    let request = match to.legs {
+        Legs::One => request,
+        Legs::Two => InitiateRequest {
+            mechanism: Mechanism::Krb5,
+            ..request
+        },
+    };
     let Initiation { token, mut context } = credential
         .initiate(&request)
         .map_err(|error| refused(service, &error))?;
-    let request = Request::get(to.target).header(
-        "authorization",
-        format!("Negotiate {}", STANDARD.encode(token.as_bytes())),
-    );
-    let response = tls::send(to.port, to.authority, &request)?;
-    let reply = response
-        .all("www-authenticate")
-        .find_map(|value| STANDARD.decode(value.strip_prefix(b"Negotiate ")?).ok());
+    let mut connection = tls::connect(to.port, to.authority)?;
+    let mut send = |token: &[u8]| {
+        let value = format!("Negotiate {}", STANDARD.encode(token));
+        let request = Request::get(to.target).header("authorization", value);
+        connection.exchange(&request).map_err(|source| HarnessError::Http {
+            what: "a leg over tls".to_owned(),
+            source,
+        })
+    };
+    let (response, reply) = match to.legs {
+        Legs::One => {
+            let response = send(token.as_bytes())?;
+            let reply = response
+                .all("www-authenticate")
+                .find_map(|value| STANDARD.decode(value.strip_prefix(b"Negotiate ")?).ok());
+            (response, reply)
+        }
+        Legs::Two => {
+            send(&spnego::init(&[spnego::KERBEROS], None))?;
+            let response = send(&spnego::response(token.as_bytes(), None))?;
+            let reply = response
+                .all("www-authenticate")
+                .find_map(|value| spnego::Answer::of(value)?.token);
+            (response, reply)
+        }
+    };
     let complaint = match reply {
         None => Some("no reply token came".to_owned()),
         Some(reply) => context.answer(&reply).err().map(|error| error.to_string()),
@@ -153,7 +221,7 @@ pub fn complete_in_child(
     to: Destination<'_>,
 ) -> Result<Value, HarnessError> {
     let port = to.port.to_string();
-    let more = [
+    let mut more = vec![
         OsStr::new("--port"),
         OsStr::new(&port),
         OsStr::new("--authority"),
@@ -161,8 +229,54 @@ pub fn complete_in_child(
         OsStr::new("--target"),
         OsStr::new(to.target),
     ];
-    let printed = child(lab, kdc, ccache, service, &more)?;
-    serde_json::from_str(&printed).map_err(|error| HarnessError::UnexpectedAnswer {
+    if to.legs == Legs::Two {
+        more.push(OsStr::new("--when-asked"));
+    }
+    read(&child(lab, kdc, ccache, service, &more)?)
+}
+
+/// A Kerberos token without SPNEGO around it, and what a second leg may have beside it.
+#[derive(Clone, Debug)]
+pub struct BareToken {
+    /// The token, of a client that wants no answer.
+    pub token: Vec<u8>,
+    /// Its client's MIC over the message that was given.
+    pub mic: Vec<u8>,
+    /// Another token, of a client that wants an answer and has no MIC before it.
+    pub mutual: Vec<u8>,
+}
+
+/// Runs [`bare_token`] in a child with the environment of this realm; `lab` is the lab's own program.
+///
+/// # Errors
+///
+/// [`HarnessError::Exited`] with what the child said.
+pub fn bare_token_in_child(
+    lab: &Path,
+    kdc: &Kdc,
+    ccache: &Ccache,
+    service: &str,
+    message: &[u8],
+) -> Result<BareToken, HarnessError> {
+    let message = STANDARD.encode(message);
+    let more = [OsStr::new("--mic-over"), OsStr::new(&message)];
+    let made = read(&child(lab, kdc, ccache, service, &more)?)?;
+    let part = |name: &str| STANDARD.decode(made.get(name)?.as_str()?).ok();
+    let bare = || {
+        Some(BareToken {
+            token: part("token")?,
+            mic: part("mic")?,
+            mutual: part("mutual")?,
+        })
+    };
+    bare().ok_or_else(|| HarnessError::UnexpectedAnswer {
+        what: "kerbridge-lab initiate".to_owned(),
+        answer: made.to_string(),
+    })
+}
+
+fn read(printed: &str) -> Result<Value, HarnessError> {
+    serde_json::from_str(printed).map_err(|error| HarnessError::UnexpectedAnswer {
         what: "kerbridge-lab initiate".to_owned(),
         answer: format!("{printed} ({error})"),
     })

@@ -14,7 +14,7 @@
 //! - [`token`] reads tokens and forges those that must be refused.
 //! - [`shipped`] fits the repository's Envoy configuration to one world.
 //! - [`broker`] runs the real broker; [`relay`] stands before it and records.
-//! - [`initiator`] is a client that checks the service's reply.
+//! - [`initiator`] is a client that checks the service's reply; [`spnego`] builds what other clients send.
 //! - [`exchange_world`] starts a KDC and a broker alone.
 //! - [`world`] starts all of them for one scenario.
 //! - [`mod@bench`] measures, and writes what was measured.
@@ -39,6 +39,7 @@ pub mod relay;
 pub mod samba;
 pub mod scripted_server;
 pub mod shipped;
+pub mod spnego;
 pub mod tls;
 pub mod token;
 pub mod upstream;

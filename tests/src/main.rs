@@ -6,8 +6,10 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Parser, Subcommand};
-use kerbridge_tests::initiator::{self, Destination};
+use kerbridge_tests::initiator::{self, Destination, Legs};
 use kerbridge_tests::{HarnessError, shipped};
 
 mod demo;
@@ -62,6 +64,12 @@ enum Command {
         /// How many tokens are printed, one in each line.
         #[arg(long, default_value_t = 1)]
         count: usize,
+        /// Sends its ticket in a second leg, once it was asked for.
+        #[arg(long, requires = "port")]
+        when_asked: bool,
+        /// Prints a Kerberos token without SPNEGO, and a MIC over this message (base64).
+        #[arg(long, conflicts_with = "port")]
+        mic_over: Option<String>,
     },
 }
 
@@ -102,15 +110,25 @@ fn run(command: Command) -> Result<ExitCode, HarnessError> {
             port: Some(port),
             authority: Some(authority),
             target: Some(target),
-            count: _,
-            bound_to: _,
+            when_asked,
+            ..
         } => {
             let to = Destination {
                 port,
                 authority: &authority,
                 target: &target,
+                legs: if when_asked { Legs::Two } else { Legs::One },
             };
             say(&initiator::complete(&ccache, &service, to)?.to_string())
+        }
+        Command::Initiate {
+            ccache,
+            service,
+            mic_over: Some(message),
+            ..
+        } => {
+            let message = STANDARD.decode(&message).unwrap_or_default();
+            say(&initiator::bare_token(&ccache, &service, &message)?.to_string())
         }
         Command::Initiate {
             ccache,

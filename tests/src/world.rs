@@ -14,7 +14,7 @@ use crate::curl::{Answer, Curl};
 use crate::envoy::Envoy;
 use crate::error::HarnessError;
 use crate::http::{Connection, Request, Response};
-use crate::initiator::{self, Destination};
+use crate::initiator::{self, BareToken, Destination, Legs};
 use crate::kdc::{Ccache, Kdc};
 use crate::relay::Relay;
 use crate::shipped::ShippedYaml;
@@ -238,16 +238,35 @@ impl World {
         initiator::bound_token_in_child(&program, &self.kdc, ticket, SERVICE, certificate_hash)
     }
 
+    /// A fresh Kerberos token of the user for this service, without SPNEGO around it, and a MIC over a message.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Exited`] with GSSAPI's words.
+    pub fn bare_token(&self, user: &str, service: &str, message: &[u8]) -> Result<BareToken, HarnessError> {
+        initiator::bare_token_in_child(&lab_program()?, &self.kdc, self.ticket(user)?, service, message)
+    }
+
     /// Sends a ticket and lets GSSAPI check the reply, see [`initiator::complete`].
     ///
     /// # Errors
     ///
     /// [`HarnessError::Exited`] with GSSAPI's words.
     pub fn complete(&self, user: &str, target: &str) -> Result<Value, HarnessError> {
+        self.complete_in(Legs::One, user, target)
+    }
+
+    /// The same in one leg or two.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::complete`].
+    pub fn complete_in(&self, legs: Legs, user: &str, target: &str) -> Result<Value, HarnessError> {
         let to = Destination {
             port: self.port,
             authority: &self.certificates.authority,
             target,
+            legs,
         };
         initiator::complete_in_child(&lab_program()?, &self.kdc, self.ticket(user)?, SERVICE, to)
     }

@@ -76,6 +76,8 @@ pub enum AcceptErrorKind {
     BindingsMismatch,
     /// The ticket or the authenticator does not decrypt or does not belong together.
     BadIntegrity,
+    /// A checksum is wrong: over the list of mechanisms (RFC 4178 §5), which was changed on the way, or over the request.
+    BadMic,
     /// The ticket came through a realm that krb5.conf does not allow.
     TransitRefused,
     /// The credential has no part for the token's mechanism.
@@ -234,7 +236,7 @@ impl AcceptorCredential {
         match detail.routine() {
             RoutineError::BadMech => return Kind::BadMechanism,
             RoutineError::BadBindings => return Kind::BindingsMismatch,
-            RoutineError::BadMic => return Kind::BadIntegrity,
+            RoutineError::BadMic => return Kind::BadMic,
             RoutineError::NoCred => return Kind::NoCredential,
             RoutineError::DefectiveToken => return Kind::DefectiveToken,
             RoutineError::BadName
@@ -294,7 +296,8 @@ impl AcceptorCredential {
 }
 
 impl SecurityContext {
-    /// Accepts the client's next token, with the credential that accepted the first one.
+    /// Accepts the client's next token. SPNEGO looks for a key only where a ticket is: after a first token without one, the
+    /// credential may be another than the first token's.
     pub fn accept(
         self,
         credential: &AcceptorCredential,

@@ -20,6 +20,8 @@ use crate::policy::Scopes;
 pub struct ExchangeRequest {
     /// The base64 of the Negotiate header.
     pub(super) subject_token: Zeroizing<String>,
+    /// The handle of the handshake whose second leg it is.
+    pub(super) continuation: Option<Zeroizing<String>>,
     /// The service for which a token is wanted.
     pub(super) audience: String,
     /// The scopes wanted; all that are granted where absent.
@@ -150,9 +152,11 @@ impl ExchangeRequest {
         }
         let scope = form.take(parameter::SCOPE)?.map(|text| text.parse()).transpose();
         let subject_token = form.take(parameter::SUBJECT_TOKEN)?;
+        let continuation = form.take(parameter::CONTINUATION)?;
         let audience = form.take(parameter::AUDIENCE)?;
         let request = Self {
             subject_token: subject_token.ok_or(RequestError::NoSubjectToken)?,
+            continuation,
             audience: audience.ok_or(RequestError::NoAudience)?.to_string(),
             scope: scope.map_err(|_| RequestError::Scope)?,
         };
@@ -171,7 +175,11 @@ impl Form {
     fn check_names(&self, listener: ListenerName) -> Result<(), RequestError> {
         for (index, (name, _)) in self.fields.iter().enumerate() {
             match name.as_str() {
-                parameter::SOURCE | parameter::SERVER_NAME | parameter::REQUEST_ID | parameter::ROUTE
+                parameter::SOURCE
+                | parameter::SERVER_NAME
+                | parameter::REQUEST_ID
+                | parameter::ROUTE
+                | parameter::CONTINUATION
                     if listener != ListenerName::Mesh =>
                 {
                     return Err(RequestError::NotHere);
@@ -339,7 +347,7 @@ mod tests {
 
     #[test]
     fn what_only_the_mesh_may_say_is_refused_elsewhere() {
-        for name in ["source", "server_name", "request_id", "route"] {
+        for name in ["source", "server_name", "request_id", "route", "continuation"] {
             assert!(mesh(&format!("&{name}=x")).is_ok());
             let body = format!("{GOOD}&{name}=x");
             let (_, request) = ExchangeRequest::read(body.as_bytes(), ListenerName::Public);

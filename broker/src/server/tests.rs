@@ -1,4 +1,5 @@
 mod failures;
+mod legs;
 mod log;
 
 use std::net::Ipv4Addr;
@@ -17,6 +18,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::acceptor::{Accepted, Acceptor, AcceptorPool, Leg, Progress, Rejection};
 use crate::channel_bindings::Channel;
+use crate::continuation::Continuations;
 use crate::exchange::{Caller, Peer};
 use crate::failure_limit::FailureLimit;
 use crate::groups::GroupSource;
@@ -93,6 +95,7 @@ fn broker_with(
         failures: FailureLimit::new(FAILURES, vec![Network::parse("10.0.0.9").unwrap()]),
         replay: ReplayGuard::new(None, 300),
         deadline: Duration::from_secs(10),
+        continuations: Continuations::new(metrics.half_open()),
         metrics,
     };
     Arc::new(Broker::new(

@@ -50,6 +50,8 @@ pub mod parameter {
     pub const REQUEST_ID: &str = "request_id";
     /// Mesh only: the name of the route that asked.
     pub const ROUTE: &str = "route";
+    /// Mesh only: [`super::ExchangeError::continuation`] of the first leg, with the second.
+    pub const CONTINUATION: &str = "continuation";
 }
 
 /// Reply of a successful exchange (RFC 8693 §2.2.1). Unknown members are ignored.
@@ -114,7 +116,10 @@ pub enum OauthError {
     TemporarilyUnavailable,
 }
 
-/// An error reply. `reason` and `negotiate` are on `mesh` only: on `public` they would be an oracle.
+/// Longest [`ExchangeError::continuation`] taken, in characters; ours have 22.
+pub const CONTINUATION_LIMIT: usize = 64;
+
+/// An error reply. All but the RFC's own members are on `mesh` only: on `public` they would be an oracle.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct ExchangeError {
     /// The RFC's word.
@@ -125,9 +130,13 @@ pub struct ExchangeError {
     /// The reason of the closed list. A word that this release does not know reads as `None`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_reason")]
     pub reason: Option<Reason>,
-    /// The acceptor's error token in base64.
+    /// The acceptor's error token in base64; with [`Reason::ContinueNeeded`] the token that the client is to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negotiate: Option<String>,
+    /// With [`Reason::ContinueNeeded`]: the handle that the second leg is to bring back, to this broker, once, within 10 s.
+    /// Base64url. Who has it can go on with the handshake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continuation: Option<String>,
 }
 
 fn known_reason<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Reason>, D::Error> {
@@ -142,12 +151,14 @@ impl fmt::Debug for ExchangeError {
             error_description,
             reason,
             negotiate,
+            continuation,
         } = self;
         f.debug_struct("ExchangeError")
             .field("error", error)
             .field("error_description", error_description)
             .field("reason", reason)
             .field("negotiate", &negotiate.as_ref().map(|_| "[redacted]"))
+            .field("continuation", &continuation.as_ref().map(|_| "[redacted]"))
             .finish()
     }
 }
@@ -184,6 +195,7 @@ mod tests {
             error_description: None,
             reason: Some(Reason::Replay),
             negotiate: Some("canary-c".into()),
+            continuation: Some("canary-d".into()),
         };
         assert!(!format!("{reply:?}{error:?}").contains("canary"));
     }

@@ -2,12 +2,13 @@
 
 use kerbridge_wire::Reason;
 use kerbridge_wire::exchange::{
-    ACCESS_TOKEN_TYPE, ExchangeError, ExchangeReply, GRANT_TYPE, NEGOTIATE_TOKEN_TYPE, OauthError, TOKEN_PATH,
-    parameter,
+    ACCESS_TOKEN_TYPE, CONTINUATION_LIMIT, ExchangeError, ExchangeReply, GRANT_TYPE, NEGOTIATE_TOKEN_TYPE, OauthError,
+    TOKEN_PATH, parameter,
 };
 use kerbridge_wire::reason::ChallengeRule;
 
 use crate::config::Broker;
+use crate::continuation::is_later_leg;
 use crate::credentials::is_token68;
 use crate::gate::{Gate, Origin, Requirements};
 use crate::refusal::{Asked, Refusal};
@@ -33,6 +34,19 @@ pub struct BrokerCall {
     pub timeout: u64,
     /// The form, with the ticket in it.
     pub body: Secret,
+    /// The ticket is the second leg of a handshake: the handle that is kept for its connection goes along.
+    pub is_second_leg: bool,
+}
+
+/// What is known of a client's connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Connection<'a> {
+    /// The client's address as Envoy trusts it.
+    pub source: &'a [u8],
+    /// The name by TLS server name indication.
+    pub server_name: &'a [u8],
+    /// The handle that was kept for it.
+    pub continuation: Option<&'a Secret>,
 }
 
 /// A request that waits for the broker. Consumed by the answer.
@@ -78,15 +92,24 @@ impl BrokerCall {
             path: TOKEN_PATH,
             timeout: u64::from(broker.timeout).saturating_mul(1000),
             body: Secret::new(form),
+            is_second_leg: is_later_leg(ticket),
         }
     }
 
-    /// The form to send: the call's own and what Envoy knows of the connection, the client's address as Envoy trusts it
-    /// and the name by TLS server name indication. They are asked of the host here only: other requests need neither.
-    pub fn form(&self, source: &[u8], server_name: &[u8]) -> Vec<u8> {
+    /// The form to send: the call's own and what is known of the connection. It is asked of the host here only: other requests
+    /// need none of it.
+    pub fn form(&self, connection: &Connection<'_>) -> Vec<u8> {
+        let Connection {
+            source,
+            server_name,
+            continuation,
+        } = connection;
         let mut form = self.body.expose().to_vec();
         add_parameter(&mut form, parameter::SOURCE, source);
         add_parameter(&mut form, parameter::SERVER_NAME, server_name);
+        if let Some(handle) = continuation.filter(|_| self.is_second_leg) {
+            add_parameter(&mut form, parameter::CONTINUATION, handle.expose());
+        }
         form
     }
 }
@@ -157,10 +180,16 @@ fn read_reply(reply: BrokerReply<'_>) -> Result<Minted, Refusal> {
         })
     } else {
         let error: ExchangeError = serde_json::from_slice(body).map_err(|_| nonsense())?;
+        let reason = reason_of(error.error, error.reason);
+        let secret = |text: String| Secret::new(text.into_bytes());
         let negotiate = error.negotiate.filter(|token| is_token68(token.as_bytes()));
+        let continuation = error
+            .continuation
+            .filter(|handle| reason == Reason::ContinueNeeded && handle.len() <= CONTINUATION_LIMIT);
         Err(Refusal {
-            reason: reason_of(error.error, error.reason),
-            negotiate: negotiate.map(|token| Secret::new(token.into_bytes())),
+            reason,
+            negotiate: negotiate.map(secret),
+            continuation: continuation.map(secret),
         })
     }
 }

@@ -11,6 +11,7 @@ use kerbridge_wire::Reason;
 use kerbridge_wire::policy::Scheme;
 
 use crate::config::Config;
+use crate::continuation::Continuations;
 use crate::credentials::Credentials;
 use crate::demand::KeyDemand;
 use crate::exchange::{BrokerCall, PendingExchange};
@@ -31,12 +32,14 @@ pub(crate) use pending::Origin;
 pub use pending::{PendingKeys, PendingSignature};
 pub use warm::{Recalled, WarmHead};
 
-/// The gate of one worker: the current snapshot, the tokens that it verified, the keys that it misses.
+/// The gate of one worker: the current snapshot, the tokens that it verified, the keys that it misses, the handshakes that it
+/// has halfway.
 #[derive(Debug)]
 pub struct Gate {
     snapshot: Rc<Snapshot>,
     cache: TokenCache<Rc<Verified>>,
     demand: KeyDemand,
+    continuations: Continuations,
 }
 
 /// What a credential is judged by. Kept while an answer is awaited.
@@ -54,6 +57,7 @@ impl Gate {
             cache: empty_cache(&snapshot),
             snapshot,
             demand: KeyDemand::default(),
+            continuations: Continuations::default(),
         }
     }
 
@@ -73,6 +77,7 @@ impl Gate {
         if !is_same {
             self.cache = empty_cache(&snapshot);
             self.demand = KeyDemand::default();
+            self.continuations = Continuations::default();
         }
         self.snapshot = snapshot;
     }
@@ -80,6 +85,11 @@ impl Gate {
     /// The keys that requests asked for and the issuers' sets lack.
     pub const fn demand(&mut self) -> &mut KeyDemand {
         &mut self.demand
+    }
+
+    /// The handshakes that wait for their second leg.
+    pub const fn continuations(&mut self) -> &mut Continuations {
+        &mut self.continuations
     }
 
     /// How many verified tokens are kept, for a gauge.

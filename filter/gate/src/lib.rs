@@ -17,6 +17,7 @@
 
 pub mod callbacks;
 pub mod config;
+pub mod continuation;
 pub mod credentials;
 pub mod demand;
 pub mod exchange;

@@ -74,6 +74,7 @@ impl Admitted {
             status,
             headers,
             body: format!("{{\"error\":\"{word}\",\"request_id\":\"\"}}\n").into_bytes(),
+            continuation: None,
             decision,
         }
     }

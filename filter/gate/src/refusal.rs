@@ -23,6 +23,8 @@ pub struct LocalReply {
     pub headers: Vec<(Rc<str>, Secret)>,
     /// The body: one JSON object, or one plain line for browsers.
     pub body: Vec<u8>,
+    /// The handle to keep for the client's connection: its second leg is to bring it along.
+    pub continuation: Option<Secret>,
     /// Why.
     pub decision: Decision,
 }
@@ -55,8 +57,10 @@ pub(crate) struct Asked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) reason: Reason,
-    /// Base64 (token68) of GSSAPI's error token.
+    /// Base64 (token68) of GSSAPI's error token, or of the one that the client is to answer.
     pub(crate) negotiate: Option<Secret>,
+    /// The handle with which the broker goes on.
+    pub(crate) continuation: Option<Secret>,
 }
 
 impl From<Reason> for Refusal {
@@ -64,6 +68,7 @@ impl From<Reason> for Refusal {
         Self {
             reason,
             negotiate: None,
+            continuation: None,
         }
     }
 }
@@ -171,7 +176,11 @@ impl Asked {
     /// The step that answers the request with this refusal. Where the route only logs and counts, it goes on instead, without
     /// what was sent under our names, `Authorization` as it came.
     pub(crate) fn refuse(self, refusal: impl Into<Refusal>) -> Step {
-        let Refusal { mut reason, negotiate } = refusal.into();
+        let Refusal {
+            mut reason,
+            negotiate,
+            continuation,
+        } = refusal.into();
         if self.is_dry_run() {
             return Step::Continue(self.strip.clone(), Admitted::dry(self, reason));
         }
@@ -226,6 +235,7 @@ impl Asked {
             status,
             headers,
             body: body.into(),
+            continuation,
             decision: self.decision(reason),
         })
     }

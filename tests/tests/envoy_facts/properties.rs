@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use kerbridge_tests::http::{Connection, Request};
 use serde_json::{Value, json};
 
 use crate::bootstrap::{Bootstrap, direct, probe};
@@ -166,4 +167,47 @@ fn the_source_address_is_the_forwarded_one_unless_the_listener_is_an_edge() {
     };
     assert!(send("inner").starts_with("property source/address -> \"192.0.2.1:0\"\n"));
     assert!(send("edge").starts_with("property source/address -> \"127.0.0.1:"));
+}
+
+/// What `connection/id` and `request/protocol` are for a request.
+fn connection_and_protocol(answer: &str) -> (String, String) {
+    let value = |name: &str| {
+        let line = answer
+            .lines()
+            .find(|line| line.starts_with(&format!("property {name} -> ")));
+        line.unwrap().rsplit(" -> ").next().unwrap().to_owned()
+    };
+    (value("connection/id"), value("request/protocol"))
+}
+
+#[test]
+fn each_connection_has_a_number_of_its_own() {
+    let ask = probe("headers=property connection/id; property request/protocol; answer");
+    let envoy = Bootstrap::default()
+        .listener("front", &[ask], &direct(418), &json!({}))
+        .start_with(2);
+    let port = envoy.listener_port("front").unwrap();
+    let mut numbers = Vec::new();
+    for _ in 0..8 {
+        let mut connection = Connection::tcp(port).unwrap();
+        let mut ask = || connection_and_protocol(&connection.exchange(&Request::get("/")).unwrap().text());
+        let (number, protocol) = ask();
+        assert_eq!(protocol, "\"HTTP/1.1\"");
+        assert_eq!(ask().0, number);
+        numbers.push(number);
+    }
+    let seen = numbers.len();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), seen, "{numbers:?}");
+    // Eight bytes, little-endian: small numbers, so that most of them are zero.
+    assert!(
+        numbers.iter().all(|number| number.ends_with("\\x00\\x00\\x00\\x00\"")),
+        "{numbers:?}"
+    );
+
+    let two = run("nghttp", &[], &format!("http://localhost:{port}/"));
+    let (number, protocol) = connection_and_protocol(&two);
+    assert_eq!(protocol, "\"HTTP/2\"");
+    assert!(!numbers.contains(&number));
 }

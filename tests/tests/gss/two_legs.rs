@@ -1,50 +1,9 @@
 //! SPNEGO that takes two legs: Kerberos is in the client's list, but not first.
 
 use kerbridge_gss::{AcceptErrorKind, AcceptOutcome, Mechanism};
+use kerbridge_tests::spnego::{NTLM, init, mechanisms, response};
 
-use crate::world::{HTTP, in_world, request};
-
-/// NTLM's identifier, 1.3.6.1.4.1.311.2.2.10.
-const NTLM: &[u8] = b"\x2b\x06\x01\x04\x01\x82\x37\x02\x02\x0a";
-
-/// A DER element.
-pub(crate) fn der(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = content.len();
-    let mut element = vec![tag];
-    if length < 128 {
-        element.push(u8::try_from(length).unwrap());
-    } else {
-        element.push(0x82);
-        element.extend(u16::try_from(length).unwrap().to_be_bytes());
-    }
-    element.extend(content);
-    element
-}
-
-/// `MechTypeList` (RFC 4178 §4.1).
-fn mechanisms(list: &[&[u8]]) -> Vec<u8> {
-    der(
-        0x30,
-        &list.iter().flat_map(|content| der(0x06, content)).collect::<Vec<_>>(),
-    )
-}
-
-/// `NegTokenInit` in its GSSAPI frame (RFC 4178 §4.2.1).
-pub(crate) fn init(list: &[&[u8]], token: &[u8]) -> Vec<u8> {
-    let fields = [der(0xa0, &mechanisms(list)), der(0xa2, &der(0x04, token))].concat();
-    let body = [
-        der(0x06, Mechanism::Spnego.der_content()),
-        der(0xa0, &der(0x30, &fields)),
-    ]
-    .concat();
-    der(0x60, &body)
-}
-
-/// `NegTokenResp` with a token and a `mechListMIC` (RFC 4178 §4.2.2).
-fn response(token: &[u8], mic: &[u8]) -> Vec<u8> {
-    let fields = [der(0xa2, &der(0x04, token)), der(0xa3, &der(0x04, mic))].concat();
-    der(0xa1, &der(0x30, &fields))
-}
+use crate::world::{HTTP, OTHER, in_world, request};
 
 #[test]
 fn kerberos_behind_a_foreign_mechanism_takes_a_second_leg() {
@@ -53,7 +12,9 @@ fn kerberos_behind_a_foreign_mechanism_takes_a_second_leg() {
         |world| {
             let (acceptor, alice) = (world.acceptor(), world.alice());
             let offered: [&[u8]; 2] = [NTLM, Mechanism::Krb5.der_content()];
-            let first = acceptor.accept(&init(&offered, b"NTLMSSP\0 of a kind"), None).unwrap();
+            let first = acceptor
+                .accept(&init(&offered, Some(b"NTLMSSP\0 of a kind")), None)
+                .unwrap();
             let AcceptOutcome::ContinueNeeded { context, reply } = first else {
                 panic!("{first:?}")
             };
@@ -63,7 +24,7 @@ fn kerberos_behind_a_foreign_mechanism_takes_a_second_leg() {
             request.mutual = false;
             let initiation = alice.initiate(&request).unwrap();
             let mic = initiation.context.mic(&mechanisms(&offered)).unwrap();
-            let second = response(initiation.token.as_bytes(), &mic);
+            let second = response(initiation.token.as_bytes(), Some(&mic));
             let outcome = context.accept(&acceptor, &second, None).unwrap();
             let AcceptOutcome::Established(established) = outcome else {
                 panic!("{outcome:?}")
@@ -82,7 +43,9 @@ fn a_second_leg_whose_list_was_changed_on_the_way_is_refused() {
         |world| {
             let (acceptor, alice) = (world.acceptor(), world.alice());
             let offered: [&[u8]; 2] = [NTLM, Mechanism::Krb5.der_content()];
-            let first = acceptor.accept(&init(&offered, b"NTLMSSP\0 of a kind"), None).unwrap();
+            let first = acceptor
+                .accept(&init(&offered, Some(b"NTLMSSP\0 of a kind")), None)
+                .unwrap();
             let AcceptOutcome::ContinueNeeded { context, .. } = first else {
                 panic!("{first:?}")
             };
@@ -93,9 +56,42 @@ fn a_second_leg_whose_list_was_changed_on_the_way_is_refused() {
                 .context
                 .mic(&mechanisms(&[Mechanism::Krb5.der_content()]))
                 .unwrap();
-            let second = response(initiation.token.as_bytes(), &mic);
+            let second = response(initiation.token.as_bytes(), Some(&mic));
             let error = context.accept(&acceptor, &second, None).unwrap_err();
-            assert_eq!(error.kind(), AcceptErrorKind::BadIntegrity, "{error}");
+            assert_eq!(error.kind(), AcceptErrorKind::BadMic, "{error}");
+        },
+    );
+}
+
+#[test]
+fn the_second_leg_may_be_accepted_by_another_credential_than_the_first() {
+    in_world(
+        "two_legs::the_second_leg_may_be_accepted_by_another_credential_than_the_first",
+        |world| {
+            world.kdc.extract_keytab(&[OTHER], &world.file("other.keytab")).unwrap();
+            let (acceptor, other) = (world.acceptor(), world.acceptor_of(OTHER, &world.file("other.keytab")));
+            let alice = world.alice();
+            let opening = init(&[NTLM, Mechanism::Krb5.der_content()], Some(b"NTLMSSP\0"));
+            // A ticket for the one service proves nothing to the other, whoever asked for it.
+            for (first, second, target) in [(&acceptor, &other, OTHER), (&other, &acceptor, HTTP)] {
+                let (mut request, list) = (request(target, Mechanism::Krb5), [NTLM, Mechanism::Krb5.der_content()]);
+                request.mutual = false;
+                let half_open = || match first.accept(&opening, None).unwrap() {
+                    AcceptOutcome::ContinueNeeded { context, .. } => context,
+                    other @ AcceptOutcome::Established(_) => panic!("{other:?}"),
+                };
+                let leg = || {
+                    let initiation = alice.initiate(&request).unwrap();
+                    let mic = initiation.context.mic(&mechanisms(&list)).unwrap();
+                    response(initiation.token.as_bytes(), Some(&mic))
+                };
+                let AcceptOutcome::Established(established) = half_open().accept(second, &leg(), None).unwrap() else {
+                    panic!()
+                };
+                assert_eq!(established.target().as_principal().as_str(), target);
+                assert_eq!(established.initiator().as_str(), "alice@LAB.TEST");
+                assert!(half_open().accept(first, &leg(), None).is_err());
+            }
         },
     );
 }
@@ -108,7 +104,7 @@ fn a_half_open_context_can_move_to_another_thread_or_be_dropped() {
             let acceptor = world.acceptor();
             let offered: [&[u8]; 2] = [NTLM, Mechanism::Krb5.der_content()];
             for _ in 0..100 {
-                let first = acceptor.accept(&init(&offered, b"x"), None).unwrap();
+                let first = acceptor.accept(&init(&offered, Some(b"x")), None).unwrap();
                 std::thread::spawn(move || drop(first)).join().unwrap();
             }
         },
@@ -120,13 +116,16 @@ fn a_list_without_kerberos_is_a_bad_mechanism_with_an_error_token() {
     in_world(
         "two_legs::a_list_without_kerberos_is_a_bad_mechanism_with_an_error_token",
         |world| {
-            let error = world.acceptor().accept(&init(&[NTLM], b"NTLMSSP\0"), None).unwrap_err();
+            let error = world
+                .acceptor()
+                .accept(&init(&[NTLM], Some(b"NTLMSSP\0")), None)
+                .unwrap_err();
             assert_eq!(error.kind(), AcceptErrorKind::BadMechanism, "{error}");
             assert!(error.reply().is_some());
             let iakerb = Mechanism::Iakerb;
             let error = world
                 .acceptor()
-                .accept(&init(&[iakerb.der_content()], b"x"), None)
+                .accept(&init(&[iakerb.der_content()], Some(b"x")), None)
                 .unwrap_err();
             assert_eq!(error.kind(), AcceptErrorKind::BadMechanism, "{error}");
         },

@@ -10,6 +10,7 @@
 mod broker_away;
 mod broker_nonsense;
 mod channel_bindings;
+mod clients;
 mod configuration;
 mod cookies;
 mod credentials;
@@ -27,6 +28,7 @@ mod realms;
 mod reasons;
 mod replays;
 mod shipped;
+mod spnego;
 mod streams;
 mod system_krb5_conf;
 mod tickets;

@@ -12,6 +12,7 @@ use kerbridge_gss::{AcquireError, AcquireErrorKind};
 
 use crate::acceptor::{Acceptor, AcceptorPool, GssAcceptor};
 use crate::config::{Config, Draft, Surroundings, prepare_state_dir};
+use crate::continuation::Continuations;
 use crate::exchange::Exchange;
 use crate::failure_limit::FailureLimit;
 use crate::identity::IdentityRules;
@@ -78,6 +79,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
         failures: FailureLimit::new(limits.failures_per_minute, limits.shared_sources.clone()),
         replay,
         deadline: limits.deadline,
+        continuations: Continuations::new(metrics.half_open()),
         metrics,
     };
     Ok(Prepared {

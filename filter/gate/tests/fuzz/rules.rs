@@ -1,15 +1,18 @@
 //! What must hold of every step of the gate, whatever came.
 
+use kerbridge_gate::exchange::Connection;
 use kerbridge_gate::header_map::HeaderMap;
 use kerbridge_gate::json::Json;
 use kerbridge_gate::refusal::LocalReply;
 use kerbridge_gate::response::Admitted;
 use kerbridge_gate::revocation::{RevocationKeys, Revocations};
+use kerbridge_gate::secret::Secret;
 use kerbridge_gate::step::{HeaderEdit, HeaderEdits};
 use kerbridge_gate::{Gate, Step, UnixTime};
-use kerbridge_wire::Fault;
+use kerbridge_wire::exchange::CONTINUATION_LIMIT;
 use kerbridge_wire::feed::{ENTRY_BYTES, Entry, RevocationKey};
 use kerbridge_wire::filter_config::Algorithm;
+use kerbridge_wire::{Fault, Reason};
 use serde_json::Value;
 
 use super::stage::{self, NOW, request};
@@ -29,7 +32,11 @@ pub(crate) fn settled(gate: &mut Gate, map: &HeaderMap, secure: bool, is_good: b
         Step::Continue(edits, admitted) => passed(gate, edits, admitted, map, is_good),
         Step::Respond(reply) => answered(reply),
         Step::Call(call, _) => {
-            let form = call.form(b"127.0.0.1:1", b"api.test");
+            let form = call.form(&Connection {
+                source: b"127.0.0.1:1",
+                server_name: b"api.test",
+                continuation: Some(&Secret::new(b"a&b".to_vec())),
+            });
             let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%=&".contains(byte);
             assert!(form.iter().all(is_plain) && !form.windows(2).any(|pair| pair == b"&&"));
             assert!(secure, "no ticket without TLS");
@@ -147,6 +154,8 @@ pub(crate) fn answered(reply: &LocalReply) {
             "an answer of ours only deletes"
         );
     }
+    let handle = reply.continuation.as_ref().map_or(0, |handle| handle.expose().len());
+    assert!(handle <= CONTINUATION_LIMIT && (handle == 0 || reason == Reason::ContinueNeeded));
     assert!(reply.body.is_ascii() && reply.body.len() < 256);
 }
 

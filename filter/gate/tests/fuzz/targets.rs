@@ -9,7 +9,7 @@ mod rules;
 #[path = "stage.rs"]
 mod stage;
 
-use kerbridge_gate::exchange::BrokerReply;
+use kerbridge_gate::exchange::{BrokerReply, Connection};
 use kerbridge_gate::feed::{Feed, Origin, Progress, UnverifiedPage};
 use kerbridge_gate::header_map::HeaderMap;
 use kerbridge_gate::json::Json;
@@ -82,7 +82,7 @@ pub(crate) fn credentials(data: &[u8]) -> bool {
             .get("negotiate".len()..)
             .unwrap_or_default()
             .trim_ascii();
-        let form = call.form(b"", b"");
+        let form = call.form(&Connection::default());
         let sent = stage::form_value(&form, "subject_token").expect("the ticket is what is exchanged");
         assert_eq!(sent, ticket);
         assert!(rules::is_token68(&sent) && sent.len() <= kerbridge_wire::exchange::NEGOTIATE_LIMIT);

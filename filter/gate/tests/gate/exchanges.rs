@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 
 use crate::world::{Key, NOW, at, claims, gate, head, lines, passed, reply, request, run, settle, shown};
-use kerbridge_gate::exchange::{BrokerCall, BrokerReply, PendingExchange, REPLY_LIMIT};
+use kerbridge_gate::exchange::{BrokerCall, BrokerReply, Connection, PendingExchange, REPLY_LIMIT};
 use kerbridge_gate::header_map::HeaderMap;
+use kerbridge_gate::secret::Secret;
 use kerbridge_gate::{Gate, Reason, Step};
 
 fn ask(gate: &RefCell<Gate>, path: &str, secure: bool) -> (BrokerCall, PendingExchange) {
@@ -44,12 +45,18 @@ fn granted(token: &str) -> String {
 #[test]
 fn the_ticket_goes_to_the_broker_in_a_form() {
     let (call, _) = ask(&gate(&Key::new("k1")), "/orders", true);
+    let connection = Connection {
+        source: b"10.0.0.7:4711",
+        server_name: b"api.test",
+        // Another client's over this connection, say: this ticket is complete.
+        continuation: Some(&Secret::new(b"kept".to_vec())),
+    };
     assert_eq!(
         (call.cluster.as_str(), call.path, call.timeout),
         ("broker", "/oauth2/token", 2000)
     );
     assert_eq!(
-        String::from_utf8(call.form(b"10.0.0.7:4711", b"api.test")).unwrap(),
+        String::from_utf8(call.form(&connection)).unwrap(),
         "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange\
          &subject_token_type=urn%3Akerbridge%3Atoken-type%3Anegotiate&subject_token=YIIabc%2B%2F%3D&audience=orders\
          &request_id=r-1&route=orders&source=10.0.0.7%3A4711&server_name=api.test"
@@ -384,6 +391,62 @@ fn the_brokers_refusals_keep_their_reason_and_the_acceptors_error_token() {
         assert_eq!((answer.decision.reason, answer.status), (reason, code), "{body}");
         assert_eq!(lines(&answer, "www-authenticate"), challenges, "{body}");
     }
+}
+
+#[test]
+fn a_first_leg_is_answered_with_the_brokers_token_and_its_handle_is_kept_for_the_connection() {
+    let gate = gate(&Key::new("k1"));
+    let handle = "AbCdEfGhIjKlMnOpQr-_12";
+    let needed =
+        |more: &str| format!(r#"{{"error":"invalid_grant","reason":"continue_needed","negotiate":"oYGz"{more}}}"#);
+    let long = "A".repeat(65);
+    for (more, kept) in [
+        (format!(r#","continuation":"{handle}""#), Some(handle)),
+        (String::new(), None),
+        (format!(r#","continuation":"{long}""#), None),
+    ] {
+        let (call, pending) = ask(&gate, "/orders", true);
+        assert!(!call.is_second_leg);
+        let answer = reply(resume(&gate, pending, "400", &needed(&more)));
+        assert_eq!((answer.decision.reason, answer.status), (Reason::ContinueNeeded, 401));
+        assert_eq!(
+            lines(&answer, "www-authenticate"),
+            ["Negotiate oYGz", r#"Bearer realm="orders""#]
+        );
+        assert_eq!(answer.continuation, kept.map(|handle| Secret::from(handle.as_bytes())));
+        assert!(!format!("{answer:?}").contains(handle));
+        assert!(!answer.body.windows(4).any(|part| part == b"AbCd"));
+    }
+    let (_, pending) = ask(&gate, "/orders", true);
+    let replay = format!(r#"{{"error":"invalid_grant","reason":"replay","continuation":"{handle}"}}"#);
+    assert_eq!(reply(resume(&gate, pending, "400", &replay)).continuation, None);
+}
+
+#[test]
+fn a_second_leg_takes_the_handle_along() {
+    let gate = gate(&Key::new("k1"));
+    let headers = head("/orders", &[("authorization", b"Negotiate oYIabc+/=")]);
+    let Step::Call(call, pending) = run(&gate, NOW, &headers, true) else {
+        panic!()
+    };
+    assert!(call.is_second_leg);
+    let handle = Secret::new(b"AbC-_1".to_vec());
+    let form = |continuation| {
+        let form = call.form(&Connection {
+            continuation,
+            ..Connection::default()
+        });
+        String::from_utf8(form).unwrap()
+    };
+    assert!(form(Some(&handle)).ends_with("&route=orders&continuation=AbC-_1"));
+    assert!(form(None).ends_with("&route=orders"));
+    let lost = r#"{"error":"invalid_grant","reason":"continuation_lost"}"#;
+    let answer = reply(resume(&gate, pending, "400", lost));
+    assert_eq!((answer.decision.reason, answer.status), (Reason::ContinuationLost, 401));
+    assert_eq!(
+        lines(&answer, "www-authenticate"),
+        ["Negotiate", r#"Bearer realm="orders""#]
+    );
 }
 
 #[test]
