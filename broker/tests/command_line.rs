@@ -215,7 +215,7 @@ fn init_leaves_out_a_principal_without_a_usable_key_and_says_so() {
             .contains("old.test")
     );
     // Envoy does not start in the folder in which init was called.
-    let pipe = format!("the pipe {}\n", folder.path("made/mesh.sock").display());
+    let pipe = format!("the pipe {};", folder.path("made/mesh.sock").display());
     assert!(text(&output.stdout).contains(&pipe), "{}", text(&output.stdout));
 }
 
