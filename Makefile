@@ -28,9 +28,9 @@ say   := printf '==> %s\n'
 lab   := target/debug/kerbridge-lab
 lab-state := target/lab/state.json
 
-# The two cdylibs are built for wasm only; everything else is built for the host only.
-modules    := -p kerbridge-filter -p kerbridge-probe
-host-crates := --workspace --exclude kerbridge-filter --exclude kerbridge-probe
+# The cdylibs are built for wasm only; everything else is built for the host only.
+modules    := -p kerbridge-filter -p kerbridge-filter-trap -p kerbridge-probe
+host-crates := --workspace --exclude kerbridge-filter --exclude kerbridge-filter-trap --exclude kerbridge-probe
 
 ##@ Use it
 .PHONY: demo build lab-up lab-down
@@ -53,13 +53,13 @@ setup: ## install all that is missing, for use and for work; starts no service (
 	$(setup) build demo test lint bench fuzz
 	$(say) 'setup: nothing is missing'
 
-test: setup-test compile compile-probe ## all tests: units, and scenarios on a real KDC and a real Envoy
+test: setup-test compile compile-probe compile-trap ## all tests: units, and scenarios on a real KDC and a real Envoy
 	tests/setup/test.sh $(host-crates) -- --include-ignored
 
-test-quick: setup-test compile compile-probe ## the tests that need a KDC and Envoy only (under three minutes when built)
+test-quick: setup-test compile compile-probe compile-trap ## the tests that need a KDC and Envoy only (under three minutes when built)
 	tests/setup/test.sh $(host-crates)
 
-wasm-imports: setup-build compile-filter ## only the check that the module imports what Envoy has, and is under 1 MB
+wasm-imports: setup-build compile-filter compile-trap ## only the check that the module imports what Envoy has, and is under 1 MB
 	$(say) 'checking the imports and the size of the module'
 	$(host) test --locked --quiet -p kerbridge-tests --test module
 
@@ -104,7 +104,7 @@ setup-lint: ; $(setup) lint
 setup-bench: ; $(setup) bench
 setup-fuzz: ; $(setup) fuzz
 
-.PHONY: compile compile-broker compile-filter compile-probe lab
+.PHONY: compile compile-broker compile-filter compile-probe compile-trap lab
 compile: compile-broker compile-filter
 
 compile-broker:
@@ -119,6 +119,11 @@ compile-filter:
 compile-probe:
 	$(say) 'building the probe module of the tests'
 	$(wasm) build --locked --release -p kerbridge-probe
+
+# The filter's sources in a module of the tests only, which a request can make trap.
+compile-trap:
+	$(say) 'building the module that traps, of the tests'
+	$(wasm) build --locked --release -p kerbridge-filter-trap
 
 lab:
 	$(say) 'building the lab'

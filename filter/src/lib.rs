@@ -3,6 +3,8 @@
 //! [`root`] configures and ticks; [`polling`] fetches and shares keys; [`feeds`] follows revocations; [`stream`] carries one request's
 //! steps out; [`shared`] is what root and streams have in common; [`native`] lets the host check signatures; [`host`] is the
 //! only file that talks to the host; [`metrics`] counts decisions.
+//!
+//! With `trap`, which only the package in `tests/trap` has, a request can make the module panic.
 
 mod feeds;
 mod host;
@@ -12,6 +14,8 @@ mod polling;
 mod root;
 mod shared;
 mod stream;
+#[cfg(feature = "trap")]
+mod trap;
 
 /// The SDK's entry point; in a module of its own, since the macro exports a function without documentation.
 mod entry {

@@ -403,6 +403,8 @@ impl Context for Stream {
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _headers: usize, _end: bool) -> Action {
+        #[cfg(feature = "trap")]
+        crate::trap::spring();
         self.0.begin()
     }
 

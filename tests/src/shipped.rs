@@ -18,6 +18,8 @@ pub const HOST: &str = "api.example.com";
 pub const REALM: &str = "EXAMPLE.COM";
 /// The issuer of the shipped configuration; the lab keeps it.
 pub const ISSUER: &str = "https://kerbridge.example.com";
+/// The header with which a request makes [`module_that_traps`] panic, see `filter/src/trap.rs`.
+pub const TRAP_HEADER: &str = "x-trap-for-tests";
 
 /// The repository's top folder.
 #[must_use]
@@ -53,6 +55,21 @@ pub fn module() -> Result<PathBuf, HarnessError> {
         Ok(path)
     } else {
         let remedy = "run `make build`, or name the module in KERBRIDGE_MODULE";
+        Err(HarnessError::FileMissing { path, remedy })
+    }
+}
+
+/// The filter's sources as the module that a request can make panic.
+///
+/// # Errors
+///
+/// [`HarnessError::FileMissing`].
+pub fn module_that_traps() -> Result<PathBuf, HarnessError> {
+    let path = repository().join("target/wasm32-wasip1/release/kerbridge_filter_trap.wasm");
+    if path.is_file() {
+        Ok(path)
+    } else {
+        let remedy = "run `make compile-trap`";
         Err(HarnessError::FileMissing { path, remedy })
     }
 }

@@ -8,6 +8,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use kerbridge_tests::shipped::{TRAP_HEADER, module_that_traps};
+
 /// One megabyte: what a proxy fetches, holds and compiles for each worker.
 const SIZE_LIMIT: usize = 1_000_000;
 
@@ -119,6 +121,18 @@ fn the_module_imports_only_what_envoy_registers() {
 fn the_module_is_under_one_megabyte() {
     let size = std::fs::read(module_path()).expect("run `make build`").len();
     assert!(size < SIZE_LIMIT, "{size} bytes");
+}
+
+#[test]
+fn no_request_can_make_the_module_trap_as_tests_make_theirs() {
+    let knows_the_header = |path: &Path| {
+        let module = std::fs::read(path).expect("run `make build`");
+        module
+            .windows(TRAP_HEADER.len())
+            .any(|bytes| bytes == TRAP_HEADER.as_bytes())
+    };
+    assert!(knows_the_header(&module_that_traps().expect("a module")));
+    assert!(!knows_the_header(&module_path()));
 }
 
 #[test]

@@ -33,4 +33,5 @@ mod streams;
 mod system_krb5_conf;
 mod tickets;
 mod tokens;
+mod traps;
 mod undecided;
