@@ -20,6 +20,11 @@ impl ChannelBindings {
         Self([b"tls-server-end-point:".as_slice(), certificate_hash].concat())
     }
 
+    /// What no channel is bound to: a client that binds is refused, whatever it binds to; one that does not is taken.
+    pub fn of_no_channel() -> Self {
+        Self(b"no channel is known".to_vec())
+    }
+
     /// Describes the bindings to a C call that only reads them. The description must not outlive `self`.
     pub(crate) const fn describe(&self) -> sys::gss_channel_bindings_struct {
         const NOTHING: sys::gss_buffer_desc = sys::gss_buffer_desc {

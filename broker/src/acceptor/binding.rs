@@ -51,6 +51,15 @@ impl Bindings {
     pub(super) fn choose(&self, token: &NegotiateToken, channel: &Channel) -> Result<Chosen, Rejection> {
         let expected = self.rules.expected(channel);
         let required = expected.required;
+        let knows_none = expected.any_of.is_empty() && self.rules.mode() == BindingMode::Allow;
+        if knows_none {
+            // A relay chooses the server name that it asks for: a ticket that is bound to its own channel must not pass by a
+            // name of which nothing is known.
+            return Ok(Chosen {
+                bindings: Some(ChannelBindings::of_no_channel()),
+                required,
+            });
+        }
         let at = match expected.any_of.len() {
             0 if required => {
                 let name = channel.server_name.as_deref().unwrap_or("none");

@@ -75,13 +75,20 @@ fn each_mode_takes_the_clients_that_it_says() {
 }
 
 #[test]
-fn a_server_name_without_a_certificate_is_refused_only_where_bindings_are_required() {
-    for (mode, expected) in [("allow", "unbound"), ("require", "401 channel_binding_missing")] {
+fn by_a_server_name_without_a_certificate_nobody_gets_in_who_is_bound_to_something_else() {
+    for (mode, expected) in [
+        ("allow", "401 channel_binding_mismatch"),
+        ("require", "401 channel_binding_missing"),
+    ] {
         let table = rules(mode, "*.example.com");
         let mut world = World::builder().broker_table(&table).start().unwrap();
         let certificate = fingerprint(&world.certificates().certificate, "sha256").unwrap();
         let token = world.bound_token("alice", &certificate).unwrap();
         assert_eq!(send(&world, &token), expected, "{mode}");
+        if mode == "allow" {
+            let unbound = world.negotiate_token("alice", SERVICE).unwrap();
+            assert_eq!(send(&world, &unbound), "unbound");
+        }
         let log = world.broker().log();
         let named = "no certificate is configured for the server name that the client asked for: localhost";
         assert_eq!(log.contains(named), mode == "require", "{log}");
