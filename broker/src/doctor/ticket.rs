@@ -1,9 +1,10 @@
 //! Gets a ticket for the service from the KDC and accepts it: what a client's ticket meets, in one go. That shows whether the
 //! KDC knows the service, with which key it makes tickets, whether the keytab opens them, and how far the clocks differ.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::Write as _;
 use std::os::fd::{IntoRawFd as _, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -115,11 +116,17 @@ struct NotAccepted {
 fn accept(principal: &ServicePrincipal, keytab: &Path, token: &MechToken) -> Result<UnixTime, NotAccepted> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let replay = std::env::temp_dir().join(format!("kerbridge-doctor-{}-{number}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("kerbridge-doctor-{}-{number}", std::process::id()));
     let internal = |text: String| NotAccepted {
         reason: Reason::Internal,
         text,
     };
+    // New and nobody else's: a name that is there already, a link of somebody's among them, is refused.
+    DirBuilder::new()
+        .mode(0o700)
+        .create(&folder)
+        .map_err(|error| internal(format!("{}: {error}", folder.display())))?;
+    let replay = folder.join("replay");
     let outcome = AcceptorCredential::acquire(principal, keytab, &replay)
         .map_err(|error| internal(error.to_string()))
         .and_then(|credential| {
@@ -128,8 +135,8 @@ fn accept(principal: &ServicePrincipal, keytab: &Path, token: &MechToken) -> Res
                 text: error.to_string(),
             })
         });
-    // It is there only where a ticket was looked at.
-    drop(std::fs::remove_file(&replay));
+    // What cannot be removed stays in the temporary folder, and holds no secret.
+    drop(fs::remove_dir_all(&folder));
     match outcome? {
         AcceptOutcome::Established(context) => Ok(UnixTime::from_seconds(context.auth_time())),
         AcceptOutcome::ContinueNeeded { .. } => Err(internal("the handshake needs another leg".into())),
