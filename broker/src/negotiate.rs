@@ -105,6 +105,9 @@ const SPNEGO: &[u8] = b"\x2b\x06\x01\x05\x05\x02";
 const KERBEROS: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02";
 /// Kerberos with a bit lost, as Windows 2000 sent it and all since (MS-SPNG §3.1.5.2).
 const KERBEROS_MICROSOFT: &[u8] = b"\x2a\x86\x48\x82\xf7\x12\x01\x02\x02";
+const _: () = assert!(KERBEROS.len() == KERBEROS_MICROSOFT.len());
+/// The identifier of a Kerberos token with an AP-REQ (RFC 4121 §4.1).
+const AP_REQ_TOKEN: &[u8] = &[1, 0];
 const NTLM: &[u8] = b"\x2b\x06\x01\x04\x01\x82\x37\x02\x02\x0a";
 const NTLM_SIGNATURE: &[u8] = b"NTLMSSP\0";
 /// Mechanisms that are looked at; browsers send up to four.
@@ -148,13 +151,17 @@ impl NegotiateToken {
         Ok(Self::new(bytes, beginning, ap_req))
     }
 
-    fn new(bytes: Zeroizing<Vec<u8>>, beginning: Range<usize>, ap_req: Found) -> Self {
+    fn new(mut bytes: Zeroizing<Vec<u8>>, beginning: Range<usize>, ap_req: Found) -> Self {
         let Found {
             service,
             key,
             ticket,
             authenticator,
+            mechanism,
         } = ap_req;
+        if let Some(mechanism) = bytes.get_mut(mechanism) {
+            mechanism.copy_from_slice(KERBEROS);
+        }
         Self {
             bytes,
             beginning,
@@ -165,7 +172,8 @@ impl NegotiateToken {
         }
     }
 
-    /// All of it, for GSSAPI.
+    /// All of it, for GSSAPI, with the Kerberos token under Kerberos' own identifier: MIT's acceptor credential knows no other,
+    /// and nothing that a client signs covers it (RFC 4178 §5: the MIC is over the list of mechanisms).
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -210,6 +218,8 @@ struct Found {
     key: TicketKey,
     ticket: Range<usize>,
     authenticator: Range<usize>,
+    /// The identifier of the frame around the AP-REQ.
+    mechanism: Range<usize>,
 }
 
 fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, NegotiateError> {
@@ -221,8 +231,13 @@ fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, NegotiateError> {
 }
 
 fn read_in(token: &[u8], ap_req: &[u8]) -> Result<Found, NegotiateError> {
+    // Both identifiers have this length, and the token identifier stands between.
+    let begin = range_in(token, ap_req).ok_or(NegotiateError::Malformed)?.start;
+    let end = begin.checked_sub(AP_REQ_TOKEN.len()).ok_or(NegotiateError::Malformed)?;
+    let mechanism = end.checked_sub(KERBEROS.len()).ok_or(NegotiateError::Malformed)?..end;
     let ap_req = ap_req::read(ap_req)?;
     Ok(Found {
+        mechanism,
         ticket: range_in(token, ap_req.ciphertext).ok_or(NegotiateError::Malformed)?,
         authenticator: range_in(token, ap_req.authenticator).ok_or(NegotiateError::Malformed)?,
         service: ap_req.service,
@@ -272,7 +287,7 @@ fn initial_token(bytes: &[u8]) -> Result<(&[u8], &[u8]), NegotiateError> {
 
 /// RFC 4121 §4.1: token identifier 01 00, then the AP-REQ.
 fn kerberos(inner: &[u8]) -> Result<&[u8], NegotiateError> {
-    inner.strip_prefix(&[1, 0]).ok_or(NegotiateError::Malformed)
+    inner.strip_prefix(AP_REQ_TOKEN).ok_or(NegotiateError::Malformed)
 }
 
 /// RFC 4178 §4.2.1: `NegTokenInit`.

@@ -190,6 +190,7 @@ wants_clients() {
     }
     has_system_venv || want python3-venv "holds these two, which come from PyPI"
     have chromium || [ -z "$(candidate chromium)" ] || want chromium "a client of the tests: a real browser"
+    have certutil || want libnss3-tools "lets that browser trust the lab's authority"
 }
 
 # A domain controller comes in parts.

@@ -53,6 +53,13 @@ fn is_lost(world: &World, answer: &Response) -> bool {
     (status, reason.as_str()) == (401, "continuation_lost") && challenges == ["Negotiate", r#"Bearer realm="orders""#]
 }
 
+/// A Kerberos token under Microsoft's identifier, which differs from Kerberos' in one byte.
+fn renamed(token: &[u8]) -> Vec<u8> {
+    let at = token.windows(KERBEROS.len()).position(|part| part == KERBEROS).unwrap();
+    let (before, from) = token.split_at(at);
+    [before, KERBEROS_MICROSOFT, from.strip_prefix(KERBEROS).unwrap()].concat()
+}
+
 fn subject(answer: &Response) -> String {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let token = decode(&answer.header_text("x-kerbridge-token").unwrap()).unwrap();
@@ -68,6 +75,8 @@ fn a_list_with_a_ticket_for_its_first_mechanism_passes_in_one_leg() {
         init(&windows, Some(&ticket())),
         init(&[KERBEROS], Some(&ticket())),
         init(&[KERBEROS, IAKERB, NTLM], Some(&ticket())),
+        init(&windows, Some(&renamed(&ticket()))),
+        renamed(&ticket()),
         ticket(),
     ] {
         let answer = world.send(&negotiate(&token)).unwrap();
