@@ -176,7 +176,16 @@ impl Inner {
                 GroupsError::SeveralAccounts
             });
         };
-        check_open(entry, now)?;
+        // By an identifier it is Active Directory, which says of every account whether it is open.
+        let must_say = match account {
+            Account::Sid(_) => true,
+            // A directory compares by rules of its own, most often without regard to case.
+            Account::Principal { attribute, value } if !is_named(entry.values(attribute), value) => {
+                return Err(GroupsError::NoAccount);
+            }
+            Account::Principal { .. } => false,
+        };
+        check_open(entry, must_say, now)?;
         let groups = match self.config.nested {
             Nested::Chain => {
                 let filter = Filter::InChain("member".to_owned(), entry.name.as_bytes().to_vec());
@@ -188,7 +197,8 @@ impl Inner {
             }
             Nested::TokenGroups => self.token_groups(connection, entry, seconds).await?,
         };
-        Ok(groups.iter().filter_map(|group| self.name(group)).collect())
+        let in_force = groups.iter().filter(|group| is_for_security(group.text(GROUP_TYPE)));
+        Ok(in_force.filter_map(|group| self.name(group)).collect())
     }
 
     async fn token_groups(
@@ -223,9 +233,11 @@ impl Inner {
     }
 
     fn account(&self, account: &Account<'_>) -> Search {
+        let mut attributes: Vec<String> = [CONTROL, EXPIRES].map(str::to_owned).into();
         let filter = match account {
             Account::Sid(sid) => Filter::Equals("objectSid".to_owned(), sid.to_bytes()),
             Account::Principal { attribute, value } => {
+                attributes.push((*attribute).to_owned());
                 Filter::Equals((*attribute).to_owned(), value.as_bytes().to_vec())
             }
         };
@@ -233,7 +245,7 @@ impl Inner {
             base: self.config.base.clone(),
             scope: Scope::Subtree,
             filter,
-            attributes: [CONTROL, EXPIRES].map(str::to_owned).into(),
+            attributes,
             most: 2,
         }
     }
@@ -243,7 +255,7 @@ impl Inner {
             base: self.config.base.clone(),
             scope: Scope::Subtree,
             filter,
-            attributes: vec![self.config.name_attribute.clone()],
+            attributes: vec![self.config.name_attribute.clone(), GROUP_TYPE.to_owned()],
             most: MOST_GROUPS,
         }
     }
@@ -258,16 +270,45 @@ impl Inner {
 
 const CONTROL: &str = "userAccountControl";
 const EXPIRES: &str = "accountExpires";
+const GROUP_TYPE: &str = "groupType";
 
-/// Refuses an account that Active Directory says is disabled or has expired; a directory that says neither has no such thing.
-fn check_open(account: &Entry, now: UnixTime) -> Result<(), GroupsError> {
+/// Whether one of these values is this principal: the name to the byte, the realm as the DNS domain that directories write
+/// there, in any case.
+fn is_named<'a>(mut values: impl Iterator<Item = &'a [u8]>, principal: &str) -> bool {
+    let parts = |text: &'a str| text.rsplit_once('@');
+    let Some((name, realm)) = principal.rsplit_once('@') else {
+        return false;
+    };
+    values.any(|value| {
+        std::str::from_utf8(value)
+            .ok()
+            .and_then(parts)
+            .is_some_and(|(own, domain)| own == name && domain.eq_ignore_ascii_case(realm))
+    })
+}
+
+/// Whether a group gives rights: a distribution list of Active Directory has members too, and often somebody else's
+/// (`GROUP_TYPE_SECURITY_ENABLED`, MS-ADTS §2.2.12). Where there is no such attribute there are no such lists.
+fn is_for_security(group_type: Option<&str>) -> bool {
+    const SECURITY_ENABLED: i64 = 0x8000_0000;
+    // A number of 32 bits with a sign.
+    group_type.is_none_or(|bits| bits.parse::<i64>().is_ok_and(|bits| bits & SECURITY_ENABLED != 0))
+}
+
+/// Refuses an account that Active Directory says is disabled or has expired; a directory that need say neither has no such
+/// thing.
+fn check_open(account: &Entry, must_say: bool, now: UnixTime) -> Result<(), GroupsError> {
     let unreadable = || LdapError::Protocol("an account's state cannot be read");
-    if let Some(bits) = account.text(CONTROL) {
+    match account.text(CONTROL) {
         // A number of 32 bits with a sign.
-        let bits: i64 = bits.parse().map_err(|_| unreadable())?;
-        if bits & i64::from(DISABLED) != 0 {
-            return Err(GroupsError::Disabled);
+        Some(bits) => {
+            let bits: i64 = bits.parse().map_err(|_| unreadable())?;
+            if bits & i64::from(DISABLED) != 0 {
+                return Err(GroupsError::Disabled);
+            }
         }
+        None if must_say => return Err(unreadable().into()),
+        None => {}
     }
     if let Some(expires) = account.text(EXPIRES) {
         let expires: u64 = expires.parse().map_err(|_| unreadable())?;

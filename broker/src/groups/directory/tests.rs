@@ -153,3 +153,40 @@ fn the_password_does_not_show_in_debug_output() {
     let shown = format!("{:?}", directory(389, SECOND));
     assert!(shown.contains("CN=reader") && !shown.contains("Correct"), "{shown}");
 }
+
+#[test]
+fn an_account_that_only_compares_equal_is_somebody_else() {
+    let named = |value: &'static str| is_named([b"x".as_slice(), value.as_bytes()].into_iter(), "alice@AD.TEST");
+    for same in ["alice@AD.TEST", "alice@ad.test"] {
+        assert!(named(same), "{same}");
+    }
+    for other in [
+        "Alice@AD.TEST",
+        "alice@AD.TEST.",
+        "alice",
+        "alice/admin@AD.TEST",
+        "al\u{131}ce@AD.TEST",
+        "",
+    ] {
+        assert!(!named(other), "{other}");
+    }
+    assert!(
+        !is_named([].into_iter(), "alice@AD.TEST"),
+        "an attribute that may not be read shows nobody"
+    );
+}
+
+#[test]
+fn a_distribution_list_gives_nothing() {
+    // Global and universal groups, with and without the bit of security, as directories write them.
+    for (group_type, counts) in [
+        (Some("-2147483646"), true),
+        (Some("-2147483640"), true),
+        (Some("2"), false),
+        (Some("8"), false),
+        (Some("odd"), false),
+        (None, true),
+    ] {
+        assert_eq!(is_for_security(group_type), counts, "{group_type:?}");
+    }
+}
