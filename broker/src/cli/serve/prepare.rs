@@ -123,7 +123,9 @@ fn replay_guard(config: &Config, metrics: &Metrics) -> Result<ReplayGuard, Probl
     let store: Option<Arc<dyn Store>> = match config.replay_store() {
         true => {
             let commits = metrics.store_commits();
-            let store = EmbeddedStore::open(config.state_dir(), limits.queue, limits.deadline, commits)?;
+            // All that the threads and their queue can hand on at once: a ticket that was taken in has been used up by then.
+            let waiting = limits.queue.saturating_add(limits.threads);
+            let store = EmbeddedStore::open(config.state_dir(), waiting, limits.deadline, commits)?;
             Some(Arc::new(store))
         }
         false => None,
