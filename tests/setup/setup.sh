@@ -169,6 +169,7 @@ wants_demo() {
     have kadmin.local || want krb5-admin-server "fills the lab's realm"
     have kinit || want krb5-user "gets the tickets"
     has_gss_curl || want curl "the client that shows its ticket"
+    wants_apache
     find_envoy || has_venv || want python3-venv "holds Envoy, which comes from PyPI"
 }
 
@@ -177,6 +178,7 @@ wants_test() {
     have nghttp || want nghttp2-client "a client for HTTP/2 in clear text"
     have openssl || want openssl "certificates for the probes, and what it says of their hashes"
     wants_samba
+    wants_ldap_kdc
     wants_clients
 }
 
@@ -191,6 +193,20 @@ wants_clients() {
     has_system_venv || want python3-venv "holds these two, which come from PyPI"
     have chromium || [ -z "$(candidate chromium)" ] || want chromium "a client of the tests: a real browser"
     have certutil || want libnss3-tools "lets that browser trust the lab's authority"
+}
+
+# A service that takes Kerberos only. Without the package apache2 there is no site of the system's and nothing to start.
+wants_apache() {
+    have apt-get || return 0
+    want apache2-bin "a service that takes Kerberos only"
+    want libapache2-mod-auth-gssapi "Kerberos for apache2"
+}
+
+# Where an MIT KDC keeps its realm when it has delegation: its own database cannot hold targets.
+wants_ldap_kdc() {
+    have slapd || want slapd "the directory of a KDC that has constrained delegation"
+    have ldapmodify || want ldap-utils "writes there who may delegate to whom"
+    ! have apt-get || want krb5-kdc-ldap "keeps a realm there"
 }
 
 # A domain controller comes in parts.

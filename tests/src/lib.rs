@@ -5,6 +5,7 @@
 //! - [`port`] names a free loopback port.
 //! - [`http`] speaks HTTP/1.1 in bytes, so that a test can send what no library would.
 //! - [`kdc`] runs a real MIT KDC with a realm of its own.
+//! - [`apache`] runs a real Apache that takes Kerberos only.
 //! - [`samba`] runs a real Samba domain controller, whose tickets say groups.
 //! - [`envoy`] runs a real Envoy with a given configuration.
 //! - [`scripted_server`] answers HTTP as a test says, and records what it was asked.
@@ -22,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apache;
 pub mod bench;
 pub mod broker;
 pub mod certificates;
