@@ -7,6 +7,7 @@
 //! - [`feed_query`]: which page of them is asked for.
 //! - [`reason`]: the closed list of reasons, with the answer that each one gets.
 //! - [`span`]: time spans as people write them (`15m`).
+//! - [`spn`]: names of services that speak Kerberos.
 //!
 //! Types here have no behaviour beyond (de)serialising and looking up a table, and no dependency but `serde` and one hash.
 //! Configuration is read strictly (`deny_unknown_fields`); replies are read leniently, so that filter and broker one
@@ -21,6 +22,8 @@ pub mod filter_config;
 pub mod policy;
 pub mod reason;
 pub mod span;
+pub mod spn;
 
 pub use reason::{Fault, Reason};
 pub use span::Span;
+pub use spn::Spn;

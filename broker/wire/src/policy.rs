@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::filter_config::{ExplainConfig, IdentityHeaders, IssuerConfig, TokenCacheConfig, TokenHeader};
 use crate::span::Span;
+use crate::spn::Spn;
 
 /// The policy file (TOML).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +169,22 @@ pub struct HeaderCondition {
     pub contains: String,
 }
 
+/// What the service behind Envoy wants in place of a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Kerberos: each request gets a fresh ticket in its caller's name, `Authorization: Negotiate`.
+    pub kerberos: KerberosUpstream,
+}
+
+/// A service that speaks Kerberos only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KerberosUpstream {
+    /// Its service principal. The Envoy cluster that the request is sent to must have the upstream filter for the same one.
+    pub spn: Spn,
+}
+
 /// What a request must show to get through, for one host and one part of its paths.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -234,6 +251,9 @@ pub struct Route {
     /// Whether the verified token goes upstream as `Authorization: Bearer`, the minted one where a ticket came.
     #[serde(default, skip_serializing_if = "is_default")]
     pub forward: bool,
+    /// What the service wants in place of a token; nothing where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Upstream>,
     /// Takes credentials without TLS: only behind a trusted terminator, or in a lab on loopback.
     #[serde(default, skip_serializing_if = "is_default")]
     pub allow_insecure: bool,

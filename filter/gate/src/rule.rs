@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use kerbridge_wire::Reason;
 use kerbridge_wire::policy::{Deliver, Scheme};
+use kerbridge_wire::{Reason, Spn};
 
 use crate::json::Json;
 use crate::jwt::VerifiedClaims;
@@ -28,6 +28,8 @@ pub struct Rule {
     pub(crate) offer: Offer,
     pub(crate) deliver: Deliver,
     pub(crate) forward: bool,
+    /// The Kerberos service behind it; `None` where it is none.
+    pub(crate) upstream: Option<Spn>,
     pub(crate) allow_insecure: bool,
     /// The audience's cookie, where the route takes one.
     pub(crate) cookie: Option<Box<str>>,

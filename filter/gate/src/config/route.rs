@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use kerbridge_wire::Spn;
 use kerbridge_wire::policy::{
-    Access, ClaimCondition, ClaimToHeader, Deliver, HeaderCondition, LongStreams, NegotiateOffer, Route as RawRoute,
-    Scheme,
+    Access, ClaimCondition, ClaimToHeader, Deliver, HeaderCondition, KerberosUpstream, LongStreams, NegotiateOffer,
+    Route as RawRoute, Scheme, Upstream,
 };
 
 use super::check::Check;
@@ -178,6 +179,7 @@ impl Check {
             ("claim_to_headers", !raw.claim_to_headers.is_empty()),
             ("offer_negotiate", raw.offer_negotiate.is_some()),
             ("deliver", raw.deliver != Deliver::None),
+            ("upstream", raw.upstream.is_some()),
             ("cors_preflight", raw.cors_preflight),
             ("dry_run", raw.dry_run),
         ] {
@@ -220,6 +222,10 @@ impl Check {
             &field("deliver"),
             "expected \"cookie\" in `accept`: else the cookie would never be read",
         );
+        let upstream = raw
+            .upstream
+            .as_ref()
+            .map(|upstream| self.upstream(&raw, upstream, field, around));
         let audience = self.audience(raw.audience.as_deref(), &field("audience"), around);
         for (name, scopes) in [("scopes_all", &raw.scopes_all), ("scopes_any", &raw.scopes_any)] {
             for (place, scope) in scopes.iter().enumerate() {
@@ -292,9 +298,45 @@ impl Check {
             offer: offer.unwrap_or_default(),
             deliver: raw.deliver,
             forward: raw.forward,
+            upstream,
             allow_insecure: raw.allow_insecure,
             end_streams: raw.long_streams == LongStreams::End,
         }
+    }
+
+    /// What a route to a Kerberos service may not say: without a verified caller there is nobody to get a ticket for.
+    fn upstream(
+        &mut self,
+        raw: &RawRoute,
+        upstream: &Upstream,
+        field: &dyn Fn(&str) -> String,
+        around: &Around<'_>,
+    ) -> Spn {
+        let Upstream {
+            kerberos: KerberosUpstream { spn },
+        } = upstream;
+        for (name, is_there) in [
+            ("forward", raw.forward),
+            ("dry_run", raw.dry_run),
+            ("cors_preflight", raw.cors_preflight),
+        ] {
+            self.that(
+                !is_there,
+                &field(name),
+                "expected nothing where `upstream` is: its service gets a ticket for a verified caller, and nothing else",
+            );
+        }
+        self.that(
+            raw.access == Access::Required,
+            &field("access"),
+            "expected \"required\" where `upstream` is: there is no ticket for nobody",
+        );
+        self.that(
+            around.has_broker,
+            &field("upstream"),
+            "expected `broker` in the configuration: tickets are asked of it",
+        );
+        spn.clone()
     }
 
     fn audience(&mut self, audience: Option<&str>, field: &str, around: &Around<'_>) -> Rc<str> {

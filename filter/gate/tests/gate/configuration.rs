@@ -47,6 +47,26 @@ fn an_unknown_or_mistyped_field_is_named_with_its_path() {
             "issuers[0].algorithms[0]",
         ),
         ("\"deliver\": \"header\"", "\"deliver\": \"query\"", "routes[0].deliver"),
+        (
+            "HTTP/legacy.test@LAB.TEST",
+            "legacy.test",
+            "routes[6].upstream.kerberos.spn",
+        ),
+        (
+            "HTTP/legacy.test@LAB.TEST",
+            "krbtgt/LAB.TEST@LAB.TEST",
+            "routes[6].upstream.kerberos.spn",
+        ),
+        (
+            "{\"kerberos\": {\"spn\"",
+            "{\"ntlm\": {\"spn\"",
+            "routes[6].upstream.ntlm",
+        ),
+        (
+            "{\"spn\": \"HTTP/legacy.test@LAB.TEST\"}",
+            "{}",
+            "routes[6].upstream.kerberos",
+        ),
     ] {
         assert_eq!(fields(&with(from, to)), [field]);
     }
@@ -139,6 +159,41 @@ fn each_mistake_is_named_by_its_field() {
             "routes[5].audience",
         ),
         ("\"path\": \"/health\"", "\"path\": \"/lab/health\"", "routes[5]"),
+        (
+            "\"upstream\": {",
+            "\"forward\": true, \"upstream\": {",
+            "routes[6].forward",
+        ),
+        (
+            "\"upstream\": {",
+            "\"dry_run\": true, \"upstream\": {",
+            "routes[6].dry_run",
+        ),
+        (
+            "\"upstream\": {",
+            "\"cors_preflight\": true, \"upstream\": {",
+            "routes[6].cors_preflight",
+        ),
+        (
+            "\"upstream\": {",
+            "\"access\": \"optional\", \"upstream\": {",
+            "routes[6].access",
+        ),
+        (
+            "\"audience\": \"orders\", \"upstream\": {",
+            "\"upstream\": {",
+            "routes[6].audience",
+        ),
+        (
+            "\"access\": \"open\"",
+            "\"access\": \"open\", \"upstream\": {\"kerberos\": {\"spn\": \"HTTP/a@R\"}}",
+            "routes[5].upstream",
+        ),
+        (
+            "\"broker\": {\"cluster\": \"broker\", \"issuer\": \"https://broker.test\"},",
+            "",
+            "routes[6].upstream",
+        ),
     ] {
         let found = fields(&with(from, to));
         assert!(
@@ -161,5 +216,5 @@ fn each_mistake_is_named_by_its_field() {
 #[test]
 fn all_mistakes_are_reported_at_once() {
     let text = CONFIG.replace("\"host\": \"api.test\"", "\"host\": \"http://api.test\"");
-    assert_eq!(fields(&text).len(), 6);
+    assert_eq!(fields(&text).len(), 7);
 }

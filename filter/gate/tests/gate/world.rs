@@ -87,7 +87,9 @@ pub(crate) const CONFIG: &str = r#"{
      "forward": true},
     {"name": "lab", "host": "api.test", "path_prefix": "/lab", "accept": ["bearer", "negotiate"], "audience": "orders",
      "allow_insecure": true, "deliver": "header"},
-    {"name": "health", "host": "api.test", "path": "/health", "access": "open"}
+    {"name": "health", "host": "api.test", "path": "/health", "access": "open"},
+    {"name": "legacy", "host": "api.test", "path_prefix": "/legacy", "accept": ["negotiate", "bearer"],
+     "audience": "orders", "upstream": {"kerberos": {"spn": "HTTP/legacy.test@LAB.TEST"}}}
   ]
 }"#;
 
