@@ -16,9 +16,11 @@ use crate::error::HarnessError;
 use crate::http::{Connection, HttpError, Request, Response};
 use crate::process::{OwnedProcess, Signal, Spawn};
 use crate::shipped;
+use crate::wait::wait_until;
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const IO_TIMEOUT: Duration = Duration::from_secs(10);
+const LOG_TIME: Duration = Duration::from_secs(10);
 
 /// What a broker is told.
 #[derive(Clone, Debug)]
@@ -297,6 +299,16 @@ impl Broker {
             Some(process) => process.signal(signal),
             None => Ok(()),
         }
+    }
+
+    /// What it has printed once `pattern` is in it, or after 10 s without. Lines are written behind the answers that they
+    /// are about, so that a log that is read at once may lack them.
+    #[must_use]
+    pub fn logged(&self, pattern: &str) -> String {
+        let found = wait_until(pattern, LOG_TIME, || self.log().contains(pattern));
+        // Whoever reads the log says better what it lacks.
+        drop(found);
+        self.log()
     }
 
     /// What the present process has printed so far; nothing where none runs.

@@ -170,19 +170,21 @@ fn a_directory_that_is_away_silent_or_refuses_is_503_within_the_deadline() {
     // It takes connections and says nothing: until the deadline of 1.5 s.
     let (mut world, took) = unavailable(lab(&clear, &["alice"]));
     assert!((1400..8000).contains(&took), "{took} ms");
-    let log = world.broker().log();
+    let log = world
+        .broker()
+        .logged("the directory did not answer within limits.deadline");
     assert!(
         log.contains("the directory did not answer within limits.deadline"),
         "{log}"
     );
     drop(silent);
     let (mut world, _took) = unavailable(lab(&clear, &["alice"]));
-    let log = world.broker().log();
+    let log = world.broker().logged("the directory cannot be reached");
     assert!(log.contains("the directory cannot be reached"), "{log}");
 
     let wrong = password("not the password");
     let (mut world, _took) = unavailable(lab(&table(&ldaps(), &wrong, &trusting()), &["alice"]));
-    let log = world.broker().log();
+    let log = world.broker().logged("the directory refused the bind with result 49");
     assert!(log.contains("the directory refused the bind with result 49"), "{log}");
     assert!(!log.contains("not the password"), "{log}");
 
@@ -191,6 +193,6 @@ fn a_directory_that_is_away_silent_or_refuses_is_503_within_the_deadline() {
     let certificates = kerbridge_tests::certificates::Certificates::create(other.path()).unwrap();
     let distrusting = format!("ca = {:?}", certificates.authority.to_str().unwrap());
     let (mut world, _took) = unavailable(lab(&table(&ldaps(), &folder, &distrusting), &["alice"]));
-    let log = world.broker().log();
+    let log = world.broker().logged("invalid peer certificate");
     assert!(log.contains("invalid peer certificate"), "{log}");
 }

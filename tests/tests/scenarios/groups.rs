@@ -75,6 +75,6 @@ fn a_ticket_whose_pac_says_no_groups_is_our_fault_and_never_an_empty_list() {
         );
         assert_eq!(refused.header("retry-after"), Some("5"));
     }
-    let log = world.broker().log();
+    let log = world.broker().logged("the ticket has no pac with groups");
     assert!(log.contains("the ticket has no pac with groups"), "{log}");
 }

@@ -88,7 +88,7 @@ fn each_wrapper_alone_is_good_and_all_of_them_together_are_one() {
     for again in &used {
         assert_eq!(world.exchange(again).unwrap(), Exchanged::replay());
     }
-    let log = world.broker().log();
+    let log = world.broker().logged("the authenticator is in the store");
     assert!(log.contains("the authenticator is in the store"), "{log}");
 }
 
@@ -183,7 +183,7 @@ fn a_full_disk_is_store_unavailable_and_never_a_token_and_passes() {
     assert!(given.len() < 100);
     world.broker().limit_files(None).unwrap();
     world.wait_until_it_exchanges().unwrap();
-    let log = world.broker().log();
+    let log = world.broker().logged("the store can be used again");
     assert!(
         log.contains("the store cannot be used") && log.contains("the store can be used again"),
         "{log}"
