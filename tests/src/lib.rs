@@ -13,6 +13,7 @@
 //! - [`certificates`] makes the lab's certificate authority; [`tls`] is a client that trusts it.
 //! - [`curl`] sends a request with the real curl.
 //! - [`token`] reads tokens and forges those that must be refused.
+//! - [`openldap`] runs a real OpenLDAP server.
 //! - [`shipped`] fits the repository's Envoy configuration to one world.
 //! - [`broker`] runs the real broker; [`relay`] stands before it and records.
 //! - [`initiator`] is a client that checks the service's reply; [`spnego`] builds what other clients send.
@@ -35,6 +36,7 @@ pub mod http;
 pub mod initiator;
 pub mod issuer;
 pub mod kdc;
+pub mod openldap;
 pub mod port;
 pub mod process;
 pub mod relay;
