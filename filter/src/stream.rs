@@ -175,12 +175,7 @@ impl Request {
         host::edit(MapType::HttpRequestHeaders, edits)?;
         let decision = admitted.decision();
         if decision.dry_run && decision.reason != Reason::Ok {
-            log::info!(
-                "request would be refused reason={} route={} issuer={}",
-                decision.reason,
-                decision.route_name(),
-                decision.issuer_name()
-            );
+            log::info!("request would be refused {}", decision.logged());
         }
         self.shared.metrics.count(decision);
         self.tell(decision, admitted.verified());
@@ -195,11 +190,7 @@ impl Request {
     fn answer(&self, now: UnixTime, reply: &LocalReply) {
         let decision = &reply.decision;
         if decision.reason.fault() == Fault::Us {
-            log::warn!(
-                "request refused by our own fault reason={} route={}",
-                decision.reason,
-                decision.route_name()
-            );
+            log::warn!("request refused by our own fault {}", decision.logged());
         }
         self.shared.metrics.count(decision);
         self.tell(decision, None);

@@ -188,6 +188,7 @@ fn read_reply(reply: BrokerReply<'_>) -> Result<Minted, Refusal> {
             .filter(|handle| reason == Reason::ContinueNeeded && handle.len() <= CONTINUATION_LIMIT);
         Err(Refusal {
             reason,
+            because: None,
             negotiate: negotiate.map(secret),
             continuation: continuation.map(secret),
         })

@@ -57,6 +57,8 @@ pub(crate) struct Asked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) reason: Reason,
+    /// What is wrong with a token of the broker's, where that is why the fault is ours.
+    pub(crate) because: Option<Reason>,
     /// Base64 (token68) of GSSAPI's error token, or of the one that the client is to answer.
     pub(crate) negotiate: Option<Secret>,
     /// The handle with which the broker goes on.
@@ -67,6 +69,7 @@ impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
         Self {
             reason,
+            because: None,
             negotiate: None,
             continuation: None,
         }
@@ -140,9 +143,10 @@ impl Asked {
         self.route.as_ref().is_some_and(|route| route.is_dry_run())
     }
 
-    pub(crate) fn decision(&self, reason: Reason) -> Decision {
+    pub(crate) fn decision(&self, reason: Reason, because: Option<Reason>) -> Decision {
         Decision {
             reason,
+            because,
             route: self.route.clone(),
             issuer: self.issuer.clone(),
             dry_run: self.is_dry_run(),
@@ -178,11 +182,13 @@ impl Asked {
     pub(crate) fn refuse(self, refusal: impl Into<Refusal>) -> Step {
         let Refusal {
             mut reason,
+            because,
             negotiate,
             continuation,
         } = refusal.into();
         if self.is_dry_run() {
-            return Step::Continue(self.strip.clone(), Admitted::dry(self, reason));
+            let decision = self.decision(reason, because);
+            return Step::Continue(self.strip.clone(), Admitted::dry(self, decision));
         }
         let challenges = self.challenges(reason.challenge(), negotiate.as_ref());
         let mut status = reason.status();
@@ -213,11 +219,12 @@ impl Asked {
                 format!("{cookie}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax"),
             );
         }
+        let decision = self.decision(reason, because);
         let explain = self.config.as_ref().and_then(|config| config.explain.as_ref());
         if let Some(explain) = explain.filter(|_| self.explains) {
             headers.push((
                 Rc::clone(&explain.header),
-                Secret::new(self.decision(reason).explained().into_bytes()),
+                Secret::new(decision.explained().into_bytes()),
             ));
         }
         let word = public_word(reason, status);
@@ -236,7 +243,7 @@ impl Asked {
             headers,
             body: body.into(),
             continuation,
-            decision: self.decision(reason),
+            decision,
         })
     }
 

@@ -44,19 +44,18 @@ pub(crate) struct Minted {
 
 impl Admitted {
     pub(crate) fn open(asked: Asked) -> Self {
-        let decision = asked.decision(Reason::Ok);
+        let decision = asked.decision(Reason::Ok, None);
         Self::new(asked, decision)
     }
 
-    pub(crate) fn dry(asked: Asked, reason: Reason) -> Self {
-        let decision = asked.decision(reason);
+    pub(crate) fn dry(asked: Asked, decision: Decision) -> Self {
         Self::new(asked, decision)
     }
 
     /// A route that only logs and counts hands nothing back: there the upstream answers as if we were not there.
     pub(crate) fn behind(asked: Asked, verified: Rc<Verified>, minted: Option<Minted>) -> Self {
         let is_dry_run = asked.is_dry_run();
-        let decision = asked.decision(Reason::Ok);
+        let decision = asked.decision(Reason::Ok, None);
         Self {
             verified: Some(verified),
             minted: minted.filter(|_| !is_dry_run),

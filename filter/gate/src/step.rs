@@ -54,6 +54,8 @@ pub enum HeaderEdit {
 pub struct Decision {
     /// The reason of the closed list.
     pub reason: Reason,
+    /// What is wrong with a token that the broker handed over just now: a reason of the client's, were it the client's token.
+    pub because: Option<Reason>,
     /// The route, where one was found.
     pub route: Option<Rc<Route>>,
     /// The configuration's name of the issuer, where a token named one that is known.
@@ -73,10 +75,24 @@ impl Decision {
         self.issuer.as_deref().unwrap_or("-")
     }
 
+    /// The decision as the log has it: `reason=broker_unavailable route=orders issuer=kerbridge because=not_yet_valid`. All of
+    /// it are words of ours or of the configuration.
+    pub fn logged(&self) -> String {
+        self.fields(" ")
+    }
+
     /// The decision as the explain header has it: `reason=expired; route=orders; issuer=kerbridge`.
     pub(crate) fn explained(&self) -> String {
         let dry_run = if self.dry_run { "; dry_run" } else { "" };
-        let (route, issuer) = (self.route_name(), self.issuer_name());
-        format!("reason={}; route={route}; issuer={issuer}{dry_run}", self.reason)
+        format!("{}{dry_run}", self.fields("; "))
+    }
+
+    fn fields(&self, between: &str) -> String {
+        let (reason, route, issuer) = (self.reason, self.route_name(), self.issuer_name());
+        let fields = format!("reason={reason}{between}route={route}{between}issuer={issuer}");
+        match self.because {
+            Some(because) => format!("{fields}{between}because={because}"),
+            None => fields,
+        }
     }
 }

@@ -11,6 +11,7 @@ mod broker_away;
 mod broker_nonsense;
 mod channel_bindings;
 mod clients;
+mod clocks;
 mod configuration;
 mod cookies;
 mod credentials;

