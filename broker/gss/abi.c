@@ -57,6 +57,8 @@ PROTOTYPE(gss_release_buffer, OM_uint32 *, gss_buffer_t);
 PROTOTYPE(gss_display_status, OM_uint32 *, OM_uint32, int, gss_OID, OM_uint32 *, gss_buffer_t);
 PROTOTYPE(gss_acquire_cred_from, OM_uint32 *, gss_name_t, OM_uint32, gss_OID_set, int, gss_const_key_value_set_t,
           gss_cred_id_t *, gss_OID_set *, OM_uint32 *);
+PROTOTYPE(gss_acquire_cred_impersonate_name, OM_uint32 *, gss_cred_id_t, gss_name_t, OM_uint32, gss_OID_set, int,
+          gss_cred_id_t *, gss_OID_set *, OM_uint32 *);
 PROTOTYPE(gss_set_neg_mechs, OM_uint32 *, gss_cred_id_t, gss_OID_set);
 PROTOTYPE(gss_inquire_cred, OM_uint32 *, gss_cred_id_t, gss_name_t *, OM_uint32 *, int *, gss_OID_set *);
 PROTOTYPE(gss_release_cred, OM_uint32 *, gss_cred_id_t *);

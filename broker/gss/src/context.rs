@@ -88,6 +88,16 @@ pub(crate) struct Facts {
     reported_lifetime: u32,
 }
 
+impl Facts {
+    pub(crate) const fn ticket_end(&self) -> u64 {
+        self.ticket_end
+    }
+
+    pub(crate) const fn ticket_flags(&self) -> TicketFlags {
+        self.ticket_flags
+    }
+}
+
 /// The flags of a context (RFC 2744 §5.1 and MIT's extensions).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ContextFlags(u32);

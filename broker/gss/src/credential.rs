@@ -68,6 +68,13 @@ impl AcquireError {
     const fn bare(kind: AcquireErrorKind) -> Self {
         Self { kind, detail: None }
     }
+
+    pub(crate) const fn refused(detail: StatusText) -> Self {
+        Self {
+            kind: AcquireErrorKind::Refused,
+            detail: Some(detail),
+        }
+    }
 }
 
 impl fmt::Display for AcquireError {
@@ -125,12 +132,9 @@ impl AcceptorCredential {
             return Err(AcquireError::bare(AcquireErrorKind::PrincipalAbsent { held }));
         }
         let store = [(c"keytab", prefixed(b"FILE:", keytab)?), (c"rcache", replay_cache)];
-        let refused = |detail| AcquireError {
-            kind: AcquireErrorKind::Refused,
-            detail: Some(detail),
-        };
-        let name = Name::import(service.as_principal()).map_err(refused)?;
-        let handle = CredentialHandle::acquire(Some(&name), sys::GSS_C_ACCEPT, &store).map_err(refused)?;
+        let name = Name::import(service.as_principal()).map_err(AcquireError::refused)?;
+        let handle =
+            CredentialHandle::acquire(Some(&name), sys::GSS_C_ACCEPT, &store).map_err(AcquireError::refused)?;
         Ok(Self {
             handle,
             name,
@@ -195,21 +199,13 @@ impl InitiatorCredential {
     /// Logs `principal` in with its keys from `keytab`, when the first ticket is asked for. The tickets are kept in memory,
     /// in a cache of this credential's own.
     pub fn from_keytab(principal: &Principal, keytab: &Path) -> Result<Self, AcquireError> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let cache = format!("MEMORY:kerbridge-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let store = [
             (c"client_keytab", prefixed(b"FILE:", keytab)?),
-            (
-                c"ccache",
-                CString::new(cache).map_err(|_| AcquireError::bare(AcquireErrorKind::BadPath))?,
-            ),
+            (c"ccache", memory_cache()),
         ];
-        let refused = |detail| AcquireError {
-            kind: AcquireErrorKind::Refused,
-            detail: Some(detail),
-        };
-        let name = Name::import(principal).map_err(refused)?;
-        let handle = CredentialHandle::acquire(Some(&name), sys::GSS_C_INITIATE, &store).map_err(refused)?;
+        let name = Name::import(principal).map_err(AcquireError::refused)?;
+        let handle =
+            CredentialHandle::acquire(Some(&name), sys::GSS_C_INITIATE, &store).map_err(AcquireError::refused)?;
         Ok(Self {
             handle,
             principal: principal.clone(),
@@ -230,7 +226,15 @@ impl fmt::Debug for InitiatorCredential {
     }
 }
 
-fn prefixed(prefix: &[u8], path: &Path) -> Result<CString, AcquireError> {
+/// The name of a cache in memory that nobody else has.
+pub(crate) fn memory_cache() -> CString {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let name = format!("MEMORY:kerbridge-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    // A number has no zero byte; the default, an empty name, is none that MIT takes.
+    CString::new(name).unwrap_or_default()
+}
+
+pub(crate) fn prefixed(prefix: &[u8], path: &Path) -> Result<CString, AcquireError> {
     CString::new([prefix, path.as_os_str().as_bytes()].concat())
         .map_err(|_| AcquireError::bare(AcquireErrorKind::BadPath))
 }
@@ -245,7 +249,7 @@ impl CredentialHandle {
     /// Longest credential store that is passed.
     const STORE: usize = 2;
 
-    fn acquire<const N: usize>(
+    pub(crate) fn acquire<const N: usize>(
         name: Option<&Name>,
         usage: u32,
         store: &[(&CStr, CString); N],
@@ -287,21 +291,58 @@ impl CredentialHandle {
         };
         StatusText::check(major, minor)?;
         let handle = Self(handle);
+        handle.negotiate_only_krb5()?;
+        Ok(handle)
+    }
+
+    /// Asks the KDC for a credential of `user`'s, on our word alone (S4U2Self). It is for SPNEGO only: for each mechanism more
+    /// the KDC would be asked once more.
+    pub(crate) fn impersonate(&self, user: &Name) -> Result<Self, StatusText> {
+        let mut mechanism = oid::borrowed(Mechanism::Spnego.der_content());
+        let mut spnego = sys::gss_OID_set_desc {
+            count: 1,
+            elements: &raw mut mechanism,
+        };
+        let mut handle = ptr::null_mut();
+        let mut minor = 0;
+        // SAFETY: the credential is owned and not null, as is the name; the set is only read and outlives the call; the out
+        // pointers are valid, and those that are not wanted are null, which the function allows.
+        let major = unsafe {
+            sys::gss_acquire_cred_impersonate_name(
+                &raw mut minor,
+                self.0,
+                user.as_ptr(),
+                sys::GSS_C_INDEFINITE,
+                &raw mut spnego,
+                sys::GSS_C_INITIATE.cast_signed(),
+                &raw mut handle,
+                ptr::null_mut(),
+                ptr::null_mut(),
+            )
+        };
+        StatusText::check(major, minor)?;
+        let handle = Self(handle);
+        handle.negotiate_only_krb5()?;
+        Ok(handle)
+    }
+
+    fn negotiate_only_krb5(&self) -> Result<(), StatusText> {
+        let mut mechanism = oid::borrowed(Mechanism::Krb5.der_content());
         let mut krb5 = sys::gss_OID_set_desc {
             count: 1,
-            elements: mechanisms.as_mut_ptr(),
+            elements: &raw mut mechanism,
         };
-        // SAFETY: the credential was filled above; the set's one element is krb5, which the library copies.
-        let major = unsafe { sys::gss_set_neg_mechs(&raw mut minor, handle.0, &raw mut krb5) };
-        StatusText::check(major, minor)?;
-        Ok(handle)
+        let mut minor = 0;
+        // SAFETY: the credential is owned and not null; the set's one element is krb5, which the library copies.
+        let major = unsafe { sys::gss_set_neg_mechs(&raw mut minor, self.0, &raw mut krb5) };
+        StatusText::check(major, minor)
     }
 
     pub(crate) const fn as_ptr(&self) -> sys::gss_cred_id_t {
         self.0
     }
 
-    fn name(&self) -> Result<Name, StatusText> {
+    pub(crate) fn name(&self) -> Result<Name, StatusText> {
         let mut name = Name::null();
         let mut minor = 0;
         // SAFETY: the credential is owned and not null; the out pointers that are not wanted are null, which is allowed.

@@ -7,8 +7,8 @@ use std::ptr;
 
 use crate::buffer::{MechToken, OwnedBuffer, borrowed};
 use crate::channel_bindings::ChannelBindings;
-use crate::context::{ContextFlags, ContextHandle};
-use crate::credential::InitiatorCredential;
+use crate::context::{ContextFlags, ContextHandle, Facts};
+use crate::credential::{CredentialHandle, InitiatorCredential};
 use crate::name::Name;
 use crate::oid::{self, Mechanism};
 use crate::principal::ServicePrincipal;
@@ -39,18 +39,26 @@ pub struct Initiation<'c> {
 
 /// The initiator's side of a context.
 pub struct InitiatorContext<'c> {
-    credential: &'c InitiatorCredential,
+    credential: &'c CredentialHandle,
     handle: ContextHandle,
     target: Name,
-    request: InitiateRequest,
+    terms: Terms,
     flags: ContextFlags,
     established: bool,
+}
+
+/// What is asked of a context beside its target.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) mechanism: Mechanism,
+    pub(crate) mutual: bool,
+    pub(crate) bindings: Option<ChannelBindings>,
 }
 
 impl fmt::Debug for InitiatorContext<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InitiatorContext")
-            .field("request", &self.request)
+            .field("terms", &self.terms)
             .field("established", &self.established)
             .finish_non_exhaustive()
     }
@@ -136,24 +144,49 @@ impl From<StatusText> for InitiateError {
 impl InitiatorCredential {
     /// Makes the first token, after asking the KDC for a ticket where the cache holds none. Nothing is ever delegated.
     pub fn initiate(&self, request: &InitiateRequest) -> Result<Initiation<'_>, InitiateError> {
-        let mut context = InitiatorContext {
-            credential: self,
-            handle: ContextHandle::none(),
-            target: Name::import(request.target.as_principal())?,
-            request: request.clone(),
-            flags: ContextFlags::from_bits(0),
-            established: false,
+        let InitiateRequest {
+            target,
+            mechanism,
+            mutual,
+            bindings,
+        } = request.clone();
+        let terms = Terms {
+            mechanism,
+            mutual,
+            bindings,
         };
-        let token = context.step(None)?;
-        let token = token.ok_or_else(|| StatusText::of_our_own(sys::GSS_S_FAILURE))?;
+        let mut context = InitiatorContext::new(&self.handle, Name::import(target.as_principal())?, terms);
+        let token = context.first()?;
         Ok(Initiation { token, context })
     }
 }
 
-impl InitiatorContext<'_> {
+impl<'c> InitiatorContext<'c> {
+    pub(crate) const fn new(credential: &'c CredentialHandle, target: Name, terms: Terms) -> Self {
+        Self {
+            credential,
+            handle: ContextHandle::none(),
+            target,
+            terms,
+            flags: ContextFlags::from_bits(0),
+            established: false,
+        }
+    }
+
+    /// The first token.
+    pub(crate) fn first(&mut self) -> Result<MechToken, StatusText> {
+        self.step(None)?
+            .ok_or_else(|| StatusText::of_our_own(sys::GSS_S_FAILURE))
+    }
+
+    /// What the context says of its ticket. Nothing can be done with it afterwards.
+    pub(crate) fn consume(self) -> Result<Facts, StatusText> {
+        self.handle.consume().map(|(_, facts)| facts)
+    }
+
     /// Checks the service's answer. Returns what to send next, if anything is left to say.
     pub fn answer(&mut self, reply: &[u8]) -> Result<Option<MechToken>, InitiateError> {
-        self.step(Some(reply))
+        Ok(self.step(Some(reply))?)
     }
 
     /// Whether both sides are done. With `mutual`, the service has then proven itself.
@@ -188,19 +221,19 @@ impl InitiatorContext<'_> {
         Ok(output.as_bytes().to_vec())
     }
 
-    fn step(&mut self, reply: Option<&[u8]>) -> Result<Option<MechToken>, InitiateError> {
+    fn step(&mut self, reply: Option<&[u8]>) -> Result<Option<MechToken>, StatusText> {
         let mut input = reply.map(borrowed);
-        let mut bindings = self.request.bindings.as_ref().map(ChannelBindings::describe);
-        let mut mechanism = oid::borrowed(self.request.mechanism.der_content());
+        let mut bindings = self.terms.bindings.as_ref().map(ChannelBindings::describe);
+        let mut mechanism = oid::borrowed(self.terms.mechanism.der_content());
         let mut output = OwnedBuffer::empty();
         let (mut minor, mut flags) = (0, 0);
-        let wanted = sys::GSS_C_INTEG_FLAG | if self.request.mutual { sys::GSS_C_MUTUAL_FLAG } else { 0 };
+        let wanted = sys::GSS_C_INTEG_FLAG | if self.terms.mutual { sys::GSS_C_MUTUAL_FLAG } else { 0 };
         // SAFETY: credential, context and target are owned; mechanism, bindings and input are only read and outlive the call;
         // the buffer is empty; the null pointers are optional.
         let major = unsafe {
             sys::gss_init_sec_context(
                 &raw mut minor,
-                self.credential.handle.as_ptr(),
+                self.credential.as_ptr(),
                 self.handle.as_mut_ptr(),
                 self.target.as_ptr(),
                 &raw mut mechanism,

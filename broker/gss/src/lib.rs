@@ -18,7 +18,8 @@
 //! ```
 //!
 //! In flow order: [`environment`] (before the first thread), [`keytab`], [`principal`], [`credential`], [`accept`],
-//! [`bindings_probe`], [`context`], [`attribute`], [`status`]; [`initiate`] is the other side.
+//! [`bindings_probe`], [`context`], [`attribute`], [`status`]; [`initiate`] is the other side, [`s4u`] that side
+//! for somebody else.
 //!
 //! Calls block (a replay cache is a file, a KDC is a network away): keep them off an asynchronous runtime's threads.
 
@@ -35,6 +36,7 @@ pub mod keytab;
 mod name;
 pub mod oid;
 pub mod principal;
+pub mod s4u;
 pub mod status;
 mod sys;
 
@@ -49,5 +51,9 @@ pub use initiate::{InitiateError, InitiateErrorKind, InitiateRequest, Initiation
 pub use keytab::{Enctype, Keytab, KeytabEntry, KeytabError};
 pub use name::local_name;
 pub use oid::{Mechanism, Oid};
-pub use principal::{Principal, PrincipalError, ServicePrincipal};
+pub use principal::{EnterpriseName, NotAnEnterpriseName, Principal, PrincipalError, ServicePrincipal};
+pub use s4u::{
+    DelegatedUser, DelegationError, DelegationErrorKind, DelegationStep, DelegationTarget, Delegator, NotATarget,
+    ServiceToken, UserCredential,
+};
 pub use status::{RoutineError, StatusText};

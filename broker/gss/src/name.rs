@@ -6,7 +6,7 @@ use std::ptr;
 
 use crate::buffer::{OwnedBuffer, borrowed};
 use crate::oid::{self, Mechanism};
-use crate::principal::Principal;
+use crate::principal::{EnterpriseName, Principal};
 use crate::status::StatusText;
 use crate::sys;
 
@@ -22,8 +22,18 @@ impl Name {
     /// It is not canonicalised: names of two mechanisms are never equal to MIT, and an SPNEGO context's names are SPNEGO's,
     /// while a name of no mechanism yet can be compared with both.
     pub(crate) fn import(principal: &Principal) -> Result<Self, StatusText> {
-        let mut text = borrowed(principal.as_str().as_bytes());
-        let mut form = oid::borrowed(oid::NT_KRB5_PRINCIPAL);
+        Self::import_as(principal.as_str(), oid::NT_KRB5_PRINCIPAL)
+    }
+
+    /// Imports an enterprise name, which its realm's KDC resolves to a principal.
+    pub(crate) fn import_enterprise(name: &EnterpriseName) -> Result<Self, StatusText> {
+        // The first `@` belongs to the name, the second begins the realm.
+        Self::import_as(&format!("{}@{}", name.name(), name.realm()), oid::NT_KRB5_ENTERPRISE)
+    }
+
+    fn import_as(text: &str, form: &[u8]) -> Result<Self, StatusText> {
+        let mut text = borrowed(text.as_bytes());
+        let mut form = oid::borrowed(form);
         let mut imported = Self::null();
         let mut minor = 0;
         // SAFETY: text and form describe memory that outlives the call, which only reads them; the out pointers are valid.
@@ -121,6 +131,16 @@ mod tests {
             let name = Name::import(&Principal::parse(text).unwrap()).unwrap();
             assert_eq!(name.display().unwrap().as_deref(), Some(text));
         }
+    }
+
+    #[test]
+    fn an_enterprise_name_is_imported_with_the_realm_that_is_asked() {
+        let name = EnterpriseName::parse("alice@example.com", "LAB.TEST").unwrap();
+        let imported = Name::import_enterprise(&name).unwrap();
+        assert_eq!(
+            imported.display().unwrap().as_deref(),
+            Some("alice@example.com@LAB.TEST")
+        );
     }
 
     #[test]

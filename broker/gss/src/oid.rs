@@ -145,6 +145,8 @@ impl fmt::Display for Mechanism {
 
 /// Name form "a full Kerberos principal", 1.2.840.113554.1.2.2.1 (RFC 1964 §2.1.1).
 pub(crate) const NT_KRB5_PRINCIPAL: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\x01";
+/// Name form "an enterprise name" (RFC 6806 §5), 1.2.840.113554.1.2.2.6: MIT's `GSS_KRB5_NT_ENTERPRISE_NAME`.
+pub(crate) const NT_KRB5_ENTERPRISE: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\x06";
 
 /// Describes `content` to a C call that only reads it. The description must not outlive `content`, which is at most 255
 /// bytes (this module hands out nothing longer).
@@ -176,6 +178,10 @@ mod tests {
         assert_eq!(
             Oid::from_der_content(NT_KRB5_PRINCIPAL).unwrap().to_string(),
             "1.2.840.113554.1.2.2.1"
+        );
+        assert_eq!(
+            Oid::from_der_content(NT_KRB5_ENTERPRISE).unwrap().to_string(),
+            "1.2.840.113554.1.2.2.6"
         );
         assert_eq!(Oid::from_der_content(&[0x88, 0x37]).unwrap().to_string(), "2.999");
     }

@@ -160,6 +160,69 @@ impl fmt::Debug for ServicePrincipal {
     }
 }
 
+/// A name as a mail address, `alice@example.com`, that the KDC of its realm resolves to a principal (RFC 6806 §5): what
+/// Active Directory calls a user principal name.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EnterpriseName {
+    name: String,
+    realm: String,
+}
+
+/// Why a text is no enterprise name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAnEnterpriseName;
+
+impl EnterpriseName {
+    /// Longest name that is taken, in bytes: `userPrincipalName` has 1,024, mail addresses have 254.
+    pub const LONGEST: usize = 512;
+
+    /// Takes a name with one `@` between other characters, and none that krb5 would read as something else (`/`, `\\`, a
+    /// control character); and the realm that is asked for it.
+    pub fn parse(name: &str, realm: &str) -> Result<Self, NotAnEnterpriseName> {
+        let plain = |text: &str| {
+            !text.is_empty()
+                && !text
+                    .chars()
+                    .any(|c| c.is_control() || c.is_whitespace() || matches!(c, '/' | '\\' | '@'))
+        };
+        let is_name = name
+            .split_once('@')
+            .is_some_and(|(user, suffix)| plain(user) && plain(suffix));
+        if is_name && plain(realm) && name.len() <= Self::LONGEST && realm.len() <= Principal::LONGEST {
+            Ok(Self {
+                name: name.to_owned(),
+                realm: realm.to_owned(),
+            })
+        } else {
+            Err(NotAnEnterpriseName)
+        }
+    }
+
+    /// The name, `alice@example.com`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The realm that is asked for it.
+    pub fn realm(&self) -> &str {
+        &self.realm
+    }
+}
+
+impl fmt::Debug for EnterpriseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EnterpriseName({} in {})", self.name, self.realm)
+    }
+}
+
+impl fmt::Display for NotAnEnterpriseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an enterprise name has the form user@suffix")
+    }
+}
+
+impl std::error::Error for NotAnEnterpriseName {}
+
 /// Where a principal's text divides.
 struct Parts {
     /// Index of the realm's first byte.
@@ -271,6 +334,33 @@ mod tests {
             ServicePrincipal::parse(r"alice\/x@LAB.TEST"),
             Err(PrincipalError::NotAService)
         );
+    }
+
+    #[test]
+    fn an_enterprise_name_has_one_at_and_nothing_that_divides() {
+        assert!(EnterpriseName::parse("alice@example.com", "LAB.TEST").is_ok());
+        for name in [
+            "",
+            "alice",
+            "@example.com",
+            "alice@",
+            "a@b@c",
+            "a/b@c",
+            r"a\@c",
+            r"a@b\",
+            "a b@c",
+            "a\n@c",
+            &format!("{}@c", "a".repeat(EnterpriseName::LONGEST)),
+        ] {
+            assert_eq!(
+                EnterpriseName::parse(name, "LAB.TEST"),
+                Err(NotAnEnterpriseName),
+                "{name:?}"
+            );
+        }
+        for realm in ["", "A@B", "A/B", r"A\B"] {
+            assert!(EnterpriseName::parse("a@b", realm).is_err(), "{realm:?}");
+        }
     }
 
     proptest! {

@@ -131,11 +131,20 @@ constants! {
     TKT_FLG_PRE_AUTH = 0x0020_0000;
     TKT_FLG_HW_AUTH = 0x0010_0000;
     KRB5KDC_ERR_NAME_EXP = KRB5 + 1;
+    KRB5KDC_ERR_SERVICE_EXP = KRB5 + 2;
     KRB5KDC_ERR_C_PRINCIPAL_UNKNOWN = KRB5 + 6;
     KRB5KDC_ERR_S_PRINCIPAL_UNKNOWN = KRB5 + 7;
+    KRB5KDC_ERR_POLICY = KRB5 + 12;
+    KRB5KDC_ERR_BADOPTION = KRB5 + 13;
     KRB5KDC_ERR_ETYPE_NOSUPP = KRB5 + 14;
+    KRB5KDC_ERR_PADATA_TYPE_NOSUPP = KRB5 + 16;
     KRB5KDC_ERR_CLIENT_REVOKED = KRB5 + 18;
+    KRB5KDC_ERR_SERVICE_REVOKED = KRB5 + 19;
+    KRB5KDC_ERR_CLIENT_NOTYET = KRB5 + 21;
+    KRB5KDC_ERR_KEY_EXP = KRB5 + 23;
     KRB5KDC_ERR_PREAUTH_FAILED = KRB5 + 24;
+    KRB5KDC_ERR_MUST_USE_USER2USER = KRB5 + 27;
+    KRB5KDC_ERR_SVC_UNAVAILABLE = KRB5 + 29;
     KRB5KRB_AP_ERR_BAD_INTEGRITY = KRB5 + 31;
     KRB5KRB_AP_ERR_TKT_EXPIRED = KRB5 + 32;
     KRB5KRB_AP_ERR_TKT_NYV = KRB5 + 33;
@@ -150,14 +159,19 @@ constants! {
     KRB5KRB_AP_ERR_BADKEYVER = KRB5 + 44;
     KRB5KRB_AP_ERR_NOKEY = KRB5 + 45;
     KRB5KRB_AP_ERR_MUT_FAIL = KRB5 + 46;
+    KRB5KRB_ERR_GENERIC = KRB5 + 60;
+    KRB5KDC_ERR_WRONG_REALM = KRB5 + 68;
     KRB5KRB_AP_WRONG_PRINC = KRB5 + 144;
     KRB5KRB_AP_ERR_TKT_INVALID = KRB5 + 145;
+    KRB5_KDCREP_MODIFIED = KRB5 + 147;
+    KRB5_KDCREP_SKEW = KRB5 + 148;
     KRB5_REALM_UNKNOWN = KRB5 + 154;
     KRB5_KDC_UNREACH = KRB5 + 156;
     KRB5_MUTUAL_FAILED = KRB5 + 158;
     KRB5_KT_NOTFOUND = KRB5 + 181;
     KRB5_BAD_ENCTYPE = KRB5 + 188;
     KRB5_REALM_CANT_RESOLVE = KRB5 + 220;
+    KRB5_TKT_NOT_FORWARDABLE = KRB5 + 221;
     KRB5_KT_KVNONOTFOUND = KRB5 + 230;
     KRB5_NOPERM_ETYPE = KRB5 + 236;
     ASN1_BAD_TIMEFORMAT = ASN1;
@@ -233,6 +247,17 @@ unsafe extern "C" {
         mechanisms: gss_OID_set,
         usage: c_int,
         store: *const gss_key_value_set_desc,
+        credential: *mut gss_cred_id_t,
+        actual_mechanisms: *mut gss_OID_set,
+        time_rec: *mut u32,
+    ) -> u32;
+    pub(crate) fn gss_acquire_cred_impersonate_name(
+        minor: *mut u32,
+        impersonator: gss_cred_id_t,
+        name: gss_name_t,
+        time_req: u32,
+        mechanisms: gss_OID_set,
+        usage: c_int,
         credential: *mut gss_cred_id_t,
         actual_mechanisms: *mut gss_OID_set,
         time_rec: *mut u32,
