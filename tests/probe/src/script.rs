@@ -1,11 +1,18 @@
 //! Does what a script says, one word after the other, and keeps what the host answered.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType, MetricType, Status};
 
 use crate::{host, root};
+
+thread_local! {
+    /// What all contexts of one VM remember.
+    static KEPT: RefCell<BTreeMap<String, String>> = const { RefCell::new(BTreeMap::new()) };
+}
 
 /// What a context remembers between its callbacks.
 #[derive(Default)]
@@ -98,6 +105,11 @@ fn perform(words: &[&str], state: &mut State) {
         ["foreign", name] => {
             let seen = show(hostcalls::call_foreign_function(name, None));
             state.note("foreign", name, &seen);
+        }
+        ["keep", key, value] => KEPT.with_borrow_mut(|kept| drop(kept.insert(key.to_owned(), value.to_owned()))),
+        ["kept", key] => {
+            let seen = KEPT.with_borrow(|kept| kept.get(key).cloned());
+            state.note("kept", key, seen.as_deref().unwrap_or("none"));
         }
         ["call", cluster, timeout] => call(cluster, timeout, state),
         ["shared", key] => {

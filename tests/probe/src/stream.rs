@@ -77,6 +77,9 @@ impl HttpContext for Stream {
         let config = Rc::clone(&self.config);
         if let Some(script) = config.get("response") {
             script::run(script, &mut self.state);
+            if self.state.answered {
+                return Action::Pause;
+            }
         }
         Action::Continue
     }

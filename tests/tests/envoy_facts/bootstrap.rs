@@ -10,7 +10,7 @@ const HCM: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
 /// The probe module: named by `KERBRIDGE_PROBE_WASM`, else where cargo puts it.
-fn module() -> PathBuf {
+pub(crate) fn module() -> PathBuf {
     let path = std::env::var_os("KERBRIDGE_PROBE_WASM")
         .map(PathBuf::from)
         .unwrap_or_else(|| {

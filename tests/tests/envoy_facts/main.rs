@@ -10,6 +10,7 @@ mod attempts;
 mod bootstrap;
 mod callouts;
 mod filter_state;
+mod handover;
 mod holding;
 mod properties;
 mod requests;
