@@ -115,7 +115,7 @@ impl Exchange {
             }
             Ok(request) => (
                 Some(request.audience.clone()),
-                self.exchange(request, caller, channel(caller, &hints, now), now, began)
+                self.exchange(request, caller, channel(caller, &hints, now), source, now, began)
                     .await,
             ),
             Err(error) => (None, Err(error.into())),
@@ -167,6 +167,7 @@ impl Exchange {
         request: ExchangeRequest,
         caller: &Caller,
         channel: Channel,
+        source: Option<IpAddr>,
         now: UnixTime,
         began: Instant,
     ) -> Result<Issued, Refusal> {
@@ -184,8 +185,10 @@ impl Exchange {
             token: &subject_token,
             continuation: continuation.as_ref().map(|handle| handle.as_str()),
             channel,
+            source,
+            came: began,
         };
-        let (accepted, token) = self.accept(shown, caller, now).await?;
+        let (accepted, token) = self.accept(shown, caller).await?;
         self.metrics.accepted(accepted.channel_bound());
         self.metrics.ticket_taken(token.key().enctype);
         let deadline = began.checked_add(self.deadline).unwrap_or(began);

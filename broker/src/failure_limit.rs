@@ -35,9 +35,9 @@ struct Debt {
     forgiven: Instant,
 }
 
-/// Who fails: an IPv4 address, or the /64 of an IPv6 address, all of which one customer has.
+/// Who a limit is for: an IPv4 address, or the /64 of an IPv6 address, all of which one customer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Source(IpAddr);
+pub(crate) struct Source(IpAddr);
 
 impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Self {

@@ -27,6 +27,7 @@ pub struct Metrics {
     weak_tickets: Family<EnctypeLabel, Counter>,
     queue_depth: Gauge,
     half_open: Gauge,
+    pushed_out: Counter,
     log_lines_lost: Counter,
     store_commits: Histogram,
 }
@@ -88,6 +89,12 @@ impl Metrics {
             "Handshakes that wait for their second leg, as of the last of them",
             half_open.clone(),
         );
+        let pushed_out = Counter::default();
+        registry.register(
+            "handshakes_pushed_out",
+            "Handshakes that had to make room before their second leg came: their source began too many",
+            pushed_out.clone(),
+        );
         let log_lines_lost = Counter::default();
         registry.register(
             "log_lines_lost",
@@ -110,6 +117,7 @@ impl Metrics {
             weak_tickets,
             queue_depth,
             half_open,
+            pushed_out,
             log_lines_lost,
             store_commits,
         }
@@ -154,6 +162,11 @@ impl Metrics {
     /// The gauge of handshakes that wait for their second leg.
     pub fn half_open(&self) -> Gauge {
         self.half_open.clone()
+    }
+
+    /// The count of handshakes that made room for others.
+    pub fn pushed_out(&self) -> Counter {
+        self.pushed_out.clone()
     }
 
     /// The count of log lines that were dropped.
@@ -210,6 +223,7 @@ mod tests {
         assert!(text.contains("kerbridge_exchange_duration_seconds_count 1"), "{text}");
         assert!(text.contains("kerbridge_accept_queue_depth 0"), "{text}");
         assert!(text.contains("kerbridge_handshakes_half_open 0"), "{text}");
+        assert!(text.contains("kerbridge_handshakes_pushed_out_total 0"), "{text}");
         assert!(text.contains("kerbridge_log_lines_lost_total 0"), "{text}");
     }
 }

@@ -1,11 +1,13 @@
 //! Brings each leg of a handshake to the acceptors, and keeps what waits for its second leg.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kerbridge_gss::MechToken;
 use kerbridge_wire::Reason;
+use tokio::time::Instant;
 
 use super::{Caller, Exchange, Refusal};
 use crate::acceptor::{Accepted, Leg, Progress, Rejection};
@@ -13,7 +15,6 @@ use crate::channel_bindings::Channel;
 use crate::config::ListenerName;
 use crate::continuation::KeepError;
 use crate::negotiate::{FirstToken, NegotiateError, NegotiateToken, OpeningToken};
-use crate::time::UnixTime;
 
 /// What a client sent to prove itself, and where.
 pub(super) struct Shown<'a> {
@@ -23,6 +24,10 @@ pub(super) struct Shown<'a> {
     pub(super) continuation: Option<&'a str>,
     /// What it came through.
     pub(super) channel: Channel,
+    /// Who sent it, as far as that is known.
+    pub(super) source: Option<IpAddr>,
+    /// When it came.
+    pub(super) came: Instant,
 }
 
 impl Exchange {
@@ -31,17 +36,18 @@ impl Exchange {
         &self,
         shown: Shown<'_>,
         caller: &Caller,
-        now: UnixTime,
     ) -> Result<(Accepted, Arc<NegotiateToken>), Refusal> {
         let Shown {
             token,
             continuation,
             channel,
+            source,
+            came,
         } = shown;
         let (leg, token) = match continuation {
             Some(handle) => {
                 // Spent whatever comes of it.
-                let half_open = self.continuations.take(handle, now);
+                let half_open = self.continuations.take(handle, came);
                 let half_open = half_open.ok_or(NegotiateError::LaterLeg)?;
                 let token = Arc::new(NegotiateToken::parse_second(token)?);
                 (Leg::Second(half_open, Arc::clone(&token)), token)
@@ -51,7 +57,13 @@ impl Exchange {
                     let token = Arc::new(token);
                     (Leg::Only(Arc::clone(&token)), token)
                 }
-                FirstToken::Opening(token) => return Err(self.open(token, channel, caller, now).await),
+                FirstToken::Opening(token) => {
+                    // Elsewhere there is no connection that the second leg could be held to.
+                    if caller.listener != ListenerName::Mesh {
+                        return Err(Refusal::new(Reason::MechUnsupported, "two legs are for the mesh only"));
+                    }
+                    return Err(self.open(token, channel, source, came).await);
+                }
             },
         };
         match self.acceptors.accept(leg, channel).await? {
@@ -61,18 +73,14 @@ impl Exchange {
     }
 
     /// Asks a client for its ticket. That is a refusal, too: this leg gets nobody in.
-    async fn open(&self, token: OpeningToken, channel: Channel, caller: &Caller, now: UnixTime) -> Refusal {
-        // Elsewhere there is no connection that the second leg could be held to, and anybody could fill the table.
-        if caller.listener != ListenerName::Mesh {
-            return Refusal::new(Reason::MechUnsupported, "two legs are for the mesh only");
-        }
+    async fn open(&self, token: OpeningToken, channel: Channel, source: Option<IpAddr>, came: Instant) -> Refusal {
         let half_open = match self.acceptors.accept(Leg::First(token), channel).await {
             Ok(Progress::ContinueNeeded(half_open)) => half_open,
             Ok(Progress::Established(_)) => return Refusal::new(Reason::Internal, "a leg without a ticket got in"),
             Err(rejection) => return rejection.into(),
         };
         let negotiate = encoded(half_open.reply());
-        match self.continuations.keep(half_open, now) {
+        match self.continuations.keep(half_open, source, came) {
             Ok(handle) => Refusal {
                 negotiate: Some(negotiate),
                 continuation: Some(handle.into()),

@@ -95,7 +95,7 @@ fn broker_with(
         failures: FailureLimit::new(FAILURES, vec![Network::parse("10.0.0.9").unwrap()]),
         replay: ReplayGuard::new(None, 300),
         deadline: Duration::from_secs(10),
-        continuations: Continuations::new(metrics.half_open()),
+        continuations: Continuations::new(metrics.half_open(), metrics.pushed_out()),
         metrics,
     };
     Arc::new(Broker::new(

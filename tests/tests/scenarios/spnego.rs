@@ -298,6 +298,28 @@ fn a_second_leg_is_held_to_the_rules_of_every_ticket() {
     assert_eq!(subject(&leg(&second(&world, "alice"))), "alice@LAB.TEST");
 }
 
+#[test]
+fn a_client_that_begins_more_handshakes_than_its_share_loses_its_own_oldest() {
+    /// As many as one source may have.
+    const SHARE: usize = 100;
+    let world = World::start().unwrap();
+    let mut connections: Vec<_> = (0..=SHARE).map(|_| world.connect().unwrap()).collect();
+    for connection in &mut connections {
+        let (_, reason, _) = refused(&world, &connection.exchange(&opening()).unwrap());
+        assert_eq!(reason, "continue_needed");
+    }
+    assert!(is_lost(
+        &world,
+        &connections[0].exchange(&second(&world, "alice")).unwrap()
+    ));
+    for at in [1, SHARE] {
+        assert_eq!(
+            subject(&connections[at].exchange(&second(&world, "alice")).unwrap()),
+            "alice@LAB.TEST"
+        );
+    }
+}
+
 /// Threads of a process, and kilobytes that it has in memory.
 fn size(pid: u32) -> (u64, u64) {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

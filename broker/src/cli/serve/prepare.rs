@@ -79,7 +79,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
         failures: FailureLimit::new(limits.failures_per_minute, limits.shared_sources.clone()),
         replay,
         deadline: limits.deadline,
-        continuations: Continuations::new(metrics.half_open()),
+        continuations: Continuations::new(metrics.half_open(), metrics.pushed_out()),
         metrics,
     };
     Ok(Prepared {
