@@ -2,7 +2,7 @@
 
 mod binding;
 mod pool;
-mod wrong_key;
+pub(crate) mod wrong_key;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use kerbridge_gss::{
 use kerbridge_wire::Reason;
 
 pub use pool::AcceptorPool;
+pub use wrong_key::OpenedKeys;
 
 use self::binding::Bindings;
 use crate::channel_bindings::{Channel, ChannelBindingRules};
@@ -175,17 +176,19 @@ pub struct GssAcceptor {
     credentials: Vec<AcceptorCredential>,
     bindings: Bindings,
     local_names: bool,
+    opened: Arc<OpenedKeys>,
 }
 
 impl GssAcceptor {
     /// Acquires the credentials of every configured principal, or says of all that cannot be had why, each with its place
-    /// in the configuration.
+    /// in the configuration. `opened` is shared by the acceptors of all threads.
     pub fn acquire(
         kerberos: &KerberosConfig,
         rules: &Arc<ChannelBindingRules>,
         names: &NameRules,
         state_dir: &Path,
         reads_logon_info: bool,
+        opened: &Arc<OpenedKeys>,
     ) -> Result<Self, Vec<(usize, AcquireError)>> {
         let replay_cache = state_dir.join(REPLAY_CACHE);
         let (mut credentials, mut refused) = (Vec::new(), Vec::new());
@@ -204,6 +207,7 @@ impl GssAcceptor {
                 credentials,
                 bindings,
                 local_names: names.asks_local_names(),
+                opened: Arc::clone(opened),
             })
         } else {
             Err(refused)
@@ -276,7 +280,10 @@ impl Acceptor for GssAcceptor {
                 Reason::ChannelBindingMissing,
                 "the client bound its ticket to no channel",
             )),
-            Ok(AcceptOutcome::Established(context)) => Ok(Progress::Established(self.accepted(&context))),
+            Ok(AcceptOutcome::Established(context)) => {
+                self.opened.note(credential.service(), token.key(), channel.at);
+                Ok(Progress::Established(self.accepted(&context)))
+            }
             Ok(AcceptOutcome::ContinueNeeded { .. }) => Err(Rejection::new(
                 Reason::MechUnsupported,
                 "the handshake needs yet another leg: the client must offer Kerberos first, or not ask for mutual \
@@ -285,7 +292,11 @@ impl Acceptor for GssAcceptor {
             Err(error) => {
                 let mut rejection = rejection(&error);
                 if matches!(rejection.reason, Reason::KvnoMismatch | Reason::EtypeUnavailable) {
-                    rejection.detail = format!("{}: {}", wrong_key::explain(token.key(), credential), rejection.detail);
+                    let opened = self.opened.last(credential.service(), token.key());
+                    let before = opened.map(|opened| opened.until(channel.at));
+                    let service = credential.service().as_principal();
+                    let explained = wrong_key::explain(token.key(), service, credential.keytab(), before);
+                    rejection.detail = format!("{explained}: {}", rejection.detail);
                 }
                 Err(rejection)
             }
@@ -304,11 +315,14 @@ fn rejection(error: &AcceptError) -> Rejection {
 /// The word of the closed list for what GSSAPI refused a token for.
 pub const fn reason_of(kind: AcceptErrorKind) -> Reason {
     match kind {
-        AcceptErrorKind::DefectiveToken | AcceptErrorKind::BadMic => Reason::MalformedCredentials,
+        // Our key has opened the ticket of a bad authenticator: whoever sends it lacks the session key, or it was altered.
+        AcceptErrorKind::DefectiveToken | AcceptErrorKind::BadMic | AcceptErrorKind::BadAuthenticator => {
+            Reason::MalformedCredentials
+        }
         AcceptErrorKind::BadMechanism | AcceptErrorKind::NoCredential => Reason::MechUnsupported,
         AcceptErrorKind::WrongPrincipal => Reason::SpnUnknown,
         // A ticket that its key version's key does not open was made with another key: a stale keytab, or a forgery.
-        AcceptErrorKind::KvnoMismatch | AcceptErrorKind::BadIntegrity => Reason::KvnoMismatch,
+        AcceptErrorKind::KvnoMismatch | AcceptErrorKind::TicketNotOpened => Reason::KvnoMismatch,
         AcceptErrorKind::EnctypeUnavailable => Reason::EtypeUnavailable,
         AcceptErrorKind::TicketExpired => Reason::TicketExpired,
         AcceptErrorKind::TicketNotYetValid => Reason::TicketNotYetValid,

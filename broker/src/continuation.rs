@@ -162,8 +162,7 @@ mod tests {
 
     /// The source with this number.
     fn source(number: usize) -> Option<IpAddr> {
-        let number = u32::try_from(number).unwrap();
-        Some(Ipv4Addr::from_bits(0x0a00_0000 + number).into())
+        Some(Ipv4Addr::from_bits(u32::try_from(number).unwrap()).into())
     }
 
     struct Place {
@@ -185,7 +184,7 @@ mod tests {
         }
 
         fn after(&self, seconds: u64) -> Instant {
-            self.began + Duration::from_secs(seconds)
+            self.began.checked_add(Duration::from_secs(seconds)).unwrap()
         }
 
         fn keep(&self, what: usize, source: Option<IpAddr>) -> Result<String, KeepError> {

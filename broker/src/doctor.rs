@@ -2,7 +2,7 @@
 //!
 //! Each check looks at one thing, says what it found, which reason a client would be refused under, and the exact command
 //! for MIT, Active Directory and FreeIPA where they differ. Nothing is changed anywhere. [`finding`] is what comes out;
-//! [`keytab`], [`ticket`], [`hosts`], [`state`], [`listener`] and [`envoy`] look, in that order.
+//! [`keytab`], [`ticket`], [`user`], [`hosts`], [`state`], [`listener`] and [`envoy`] look, in that order.
 
 pub mod envoy;
 pub mod finding;
@@ -11,6 +11,7 @@ pub mod keytab;
 pub mod listener;
 pub mod state;
 pub mod ticket;
+pub mod user;
 
 use std::path::PathBuf;
 
@@ -40,7 +41,7 @@ pub fn examine(config: &Config, policy: &wire_policy::Policy, places: &Places, c
         let is_usable = look.iter().all(|finding| finding.verdict != Verdict::Bad);
         findings.extend(look);
         if is_usable {
-            findings.extend(ticket::look(acceptor, places.ccache.as_deref(), kerberos, clock));
+            findings.extend(ticket::look(acceptor, places.ccache.as_deref(), config, clock));
         }
     }
     findings.extend(hosts::look(&kerberos.acceptors, policy, &hosts::System));

@@ -6,6 +6,7 @@ use kerbridge_gss::Principal;
 use kerbridge_wire::Reason;
 
 use crate::acceptor::Accepted;
+use crate::config::Config;
 use crate::groups::GroupSet;
 use crate::keyring::SessionId;
 use crate::principal::mapping::{NameRules, NotMapped, Subject};
@@ -70,30 +71,46 @@ impl fmt::Display for Stranger {
     }
 }
 
-impl Identity {
-    /// Takes a client in, or says why not.
-    pub fn of(accepted: &Accepted, session: SessionId, rules: &IdentityRules, now: UnixTime) -> Result<Self, Stranger> {
+impl IdentityRules {
+    /// Those of a configuration.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            realms: config.kerberos().realms.clone(),
+            names: config.names().clone(),
+            ticket_floor: config.limits().ticket_floor.seconds().into(),
+        }
+    }
+
+    /// What a token would call a client, or why it is not taken.
+    pub fn judge(&self, accepted: &Accepted, now: UnixTime) -> Result<Subject, Stranger> {
         let principal = accepted.client();
-        if !rules.realms.iter().any(|realm| realm == principal.realm()) {
+        if !self.realms.iter().any(|realm| realm == principal.realm()) {
             return Err(Stranger::Realm);
         }
-        let mapped = rules
+        let mapped = self
             .names
             .map(principal, accepted.local_name())
             .map_err(Stranger::Name)?;
         match now.until(accepted.ticket_end()) {
             0 => Err(Stranger::Ended),
-            left if left < rules.ticket_floor => Err(Stranger::TooShort),
-            _ => Ok(Self {
-                principal: principal.clone(),
-                subject: mapped.subject,
-                auth_time: accepted.auth_time(),
-                ticket_end: accepted.ticket_end(),
-                session,
-                channel_bound: accepted.channel_bound(),
-                groups: GroupSet::default(),
-            }),
+            left if left < self.ticket_floor => Err(Stranger::TooShort),
+            _ => Ok(mapped.subject),
         }
+    }
+}
+
+impl Identity {
+    /// Takes a client in, or says why not.
+    pub fn of(accepted: &Accepted, session: SessionId, rules: &IdentityRules, now: UnixTime) -> Result<Self, Stranger> {
+        rules.judge(accepted, now).map(|subject| Self {
+            principal: accepted.client().clone(),
+            subject,
+            auth_time: accepted.auth_time(),
+            ticket_end: accepted.ticket_end(),
+            session,
+            channel_bound: accepted.channel_bound(),
+            groups: GroupSet::default(),
+        })
     }
 
     /// The same, in these groups.

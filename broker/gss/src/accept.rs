@@ -74,8 +74,10 @@ pub enum AcceptErrorKind {
     Replay,
     /// The client's channel bindings are another channel's.
     BindingsMismatch,
-    /// The ticket or the authenticator does not decrypt or does not belong together.
-    BadIntegrity,
+    /// The keytab's key of the ticket's version and type does not open the ticket: it is another key, or the ticket was altered.
+    TicketNotOpened,
+    /// The ticket opens, but the authenticator beside it does not by the ticket's session key, or is another client's.
+    BadAuthenticator,
     /// A checksum is wrong: over the list of mechanisms (RFC 4178 §5), which was changed on the way, or over the request.
     BadMic,
     /// The ticket came through a realm that krb5.conf does not allow.
@@ -261,8 +263,14 @@ impl AcceptorCredential {
             Some(sys::KRB5_BAD_ENCTYPE | sys::KRB5_NOPERM_ETYPE | sys::KRB5KDC_ERR_ETYPE_NOSUPP) => {
                 Kind::EnctypeUnavailable
             }
+            // krb5 has one code for both, and names the service, in whatever language, where it is the ticket.
+            Some(sys::KRB5KRB_AP_ERR_BAD_INTEGRITY)
+                if detail.minor_text().contains(self.service.as_principal().as_str()) =>
+            {
+                Kind::TicketNotOpened
+            }
             Some(sys::KRB5KRB_AP_ERR_BAD_INTEGRITY | sys::KRB5KRB_AP_ERR_MODIFIED | sys::KRB5KRB_AP_ERR_BADMATCH) => {
-                Kind::BadIntegrity
+                Kind::BadAuthenticator
             }
             Some(sys::KRB5KRB_AP_ERR_ILL_CR_TKT) => Kind::TransitRefused,
             Some(sys::KRB5KRB_AP_ERR_MSG_TYPE | sys::KRB5KRB_AP_ERR_BADVERSION) => Kind::DefectiveToken,

@@ -1,18 +1,19 @@
 //! Gets a ticket for the service from the KDC and accepts it: what a client's ticket meets, in one go. That shows whether the
 //! KDC knows the service, with which key it makes tickets, whether the keytab opens them, and how far the clocks differ.
 
+use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::io::Write as _;
 use std::os::fd::{IntoRawFd as _, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kerbridge_gss::{
-    AcceptOutcome, AcceptorCredential, InitiateError, InitiateErrorKind, InitiateRequest, InitiatorCredential, Keytab,
-    MechToken, Mechanism, ServicePrincipal,
+    InitiateError, InitiateErrorKind, InitiateRequest, InitiatorCredential, MechToken, Mechanism, ServicePrincipal,
 };
 use kerbridge_wire::Reason;
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -20,9 +21,11 @@ use zeroize::Zeroizing;
 
 use super::finding::{Finding, Remedy};
 use super::keytab::extract;
-use crate::acceptor::reason_of;
-use crate::config::{AcceptorConfig, KerberosConfig};
-use crate::negotiate::{FirstToken, TicketKey};
+use super::user;
+use crate::acceptor::{Accepted, Acceptor as _, GssAcceptor, Leg, Progress, Rejection};
+use crate::channel_bindings::{Channel, ChannelBindingRules};
+use crate::config::{AcceptorConfig, Config, KerberosConfig, ListenerName};
+use crate::negotiate::{FirstToken, NegotiateToken, TicketKey};
 use crate::time::{Clock, UnixTime};
 
 const CHECK: &str = "ticket";
@@ -31,7 +34,7 @@ const CLOCK: &str = "clock";
 const NOTABLE: u64 = 5;
 
 /// Looks at one acceptor, as itself or with a user's tickets.
-pub fn look(acceptor: &AcceptorConfig, ccache: Option<&Path>, kerberos: &KerberosConfig, clock: Clock) -> Vec<Finding> {
+pub fn look(acceptor: &AcceptorConfig, ccache: Option<&Path>, config: &Config, clock: Clock) -> Vec<Finding> {
     let AcceptorConfig { principal, keytab } = acceptor;
     let before = clock.now();
     let token = match ask(principal, keytab, ccache) {
@@ -41,29 +44,32 @@ pub fn look(acceptor: &AcceptorConfig, ccache: Option<&Path>, kerberos: &Kerbero
         }
         Err(NoTicket::Kdc(error)) => return vec![refused(&error, principal, keytab, ccache.is_some())],
     };
-    let key = match FirstToken::parse(&STANDARD.encode(token.as_bytes())) {
-        Ok(FirstToken::Ticket(token)) => Some(token.key()),
-        Ok(FirstToken::Opening(_)) | Err(_) => None,
+    let token = match FirstToken::parse(&STANDARD.encode(token.as_bytes())) {
+        Ok(FirstToken::Ticket(token)) => token,
+        Ok(FirstToken::Opening(_)) => return vec![unreadable(principal, &"the library made a token without a ticket")],
+        Err(error) => return vec![unreadable(principal, &error)],
     };
-    let found = key.map_or_else(
-        || "the KDC gives a ticket".to_owned(),
-        |key| format!("the KDC gives a ticket by {}", name(key)),
-    );
-    match accept(principal, keytab, &token) {
-        Ok(authenticated) => {
-            let mut findings = vec![Finding::good(
-                CHECK,
-                principal.as_str(),
-                format!("{found}, and the keytab opens it"),
-            )];
-            // A user's ticket may be hours old: only one that was got just now tells the KDC's time.
-            if ccache.is_none() {
-                findings.push(clocks(authenticated, before, clock.now(), kerberos.clock_skew_seconds));
-            }
-            findings
-        }
-        Err(problem) => vec![not_opened(&found, &problem, principal, keytab)],
-    }
+    let found = format!("the KDC gives a ticket by {}", name(token.key()));
+    let accepted = match accept(acceptor, config, token, before) {
+        Ok(accepted) => accepted,
+        Err(rejection) => return vec![not_opened(&found, &rejection, principal, keytab)],
+    };
+    let good = Finding::good(CHECK, principal.as_str(), format!("{found}, and the keytab opens it"));
+    // A user's ticket may be hours old: only one that was got just now tells the KDC's time.
+    let more = match ccache {
+        Some(_) => user::look(&accepted, config, clock.now()),
+        None => clocks(
+            accepted.auth_time(),
+            before,
+            clock.now(),
+            config.kerberos().clock_skew_seconds,
+        ),
+    };
+    vec![good, more]
+}
+
+fn unreadable(principal: &ServicePrincipal, problem: &dyn fmt::Display) -> Finding {
+    Finding::bad(CHECK, principal.as_str(), Reason::Internal, problem.to_string())
 }
 
 /// Why there is no ticket.
@@ -106,62 +112,84 @@ fn borrow(ccache: &Path) -> Result<InitiatorCredential, String> {
     InitiatorCredential::from_ccache(path.as_ref()).map_err(|error| error.to_string())
 }
 
-/// Why the ticket was not accepted.
-struct NotAccepted {
-    reason: Reason,
-    text: String,
-}
-
-/// Accepts the ticket beside the broker, with a replay cache of its own; when the client authenticated to the KDC.
-fn accept(principal: &ServicePrincipal, keytab: &Path, token: &MechToken) -> Result<UnixTime, NotAccepted> {
+/// Accepts the ticket as the broker does, beside it, with a replay cache of its own.
+fn accept(
+    acceptor: &AcceptorConfig,
+    config: &Config,
+    token: NegotiateToken,
+    at: UnixTime,
+) -> Result<Accepted, Rejection> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let folder = std::env::temp_dir().join(format!("kerbridge-doctor-{}-{number}", std::process::id()));
-    let internal = |text: String| NotAccepted {
-        reason: Reason::Internal,
-        text,
-    };
     // New and nobody else's: a name that is there already, a link of somebody's among them, is refused.
     DirBuilder::new()
         .mode(0o700)
         .create(&folder)
-        .map_err(|error| internal(format!("{}: {error}", folder.display())))?;
-    let replay = folder.join("replay");
-    let outcome = AcceptorCredential::acquire(principal, keytab, &replay)
-        .map_err(|error| internal(error.to_string()))
-        .and_then(|credential| {
-            credential.accept(token.as_bytes(), None).map_err(|error| NotAccepted {
-                reason: reason_of(error.kind()),
-                text: error.to_string(),
-            })
-        });
+        .map_err(|error| Rejection::new(Reason::Internal, format!("{}: {error}", folder.display())))?;
+    let outcome = accept_in(&folder, acceptor, config, token, at);
     // What cannot be removed stays in the temporary folder, and holds no secret.
     drop(fs::remove_dir_all(&folder));
     match outcome? {
-        AcceptOutcome::Established(context) => Ok(UnixTime::from_seconds(context.auth_time())),
-        AcceptOutcome::ContinueNeeded { .. } => Err(internal("the handshake needs another leg".into())),
+        Progress::Established(accepted) => Ok(accepted),
+        Progress::ContinueNeeded(_) => Err(Rejection::new(Reason::Internal, "the handshake needs another leg")),
     }
 }
 
-fn not_opened(found: &str, problem: &NotAccepted, principal: &ServicePrincipal, keytab: &Path) -> Finding {
-    let NotAccepted { reason, text } = problem;
+fn accept_in(
+    folder: &Path,
+    acceptor: &AcceptorConfig,
+    config: &Config,
+    token: NegotiateToken,
+    at: UnixTime,
+) -> Result<Progress, Rejection> {
+    let kerberos = KerberosConfig {
+        acceptors: vec![acceptor.clone()],
+        ..config.kerberos().clone()
+    };
+    let gss = GssAcceptor::acquire(
+        &kerberos,
+        // The ticket is bound to no channel: it came through none.
+        &Arc::new(ChannelBindingRules::off()),
+        config.names(),
+        folder,
+        config.groups().reads_logon_info(),
+        &Arc::default(),
+    )
+    .map_err(|refused| {
+        let texts = refused.iter().map(|(_, error)| error.to_string());
+        Rejection::new(Reason::Internal, texts.collect::<Vec<_>>().join("; "))
+    })?;
+    let channel = Channel {
+        listener: ListenerName::Public,
+        server_name: None,
+        at,
+    };
+    gss.accept(Leg::Only(Arc::new(token)), &channel)
+}
+
+fn not_opened(found: &str, rejection: &Rejection, principal: &ServicePrincipal, keytab: &Path) -> Finding {
+    let Rejection { reason, detail, .. } = rejection;
     if *reason == Reason::ClockSkew {
         return Finding::bad(
             CLOCK,
             "this machine",
             *reason,
-            format!("the KDC's clock is too far from this one: {text}"),
+            format!("the KDC's clock is too far from this one: {detail}"),
         )
         .mended_by([set_clock()]);
     }
-    let held = Keytab::open(keytab)
-        .map(|held| versions(&held, principal))
-        .unwrap_or_default();
+    // Nobody was on the way who could have altered it.
+    let cause = if *reason == Reason::KvnoMismatch {
+        ", and it is the keytab that has another key"
+    } else {
+        ""
+    };
     Finding::bad(
         CHECK,
         principal.as_str(),
         *reason,
-        format!("{found}, which the keytab does not open (it holds {held}): {text}"),
+        format!("{found}, which is not accepted{cause}: {detail}"),
     )
     .mended_by(extract(principal, keytab))
 }
@@ -267,20 +295,6 @@ fn name(key: TicketKey) -> String {
     match kvno {
         Some(kvno) => format!("kvno {kvno}, {enctype}"),
         None => format!("{enctype}, no kvno given"),
-    }
-}
-
-fn versions(keytab: &Keytab, principal: &ServicePrincipal) -> String {
-    let held: Vec<String> = keytab
-        .entries()
-        .iter()
-        .filter(|entry| entry.principal() == principal.as_principal())
-        .map(|entry| format!("kvno {} {}", entry.kvno(), entry.enctype()))
-        .collect();
-    if held.is_empty() {
-        "no key of it".into()
-    } else {
-        held.join(", ")
     }
 }
 

@@ -6,7 +6,7 @@ use super::der::{self, Der, Malformed};
 use crate::principal::{self, MOST_COMPONENTS};
 
 /// Which key a ticket says it was made with. Nobody has vouched for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TicketKey {
     /// The key's version; a KDC may leave it out.
     pub kvno: Option<u32>,

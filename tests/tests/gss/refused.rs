@@ -242,14 +242,36 @@ fn a_changed_ticket_or_authenticator_is_refused() {
         let acceptor = world.acceptor();
         for mechanism in MECHANISMS {
             let bytes = world.token(mechanism).into_bytes();
-            for position in [bytes.len() / 2, bytes.len() - 1] {
+            for (position, kind) in [
+                (bytes.len() / 2, AcceptErrorKind::TicketNotOpened),
+                (bytes.len() - 1, AcceptErrorKind::BadAuthenticator),
+            ] {
                 let mut changed = bytes.clone();
                 changed[position] ^= 1;
                 let error = refused(&acceptor, &changed);
-                assert_eq!(error.kind(), AcceptErrorKind::BadIntegrity, "{error}");
+                assert_eq!(error.kind(), kind, "{error}");
             }
         }
     });
+}
+
+#[test]
+fn a_ticket_made_with_another_key_of_the_same_version_is_not_opened() {
+    in_world(
+        "refused::a_ticket_made_with_another_key_of_the_same_version_is_not_opened",
+        |world| {
+            // As where the account was deleted and made again: its versions begin anew.
+            let again = format!("delprinc -force {HTTP}\naddprinc -randkey {HTTP}");
+            world.kdc.kadmin(&again).unwrap();
+            kind_for(
+                world,
+                &world.acceptor(),
+                HTTP,
+                AcceptErrorKind::TicketNotOpened,
+                "HTTP/localhost@LAB.TEST",
+            );
+        },
+    );
 }
 
 #[test]

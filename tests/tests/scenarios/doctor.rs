@@ -88,6 +88,17 @@ fn a_lab_that_works_is_well_and_each_illness_is_named_with_what_mends_it() {
     );
     assert!(commands(&findings, "clock").contains("chronyc makestep"));
 
+    // A user's tickets show what would become of that user.
+    let alice = world.kdc().kinit("alice").unwrap();
+    let ccache = alice.path().to_str().unwrap().to_owned();
+    let (findings, code) = examine(&mut world, &["--ccache", &ccache], None);
+    assert_eq!((bad(&findings), code), (vec![], Some(0)), "{findings:#?}");
+    let user = findings.iter().find(|one| one["check"] == "user").unwrap();
+    assert_eq!(
+        (&user["subject"], &user["found"]),
+        (&"alice@LAB.TEST".into(), &"a token calls it alice@LAB.TEST".into())
+    );
+
     // The account got a new key, and the keytab did not follow.
     world.kdc().rotate_key(SERVICE).unwrap();
     let (findings, code) = examine(&mut world, &[], None);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use kerbridge_gss::environment::use_krb5_config;
 use kerbridge_gss::{AcquireError, AcquireErrorKind};
 
-use crate::acceptor::{Acceptor, AcceptorPool, GssAcceptor};
+use crate::acceptor::{Acceptor, AcceptorPool, GssAcceptor, OpenedKeys};
 use crate::config::{Config, Draft, Surroundings, prepare_state_dir};
 use crate::continuation::Continuations;
 use crate::exchange::Exchange;
@@ -64,11 +64,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
     let exchange = Exchange {
         issuer: config.issuer().to_owned(),
         policy: config.policy().clone(),
-        rules: IdentityRules {
-            realms: config.kerberos().realms.clone(),
-            names: config.names().clone(),
-            ticket_floor: limits.ticket_floor.seconds().into(),
-        },
+        rules: IdentityRules::of(&config),
         groups: config.groups().clone(),
         keyring,
         acceptors: pool.map_err(|error| Problem {
@@ -136,6 +132,7 @@ fn replay_guard(config: &Config, metrics: &Metrics) -> Result<ReplayGuard, Probl
 /// One acceptor for each thread; what one thread cannot have, none can.
 fn acquire(config: &Config) -> Result<Vec<Box<dyn Acceptor>>, Problems> {
     let mut acceptors: Vec<Box<dyn Acceptor>> = Vec::new();
+    let opened = Arc::new(OpenedKeys::default());
     for _ in 0..config.limits().threads {
         let acceptor = GssAcceptor::acquire(
             config.kerberos(),
@@ -143,6 +140,7 @@ fn acquire(config: &Config) -> Result<Vec<Box<dyn Acceptor>>, Problems> {
             config.names(),
             config.state_dir(),
             config.groups().reads_logon_info(),
+            &opened,
         )
         .map_err(|refused| {
             let mut problems = Problems::default();
