@@ -206,6 +206,7 @@ fn configuration(folder: &Path, modules: &Path, port: u16, tls: bool) -> String 
     // must not mix their users up.
     text.push_str(&format!(
         "ThreadsPerChild {THREADS}\n\
+         MaxRequestWorkers {THREADS}\n\
          LimitRequestFieldSize 131072\n\
          LimitRequestLine 16384\n\
          KeepAlive On\n\

@@ -11,13 +11,18 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::error::HarnessError;
+use crate::openldap::OpenLdap;
 use crate::port;
 use crate::process::{OwnedProcess, Spawn, find_program};
 
+mod configuration;
+mod directory;
 mod trust;
 
 /// How long a KDC may take to listen. It takes some tens of milliseconds.
 const START: Duration = Duration::from_secs(20);
+
+const MASTER_PASSWORD: &str = "master password of a realm that lives for one test";
 
 /// How often another port is tried.
 const ROUNDS: usize = 3;
@@ -32,11 +37,21 @@ pub struct Kdc {
     owned: Option<Owned>,
 }
 
-/// What ends with its owner: first the process, then its folder.
+/// What ends with its owner: first the KDC, then the directory that it asks, then their folder.
 #[derive(Debug)]
 struct Owned {
     process: OwnedProcess,
+    directory: Option<OpenLdap>,
     _folder: TempDir,
+}
+
+/// Where a KDC keeps its realm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Database<'a> {
+    /// In a file, which holds no targets of delegation.
+    Db2,
+    /// In a directory, by its URL.
+    Ldap(&'a str),
 }
 
 /// A file with one user's tickets.
@@ -58,6 +73,20 @@ impl Kdc {
     ///
     /// [`HarnessError::ProgramMissing`] without the packages, or what the tools said.
     pub fn start(realm: &str) -> Result<Self, HarnessError> {
+        Self::create(realm, None)
+    }
+
+    /// The same with the realm in a directory of its own, which can hold who may delegate to whom
+    /// ([`Kdc::allow_delegation`]): a file cannot, and a KDC on one refuses all delegation.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kdc::start`].
+    pub fn start_with_directory(realm: &str) -> Result<Self, HarnessError> {
+        Self::create(realm, Some(directory::start()?))
+    }
+
+    fn create(realm: &str, directory: Option<OpenLdap>) -> Result<Self, HarnessError> {
         let folder = tempfile::Builder::new()
             .prefix("kerbridge-kdc-")
             .permissions(Permissions::from_mode(0o700))
@@ -65,20 +94,14 @@ impl Kdc {
             .map_err(|source| HarnessError::io("create the KDC's folder", source))?;
         let mut kdc = Self::at(realm, folder.path());
         kdc.write("realm", realm)?;
+        let url = directory.as_ref().map(OpenLdap::ldapi);
+        let database = url.as_deref().map_or(Database::Db2, Database::Ldap);
         let mut round = 0_usize;
         let process = loop {
             round = round.saturating_add(1);
-            kdc.configure(port::free_tcp_and_udp()?)?;
+            kdc.configure(port::free_tcp_and_udp()?, database)?;
             if round == 1 {
-                let create = [
-                    "create",
-                    "-s",
-                    "-r",
-                    realm,
-                    "-P",
-                    "master password of a realm that lives for one test",
-                ];
-                kdc.run("kdb5_util", create, b"")?;
+                kdc.create_database(database)?;
             }
             match kdc.serve() {
                 Ok(process) => break process,
@@ -88,9 +111,23 @@ impl Kdc {
         };
         kdc.owned = Some(Owned {
             process,
+            directory,
             _folder: folder,
         });
         Ok(kdc)
+    }
+
+    fn create_database(&self, database: Database<'_>) -> Result<(), HarnessError> {
+        let stash = self.folder.join("stash").to_string_lossy().into_owned();
+        let realm = ["-s", "-r", self.realm(), "-P", MASTER_PASSWORD];
+        match database {
+            Database::Db2 => self.run("kdb5_util", ["create"].into_iter().chain(realm), b""),
+            Database::Ldap(_) => {
+                let options = ["create", "-subtrees", directory::ROOT, "-sf", &stash];
+                self.run("kdb5_ldap_util", options.into_iter().chain(realm), b"")
+            }
+        }
+        .map(drop)
     }
 
     /// A KDC that another process owns, by its [`Kdc::folder`]: for a child of the test that started it.
@@ -144,6 +181,12 @@ impl Kdc {
         self.owned.as_ref().map(|owned| owned.process.log()).unwrap_or_default()
     }
 
+    /// How many requests it has answered so far, of both kinds, refused ones too; 0 where another process owns it.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.log().matches("_REQ (").count()
+    }
+
     /// Runs lines of `kadmin.local`, in one process.
     ///
     /// # Errors
@@ -174,6 +217,21 @@ impl Kdc {
         self.write_secret(&password_file(name), password)?;
         self.kadmin(&format!("addprinc -pw \"{password}\" \"{name}\""))
             .map(drop)
+    }
+
+    /// Adds many users in one go. Each one's password is made of the name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kdc::kadmin`].
+    pub fn add_users(&self, names: &[impl AsRef<str>]) -> Result<(), HarnessError> {
+        let mut lines = String::new();
+        for name in names.iter().map(AsRef::as_ref) {
+            let password = format!("password of {name}");
+            self.write_secret(&password_file(name), &password)?;
+            lines.push_str(&format!("addprinc -pw \"{password}\" \"{name}\"\n"));
+        }
+        self.kadmin(&lines).map(drop)
     }
 
     /// Adds a service with a random key: `HTTP/localhost`.
@@ -285,8 +343,8 @@ impl Kdc {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(failed)?;
-        // The input is shorter than a pipe holds, so this never waits for the child; one that ended without reading it
-        // says why in its output.
+        // The input is shorter than a pipe holds (64 KiB), so this never waits for the child; one that ended without reading
+        // it says why in its output.
         let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input));
         let output = child.wait_with_output().map_err(failed)?;
         if !output.status.success() {
@@ -311,53 +369,10 @@ impl Kdc {
         ]
     }
 
-    fn configure(&self, port: u16) -> Result<(), HarnessError> {
-        let (realm, folder) = (&self.realm, self.folder.display());
-        self.write(
-            "krb5.conf",
-            &format!(
-                "[libdefaults]\n\
-                 default_realm = {realm}\n\
-                 dns_lookup_kdc = false\n\
-                 dns_lookup_realm = false\n\
-                 dns_canonicalize_hostname = false\n\
-                 rdns = false\n\
-                 qualify_shortname = \"\"\n\
-                 udp_preference_limit = 1\n\
-                 forwardable = true\n\
-                 default_ccache_name = FILE:{folder}/no-default-ccache\n\
-                 default_keytab_name = FILE:{folder}/no-default-keytab\n\
-                 [realms]\n\
-                 {realm} = {{\n\
-                 kdc = 127.0.0.1:{port}\n\
-                 }}\n\
-                 [domain_realm]\n\
-                 localhost = {realm}\n\
-                 .localhost = {realm}\n"
-            ),
-        )?;
-        // Whether the way that a ticket came is allowed is left to the acceptor, as Active Directory leaves it.
-        // Passwords become keys by the two encryption types with the fewest iterations.
-        self.write(
-            "kdc.conf",
-            &format!(
-                "[kdcdefaults]\n\
-                 kdc_listen = 127.0.0.1:{port}\n\
-                 kdc_tcp_listen = 127.0.0.1:{port}\n\
-                 [realms]\n\
-                 {realm} = {{\n\
-                 database_name = {folder}/principal\n\
-                 key_stash_file = {folder}/stash\n\
-                 acl_file = {folder}/no-acl\n\
-                 max_life = 24h\n\
-                 max_renewable_life = 7d\n\
-                 reject_bad_transit = false\n\
-                 supported_enctypes = aes256-cts-hmac-sha1-96:normal aes128-cts-hmac-sha1-96:normal\n\
-                 }}\n\
-                 [logging]\n\
-                 kdc = STDERR\n"
-            ),
-        )
+    fn configure(&self, port: u16, database: Database<'_>) -> Result<(), HarnessError> {
+        let (realm, folder) = (self.realm(), self.folder());
+        self.write("krb5.conf", &configuration::krb5_conf(realm, folder, port))?;
+        self.write("kdc.conf", &configuration::kdc_conf(realm, folder, port, database))
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), HarnessError> {

@@ -7,6 +7,7 @@
 //! - [`kdc`] runs a real MIT KDC with a realm of its own.
 //! - [`apache`] runs a real Apache that takes Kerberos only.
 //! - [`samba`] runs a real Samba domain controller, whose tickets say groups.
+//! - [`delegation`] runs a realm with constrained delegation on either of the two.
 //! - [`envoy`] runs a real Envoy with a given configuration.
 //! - [`scripted_server`] answers HTTP as a test says, and records what it was asked.
 //! - [`upstream`] echoes what it received.
@@ -29,6 +30,7 @@ pub mod bench;
 pub mod broker;
 pub mod certificates;
 pub mod curl;
+pub mod delegation;
 pub mod envoy;
 pub mod error;
 pub mod exchange_world;

@@ -211,7 +211,7 @@ fn configuration(folder: &Path, tree: &Tree, certificates: &Certificates) -> Res
         ]
         .map(|(setting, path)| format!("{setting} {}", path.display())),
     );
-    let peer = "gidNumber=[0-9]+\\+uidNumber=[0-9]+,cn=peercred,cn=external,cn=auth";
+    let peer = "gidNumber=[0-9]+[+]uidNumber=[0-9]+,cn=peercred,cn=external,cn=auth";
     lines.push(format!(
         "threads 4\n\
          authz-regexp \"^{peer}$\" \"{BY_SOCKET},{suffix}\"\n\

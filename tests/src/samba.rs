@@ -50,17 +50,25 @@ pub struct Plan {
     pub members: Vec<(String, String)>,
     /// Account, attribute and its new value.
     pub attributes: Vec<(String, String, String)>,
+    /// Account, attribute and one more value of it.
+    pub added: Vec<(String, String, String)>,
+    /// Account, attribute and the value of it to take away.
+    pub removed: Vec<(String, String, String)>,
     /// Accounts that get new keys, of the encryption types that they have then.
     pub rekeyed: Vec<String>,
+    /// Account, and the account that may act for users towards it: resource-based delegation
+    /// (`msDS-AllowedToActOnBehalfOfOtherIdentity`).
+    pub resource_delegates: Vec<(String, String)>,
+    /// Principal, and the file in [`Samba::folder`] that gets its keys, in the end.
+    pub keytabs: Vec<(String, String)>,
 }
 
 /// A domain of its own, with the service [`SERVICE`].
 #[derive(Debug)]
 pub struct Samba {
     // Dropped in this order: the process, then its folder.
-    _process: OwnedProcess,
+    process: OwnedProcess,
     address: Ipv4Addr,
-    smb_conf: PathBuf,
     clients: Kdc,
     certificates: Certificates,
     sids: BTreeMap<String, String>,
@@ -108,23 +116,15 @@ impl Samba {
             plan.attributes.push((account, attribute, value));
         }
         plan.rekeyed.push(SERVICE_ACCOUNT.to_owned());
-        let sids = change(&smb_conf, &plan)?;
-        tool(&[
-            "domain",
-            "exportkeytab",
-            &at("http.keytab").to_string_lossy(),
-            &format!("--principal={service}"),
-            "-s",
-            &smb_conf.to_string_lossy(),
-        ])?;
+        plan.keytabs.push((service.to_owned(), "http.keytab".to_owned()));
+        let sids = change(folder.path(), &plan)?;
         for user in &plan.users {
             write(&at(&password_file(user)), PASSWORD)?;
         }
         let process = serve(folder.path(), &smb_conf, address)?;
         Ok(Self {
-            _process: process,
+            process,
             address,
-            smb_conf,
             clients: Kdc::attach(folder.path())?,
             certificates,
             sids,
@@ -190,7 +190,31 @@ impl Samba {
     ///
     /// [`HarnessError::Exited`] with what Samba said.
     pub fn change(&self, plan: &Plan) -> Result<(), HarnessError> {
-        change(&self.smb_conf, plan).map(drop)
+        change(self.folder.path(), plan).map(drop)
+    }
+
+    /// How many requests its KDC has answered so far, of both kinds, refused ones too.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        let log = self.process.log();
+        let asked = log.lines().filter(|line| line.contains(" from ipv4:"));
+        asked
+            .filter(|line| line.contains("AS-REQ ") || line.contains("TGS-REQ "))
+            .count()
+    }
+
+    /// Ends the controller before its owner does: tickets that were issued stay good, new ones are not to be had.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::TimedOut`] when it does not end.
+    pub fn stop(&mut self) -> Result<(), HarnessError> {
+        self.process.terminate().map(drop)
+    }
+
+    /// Its process, to freeze it.
+    pub fn process(&mut self) -> &mut OwnedProcess {
+        &mut self.process
     }
 
     /// The folder, which outlives a process that ends without dropping this.
@@ -245,7 +269,7 @@ fn configuration(folder: &Path, address: Ipv4Addr, certificates: &Certificates) 
          interfaces = {address}/8\n\
          bind interfaces only = yes\n\
          logging = file\n\
-         log level = 1\n\
+         log level = 1 kerberos:3\n\
          private dir = {at}/private\n\
          state directory = {at}/state\n\
          cache directory = {at}/cache\n\
@@ -301,13 +325,13 @@ fn serve(folder: &Path, smb_conf: &Path, address: Ipv4Addr) -> Result<OwnedProce
     Ok(process)
 }
 
-fn change(smb_conf: &Path, plan: &Plan) -> Result<BTreeMap<String, String>, HarnessError> {
+fn change(folder: &Path, plan: &Plan) -> Result<BTreeMap<String, String>, HarnessError> {
     let mut document = serde_json::json!(plan);
     if let Some(members) = document.as_object_mut() {
         members.insert("password".to_owned(), PASSWORD.into());
     }
     let mut python = Command::new(find_program(PYTHON)?);
-    python.args(["-c", include_str!("samba/directory.py")]).arg(smb_conf);
+    python.args(["-c", include_str!("samba/directory.py")]).arg(folder);
     let printed = run("directory.py", python, document.to_string().as_bytes())?;
     serde_json::from_str(&printed).map_err(|error| HarnessError::UnexpectedAnswer {
         what: "directory.py".to_owned(),

@@ -89,7 +89,7 @@ fn plan() -> Plan {
         members,
         // Up to 64 KiB of UTF-16 may stand in a PAC.
         attributes: vec![(MANY.to_owned(), "profilePath".to_owned(), "p".repeat(21_700))],
-        rekeyed: Vec::new(),
+        ..Plan::default()
     }
 }
 

@@ -1,0 +1,10 @@
+//! A token opens a service that takes Kerberos only, in a realm of either kind of KDC.
+//!
+//! Each scenario is written once and runs on both: on an MIT KDC whose realm is in a directory, and, as root, on a Samba
+//! domain, which `make test-quick` leaves out.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a helper that fails in a test ends the test")]
+
+mod realms;
+mod rights;
