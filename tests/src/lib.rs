@@ -6,6 +6,7 @@
 //! - [`http`] speaks HTTP/1.1 in bytes, so that a test can send what no library would.
 //! - [`kdc`] runs a real MIT KDC with a realm of its own.
 //! - [`apache`] runs a real Apache that takes Kerberos only.
+//! - [`bound_service`] takes Kerberos only, and only where it is bound to its channel.
 //! - [`samba`] runs a real Samba domain controller, whose tickets say groups.
 //! - [`delegation`] runs a realm with constrained delegation on either of the two.
 //! - [`envoy`] runs a real Envoy with a given configuration.
@@ -27,6 +28,7 @@
 
 pub mod apache;
 pub mod bench;
+pub mod bound_service;
 pub mod broker;
 pub mod certificates;
 pub mod curl;

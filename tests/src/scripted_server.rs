@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustls::{ServerConnection, StreamOwned};
+
+use crate::certificates::Certificates;
 use crate::error::HarnessError;
 use crate::http::{Connection, HttpError, parse};
+use crate::tls;
 
 /// A request as the server saw it.
 #[derive(Clone, Debug, Default)]
@@ -108,6 +112,13 @@ impl ScriptedServer {
     ///
     /// [`HarnessError::Io`].
     pub fn tcp(script: impl Fn(usize, &Incoming) -> Reply + Send + Sync + 'static) -> Result<Self, HarnessError> {
+        Self::over_tcp(script, Some)
+    }
+
+    fn over_tcp<P: Peer>(
+        script: impl Fn(usize, &Incoming) -> Reply + Send + Sync + 'static,
+        peer: impl Fn(TcpStream) -> Option<P> + Send + 'static,
+    ) -> Result<Self, HarnessError> {
         let (listener, address) = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .and_then(|listener| listener.local_addr().map(|address| (listener, address)))
             .map_err(|source| HarnessError::io("listen on loopback", source))?;
@@ -115,7 +126,7 @@ impl ScriptedServer {
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
-                if !serve_on_thread(&accepting, stream) {
+                if !peer(stream).is_none_or(|peer| serve_on_thread(&accepting, peer)) {
                     return;
                 }
             }
@@ -123,6 +134,22 @@ impl ScriptedServer {
         Ok(Self {
             shared,
             address: Address::Tcp(address),
+        })
+    }
+
+    /// The same over TLS, with the listener's certificate (`localhost`) of the lab's authority.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Io`], or [`HarnessError::Tls`].
+    pub fn tls(
+        certificates: &Certificates,
+        script: impl Fn(usize, &Incoming) -> Reply + Send + Sync + 'static,
+    ) -> Result<Self, HarnessError> {
+        let config = Arc::new(tls::server(certificates)?);
+        Self::over_tcp(script, move |stream| {
+            let session = ServerConnection::new(Arc::clone(&config)).ok()?;
+            Some(StreamOwned::new(session, stream))
         })
     }
 
@@ -196,6 +223,12 @@ impl Peer for TcpStream {
     fn close(&self) {
         // A peer that closed first is closed all the same.
         self.shutdown(Shutdown::Both).unwrap_or(());
+    }
+}
+
+impl Peer for StreamOwned<ServerConnection, TcpStream> {
+    fn close(&self) {
+        self.sock.close();
     }
 }
 

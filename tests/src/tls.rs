@@ -1,4 +1,5 @@
-//! Opens a TLS connection on which a test sends its own bytes, trusting only the lab's certificate authority.
+//! Opens a TLS connection on which a test sends its own bytes, trusting only the lab's certificate authority, and answers one
+//! with the lab's certificate.
 
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
@@ -6,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
+use crate::certificates::Certificates;
 use crate::error::HarnessError;
 use crate::http::{Connection, HttpError, Request, Response};
 
@@ -40,6 +42,24 @@ pub fn connect(port: u16, authority: &Path) -> Result<Connection<TlsStream>, Har
     let session = ClientConnection::new(Arc::new(config), name).map_err(HarnessError::Tls)?;
     let stream = open(port).map_err(|source| HarnessError::io(format!("connect to port {port}"), source))?;
     Ok(Connection::new(StreamOwned::new(session, stream)))
+}
+
+/// What a server shows: the listener's certificate, HTTP/1.1 only.
+pub(crate) fn server(certificates: &Certificates) -> Result<ServerConfig, HarnessError> {
+    let unreadable =
+        |path: &Path, error| HarnessError::io(format!("read {}", path.display()), std::io::Error::other(error));
+    let certificate = CertificateDer::from_pem_file(&certificates.certificate)
+        .map_err(|error| unreadable(&certificates.certificate, error))?;
+    let key = PrivateKeyDer::from_pem_file(&certificates.private_key)
+        .map_err(|error| unreadable(&certificates.private_key, error))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(HarnessError::Tls)?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .map_err(HarnessError::Tls)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 fn open(port: u16) -> std::io::Result<TcpStream> {

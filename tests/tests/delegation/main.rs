@@ -6,5 +6,6 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a helper that fails in a test ends the test")]
 
+mod bound;
 mod realms;
 mod rights;
