@@ -2,29 +2,23 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `key` | a public key with the one algorithm that it is for |
+//! | [`VerifyingKey`] | a public key with the one algorithm that it is for, in a crate of its own |
 //! | [`native`] | the same check as a message to the host |
-//! | `der` | the DER in that message |
 //! | [`known`] | answers that are known, to try a host with before it is trusted |
 
-mod der;
-mod key;
 pub mod known;
 pub mod native;
 
 use std::borrow::Cow;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jwt_simple::common::VerificationOptions;
-use jwt_simple::prelude::{Duration, UnixTimeStamp};
+use kerbridge_jwa::der;
 use kerbridge_wire::Reason;
 use kerbridge_wire::filter_config::Algorithm;
 
-use super::compact::{CompactJws, HEADER_LIMIT};
+use super::compact::CompactJws;
 use crate::secret::Secret;
 
-pub use key::VerifyingKey;
+pub use kerbridge_jwa::VerifyingKey;
 pub use native::NativeCheck;
 
 /// What a signature check needs. The host's native crypto or [`SignatureInput::verify`] answers it.
@@ -62,24 +56,9 @@ impl SignatureInput {
         self.key.algorithm()
     }
 
-    /// Whether the signature is good, checked in pure Rust.
+    /// Whether the signature is good, checked in pure Rust. The claims check (`UnverifiedClaims::verify`) comes after this one.
     pub fn verify(&self) -> bool {
-        let Ok(signed) = std::str::from_utf8(self.signed.expose()) else {
-            return false;
-        };
-        let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(&self.signature));
-        // jwt-simple has no check of the signature alone. These options switch its own claims check off, which takes
-        // tokens without `exp` and forgives 15 minutes; ours (`UnverifiedClaims::verify`) comes after this one.
-        let options = VerificationOptions {
-            accept_future: true,
-            artificial_time: Some(UnixTimeStamp::from_secs(0)),
-            time_tolerance: Some(Duration::from_secs(0)),
-            max_validity: None,
-            max_token_length: None,
-            max_header_length: Some(HEADER_LIMIT),
-            ..VerificationOptions::default()
-        };
-        self.key.verify_token(&token, options).is_ok()
+        std::str::from_utf8(self.signed.expose()).is_ok_and(|signed| self.key.verify(signed, &self.signature))
     }
 
     /// The same check for the host's native crypto; `None` where that does not know the algorithm (PSS, Ed25519).

@@ -22,22 +22,22 @@ const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 
 /// The P-256 key of an uncompressed point.
-pub(super) fn p256_key(point: &[u8]) -> Vec<u8> {
+pub(crate) fn p256_key(point: &[u8]) -> Vec<u8> {
     [P256.as_slice(), point].concat()
 }
 
 /// The P-384 key of an uncompressed point.
-pub(super) fn p384_key(point: &[u8]) -> Vec<u8> {
+pub(crate) fn p384_key(point: &[u8]) -> Vec<u8> {
     [P384.as_slice(), point].concat()
 }
 
 /// The Ed25519 key of these bytes.
-pub(super) fn ed25519_key(bytes: &[u8; 32]) -> Vec<u8> {
+pub(crate) fn ed25519_key(bytes: &[u8; 32]) -> Vec<u8> {
     [ED25519.as_slice(), bytes].concat()
 }
 
 /// The RSA key of this modulus and exponent (RFC 8017 §A.1.1 inside RFC 5280 §4.1).
-pub(super) fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
+pub(crate) fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
     let mut numbers = Vec::with_capacity(modulus.len().saturating_add(32));
     push_integer(&mut numbers, modulus);
     push_integer(&mut numbers, exponent);
@@ -51,7 +51,7 @@ pub(super) fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
 }
 
 /// An ECDSA signature of r and s as big-endian bytes of any width (RFC 3279 §2.2.3).
-pub(super) fn ecdsa_signature(r: &[u8], s: &[u8]) -> Vec<u8> {
+pub fn ecdsa_signature(r: &[u8], s: &[u8]) -> Vec<u8> {
     let mut numbers = Vec::with_capacity(104);
     push_integer(&mut numbers, r);
     push_integer(&mut numbers, s);
@@ -61,7 +61,7 @@ pub(super) fn ecdsa_signature(r: &[u8], s: &[u8]) -> Vec<u8> {
 }
 
 /// The bytes of a number without those that add nothing.
-pub(super) fn without_leading_zeros(mut number: &[u8]) -> &[u8] {
+pub(crate) fn without_leading_zeros(mut number: &[u8]) -> &[u8] {
     while let [0, rest @ ..] = number {
         number = rest;
     }
