@@ -24,6 +24,8 @@ pub struct Metrics {
     duration: Histogram,
     accepted: Family<BoundLabel, Counter>,
     bad_certificates: Gauge,
+    bad_listener_certificates: Gauge,
+    bad_keytabs: Gauge,
     weak_tickets: Family<EnctypeLabel, Counter>,
     queue_depth: Gauge,
     half_open: Gauge,
@@ -63,6 +65,18 @@ impl Metrics {
             "channel_binding_certificates_bad",
             "Certificate files whose last content was bad, so that the one before is in force",
             bad_certificates.clone(),
+        );
+        let bad_listener_certificates = Gauge::default();
+        registry.register(
+            "listener_certificates_bad",
+            "TLS listeners whose certificate, key or client_ca was last bad, so that those before are in use",
+            bad_listener_certificates.clone(),
+        );
+        let bad_keytabs = Gauge::default();
+        registry.register(
+            "keytabs_bad",
+            "Acceptors whose keytab is missing, broken, open to others or without a usable key; each is still used",
+            bad_keytabs.clone(),
         );
         let weak_tickets = Family::<EnctypeLabel, Counter>::default();
         registry.register(
@@ -114,6 +128,8 @@ impl Metrics {
             duration,
             accepted,
             bad_certificates,
+            bad_listener_certificates,
+            bad_keytabs,
             weak_tickets,
             queue_depth,
             half_open,
@@ -152,6 +168,16 @@ impl Metrics {
     /// The gauge of certificate files that are bad.
     pub fn bad_certificates(&self) -> Gauge {
         self.bad_certificates.clone()
+    }
+
+    /// The gauge of TLS listeners whose files are bad.
+    pub fn bad_listener_certificates(&self) -> Gauge {
+        self.bad_listener_certificates.clone()
+    }
+
+    /// The gauge of acceptors whose keytab is bad.
+    pub fn bad_keytabs(&self) -> Gauge {
+        self.bad_keytabs.clone()
     }
 
     /// The gauge of tokens that wait.
@@ -219,7 +245,13 @@ mod tests {
             let line = format!("kerbridge_accepted_tickets_total{{channel_bound=\"{bound}\"}} {count}");
             assert!(text.contains(&line), "{text}");
         }
-        assert!(text.contains("kerbridge_channel_binding_certificates_bad 0"), "{text}");
+        for gauge in [
+            "channel_binding_certificates_bad",
+            "listener_certificates_bad",
+            "keytabs_bad",
+        ] {
+            assert!(text.contains(&format!("kerbridge_{gauge} 0")), "{text}");
+        }
         assert!(text.contains("kerbridge_exchange_duration_seconds_count 1"), "{text}");
         assert!(text.contains("kerbridge_accept_queue_depth 0"), "{text}");
         assert!(text.contains("kerbridge_handshakes_half_open 0"), "{text}");

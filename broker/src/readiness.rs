@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use kerbridge_gss::Keytab;
+use prometheus_client::metrics::gauge::Gauge;
 use rustix::fs::{Access, access};
 use tokio::time::Instant;
 
-use crate::config::{AcceptorConfig, KerberosConfig};
+use crate::config::{AcceptorConfig, KerberosConfig, check_keytab_file};
+use crate::problem::Problems;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -64,23 +65,42 @@ impl Readiness {
     }
 }
 
-/// Whether every keytab still holds a usable key of its principal, and the replay cache can be written.
-pub fn look(kerberos: &KerberosConfig, state_dir: &Path) -> Outcome {
-    for (index, AcceptorConfig { principal, keytab }) in kerberos.acceptors.iter().enumerate() {
-        let held = Keytab::open(keytab).map_err(|error| format!("kerberos.acceptor[{index}].keytab: {error}"))?;
-        if !held.entries().iter().any(|entry| kerberos.takes(entry, principal)) {
-            return Err(format!(
-                "kerberos.acceptor[{index}].keytab: it holds no usable key of {principal}"
-            ));
-        }
+/// Whether every keytab is still as the start asks for, and the replay cache can be written; `bad_keytabs` shows how many are
+/// not. Those are used all the same: a key that others could read is not taken back by refusing tickets.
+pub fn look(kerberos: &KerberosConfig, state_dir: &Path, bad_keytabs: &Gauge) -> Outcome {
+    let looked = kerberos
+        .acceptors
+        .iter()
+        .enumerate()
+        .map(|(index, acceptor)| look_at_keytab(kerberos, acceptor, index));
+    let bad: Vec<String> = looked.filter_map(Result::err).collect();
+    bad_keytabs.set(i64::try_from(bad.len()).unwrap_or(i64::MAX));
+    if !bad.is_empty() {
+        return Err(bad.join("; "));
     }
     access(state_dir, Access::WRITE_OK | Access::EXEC_OK)
         .map_err(|error| format!("state_dir: {}", io::Error::from(error)))
 }
 
+fn look_at_keytab(kerberos: &KerberosConfig, acceptor: &AcceptorConfig, index: usize) -> Outcome {
+    let AcceptorConfig { principal, keytab } = acceptor;
+    let field = format!("kerberos.acceptor[{index}].keytab");
+    let mut problems = Problems::default();
+    let held = check_keytab_file(keytab, &field, &mut problems).ok_or_else(|| problems.to_string())?;
+    if held.entries().iter().any(|entry| kerberos.takes(entry, principal)) {
+        Ok(())
+    } else {
+        Err(format!("{field}: it holds no usable key of {principal}"))
+    }
+}
+
 /// [`look`], to be handed to [`Readiness::watch`].
-pub fn looking_at(kerberos: KerberosConfig, state_dir: PathBuf) -> impl Fn() -> Outcome + Send + 'static {
-    move || look(&kerberos, &state_dir)
+pub fn looking_at(
+    kerberos: KerberosConfig,
+    state_dir: PathBuf,
+    bad_keytabs: Gauge,
+) -> impl Fn() -> Outcome + Send + 'static {
+    move || look(&kerberos, &state_dir, &bad_keytabs)
 }
 
 #[cfg(test)]
@@ -119,8 +139,9 @@ mod tests {
             weak_enctypes: Vec::new(),
             acceptors: Vec::new(),
         };
-        assert_eq!(look(&nothing, folder.path()), Ok(()));
-        let problem = look(&nothing, &folder.path().join("gone")).unwrap_err();
+        let bad = Gauge::default();
+        assert_eq!(look(&nothing, folder.path(), &bad), Ok(()));
+        let problem = look(&nothing, &folder.path().join("gone"), &bad).unwrap_err();
         assert!(problem.starts_with("state_dir: No such file"), "{problem}");
     }
 }

@@ -5,10 +5,11 @@
 //! entries. The store closes both gaps.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kerbridge_wire::Reason;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::acceptor::Accepted;
@@ -21,12 +22,22 @@ use crate::time::{Clock, UnixTime};
 const MARGIN: u64 = 60;
 /// Between two sweeps.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// The same while the store is ill: it is not asked anything else where a balancer has taken the broker out.
+const SWEEP_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is asked before a token is minted for a ticket.
 #[derive(Clone, Debug)]
 pub struct ReplayGuard {
     store: Option<Arc<dyn Store>>,
     keep: u64,
+    health: Arc<Health>,
+}
+
+/// What the store last could not do, and who asks it again.
+#[derive(Debug, Default)]
+struct Health {
+    ill: Mutex<Option<StoreError>>,
+    news: Notify,
 }
 
 /// A client whose authenticator was not used before. Only [`ReplayGuard::first_use`] makes one.
@@ -50,7 +61,11 @@ impl ReplayGuard {
     /// before its time to one after it, so its tag is kept for two, and a margin.
     pub fn new(store: Option<Arc<dyn Store>>, clock_skew_seconds: u32) -> Self {
         let keep = u64::from(clock_skew_seconds).saturating_mul(2).saturating_add(MARGIN);
-        Self { store, keep }
+        Self {
+            store,
+            keep,
+            health: Arc::default(),
+        }
     }
 
     /// Uses the authenticator of an accepted token up, until the deadline at the latest.
@@ -67,23 +82,55 @@ impl ReplayGuard {
             match answer.await {
                 Ok(Ok(Consumed::First)) => {}
                 Ok(Ok(Consumed::Again)) => return Err(NotFirst::Again),
-                Ok(Err(error)) => return Err(NotFirst::Unknown(error)),
+                Ok(Err(error)) => {
+                    // More than it can do at once, or by a deadline that was nearly over, is no illness.
+                    if matches!(error, StoreError::Broken(_) | StoreError::Closed) && self.note(Some(error.clone())) {
+                        self.health.news.notify_one();
+                    }
+                    return Err(NotFirst::Unknown(error));
+                }
                 Err(_) => return Err(NotFirst::Unknown(StoreError::Late)),
             }
         }
         Ok(FirstUse { accepted, token })
     }
 
+    /// Whether the store could do what it was last asked. It is asked something every half minute at least.
+    pub fn health(&self) -> Result<(), StoreError> {
+        let ill = self.health.ill.lock().unwrap_or_else(PoisonError::into_inner);
+        ill.clone().map_or(Ok(()), Err)
+    }
+
+    /// `true` where that is news.
+    fn note(&self, ill: Option<StoreError>) -> bool {
+        let mut known = self.health.ill.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = *known != ill;
+        *known = ill;
+        is_news
+    }
+
     /// Lets the store forget what can no longer be replayed, every half minute, for ever.
     pub async fn sweep(self, clock: Clock) {
-        let Some(store) = self.store else { return };
-        let mut ticks = tokio::time::interval(SWEEP_EVERY);
+        let Some(store) = &self.store else { return };
         loop {
-            ticks.tick().await;
-            match store.sweep(clock.now()).await {
-                Ok(forgotten) => tracing::debug!(forgotten, "the store was swept"),
+            let pause = match store.sweep(clock.now()).await {
+                Ok(forgotten) => {
+                    tracing::debug!(forgotten, "the store was swept");
+                    self.note(None);
+                    SWEEP_EVERY
+                }
                 // What it could not do now is done by the next one.
-                Err(error) => tracing::warn!(%error, "the store was not swept"),
+                Err(StoreError::Full) => SWEEP_AGAIN,
+                Err(error) => {
+                    if self.note(Some(error.clone())) {
+                        tracing::warn!(%error, "the store was not swept");
+                    }
+                    SWEEP_AGAIN
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.health.news.notified() => tokio::time::sleep(SWEEP_AGAIN).await,
             }
         }
     }
@@ -122,8 +169,6 @@ impl fmt::Display for NotFirst {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use kerbridge_gss::Principal;
 
     use super::*;
@@ -135,6 +180,17 @@ mod tests {
     struct Scripted {
         answer: Option<Result<Consumed, StoreError>>,
         asked: Mutex<Vec<(ReplayTag, UnixTime)>>,
+        swept: Mutex<Result<u64, StoreError>>,
+    }
+
+    impl Scripted {
+        fn new(answer: Option<Result<Consumed, StoreError>>) -> Arc<Self> {
+            Arc::new(Self {
+                answer,
+                asked: Mutex::default(),
+                swept: Mutex::new(Ok(0)),
+            })
+        }
     }
 
     impl Store for Scripted {
@@ -147,15 +203,13 @@ mod tests {
         }
 
         fn sweep(&self, _: UnixTime) -> Answer<'_, u64> {
-            Box::pin(async { Ok(0) })
+            let answer = self.swept.lock().unwrap().clone();
+            Box::pin(async { answer })
         }
     }
 
     async fn ask(answer: Option<Result<Consumed, StoreError>>) -> (Option<NotFirst>, Vec<(ReplayTag, UnixTime)>) {
-        let store = Arc::new(Scripted {
-            answer,
-            asked: Mutex::default(),
-        });
+        let store = Scripted::new(answer);
         let guard = ReplayGuard::new(Some(Arc::<Scripted>::clone(&store)), 300);
         let (accepted, token) = (Accepted::for_test(Principal::parse("alice@A.TEST").unwrap()), token());
         let deadline = Instant::now().checked_add(Duration::from_millis(20)).unwrap();
@@ -189,5 +243,55 @@ mod tests {
     async fn the_authenticator_is_noted_for_two_clock_skews_and_a_minute() {
         let (_, asked) = ask(Some(Ok(Consumed::First))).await;
         assert_eq!(asked, [(ReplayTag::of(b"authenticator"), UnixTime::from_seconds(1660))]);
+    }
+
+    fn broken() -> StoreError {
+        StoreError::Broken("no room".into())
+    }
+
+    #[tokio::test]
+    async fn a_store_that_breaks_is_ill_and_one_that_is_only_busy_is_not() {
+        for (answer, health) in [
+            (Some(Ok(Consumed::First)), Ok(())),
+            (Some(Ok(Consumed::Again)), Ok(())),
+            (Some(Err(StoreError::Full)), Ok(())),
+            (Some(Err(StoreError::Late)), Ok(())),
+            (None, Ok(())),
+            (Some(Err(broken())), Err(broken())),
+        ] {
+            let guard = ReplayGuard::new(Some(Scripted::new(answer.clone())), 300);
+            let (accepted, token) = (Accepted::for_test(Principal::parse("alice@A.TEST").unwrap()), token());
+            let deadline = Instant::now().checked_add(Duration::from_millis(20)).unwrap();
+            let now = UnixTime::from_seconds(1000);
+            drop(guard.first_use(&accepted, &token, now, deadline).await);
+            assert_eq!(guard.health(), health, "{answer:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_sweep_finds_an_illness_that_nobody_else_meets_and_its_end_within_a_second() {
+        let store = Scripted::new(None);
+        let guard = ReplayGuard::new(Some(Arc::<Scripted>::clone(&store)), 300);
+        let clock = Clock::Fixed(UnixTime::from_seconds(1000));
+        let sweep = tokio::spawn(guard.clone().sweep(clock));
+        let within = async |seconds| tokio::time::sleep(Duration::from_secs(seconds)).await;
+        within(1).await;
+        for illness in [broken(), StoreError::Late] {
+            assert_eq!(guard.health(), Ok(()));
+            *store.swept.lock().unwrap() = Err(illness.clone());
+            within(31).await;
+            assert_eq!(guard.health(), Err(illness));
+            *store.swept.lock().unwrap() = Ok(0);
+            within(2).await;
+        }
+        // An exchange met it first.
+        guard.note(Some(broken()));
+        guard.health.news.notify_one();
+        within(2).await;
+        assert_eq!(guard.health(), Ok(()));
+        *store.swept.lock().unwrap() = Err(StoreError::Full);
+        within(31).await;
+        assert_eq!(guard.health(), Ok(()));
+        sweep.abort();
     }
 }

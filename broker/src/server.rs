@@ -53,7 +53,8 @@ impl Broker {
         if self.draining.load(Ordering::Acquire) {
             return Err("draining".into());
         }
-        self.readiness.now()
+        self.readiness.now()?;
+        self.exchange.replay.health().map_err(|error| error.to_string())
     }
 }
 

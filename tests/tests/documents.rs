@@ -81,7 +81,8 @@ fn has_test(file: &str, name: &str) -> bool {
             .take(at)
             .rev()
             .take_while(|line| line.starts_with("#[") || line.starts_with("//"));
-        line.trim_start_matches("async ").starts_with(&head) && attributes.clone().any(|line| line.contains("test]"))
+        let is_test = |line: &&str| line.contains("test]") || line.contains("test(");
+        line.trim_start_matches("async ").starts_with(&head) && attributes.clone().any(is_test)
     })
 }
 

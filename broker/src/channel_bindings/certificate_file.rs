@@ -1,12 +1,13 @@
 //! Keeps what a certificate file last said, and for a while what it said before: a connection outlives the file.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kerbridge_gss::ChannelBindings;
+use rustix::fs::OFlags;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -37,6 +38,9 @@ struct Seen {
     current: ChannelBindings,
     earlier: Vec<Earlier>,
     complaint: Option<String>,
+    /// How many have begun to read the file, and the last of them whose content was taken.
+    begun: u64,
+    taken: u64,
 }
 
 #[derive(Debug)]
@@ -64,6 +68,8 @@ impl CertificateFile {
                 current,
                 earlier: Vec::new(),
                 complaint: None,
+                begun: 0,
+                taken: 0,
             }),
         })
     }
@@ -83,43 +89,63 @@ impl CertificateFile {
     }
 
     fn refreshed<T>(&self, now: UnixTime, then: impl FnOnce(&Seen) -> T) -> T {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        self.refresh(&mut seen, now);
-        then(&seen)
+        // The file system is asked without the lock: whoever waits for it holds up nobody else.
+        let stamp = Stamp::of(&self.path).ok();
+        if let Some(turn) = self.begin(stamp, now) {
+            // The stamp was taken first: a change in between is seen the next time.
+            self.end(turn, stamp, read(&self.path), now);
+        }
+        then(&self.seen())
     }
 
-    fn refresh(&self, seen: &mut Seen, now: UnixTime) {
+    /// A turn to read the file, where it has changed.
+    fn begin(&self, stamp: Option<Stamp>, now: UnixTime) -> Option<u64> {
+        let mut seen = self.seen();
         seen.earlier.retain(|earlier| now < earlier.until);
-        let stamp = Stamp::of(&self.path);
-        if let Ok(stamp) = &stamp
-            && seen.stamp.as_ref() == Some(stamp)
-        {
-            return;
+        if stamp.is_some() && seen.stamp == stamp {
+            return None;
         }
-        let path = self.path.display();
-        // The stamp was taken first: a change in between is seen the next time.
-        let complaint = match read(&self.path) {
+        seen.begun = seen.begun.saturating_add(1);
+        Some(seen.begun)
+    }
+
+    /// Takes what was read, unless somebody who began later is done: what they read is at least as new.
+    fn end(&self, turn: u64, stamp: Option<Stamp>, content: Result<ChannelBindings, String>, now: UnixTime) {
+        let mut seen = self.seen();
+        if seen.taken < turn {
+            seen.taken = turn;
+            seen.stamp = stamp.filter(|stamp| stamp.is_settled(now));
+            seen.take(content, &self.path, now.plus(self.overlap));
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    fn take(&mut self, content: Result<ChannelBindings, String>, path: &Path, until: UnixTime) {
+        let file = path.display();
+        let complaint = match content {
             Ok(bindings) => {
-                if bindings != seen.current {
-                    tracing::info!(file = %path, "the certificate was replaced");
-                    seen.replace(bindings, now.plus(self.overlap));
+                if bindings != self.current {
+                    tracing::info!(%file, "the certificate was replaced");
+                    self.replace(bindings, until);
                 }
                 None
             }
             Err(problem) => Some(problem),
         };
-        if complaint != seen.complaint {
+        if complaint != self.complaint {
             match &complaint {
                 Some(problem) => tracing::warn!(problem, "the certificate is kept as it was"),
-                None => tracing::info!(file = %path, "the certificate is good again"),
+                None => tracing::info!(%file, "the certificate is good again"),
             }
-            seen.complaint = complaint;
+            self.complaint = complaint;
         }
-        seen.stamp = stamp.ok().filter(|stamp| stamp.is_settled(now));
     }
-}
 
-impl Seen {
     fn replace(&mut self, bindings: ChannelBindings, until: UnixTime) {
         let before = std::mem::replace(&mut self.current, bindings);
         self.earlier
@@ -152,10 +178,21 @@ impl Stamp {
 
 fn read(path: &Path) -> Result<ChannelBindings, String> {
     let name = path.display();
+    let unreadable = |error: io::Error| format!("{name}: {error}");
+    // Without waiting: a pipe would keep an exchange until somebody writes.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)
+        .map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(format!("{name} is no regular file"));
+    }
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(LARGEST.saturating_add(1)).read_to_end(&mut bytes))
-        .map_err(|error| format!("{name}: {error}"))?;
+    file.take(LARGEST.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
     if u64::try_from(bytes.len()).map_or(true, |length| length > LARGEST) {
         return Err(format!("{name} is larger than 1 MiB"));
     }
@@ -167,6 +204,7 @@ fn read(path: &Path) -> Result<ChannelBindings, String> {
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, KeyPair};
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
 
@@ -235,6 +273,11 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(!file.look(UnixTime::from_seconds(now)));
         assert_eq!(bindings(&file, now), before);
+        // Nobody writes into it.
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        assert!(!file.look(UnixTime::from_seconds(now)));
+        assert_eq!(bindings(&file, now), before);
+        fs::remove_file(&path).unwrap();
         fs::write(&path, &good).unwrap();
         assert!(file.look(UnixTime::from_seconds(now)));
         assert_eq!(bindings(&file, now), before);
@@ -252,6 +295,23 @@ mod tests {
             fs::write(&path, &contents[content]).unwrap();
             assert_eq!(bindings(&file, now).len(), expected, "{content}");
         }
+    }
+
+    #[test]
+    fn what_was_read_by_somebody_who_began_earlier_replaces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tls.crt");
+        fs::write(&path, pem()).unwrap();
+        let file = CertificateFile::open(path.clone(), OVERLAP).unwrap();
+        let now = changed(&path);
+        // Somebody has read the file, and is slow to say so.
+        let slow = file.begin(None, UnixTime::from_seconds(now)).unwrap();
+        let old = read(&path);
+        fs::write(&path, pem()).unwrap();
+        let new = bindings(&file, now);
+        assert_eq!(new.get(1), old.as_ref().ok());
+        file.end(slow, None, old, UnixTime::from_seconds(now));
+        assert_eq!(bindings(&file, now), new);
     }
 
     #[test]

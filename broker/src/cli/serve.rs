@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::listeners::Listeners;
 use self::prepare::Prepared;
 use super::{Failure, output};
-use crate::config::{Address, Config, ListenerConfig, ListenerName};
+use crate::config::{Address, Config, ListenerConfig, ListenerName, TlsServer};
 use crate::exchange::Exchange;
 use crate::log::LogQueue;
 use crate::problem::Problem;
@@ -60,9 +60,13 @@ async fn serve_all(config: &Config, exchange: Exchange, bound: Vec<Bound>) -> io
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let kerberos = config.kerberos();
-    let readiness = Readiness::watch(readiness::looking_at(kerberos.clone(), config.state_dir().to_owned()))?;
-    let mut looks: Vec<Look> = config.listeners().filter_map(replaceable).collect();
-    looks.push(bindings(config, exchange.metrics.bad_certificates()));
+    let bad_keytabs = exchange.metrics.bad_keytabs();
+    let look = readiness::looking_at(kerberos.clone(), config.state_dir().to_owned(), bad_keytabs);
+    let readiness = Readiness::watch(look)?;
+    let looks: Vec<Look> = vec![
+        listener_certificates(config, exchange.metrics.bad_listener_certificates()),
+        bindings(config, exchange.metrics.bad_certificates()),
+    ];
     let _reload = Reload::watch(looks)?;
     let broker = Arc::new(Broker::new(exchange, Clock::System, readiness));
     let limits = config.limits();
@@ -132,13 +136,18 @@ async fn serve_all(config: &Config, exchange: Exchange, bound: Vec<Bound>) -> io
     Ok(())
 }
 
-/// A look at the files of a TLS listener.
-fn replaceable(listener: &ListenerConfig) -> Option<Look> {
+/// A look at the files of the TLS listeners.
+fn listener_certificates(config: &Config, bad: Gauge) -> Look {
+    let servers: Vec<_> = config.listeners().filter_map(replaceable).collect();
+    Box::new(move || {
+        let found = servers.iter().filter(|server| !server.look()).count();
+        bad.set(i64::try_from(found).unwrap_or(i64::MAX));
+    })
+}
+
+fn replaceable(listener: &ListenerConfig) -> Option<Arc<TlsServer>> {
     match &listener.address {
-        Address::Tls { server, .. } => {
-            let server = Arc::clone(server);
-            Some(Box::new(move || server.look()))
-        }
+        Address::Tls { server, .. } => Some(Arc::clone(server)),
         Address::Unix { .. } | Address::Clear { .. } => None,
     }
 }

@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
 
-use crate::fixture::{Folder, Serving, text};
+use crate::fixture::{Folder, Serving, get, text};
 use crate::{made, wait_until};
 
 /// An authority, and what it signs.
@@ -59,9 +59,10 @@ fn serving(folder: &Folder) -> (Serving, String) {
     let text: Vec<&str> = lines
         .map(|line| if line == "[listen.mesh]" { tls } else { line })
         .collect();
-    fs::write(&config, text.join("\n")).unwrap();
+    let observe = "\n[listen.observe]\nunix = \"observe.sock\"\n";
+    fs::write(&config, text.join("\n") + observe).unwrap();
     let broker = Serving::start(folder);
-    let line = broker.log.lines().find(|line| line.contains("\"listening\"")).unwrap();
+    let line = broker.log.lines().find(|line| line.contains("\"tls:")).unwrap();
     let line: Value = serde_json::from_str(line).unwrap();
     let address = line["address"]
         .as_str()
@@ -111,6 +112,14 @@ fn a_certificate_and_an_authority_that_are_replaced_count_for_the_next_connectio
     write(&folder, "mesh-ca.pem", &second.0.pem());
     wait_until("the new authority", || good(&second, &second));
     assert!(!good(&second, &first));
+
+    let bad = || get(&folder.path("made/observe.sock"), "/metrics").contains("kerbridge_listener_certificates_bad 1\n");
+    assert!(!bad());
+    write(&folder, "broker.pem", "-----BEGIN CERTIFICATE-----\n");
+    wait_until("a certificate that is cut off to be noticed", bad);
+    assert!(good(&second, &second));
+    identify(&folder, &second);
+    wait_until("a good one to be noticed", || !bad());
     broker.signal(Signal::TERM);
     let (status, log) = broker.end();
     assert_eq!(status.code(), Some(0), "{log}");

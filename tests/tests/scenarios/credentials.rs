@@ -1,6 +1,9 @@
 //! The broker's own keys: several of them, old and new ones, replaced while it serves, and those too weak to be taken.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,6 +12,7 @@ use kerbridge_tests::broker::ask;
 use kerbridge_tests::http::Request;
 use kerbridge_tests::initiator::token_in_child;
 use kerbridge_tests::kdc::Kdc;
+use kerbridge_tests::wait::wait_until;
 use kerbridge_tests::world::{SERVICE, lab_program};
 use serde_json::Value;
 
@@ -215,8 +219,49 @@ fn weak_tickets_are_refused_by_name_and_taken_and_counted_only_where_they_are_na
 
 /// How many RC4 tickets the broker says it has taken.
 fn weak_tickets(world: &World) -> Option<u64> {
-    let answer = ask(&world.folder().join("observe.sock"), &Request::get("/metrics")).unwrap();
-    let text = answer.text();
-    let line = "kerbridge_weak_tickets_total{enctype=\"arcfour-hmac\"} ";
-    text.lines().find_map(|found| found.strip_prefix(line)?.parse().ok())
+    metric(world, "kerbridge_weak_tickets_total{enctype=\"arcfour-hmac\"}")
+}
+
+fn metric(world: &World, name: &str) -> Option<u64> {
+    let text = observed(world, "/metrics").1;
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// Status and text of a path of the listener for probes.
+fn observed(world: &World, path: &str) -> (u16, String) {
+    let answer = ask(&world.folder().join("observe.sock"), &Request::get(path)).unwrap();
+    (answer.status, answer.text())
+}
+
+#[test]
+fn a_keytab_that_others_can_read_since_the_start_is_named_and_its_tickets_are_taken() {
+    let observe = "[listen.observe]\nunix = \"observe.sock\"\n";
+    let mut world = World::builder().broker_table(observe).start().unwrap();
+    let keytab = world.folder().join("http.keytab");
+    assert_eq!(metric(&world, "kerbridge_keytabs_bad"), Some(0));
+    let mode = |mode| std::fs::set_permissions(&keytab, Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+    let ready = |status: u16| {
+        wait_until("the probe's answer", Duration::from_secs(10), || {
+            observed(&world, "/readyz").0 == status
+        })
+        .unwrap();
+        observed(&world, "/readyz").1
+    };
+    let said = ready(503);
+    for part in [
+        "kerberos.acceptor[0].keytab: ",
+        "has mode 0644, so that others can reach it; chmod it 0600",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(metric(&world, "kerbridge_keytabs_bad"), Some(1));
+    // What others have read they have; tickets are taken as before.
+    assert_eq!(outcome(&world, SERVICE), ok());
+    mode(0o640);
+    ready(200);
+    assert_eq!(metric(&world, "kerbridge_keytabs_bad"), Some(0));
+    let log = world.broker().logged("ready again");
+    assert!(log.contains("has mode 0644"), "{log}");
 }

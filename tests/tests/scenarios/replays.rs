@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kerbridge_gss::Mechanism;
 use kerbridge_tests::exchange_world::{ExchangeWorld, Exchanged, exchange, exchanged, request};
-use kerbridge_tests::http::Connection;
+use kerbridge_tests::http::{Connection, Request};
 use kerbridge_tests::wait::wait_until;
 
 /// Kerberos as Windows names it (MS-SPNG §3.1.5.2), and NTLM.
@@ -181,7 +181,19 @@ fn a_full_disk_is_store_unavailable_and_never_a_token_and_passes() {
         }
     }
     assert!(given.len() < 100);
+    // A balancer is told, and told when it is over, though nobody sends a ticket meanwhile.
+    let ready = |world: &mut ExchangeWorld| {
+        let answer = world.broker().ask(&Request::get("/readyz")).unwrap();
+        (answer.status, answer.text())
+    };
+    let (status, text) = ready(&mut world);
+    assert_eq!(status, 503, "{text}");
+    assert!(text.starts_with("the store cannot be used: "), "{text}");
     world.broker().limit_files(None).unwrap();
+    wait_until("a store that can be used", Duration::from_secs(20), || {
+        ready(&mut world).0 == 200
+    })
+    .unwrap();
     world.wait_until_it_exchanges().unwrap();
     let log = world.broker().logged("the store can be used again");
     assert!(

@@ -71,13 +71,13 @@ impl TlsServer {
     }
 
     /// Looks whether the files have changed, and takes them where certificate, key and authority are good and belong
-    /// together. Blocks as a file system does.
-    pub fn look(&self) {
+    /// together. `false` where they do not, so that those before are in use. Blocks as a file system does.
+    pub fn look(&self) -> bool {
         let content = self.files.content();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         // What is bad is looked at again: its mode or owner may have been the reason.
         if content.is_some() && content == seen.content && seen.complaint.is_none() {
-            return;
+            return true;
         }
         let listener = self.listener.as_str();
         let mut problems = Problems::default();
@@ -94,7 +94,9 @@ impl TlsServer {
         {
             tracing::warn!(listener, problem, "the last good certificate stays in use");
         }
+        let is_good = complaint.is_none();
         *seen = Seen { content, complaint };
+        is_good
     }
 
     #[cfg(test)]
