@@ -191,7 +191,9 @@ pub fn crowd_member(number: usize) -> String {
     format!("user-{number:03}")
 }
 
-fn keytab_file(name: &str) -> String {
+/// Its keytab's name in [`DelegationRealm::folder`].
+#[must_use]
+pub fn keytab_file(name: &str) -> String {
     format!("{}.keytab", name.replace('/', "-"))
 }
 

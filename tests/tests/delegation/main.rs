@@ -4,8 +4,13 @@
 //! domain, which `make test-quick` leaves out.
 
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a helper that fails in a test ends the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a helper that fails in a test ends the test"
+)]
 
 mod bound;
 mod realms;
 mod rights;
+mod s4u;
