@@ -37,7 +37,28 @@ struct State {
     epoch: Epoch,
     /// By version, from 1: what was revoked.
     revoked: Vec<Vec<Entry>>,
+    /// The bodies of a full snapshot of the newest version: a large one takes longer to write than the filter waits.
+    snapshot: Bodies,
     is_away: bool,
+}
+
+/// The bodies of all pages of one answer.
+#[derive(Clone, Default)]
+struct Bodies {
+    bodies: Arc<Vec<Vec<u8>>>,
+    hashes: Vec<BodyHash>,
+    entries: u32,
+}
+
+impl Bodies {
+    fn of(entries: &[Entry]) -> Self {
+        let bodies = bodies(entries);
+        Self {
+            hashes: bodies.iter().map(|body| body_hash(body)).collect(),
+            bodies: Arc::new(bodies),
+            entries: u32::try_from(entries.len()).unwrap_or(u32::MAX),
+        }
+    }
 }
 
 impl Issuer {
@@ -54,6 +75,7 @@ impl Issuer {
             feed_signs: None,
             epoch: Hex([7; 16]),
             revoked: Vec::new(),
+            snapshot: Bodies::of(&[]),
             is_away: false,
         }));
         let served = Arc::clone(&state);
@@ -161,7 +183,11 @@ impl Issuer {
 
     /// Revokes: one version more.
     pub fn revoke(&self, entries: &[Entry]) {
-        self.state().revoked.push(entries.to_vec());
+        let mut revoked = self.state().revoked.clone();
+        revoked.push(entries.to_vec());
+        let snapshot = Bodies::of(&revoked.concat());
+        let mut state = self.state();
+        (state.revoked, state.snapshot) = (revoked, snapshot);
     }
 
     /// Begins a new store, with nothing revoked.
@@ -169,6 +195,7 @@ impl Issuer {
         let mut state = self.state();
         state.epoch = Hex([epoch; 16]);
         state.revoked.clear();
+        state.snapshot = Bodies::of(&[]);
     }
 
     /// The port on 127.0.0.1.
@@ -283,9 +310,15 @@ impl State {
             FeedQuery::Snapshot | FeedQuery::Since { .. } | FeedQuery::Page { .. } => (None, newest, 0),
         };
         let place = |version: u64| usize::try_from(version).ok();
-        let entries = self.revoked.get(place(base.unwrap_or(0))?..place(version)?)?.concat();
-        let bodies = bodies(&entries);
-        let hashes: Vec<BodyHash> = bodies.iter().map(|body| body_hash(body)).collect();
+        let Bodies {
+            bodies,
+            hashes,
+            entries,
+        } = if (base, version) == (None, newest) {
+            self.snapshot.clone()
+        } else {
+            Bodies::of(&self.revoked.get(place(base.unwrap_or(0))?..place(version)?)?.concat())
+        };
         let body = bodies.get(place(u64::from(page))?)?;
         let claims = PageClaims {
             format: FORMAT,
@@ -296,8 +329,8 @@ impl State {
             base,
             page,
             pages: u32::try_from(bodies.len()).ok()?,
-            entries: u32::try_from(entries.len()).ok()?,
-            sha256: body_hash(body),
+            entries,
+            sha256: *hashes.get(place(u64::from(page))?)?,
             sha256_of_pages: Some(hash_of_pages(&hashes)),
         };
         let key = self.feed_signs.as_ref().unwrap_or(&self.signs);

@@ -6,7 +6,8 @@
 //! that wait for it, and a key that such a fetch did not bring is not asked for again for [`REMEMBERED`] seconds. The
 //! regular poll has no share in this: it goes on as configured, and a key that it brings is found before anybody asks here.
 //!
-//! That there is no such key is said only after a fetch that brought a set. Where the last one brought none, nobody knows.
+//! That there is no such key is said only after a fetch that brought a set, be it one of these or the regular poll's. Where
+//! the last one of these brought none, and the poll none since, nobody knows.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
@@ -80,24 +81,25 @@ impl Issuer {
 }
 
 impl KeyDemand {
-    /// Judges a request that names a key which the issuer's set lacks. To be asked at every judgement: after a fetch that
-    /// did not bring the key the answer is to refuse.
-    pub fn ask(&mut self, issuer: usize, kid: &str, now: UnixTime, turn: Turn) -> Demand {
+    /// Judges a request that names a key which the issuer's set lacks, a set that a fetch brought which began at `as_of`. To be
+    /// asked at every judgement: after a fetch that did not bring the key the answer is to refuse.
+    pub fn ask(&mut self, issuer: usize, kid: &str, as_of: UnixTime, now: UnixTime, turn: Turn) -> Demand {
         let state = self.issuers.entry(issuer).or_default();
         let asked = self.names.asked(issuer, kid, now);
         // Only a fetch that began after the name was asked for shows that there is no such key; a second is too coarse to
         // tell which came first within it.
-        let is_known_to_lack = asked
-            .zip(state.answered)
-            .is_some_and(|(asked, answered)| asked < answered);
-        if is_known_to_lack {
+        let lacks_since =
+            |time: UnixTime| (time < as_of && as_of <= now) || state.answered.is_some_and(|answered| time < answered);
+        if asked.is_some_and(lacks_since) {
             return Demand::Refuse;
         }
         if !state.wanted && !state.is_under_way(now) {
             if !state.may_begin(now) {
-                return match state.brought {
-                    Some(true) => Demand::Refuse,
-                    Some(false) | None => Demand::Unavailable,
+                let is_answered = state.brought == Some(true) || state.began.is_some_and(lacks_since);
+                return if is_answered {
+                    Demand::Refuse
+                } else {
+                    Demand::Unavailable
                 };
             }
             state.wanted = true;
@@ -197,8 +199,13 @@ mod tests {
         UnixTime::from_seconds(1_000_000_u64.saturating_add(seconds)).unwrap()
     }
 
+    /// What becomes of a request for a key that a set of long ago lacks.
+    fn ask(demand: &mut KeyDemand, issuer: usize, kid: &str, now: UnixTime, turn: Turn) -> Demand {
+        demand.ask(issuer, kid, UnixTime::default(), now, turn)
+    }
+
     fn first(demand: &mut KeyDemand, issuer: usize, kid: &str, now: UnixTime) -> Demand {
-        demand.ask(issuer, kid, now, Turn::First)
+        ask(demand, issuer, kid, now, Turn::First)
     }
 
     #[test]
@@ -263,7 +270,7 @@ mod tests {
     #[test]
     fn that_there_is_no_such_key_is_said_only_after_a_fetch_that_brought_a_set() {
         let mut demand = KeyDemand::default();
-        let asked = |demand: &mut KeyDemand, turn, second| demand.ask(0, "new", at(second), turn);
+        let asked = |demand: &mut KeyDemand, turn, second| ask(demand, 0, "new", at(second), turn);
         assert_eq!(asked(&mut demand, Turn::First, 0), Demand::Wait);
         demand.began(0, at(0));
         demand.ended(0, at(0), false);
@@ -283,6 +290,24 @@ mod tests {
     }
 
     #[test]
+    fn what_the_regular_poll_brings_answers_where_a_fetch_failed() {
+        let mut demand = KeyDemand::default();
+        assert_eq!(first(&mut demand, 0, "new", at(0)), Demand::Wait);
+        demand.began(0, at(1));
+        demand.ended(0, at(1), false);
+        let mut asked = |kid, as_of, turn| demand.ask(0, kid, at(as_of), at(4), turn);
+        for (as_of, answer) in [(0, Demand::Unavailable), (1, Demand::Unavailable), (2, Demand::Refuse)] {
+            assert_eq!(asked("other", as_of, Turn::First), answer, "a set as of {as_of}");
+        }
+        assert_eq!(asked("new", 0, Turn::Again), Demand::Unavailable);
+        assert_eq!(
+            asked("new", 1, Turn::Again),
+            Demand::Refuse,
+            "it was asked for before that"
+        );
+    }
+
+    #[test]
     fn whoever_waits_is_counted_once_and_not_beyond_the_fetch_that_is_waited_for() {
         let mut demand = KeyDemand::default();
         for _ in 0..200 {
@@ -291,7 +316,7 @@ mod tests {
         // Each news is a reason to ask again.
         for _ in 0..20 {
             for _ in 0..200 {
-                assert_eq!(demand.ask(0, "new", at(0), Turn::Again), Demand::Wait);
+                assert_eq!(ask(&mut demand, 0, "new", at(0), Turn::Again), Demand::Wait);
             }
         }
         for _ in 200..WAITING_LIMIT {
@@ -299,7 +324,7 @@ mod tests {
         }
         assert_eq!(first(&mut demand, 0, "new", at(0)), Demand::Unavailable);
         assert_eq!(
-            demand.ask(0, "new", at(0), Turn::Again),
+            ask(&mut demand, 0, "new", at(0), Turn::Again),
             Demand::Wait,
             "it is one of them"
         );

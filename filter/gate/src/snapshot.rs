@@ -150,6 +150,12 @@ impl Snapshot {
         }
     }
 
+    /// When the fetch began that brought an issuer's keys; long ago where there are none.
+    pub(crate) fn keys_as_of(&self, issuer: usize) -> UnixTime {
+        let known = self.issuers.get(issuer).and_then(|known| known.keys.as_ref());
+        known.map(|keys| keys.as_of).unwrap_or_default()
+    }
+
     /// Whether a token is not revoked by what its issuer's feed says; issuers without a feed revoke nothing.
     ///
     /// # Errors

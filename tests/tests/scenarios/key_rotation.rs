@@ -115,6 +115,29 @@ fn while_an_issuer_is_away_a_token_of_its_new_key_is_503_and_not_called_invalid(
     .unwrap();
 }
 
+#[test]
+fn an_issuer_that_is_back_answers_for_unknown_keys_with_its_next_regular_poll() {
+    let issuer = Issuer::start().unwrap();
+    let world = world(&issuer, "1s");
+    let stranger = LabKey::generate().unwrap();
+    let unknown = stranger
+        .sign(&stranger.header(), &claims(ISSUER, "mallory", "orders", "orders:read"))
+        .unwrap();
+    let ask = || {
+        let answer = world.send(&bearer(&unknown)).unwrap();
+        let refusal = world.refusal(answer.status, &answer.body).unwrap();
+        (refusal.status, refusal.reason)
+    };
+    issuer.go_away(true);
+    assert_eq!(ask(), (503, "keys_unavailable".to_owned()));
+    issuer.go_away(false);
+    // Much sooner than the next fetch for the sake of unknown keys.
+    wait_until("an answer", Duration::from_secs(10), || {
+        ask() == (401, "unknown_key".to_owned())
+    })
+    .unwrap();
+}
+
 /// Stops the clients when it goes.
 struct Stopping<'a>(&'a AtomicBool);
 

@@ -66,8 +66,12 @@ struct Found {
 enum Missing {
     /// There is none, whatever comes.
     Refused(Reason),
-    /// The issuer's set lacks this one, and may have it when it is fetched anew.
-    Key { issuer: usize, key_id: Rc<str> },
+    /// The issuer's set, of a fetch that began at `as_of`, lacks this one, and may have it when it is fetched anew.
+    Key {
+        issuer: usize,
+        key_id: Rc<str>,
+        as_of: UnixTime,
+    },
 }
 
 impl From<Reason> for Missing {
@@ -101,7 +105,7 @@ fn look_for_key(
             },
         ),
         Err(Missing::Refused(reason)) => asked.refuse(origin.blame(reason)),
-        Err(Missing::Key { issuer, key_id }) => match gate.demand.ask(issuer, &key_id, now, turn) {
+        Err(Missing::Key { issuer, key_id, as_of }) => match gate.demand.ask(issuer, &key_id, as_of, now, turn) {
             Demand::Wait if now < deadline => Step::Wait(PendingKeys {
                 asked,
                 requirements,
@@ -149,7 +153,11 @@ fn find_key(asked: &mut Asked, requirements: &Requirements, now: UnixTime, origi
         Ok(key) => key,
         // Keys that are never fetched will not have it later either.
         Err(Reason::UnknownKey) if issuer.keys.is_some() => {
-            return Err(Missing::Key { issuer: place, key_id });
+            return Err(Missing::Key {
+                issuer: place,
+                key_id,
+                as_of: snapshot.keys_as_of(place),
+            });
         }
         Err(reason) => return Err(reason.into()),
     };

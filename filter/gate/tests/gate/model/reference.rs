@@ -173,19 +173,25 @@ impl Knowledge {
         }
     }
 
-    /// Whether a fetch that began after somebody asked for its key brought a set.
+    /// Whether a fetch that began after somebody asked for its key brought a set, be it for the key's sake or not.
     fn was_shown_to_lack(&self, token: &Token, now: u64) -> bool {
         self.asked.iter().any(|(issuer, kid, asked)| {
             (*issuer, *kid) == (token.issuer, token.kid)
                 && now < asked + REMEMBERED
-                && self.refetches[*issuer].1.is_some_and(|brought| *asked < brought.began)
+                && (self.refetches[*issuer].1.is_some_and(|brought| *asked < brought.began)
+                    || self.was_fetched_after(*issuer, *asked))
         })
+    }
+
+    fn was_fetched_after(&self, issuer: usize, time: u64) -> bool {
+        self.keys[issuer].as_ref().is_some_and(|keys| time < keys.fetched)
     }
 
     /// Why a token whose key is not in the set is refused: there is no such key, or nobody could tell.
     fn missing(&self, token: &Token, now: u64) -> Reason {
         let last = self.refetches[token.issuer].0;
-        if self.was_shown_to_lack(token, now) || last.is_some_and(|last| last.brought) {
+        let is_answered = |last: Refetch| last.brought || self.was_fetched_after(token.issuer, last.began);
+        if self.was_shown_to_lack(token, now) || last.is_some_and(is_answered) {
             Reason::UnknownKey
         } else {
             Reason::KeysUnavailable
