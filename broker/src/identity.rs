@@ -162,10 +162,15 @@ mod tests {
     impl Identity {
         /// Somebody whose ticket began at 1000 and ends at 10,000.
         pub(crate) fn for_test(principal: &str) -> Self {
+            Self::for_test_called(principal, &NameRules::default())
+        }
+
+        /// The same, called as these rules say.
+        pub(crate) fn for_test_called(principal: &str, names: &NameRules) -> Self {
             let principal = crate::principal::canonical(principal).unwrap();
             let rules = IdentityRules {
                 realms: vec![principal.realm().to_owned()],
-                names: NameRules::default(),
+                names: names.clone(),
                 ticket_floor: 1,
             };
             Self::of(

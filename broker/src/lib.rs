@@ -35,5 +35,6 @@ pub mod server;
 pub mod state_lock;
 pub mod store;
 mod strict_toml;
+pub mod subject_token;
 pub mod time;
 pub mod token;

@@ -1,18 +1,22 @@
 //! Decides who may have which audience with which scopes: grants add up, and what none of them gives is denied.
 
+mod delegation;
 mod groups;
 mod pattern;
 mod routes;
 mod scope;
+mod subject;
 
 use std::fmt;
 
 use kerbridge_wire::Reason;
 use kerbridge_wire::policy as raw;
 
+pub use delegation::{Candidates, DelegationDenial, DelegationGrant, Towards};
 pub use groups::no_name as no_group_name;
 pub use pattern::{PatternError, PrincipalPattern};
 pub use scope::{ScopeError, Scopes};
+pub use subject::{ByKdc, NotTraced, Sought, SubjectRules, same_but_for_case};
 
 use crate::identity::Identity;
 use crate::problem::Problems;
@@ -25,6 +29,8 @@ const LONGEST_AUDIENCE: usize = 255;
 pub struct Policy {
     audiences: Vec<Audience>,
     grants: Vec<Line>,
+    delegations: Vec<delegation::Line>,
+    subjects: SubjectRules,
 }
 
 /// A service for which tokens are minted.
@@ -33,6 +39,7 @@ pub struct Audience {
     name: String,
     ttl_seconds: u32,
     groups: groups::Needed,
+    is_delegated: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -94,11 +101,20 @@ impl Policy {
             grant,
             route: _,
             issuer: _,
+            delegation: delegations,
+            subject: _,
             filter: _,
         } = file;
         let audiences = audiences(audience, file, &mut found);
-        let grants = grants(grant, &audiences, &mut found);
-        let policy = Self { audiences, grants };
+        if grant.is_empty() && delegations.is_empty() {
+            found.note("grant", "there is none, so that nobody gets a token", "add a [[grant]]");
+        }
+        let policy = Self {
+            grants: grants(grant, &audiences, &mut found),
+            delegations: delegation::build(file, &audiences, &mut found),
+            subjects: subject::build(file, &mut found),
+            audiences,
+        };
         routes::check(file, &policy, &mut found);
         let good = found.is_empty();
         problems.absorb("", found);
@@ -132,16 +148,21 @@ impl Policy {
         })
     }
 
-    /// Realms that the grants name, for a comparison with those that are accepted, each with its field.
+    /// Realms that the lines name, for a comparison with those that are accepted, each with its field.
     pub fn realms(&self) -> impl Iterator<Item = (String, &str)> {
-        self.grants.iter().enumerate().flat_map(|(line, grant)| {
-            let field = move |at: usize| format!("grant[{line}].principals[{at}]");
-            grant
-                .principals
-                .iter()
-                .enumerate()
-                .map(move |(at, pattern)| (field(at), pattern.realm()))
-        })
+        self.grants
+            .iter()
+            .enumerate()
+            .flat_map(|(line, grant)| {
+                let field = move |at: usize| format!("grant[{line}].principals[{at}]");
+                grant
+                    .principals
+                    .iter()
+                    .enumerate()
+                    .map(move |(at, pattern)| (field(at), pattern.realm()))
+            })
+            .chain(self.delegation_realms())
+            .chain(self.subject_realms())
     }
 
     /// Whether any grant gives this scope for this audience.
@@ -170,6 +191,11 @@ impl Audience {
     /// Longest life of a token, in seconds.
     pub fn ttl_seconds(&self) -> u32 {
         self.ttl_seconds
+    }
+
+    /// Whether a `[[delegation]]` is for its tokens.
+    pub fn is_delegated(&self) -> bool {
+        self.is_delegated
     }
 
     /// Whether a grant or a route of it asks for a group.
@@ -221,15 +247,13 @@ fn audiences(list: &[raw::Audience], file: &raw::Policy, problems: &mut Problems
             name: name.clone(),
             ttl_seconds: ttl.seconds(),
             groups: groups::Needed::of(file, name),
+            is_delegated: file.delegation.iter().any(|line| line.audience == *name),
         });
     }
     audiences
 }
 
 fn grants(file: &[raw::Grant], audiences: &[Audience], problems: &mut Problems) -> Vec<Line> {
-    if file.is_empty() {
-        problems.note("grant", "there is none, so that nobody gets a token", "add a [[grant]]");
-    }
     if file.len() > MOST_LINES {
         problems.note(
             "grant",
@@ -245,7 +269,6 @@ fn grants(file: &[raw::Grant], audiences: &[Audience], problems: &mut Problems) 
             audience,
             scopes,
         } = line;
-        let mut patterns = Vec::new();
         if principals.is_empty() && groups.is_empty() {
             problems.note(
                 format!("grant[{index}].principals"),
@@ -253,16 +276,7 @@ fn grants(file: &[raw::Grant], audiences: &[Audience], problems: &mut Problems) 
                 "name principals, such as \"alice@EXAMPLE.COM\" or \"*@EXAMPLE.COM\", or groups",
             );
         }
-        for (at, text) in principals.iter().enumerate() {
-            match text.parse::<PrincipalPattern>() {
-                Ok(pattern) => patterns.push(pattern),
-                Err(error) => problems.note(
-                    format!("grant[{index}].principals[{at}]"),
-                    format!("{text:?}: {error}"),
-                    "write a full principal, \"alice@EXAMPLE.COM\", or \"*@EXAMPLE.COM\"",
-                ),
-            }
-        }
+        let patterns = patterns(principals, &format!("grant[{index}].principals"), problems);
         if !audiences.iter().any(|known| known.name == *audience) {
             problems.note(
                 format!("grant[{index}].audience"),
@@ -282,6 +296,22 @@ fn grants(file: &[raw::Grant], audiences: &[Audience], problems: &mut Problems) 
         }
     }
     lines
+}
+
+/// The patterns that can be read; the others are noted.
+fn patterns(principals: &[String], field: &str, problems: &mut Problems) -> Vec<PrincipalPattern> {
+    let mut patterns = Vec::new();
+    for (at, text) in principals.iter().enumerate() {
+        match text.parse::<PrincipalPattern>() {
+            Ok(pattern) => patterns.push(pattern),
+            Err(error) => problems.note(
+                format!("{field}[{at}]"),
+                format!("{text:?}: {error}"),
+                "write a full principal, \"alice@EXAMPLE.COM\", or \"*@EXAMPLE.COM\"",
+            ),
+        }
+    }
+    patterns
 }
 
 const SCOPE_REMEDY: &str = "use visible ASCII without space, quote and backslash, such as \"orders:read\"";

@@ -26,6 +26,9 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline_keys: Option<String>)
         grant: _,
         route,
         issuer: others,
+        // The broker's business alone.
+        delegation: _,
+        subject: _,
         filter,
     } = policy;
     let FilterSettings {

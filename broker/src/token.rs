@@ -48,6 +48,9 @@ struct Claims<'a> {
     kerbridge_cb: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     groups: Vec<Box<str>>,
+    /// `PRINCIPAL_CLAIM`, see the wire's words.
+    #[serde(rename = "kerbridge_principal", skip_serializing_if = "Option::is_none")]
+    principal: Option<&'a str>,
 }
 
 impl<'a> Minter<'a> {
@@ -82,6 +85,9 @@ impl<'a> Minter<'a> {
             sid: identity.session().as_str(),
             kerbridge_cb: identity.channel_bound(),
             groups: grant.groups(),
+            // Only where somebody has to act for them, and the name alone does not say who that is.
+            principal: Some(identity.principal().as_str())
+                .filter(|principal| grant.audience().is_delegated() && *principal != identity.subject().as_str()),
         };
         let mut compact = part(&header)?;
         compact.push('.');
@@ -137,6 +143,7 @@ impl fmt::Debug for IssuedToken {
 
 #[cfg(test)]
 mod tests {
+    use kerbridge_wire::exchange::PRINCIPAL_CLAIM;
     use kerbridge_wire::policy as raw;
     use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
     use serde_json::{Value, json};
@@ -223,6 +230,40 @@ mod tests {
             .issue(&grant, "mesh", at(2000))
             .unwrap();
         assert_eq!(parts(&token.into_compact()).1["groups"], json!(["auditors", "clerks"]));
+    }
+
+    #[test]
+    fn a_token_with_a_given_name_says_the_principal_where_somebody_is_to_act_for_them() {
+        let names = crate::principal::mapping::NameRules {
+            stripped_realm: Some("A.TEST".into()),
+            ..Default::default()
+        };
+        let ring = ring();
+        let claims = |policy: &str, identity: Identity| {
+            let mut problems = Problems::default();
+            let file: raw::Policy = crate::strict_toml::read(policy, &mut problems).unwrap();
+            let grant = Policy::build(&file, &mut problems).unwrap();
+            let grant = grant.grant(identity, "orders", None).unwrap();
+            let token = Minter::new("https://broker.test", ring.signing()).issue(&grant, "mesh", at(2000));
+            let (_, claims, _) = parts(&token.unwrap().into_compact());
+            (claims["sub"].clone(), claims.get(PRINCIPAL_CLAIM).cloned())
+        };
+        let plain = r#"
+            audience = [{ name = "orders" }]
+            grant = [{ principals = ["*@A.TEST"], audience = "orders" }]
+            route = [{ path = "/", access = "open" }]"#;
+        let delegated = &format!(
+            r#"{plain}
+            delegation = [{{ target = "HTTP/l@A.TEST", audience = "orders", principals = ["*@A.TEST"] }}]"#
+        );
+        let full = || Identity::for_test("alice@A.TEST");
+        let short = || Identity::for_test_called("alice@A.TEST", &names);
+        assert_eq!(claims(delegated, full()), (json!("alice@A.TEST"), None));
+        assert_eq!(claims(plain, short()), (json!("alice"), None));
+        assert_eq!(
+            claims(delegated, short()),
+            (json!("alice"), Some(json!("alice@A.TEST")))
+        );
     }
 
     #[test]

@@ -24,6 +24,7 @@ const NAMES: &[&str] = &[
     "kerbridge_probe",
     "kerbridge_cb",
     "kerbridge_issuer",
+    "kerbridge_principal",
     "kerbridge_reason",
     "kerbridge_requests",
 ];

@@ -23,9 +23,11 @@ impl Needed {
             .route
             .iter()
             .filter(|route| route.audience.as_deref() == Some(audience));
+        let delegations = file.delegation.iter().filter(|line| line.audience == audience);
         let names = grants
             .flat_map(|grant| &grant.groups)
-            .chain(routes.flat_map(|route| &route.groups));
+            .chain(routes.flat_map(|route| &route.groups))
+            .chain(delegations.flat_map(|line| &line.groups));
         Self(Arc::new(names.map(|name| name.as_str().into()).collect()))
     }
 

@@ -18,6 +18,9 @@ pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 pub const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 /// Token type of a SPNEGO or Kerberos token in base64. The namespace is ours and not registered.
 pub const NEGOTIATE_TOKEN_TYPE: &str = "urn:kerbridge:token-type:negotiate";
+/// Claim of our tokens with the full principal, where `sub` is another name and a `[[delegation]]` line is about the token's
+/// audience. A private name (RFC 7519 §4.3).
+pub const PRINCIPAL_CLAIM: &str = "kerbridge_principal";
 /// Media type of the request body (RFC 6749 §4.4.2).
 pub const FORM: &str = "application/x-www-form-urlencoded";
 /// Media type of reply and error.

@@ -1,6 +1,7 @@
 //! Names, once, everything that filter and broker say to each other.
 //!
 //! - [`policy`]: the one policy file; the broker reads it whole, the filter's configuration is rendered from it.
+//! - [`delegation`]: the lines of that file about Kerberos services behind Envoy.
 //! - [`filter_config`]: the JSON that Envoy hands to the filter.
 //! - [`exchange`]: request, reply and error of `POST /oauth2/token` (RFC 8693).
 //! - [`feed`]: the pages of signed revocations, and the keys by which they name tokens.
@@ -15,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod delegation;
 pub mod exchange;
 pub mod feed;
 pub mod feed_query;

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::delegation::{Delegation, SubjectRule};
 use crate::filter_config::{ExplainConfig, IdentityHeaders, IssuerConfig, TokenCacheConfig, TokenHeader};
 use crate::span::Span;
 use crate::spn::Spn;
@@ -25,6 +26,12 @@ pub struct Policy {
     /// Other issuers whose tokens the filter takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub issuer: Vec<IssuerConfig>,
+    /// Towards which Kerberos services the broker may act for whom. No line, no ticket.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub delegation: Vec<Delegation>,
+    /// Which principals the other issuers' tokens are about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subject: Vec<SubjectRule>,
     /// How the filter reaches the broker and hands identities on.
     #[serde(default)]
     pub filter: FilterSettings,

@@ -42,6 +42,7 @@ pub mod snapshot;
 pub mod step;
 pub mod time;
 pub mod token_cache;
+pub mod verification;
 pub mod verified;
 
 pub use config::{Config, ConfigErrors};

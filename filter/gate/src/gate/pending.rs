@@ -7,15 +7,13 @@ use kerbridge_wire::Reason;
 use super::{Gate, Requirements, pass};
 use crate::config::Issuer;
 use crate::demand::{Demand, Turn};
-use crate::jwk::KeySet;
-use crate::jwt::claims::unverified_issuer;
-use crate::jwt::signature::VerifyingKey;
-use crate::jwt::{CompactJws, SignatureInput, UnverifiedClaims};
+use crate::jwt::CompactJws;
 use crate::refusal::{Asked, Refusal};
 use crate::response::Minted;
 use crate::secret::Secret;
 use crate::step::Step;
 use crate::time::UnixTime;
+use crate::verification::{self, Found, Missing, Unverified, find_issuer};
 use crate::verified::Verified;
 
 /// Seconds that a request waits for keys.
@@ -39,45 +37,11 @@ pub struct PendingKeys {
     deadline: UnixTime,
 }
 
-/// Claims that nobody has vouched for, and the key that must have signed them.
-#[derive(Debug)]
-pub(crate) struct Unverified {
-    claims: UnverifiedClaims,
-    issuer: usize,
-    key_id: Rc<str>,
-    key: VerifyingKey,
-    keys: Rc<KeySet>,
-}
-
 /// Where a token came from: a bad one from a client is its fault, a bad one from the broker is ours.
 #[derive(Debug)]
 pub(crate) enum Origin {
     Shown(Secret),
     Exchanged(Minted),
-}
-
-/// What a signature check needs, and what waits for it.
-struct Found {
-    input: SignatureInput,
-    pending: Unverified,
-}
-
-/// Why no key was found.
-enum Missing {
-    /// There is none, whatever comes.
-    Refused(Reason),
-    /// The issuer's set, of a fetch that began at `as_of`, lacks this one, and may have it when it is fetched anew.
-    Key {
-        issuer: usize,
-        key_id: Rc<str>,
-        as_of: UnixTime,
-    },
-}
-
-impl From<Reason> for Missing {
-    fn from(reason: Reason) -> Self {
-        Self::Refused(reason)
-    }
 }
 
 /// Goes on with a token that is not known: asks for its signature to be checked, or for its key to be fetched.
@@ -127,50 +91,9 @@ fn find_key(asked: &mut Asked, requirements: &Requirements, now: UnixTime, origi
         rule: _,
     } = requirements;
     let jws = CompactJws::parse(origin.token())?;
-    let place = config
-        .issuer_place(unverified_issuer(&jws.payload)?)
-        .ok_or(Reason::UnknownIssuer)?;
-    let issuer = config.issuers.get(place).ok_or(Reason::UnknownIssuer)?;
-    if !origin.may_be_of(issuer) {
-        return Err(Reason::UnknownIssuer.into());
-    }
+    let (place, issuer) = find_issuer(config, &jws, |issuer| origin.may_be_of(issuer))?;
     asked.issuer = Some(Rc::clone(&issuer.name));
-    let typ = jws.typ.as_deref().unwrap_or_default();
-    if !issuer.types.iter().any(|own| **own == *typ) {
-        return Err(Reason::WrongType.into());
-    }
-    if !issuer
-        .algorithms
-        .iter()
-        .any(|algorithm| algorithm.name() == jws.algorithm)
-    {
-        return Err(Reason::AlgorithmNotAllowed.into());
-    }
-    let claims = UnverifiedClaims::read(&jws.payload, place, issuer, &config.pointers)?;
-    let keys = snapshot.fresh_keys(place, now)?;
-    let key_id: Rc<str> = jws.key_id.as_deref().ok_or(Reason::UnknownKey)?.into();
-    let key = match keys.find(&key_id, &jws.algorithm) {
-        Ok(key) => key,
-        // Keys that are never fetched will not have it later either.
-        Err(Reason::UnknownKey) if issuer.keys.is_some() => {
-            return Err(Missing::Key {
-                issuer: place,
-                key_id,
-                as_of: snapshot.keys_as_of(place),
-            });
-        }
-        Err(reason) => return Err(reason.into()),
-    };
-    Ok(Found {
-        pending: Unverified {
-            claims,
-            issuer: place,
-            key_id,
-            key: key.clone(),
-            keys: Rc::clone(keys),
-        },
-        input: SignatureInput::new(key, &jws)?,
-    })
+    verification::find_key(snapshot, now, &jws, (place, issuer), &config.pointers)
 }
 
 impl PendingSignature {
@@ -182,20 +105,10 @@ impl PendingSignature {
             unverified,
             origin,
         } = self;
-        let Unverified {
-            claims,
-            issuer,
-            key_id,
-            key,
-            keys,
-        } = unverified;
         let config = &requirements.config;
-        let verified = match config.issuers.get(issuer) {
-            Some(issuer) if valid => claims.verify(now, issuer),
-            Some(_) => Err(Reason::BadSignature),
-            None => Err(Reason::Internal),
-        };
-        let claims = match verified {
+        let (key_id, key) = (Rc::clone(&unverified.key_id), unverified.key.clone());
+        let keys = Rc::clone(&unverified.keys);
+        let claims = match unverified.verify(config, now, valid) {
             Ok(claims) => claims,
             Err(reason) => return asked.refuse(origin.blame(reason)),
         };

@@ -178,8 +178,8 @@ impl VerifiedClaims {
         self.session.as_deref()
     }
 
-    /// The claim at a place of the configuration's list, if the token has it.
-    pub(crate) fn value(&self, place: usize) -> Option<&Json> {
+    /// The claim at a place of the list by which the claims were read, if the token has it.
+    pub fn value(&self, place: usize) -> Option<&Json> {
         self.values.get(place).and_then(Option::as_ref)
     }
 

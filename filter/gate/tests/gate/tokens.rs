@@ -1,5 +1,9 @@
 //! Tokens at the gate: what passes, and what each forgery is called.
 
+use std::rc::Rc;
+
+use kerbridge_gate::verification::verify;
+
 use crate::world::{Key, NOW, at, claims, gate, head, lines, passed, reply, run, shown};
 use kerbridge_gate::Reason;
 
@@ -113,6 +117,15 @@ fn every_forgery_is_refused_under_its_own_reason() {
             "{}",
             &token[..token.len().min(60)]
         );
+        // The broker's way to verify a token says the same, but for the audience, which it asks about afterwards.
+        let snapshot = Rc::clone(gate.borrow().snapshot());
+        match verify(&snapshot, at(NOW), token.as_bytes(), &[]) {
+            Ok(claims) => assert_eq!(
+                (reason, snapshot.vouches_for(&claims, "orders")),
+                (Reason::WrongAudience, false)
+            ),
+            Err(verified) => assert_eq!(verified, reason),
+        }
         let challenges = lines(&answer, "www-authenticate");
         if reason == Reason::TokenTooLarge {
             assert_eq!(challenges, [r#"Bearer realm="orders""#]);

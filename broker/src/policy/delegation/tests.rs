@@ -1,0 +1,206 @@
+use super::*;
+
+const POLICY: &str = r#"
+    [[audience]]
+    name = "orders"
+    [[audience]]
+    name = "billing"
+    [[delegation]]
+    target = "HTTP/legacy.test@A.TEST"
+    audience = "orders"
+    principals = ["*@A.TEST"]
+    groups = ["clerks"]
+    max_life = "1h"
+    [[delegation]]
+    target = "HTTP/legacy.test@A.TEST"
+    audience = "orders"
+    principals = ["alice@A.TEST"]
+    clients = ["envoy-1"]
+    [[delegation]]
+    target = "HTTP/legacy.test@A.TEST"
+    audience = "billing"
+    principals = ["carol@A.TEST"]
+    [[delegation]]
+    target = "HTTP/reports.test@A.TEST"
+    audience = "orders"
+    groups = ["managers"]
+    [[route]]
+    path_prefix = "/"
+    accept = ["bearer"]
+    audience = "orders"
+    upstream = { kerberos = { spn = "HTTP/legacy.test@A.TEST" } }
+"#;
+
+const LEGACY: &str = "HTTP/legacy.test@A.TEST";
+
+fn policy(text: &str) -> Result<Policy, Vec<String>> {
+    let mut problems = Problems::default();
+    let policy =
+        crate::strict_toml::read(text, &mut problems).and_then(|file: RawPolicy| Policy::build(&file, &mut problems));
+    match policy {
+        Some(policy) if problems.is_empty() => Ok(policy),
+        Some(_) | None => Err(problems.iter().map(ToString::to_string).collect()),
+    }
+}
+
+fn principal(text: &str) -> Principal {
+    Principal::parse(text).unwrap()
+}
+
+fn granted(target: &str, user: &str, groups: &[&str], client: &str) -> Result<DelegationGrant, DelegationDenial> {
+    let policy = policy(POLICY).unwrap();
+    let token = VerifiedToken::for_test(user, None, groups);
+    policy.towards(target)?.shown(&token, client)?.grant(&principal(user))
+}
+
+#[test]
+fn target_audience_client_group_and_user_must_all_be_those_of_one_line() {
+    let alice = granted(LEGACY, "alice@A.TEST", &[], "envoy-1").unwrap();
+    assert_eq!(
+        (
+            alice.user().as_str(),
+            alice.target().to_string().as_str(),
+            alice.audience()
+        ),
+        ("alice@A.TEST", LEGACY, "orders")
+    );
+    for (target, user, groups, client, denial) in [
+        (
+            "HTTP/other.test@A.TEST",
+            "alice@A.TEST",
+            &[][..],
+            "envoy-1",
+            DelegationDenial::UnknownTarget,
+        ),
+        (
+            "http/legacy.test@A.TEST",
+            "alice@A.TEST",
+            &[],
+            "envoy-1",
+            DelegationDenial::UnknownTarget,
+        ),
+        (LEGACY, "bob@A.TEST", &[], "envoy-1", DelegationDenial::User),
+        // Of the two lines that would do for alice one wants a group and the other a client.
+        (LEGACY, "alice@A.TEST", &[], "envoy-2", DelegationDenial::User),
+        (LEGACY, "alice@B.TEST", &["clerks"], "envoy-1", DelegationDenial::User),
+        (
+            LEGACY,
+            "alice/admin@A.TEST",
+            &["clerks"],
+            "envoy-1",
+            DelegationDenial::User,
+        ),
+        (LEGACY, "WS01$@A.TEST", &["clerks"], "envoy-1", DelegationDenial::User),
+        (LEGACY, "bob@A.TEST", &["Clerks"], "envoy-1", DelegationDenial::User),
+        // For another audience; the test's token is for orders.
+        (LEGACY, "carol@A.TEST", &[], "envoy-1", DelegationDenial::User),
+        (
+            "HTTP/reports.test@A.TEST",
+            "alice@A.TEST",
+            &["clerks"],
+            "x",
+            DelegationDenial::User,
+        ),
+    ] {
+        assert_eq!(
+            granted(target, user, groups, client),
+            Err(denial),
+            "{target} {user} {groups:?} {client}"
+        );
+    }
+    assert!(granted(LEGACY, "bob@A.TEST", &["clerks"], "envoy-2").is_ok());
+    assert!(granted("HTTP/reports.test@A.TEST", "dave@B.TEST", &["managers"], "x").is_ok());
+}
+
+#[test]
+fn the_first_line_that_fits_says_how_long_a_ticket_is_used() {
+    let clerk = granted(LEGACY, "alice@A.TEST", &["clerks"], "envoy-1").unwrap();
+    let alice = granted(LEGACY, "alice@A.TEST", &[], "envoy-1").unwrap();
+    assert_eq!((clerk.max_life(), alice.max_life()), (3600, 900));
+}
+
+#[test]
+fn a_token_for_another_audience_opens_nothing_there() {
+    let only_billing = POLICY.replace(
+        "audience = \"orders\"\n    groups",
+        "audience = \"billing\"\n    groups",
+    );
+    let policy = policy(&only_billing).unwrap();
+    let token = VerifiedToken::for_test("alice@A.TEST", None, &["managers"]);
+    let denial = policy
+        .towards("HTTP/reports.test@A.TEST")
+        .unwrap()
+        .shown(&token, "x")
+        .unwrap_err();
+    assert_eq!(
+        (denial, denial.reason()),
+        (DelegationDenial::WrongAudience, Reason::WrongAudience)
+    );
+}
+
+#[test]
+fn groups_of_a_delegation_are_in_the_tokens_of_its_audience() {
+    let policy = policy(POLICY).unwrap();
+    assert!(policy.audience("orders").unwrap().needs_groups());
+    assert!(!policy.audience("billing").unwrap().needs_groups());
+    assert!(policy.audience("orders").unwrap().is_delegated());
+}
+
+#[test]
+fn each_mistake_of_a_line_is_named() {
+    for (from, to, start) in [
+        (
+            "HTTP/reports.test@A.TEST",
+            "krbtgt/A.TEST@A.TEST",
+            "delegation[3].target: ",
+        ),
+        (
+            "HTTP/reports.test@A.TEST",
+            "KADMIN/changepw@A.TEST",
+            "delegation[3].target: ",
+        ),
+        (
+            "HTTP/reports.test@A.TEST",
+            "HTTP/reports.test",
+            "delegation[3].target: ",
+        ),
+        ("groups = [\"managers\"]", "", "delegation[3].principals: names nobody"),
+        (
+            "\"carol@A.TEST\"",
+            "\"carol\"",
+            "delegation[2].principals[0]: \"carol\": ",
+        ),
+        ("\"managers\"", "\"\"", "delegation[3].groups[0]: "),
+        (
+            "audience = \"billing\"\n    principals",
+            "audience = \"bills\"\n    principals",
+            "delegation[2].audience: \"bills\" is no audience",
+        ),
+        ("[\"envoy-1\"]", "[]", "delegation[1].clients: names nobody"),
+        (
+            "[\"envoy-1\"]",
+            "[\"a b\"]",
+            "delegation[1].clients[0]: \"a b\" cannot be",
+        ),
+        (
+            "principals = [\"carol@A.TEST\"]",
+            "principals = [\"carol@A.TEST\"]\nchannel_binding = \"legacy.pem\"",
+            "delegation[2].channel_binding: is another than an earlier line has",
+        ),
+        (
+            "spn = \"HTTP/legacy.test@A.TEST\"",
+            "spn = \"HTTP/nowhere.test@A.TEST\"",
+            "route[0].upstream.kerberos.spn: no [[delegation]] is towards HTTP/nowhere.test@A.TEST",
+        ),
+        ("max_life = \"1h\"", "max_life = \"0s\"", "delegation[0].max_life: "),
+    ] {
+        let text = POLICY.replace(from, to);
+        assert_ne!(text, POLICY, "{from}");
+        let found = policy(&text).unwrap_err();
+        assert!(
+            // A field that cannot be read is missing as well.
+            found.len() <= 2 && found[0].starts_with(start),
+            "{start}: {found:#?}"
+        );
+    }
+}

@@ -1,0 +1,337 @@
+//! Verifies a token that somebody wants traded for something else, by the gate's own rules, and keeps what is needed of it.
+//!
+//! There is one verify function in the product ([`kerbridge_gate::verification::verify`]). It works with values that stay on
+//! their thread, so each thread has a [`Verifier`]; what they share is [`Issuers`], and the keys in it that are replaced while
+//! the broker runs.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kerbridge_gate::jwk::{KeySet, NotAKeySet};
+use kerbridge_gate::pointer::Pointer;
+use kerbridge_gate::verification::verify;
+use kerbridge_gate::{Config as GateConfig, ConfigErrors, Snapshot};
+use kerbridge_wire::exchange::PRINCIPAL_CLAIM;
+use kerbridge_wire::filter_config::{FilterConfig, IssuerConfig};
+use kerbridge_wire::policy::Policy as RawPolicy;
+use kerbridge_wire::{Reason, Span};
+
+use crate::policy::Policy;
+use crate::render::filter_config;
+use crate::time::UnixTime;
+
+/// Stands for a cluster of Envoy's.
+const NOT_ENVOY: &str = "none";
+
+/// A token whose signature, issuer and times were checked. Only [`Verifier::verify`] makes one. It was not asked whether it
+/// was revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedToken {
+    author: Author,
+    issuer: Box<str>,
+    subject: Box<str>,
+    audiences: Vec<Box<str>>,
+    groups: Vec<Box<str>>,
+    token_id: Option<Box<str>>,
+    expires: UnixTime,
+}
+
+/// Who wrote a token, and what it says of who it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Author {
+    /// A broker of ours.
+    Ours {
+        /// `sub`
+        subject: Box<str>,
+        /// [`PRINCIPAL_CLAIM`]
+        principal: Option<Box<str>>,
+    },
+    /// Another issuer.
+    Another {
+        /// `iss`
+        issuer: Box<str>,
+        /// The claim that the issuer's `[[subject]]` names, where it is a text.
+        claim: Option<Box<str>>,
+    },
+}
+
+impl VerifiedToken {
+    /// Who wrote it.
+    pub fn author(&self) -> &Author {
+        &self.author
+    }
+
+    /// `iss`
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// `sub`
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// `jti`
+    pub fn token_id(&self) -> Option<&str> {
+        self.token_id.as_deref()
+    }
+
+    /// `exp`
+    pub fn expires(&self) -> UnixTime {
+        self.expires
+    }
+
+    /// Whether it is for this audience of the policy.
+    pub fn is_for(&self, audience: &str) -> bool {
+        self.audiences.iter().any(|own| **own == *audience)
+    }
+
+    /// Whether it says that its subject is in this group.
+    pub fn is_in_group(&self, group: &str) -> bool {
+        self.groups.iter().any(|own| **own == *group)
+    }
+
+    /// A token of ours for `orders`, in these groups, good until 10,000.
+    #[cfg(test)]
+    pub(crate) fn for_test(subject: &str, principal: Option<&str>, groups: &[&str]) -> Self {
+        Self {
+            author: Author::Ours {
+                subject: subject.into(),
+                principal: principal.map(Into::into),
+            },
+            issuer: "https://broker.test".into(),
+            subject: subject.into(),
+            audiences: vec!["orders".into()],
+            groups: groups.iter().map(|group| Box::from(*group)).collect(),
+            token_id: Some("j".into()),
+            expires: UnixTime::from_seconds(10_000),
+        }
+    }
+
+    /// The same by another issuer, with this claim.
+    #[cfg(test)]
+    pub(crate) fn by_another(self, issuer: &str, claim: Option<&str>) -> Self {
+        Self {
+            author: Author::Another {
+                issuer: issuer.into(),
+                claim: claim.map(Into::into),
+            },
+            issuer: issuer.into(),
+            ..self
+        }
+    }
+}
+
+/// Whose tokens are taken, for which audiences, and by which keys.
+#[derive(Debug)]
+pub struct Issuers {
+    config: FilterConfig,
+    /// By issuer: where in its tokens stands who they are about.
+    claims: Vec<Option<Pointer>>,
+    /// The audiences that are asked about.
+    audiences: Vec<Box<str>>,
+    /// By issuer: the last keys that came from outside the configuration.
+    keys: Mutex<Vec<Option<Keys>>>,
+}
+
+#[derive(Clone)]
+struct Keys {
+    text: Arc<[u8]>,
+    as_of: UnixTime,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keys({} bytes as of {})", self.text.len(), self.as_of.seconds())
+    }
+}
+
+/// Where the keys of an issuer come from, when they do not only stand in the policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyTerms {
+    /// The issuer.
+    pub issuer: String,
+    /// How often they are looked at.
+    pub poll: Span,
+    /// How old the last good answer may be before tokens are refused for want of keys.
+    pub max_staleness: Span,
+}
+
+impl Issuers {
+    /// Whose tokens are taken: ours, and those of the issuers that a `[[subject]]` names. `own_keys` are ours, where this
+    /// broker has them; `terms` are of all issuers whose keys are [published](Self::publish).
+    pub fn new(
+        issuer: &str,
+        file: &RawPolicy,
+        policy: &Policy,
+        own_keys: Option<String>,
+        terms: &[KeyTerms],
+    ) -> Result<Self, ConfigErrors> {
+        let rendered = filter_config(issuer, file, own_keys);
+        let subjects = policy.subjects();
+        let traced = |one: &IssuerConfig| subjects.claim_of(&one.issuer);
+        let (mut issuers, mut claims) = (Vec::new(), Vec::new());
+        for mut one in rendered.issuers {
+            let claim = if one.issuer == issuer {
+                Some(PRINCIPAL_CLAIM)
+            } else {
+                traced(&one)
+            };
+            let Some(claim) = claim else { continue };
+            claims.push(Pointer::parse(claim));
+            match terms.iter().find(|terms| terms.issuer == one.issuer) {
+                Some(KeyTerms {
+                    poll, max_staleness, ..
+                }) => {
+                    // Not Envoy fetches them, but they grow stale as if it did.
+                    one.jwks.cluster = Some(NOT_ENVOY.to_owned());
+                    (one.jwks.poll, one.jwks.max_staleness) = (*poll, *max_staleness);
+                }
+                None => one.jwks.cluster = None,
+            }
+            // What is not fetched here says nothing.
+            one.feed = None;
+            issuers.push(one);
+        }
+        let config = FilterConfig { issuers, ..rendered };
+        GateConfig::build(config.clone())?;
+        Ok(Self {
+            keys: Mutex::new(vec![None; claims.len()]),
+            config,
+            claims,
+            audiences: policy.delegated_audiences().into_iter().map(Into::into).collect(),
+        })
+    }
+
+    /// Takes keys of an issuer that were there at a time. What is no key set changes nothing.
+    pub fn publish(&self, issuer: &str, text: &[u8], as_of: UnixTime) -> Result<(), NotAKeySet> {
+        let mut issuers = self.config.issuers.iter();
+        let place = issuers.position(|known| known.issuer == issuer).ok_or(NotAKeySet)?;
+        let algorithms = self.config.issuers.get(place).map(|issuer| &*issuer.algorithms);
+        KeySet::parse(text, algorithms.unwrap_or_default())?;
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        match keys.get_mut(place) {
+            // The same text shares its memory, so that nobody reads it again.
+            Some(Some(known)) if *known.text == *text => known.as_of = as_of,
+            Some(slot) => {
+                let text = text.into();
+                *slot = Some(Keys { text, as_of });
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn published(&self) -> Vec<Option<Keys>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Verifies tokens on one thread.
+pub struct Verifier {
+    issuers: Arc<Issuers>,
+    /// Absent until the first token, and where there can be none.
+    snapshot: Option<Snapshot>,
+    /// By issuer: what the snapshot has.
+    seen: Vec<Option<Keys>>,
+    wanted: Vec<Pointer>,
+}
+
+impl Verifier {
+    /// Takes the tokens of these.
+    pub fn new(issuers: Arc<Issuers>) -> Self {
+        let wanted = issuers.claims.iter().flatten().cloned().collect();
+        Self {
+            seen: vec![None; issuers.claims.len()],
+            snapshot: None,
+            issuers,
+            wanted,
+        }
+    }
+
+    /// Verifies a token at a time, or says why it is none of ours to take.
+    pub fn verify(&mut self, token: &[u8], now: UnixTime) -> Result<VerifiedToken, Reason> {
+        let moment = kerbridge_gate::UnixTime::from_seconds(now.seconds()).ok_or(Reason::Internal)?;
+        self.refresh(moment)?;
+        let snapshot = self.snapshot.as_ref().ok_or(Reason::Internal)?;
+        let claims = verify(snapshot, moment, token, &self.wanted)?;
+        let place = claims.issuer();
+        let issuer = self.issuers.config.issuers.get(place).ok_or(Reason::Internal)?;
+        // Each issuer has its own claim; the others' mean nothing in its tokens.
+        let claim = self
+            .issuers
+            .claims
+            .get(place)
+            .and_then(Option::as_ref)
+            .and_then(|wanted| {
+                let at = self.wanted.iter().position(|one| one == wanted)?;
+                claims.value(at)?.as_str().map(Box::from)
+            });
+        let is_ours = self
+            .issuers
+            .config
+            .broker
+            .as_ref()
+            .is_some_and(|broker| broker.issuer == issuer.issuer);
+        let author = if is_ours {
+            Author::Ours {
+                subject: (&**claims.subject()).into(),
+                principal: claim,
+            }
+        } else {
+            Author::Another {
+                issuer: issuer.issuer.as_str().into(),
+                claim,
+            }
+        };
+        let audiences = self.issuers.audiences.iter();
+        Ok(VerifiedToken {
+            author,
+            issuer: issuer.issuer.as_str().into(),
+            subject: (&**claims.subject()).into(),
+            audiences: audiences
+                .filter(|audience| snapshot.vouches_for(&claims, audience))
+                .cloned()
+                .collect(),
+            groups: claims.groups().to_vec(),
+            token_id: claims.token_id().map(Into::into),
+            // The leeway of an issuer is for its token, not for what is had for it.
+            expires: UnixTime::from_seconds(claims.expires().min(claims.ends()).seconds()),
+        })
+    }
+
+    /// Takes in the keys that were published since.
+    fn refresh(&mut self, now: kerbridge_gate::UnixTime) -> Result<(), Reason> {
+        let mut snapshot = match self.snapshot.take() {
+            Some(snapshot) => snapshot,
+            None => {
+                let config = GateConfig::build(self.issuers.config.clone()).map_err(|_| Reason::Internal)?;
+                Snapshot::new(Rc::new(config), now)
+            }
+        };
+        for (place, (seen, keys)) in self.seen.iter_mut().zip(self.issuers.published()).enumerate() {
+            let Some(keys) = keys else { continue };
+            let as_of = kerbridge_gate::UnixTime::from_seconds(keys.as_of.seconds()).unwrap_or(now);
+            snapshot = match seen {
+                Some(seen) if Arc::ptr_eq(&seen.text, &keys.text) => snapshot.with_keys_confirmed(place, as_of),
+                // It was read when it was published, and by the same rules.
+                Some(_) | None => snapshot
+                    .with_keys(place, &keys.text, as_of)
+                    .map_err(|NotAKeySet| Reason::Internal)?,
+            };
+            *seen = Some(keys);
+        }
+        self.snapshot = Some(snapshot);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
