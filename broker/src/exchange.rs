@@ -20,7 +20,7 @@ use crate::channel_bindings::Channel;
 use crate::config::ListenerName;
 use crate::continuation::Continuations;
 use crate::failure_limit::FailureLimit;
-use crate::groups::GroupSource;
+use crate::groups::{GroupSource, Wanted};
 use crate::identity::{Identity, IdentityRules};
 use crate::keyring::KeyRing;
 use crate::log::KEPT;
@@ -218,8 +218,11 @@ impl Exchange {
         let session = self.keyring.session(first_use.ticket());
         let identity = Identity::of(accepted, session, &self.rules, now)
             .map_err(|stranger| Refusal::new(stranger.reason(), stranger.to_string()))?;
-        let needed = self.policy.audience(audience).is_some_and(Audience::needs_groups);
-        match self.groups.groups_of(accepted, needed, now, deadline).await {
+        let wanted = Wanted {
+            by_audience: self.policy.audience(audience).is_some_and(Audience::needs_groups),
+            names: self.policy.wanted_groups(),
+        };
+        match self.groups.groups_of(accepted, wanted, now, deadline).await {
             Ok(groups) => Ok(identity.in_groups(groups)),
             Err(error) => Err(Refusal {
                 subject: Some(identity.subject().as_str().into()),

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 pub use static_groups::StaticGroups;
 
-use self::directory::{Account, Directory, FindBy};
+use self::directory::{Account, Directory, DirectoryCounters, FindBy};
 use self::pac::LogonGroups;
 use self::sid::Sid;
 use crate::acceptor::Accepted;
@@ -80,6 +80,15 @@ impl SidNames {
     }
 }
 
+/// What the policy wants to know of a client's groups.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Whether the audience asks for a group.
+    pub by_audience: bool,
+    /// All groups for which any audience asks: an answer for one is kept for the others.
+    pub names: &'a BTreeSet<Box<str>>,
+}
+
 /// Where groups come from.
 #[derive(Clone, Debug, Default)]
 pub enum GroupSource {
@@ -113,19 +122,45 @@ pub enum GroupsError {
     NoAccount,
     /// The directory knows more than one such account.
     SeveralAccounts,
-    /// The directory says that the account is disabled or has expired.
+    /// The directory says that the account is closed.
+    Closed(Closed),
+    /// The account may be on another server, to which the directory points.
+    AccountElsewhere,
+    /// So many groups of the account, or places where it may have some, cannot be looked at.
+    Elsewhere(usize),
+    /// More than one group has this name, or the group has more than one.
+    Ambiguous(Box<str>),
+    /// Groups are in groups more often than is followed.
+    TooDeep,
+}
+
+/// How an account is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// By somebody who may.
     Disabled,
+    /// Its time has come.
+    Expired,
+    /// By too many wrong passwords.
+    LockedOut,
 }
 
 impl GroupsError {
     /// The word of the closed list.
     pub const fn reason(&self) -> Reason {
         match self {
-            Self::NoPac | Self::Unverified | Self::Malformed | Self::Nameless | Self::TooSlow | Self::Directory(_) => {
-                Reason::GroupsUnavailable
-            }
+            Self::NoPac
+            | Self::Unverified
+            | Self::Malformed
+            | Self::Nameless
+            | Self::TooSlow
+            | Self::Directory(_)
+            | Self::AccountElsewhere
+            | Self::Elsewhere(_)
+            | Self::Ambiguous(_)
+            | Self::TooDeep => Reason::GroupsUnavailable,
             // An answer, and a good one: asking again changes nothing.
-            Self::NoAccount | Self::SeveralAccounts | Self::Disabled => Reason::PrincipalNotMapped,
+            Self::NoAccount | Self::SeveralAccounts | Self::Closed(_) => Reason::PrincipalNotMapped,
         }
     }
 }
@@ -147,7 +182,23 @@ impl fmt::Display for GroupsError {
             Self::Directory(error) => return error.fmt(f),
             Self::NoAccount => "the directory does not know the account",
             Self::SeveralAccounts => "the directory knows more than one such account",
-            Self::Disabled => "the directory says that the account is disabled or has expired",
+            Self::Closed(Closed::Disabled) => "the directory says that the account is disabled",
+            Self::Closed(Closed::Expired) => "the directory says that the account has expired",
+            Self::Closed(Closed::LockedOut) => "the directory says that the account is locked out",
+            Self::AccountElsewhere => {
+                "the directory does not know the account and points to other servers, which are not asked"
+            }
+            Self::Elsewhere(count) => {
+                return write!(
+                    f,
+                    "{count} groups, or places with groups, of the account are outside of groups.ldap.group_base or on other \
+                     servers (groups.ldap.elsewhere = \"ignore\" leaves them out)"
+                );
+            }
+            Self::Ambiguous(name) => {
+                return write!(f, "more than one group of the directory is called {name:?}, or it has other names too");
+            }
+            Self::TooDeep => "groups are nested deeper than is followed",
         })
     }
 }
@@ -159,7 +210,7 @@ impl GroupSource {
     pub fn reads_logon_info(&self) -> bool {
         match self {
             Self::Pac(_) => true,
-            Self::Directory(directory) => *directory.find_by() == FindBy::Sid,
+            Self::Directory(directory) => directory.config().find_by == FindBy::Sid,
             Self::None | Self::Static(_) => false,
         }
     }
@@ -187,11 +238,20 @@ impl GroupSource {
         }
     }
 
-    /// The groups of an accepted client. A directory is asked only where they are `needed`, and until the deadline.
+    /// The same, where a directory is asked with what it does counted here.
+    #[must_use]
+    pub fn counted_by(&self, counters: DirectoryCounters) -> Self {
+        match self {
+            Self::Directory(directory) => Self::Directory(directory.counted_by(counters)),
+            Self::None | Self::Static(_) | Self::Pac(_) => self.clone(),
+        }
+    }
+
+    /// The groups of an accepted client. A directory is asked only where its answer matters, and until the deadline.
     pub async fn groups_of(
         &self,
         accepted: &Accepted,
-        needed: bool,
+        wanted: Wanted<'_>,
         now: UnixTime,
         deadline: Instant,
     ) -> Result<GroupSet, GroupsError> {
@@ -202,21 +262,28 @@ impl GroupSource {
                 let LogonGroups { groups, user: _ } = logon_groups(accepted.logon_info())?;
                 Ok(groups.iter().filter_map(|sid| names.name(sid)).collect())
             }
-            Self::Directory(_) if !needed => Ok(GroupSet::default()),
-            Self::Directory(directory) => {
-                let account = match directory.find_by() {
-                    FindBy::Sid => {
-                        let LogonGroups { groups: _, user } = logon_groups(accepted.logon_info())?;
-                        Account::Sid(user.ok_or(GroupsError::Nameless)?)
-                    }
-                    FindBy::Principal { attribute } => Account::Principal {
-                        attribute,
-                        value: accepted.client().as_str(),
-                    },
-                };
-                directory.groups_of(&account, now, deadline).await
+            Self::Directory(directory) if wanted.by_audience || directory.config().check_account => {
+                let account = account_of(accepted, &directory.config().find_by)?;
+                directory.groups_of(&account, wanted.names, now, deadline).await
             }
+            Self::Directory(_) => Ok(GroupSet::default()),
         }
+    }
+}
+
+/// How a directory finds an accepted client.
+fn account_of<'a>(accepted: &'a Accepted, find_by: &'a FindBy) -> Result<Account<'a>, GroupsError> {
+    let client = accepted.client();
+    match find_by {
+        FindBy::Sid => {
+            let LogonGroups { groups: _, user } = logon_groups(accepted.logon_info())?;
+            user.map(Account::Sid).ok_or(GroupsError::Nameless)
+        }
+        FindBy::Principal { attribute } => Ok(Account::Principal {
+            attribute,
+            value: client.as_str(),
+        }),
+        FindBy::Name { attribute, realm } => Account::by_name(client, attribute, realm).ok_or(GroupsError::NoAccount),
     }
 }
 
@@ -238,7 +305,12 @@ mod tests {
         let alice = crate::principal::canonical("alice@A.TEST").unwrap();
         let accepted = Accepted::for_test(alice).with_logon_info(info);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let groups = source.groups_of(&accepted, true, UnixTime::from_seconds(2000), Instant::now());
+        let names = BTreeSet::new();
+        let wanted = Wanted {
+            by_audience: true,
+            names: &names,
+        };
+        let groups = source.groups_of(&accepted, wanted, UnixTime::from_seconds(2000), Instant::now());
         let groups = runtime.block_on(groups)?;
         Ok(groups.iter().map(str::to_owned).collect())
     }

@@ -9,6 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::groups::directory::DirectoryCounters;
+
 /// Media type of the exposition (OpenMetrics 1.0).
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -32,6 +34,7 @@ pub struct Metrics {
     pushed_out: Counter,
     log_lines_lost: Counter,
     store_commits: Histogram,
+    directory: DirectoryCounters,
 }
 
 impl Metrics {
@@ -115,6 +118,7 @@ impl Metrics {
             "Log lines for which there was no room, since nobody read them",
             log_lines_lost.clone(),
         );
+        let directory = DirectoryCounters::registered(&mut registry);
         // A series that begins with its first event hides that event from rate().
         for &reason in Reason::ALL {
             drop(exchanges.get_or_create(&label(reason)));
@@ -136,6 +140,7 @@ impl Metrics {
             pushed_out,
             log_lines_lost,
             store_commits,
+            directory,
         }
     }
 
@@ -203,6 +208,11 @@ impl Metrics {
     /// The durations of the store's commits.
     pub fn store_commits(&self) -> Histogram {
         self.store_commits.clone()
+    }
+
+    /// The counts of a directory of groups.
+    pub fn directory(&self) -> DirectoryCounters {
+        self.directory.clone()
     }
 
     /// The exposition, or `None` where it cannot be written.

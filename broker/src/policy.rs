@@ -7,6 +7,7 @@ mod routes;
 mod scope;
 mod subject;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use kerbridge_wire::Reason;
@@ -31,6 +32,7 @@ pub struct Policy {
     grants: Vec<Line>,
     delegations: Vec<delegation::Line>,
     subjects: SubjectRules,
+    groups: groups::Needed,
 }
 
 /// A service for which tokens are minted.
@@ -113,6 +115,7 @@ impl Policy {
             grants: grants(grant, &audiences, &mut found),
             delegations: delegation::build(file, &audiences, &mut found),
             subjects: subject::build(file, &mut found),
+            groups: audiences.iter().map(|audience| &audience.groups).collect(),
             audiences,
         };
         routes::check(file, &policy, &mut found);
@@ -146,6 +149,11 @@ impl Policy {
             audience: audience.clone(),
             scopes,
         })
+    }
+
+    /// All groups for which a grant or a route of any audience asks.
+    pub fn wanted_groups(&self) -> &BTreeSet<Box<str>> {
+        self.groups.names()
     }
 
     /// Realms that the lines name, for a comparison with those that are accepted, each with its field.

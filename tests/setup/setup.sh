@@ -204,8 +204,8 @@ wants_apache() {
 
 # Where an MIT KDC keeps its realm when it has delegation: its own database cannot hold targets.
 wants_ldap_kdc() {
-    have slapd || want slapd "the directory of a KDC that has constrained delegation"
-    have ldapmodify || want ldap-utils "writes there who may delegate to whom"
+    have slapd || want slapd "a directory: of groups, and of a KDC with constrained delegation"
+    have ldapmodify || want ldap-utils "changes that directory"
     ! have apt-get || want krb5-kdc-ldap "keeps a realm there"
 }
 

@@ -74,7 +74,8 @@ impl OpenLdap {
             .tempdir()
             .map_err(|source| HarnessError::io("create slapd's folder", source))?;
         let at = |name: &str| folder.path().join(name);
-        let certificates = Certificates::create(folder.path())?;
+        // For `localhost`, and not for the address at which it listens: a client that looks sees the difference.
+        let certificates = Certificates::create_for("127.0.0.2", folder.path())?;
         std::fs::create_dir(at("database")).map_err(|source| HarnessError::io("create slapd's database", source))?;
         std::fs::copy(find_program("slapd")?, at("slapd"))
             .map_err(|source| HarnessError::io("copy the program slapd", source))?;

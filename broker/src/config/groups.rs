@@ -79,7 +79,8 @@ pub(super) fn check(
                 );
                 return None;
             };
-            directory::check(ldap, folder, problems).map(|config| GroupSource::Directory(Directory::new(config)))
+            directory::check(ldap, folder, realms, problems)
+                .map(|config| GroupSource::Directory(Directory::new(config)))
         }
         _ => Some(GroupSource::None),
     }

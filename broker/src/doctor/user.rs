@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::finding::{Finding, Remedy};
 use crate::acceptor::Accepted;
 use crate::config::Config;
-use crate::groups::{GroupSet, GroupSource};
+use crate::groups::{GroupSet, GroupSource, Wanted};
 use crate::identity::{IdentityRules, Stranger};
 use crate::time::UnixTime;
 
@@ -65,7 +65,11 @@ fn groups(accepted: &Accepted, config: &Config, now: UnixTime) -> Result<Option<
     runtime.map_err(internal)?.block_on(async {
         let began = Instant::now();
         let deadline = began.checked_add(config.limits().deadline).unwrap_or(began);
-        let groups = config.groups().groups_of(accepted, true, now, deadline).await;
+        let wanted = Wanted {
+            by_audience: true,
+            names: config.policy().wanted_groups(),
+        };
+        let groups = config.groups().groups_of(accepted, wanted, now, deadline).await;
         groups.map(Some).map_err(|error| (error.reason(), error.to_string()))
     })
 }

@@ -25,6 +25,10 @@ const CONTROLS: u8 = 0xa0;
 const START_TLS: &[u8] = b"1.3.6.1.4.1.1466.20037";
 /// RFC 2696.
 const PAGED_RESULTS: &[u8] = b"1.2.840.113556.1.4.319";
+/// RFC 4511 §4.4.1.
+const NOTICE_OF_DISCONNECTION: &[u8] = b"1.3.6.1.4.1.1466.20036";
+/// RFC 4422 appendix A: who asks is known by the connection.
+const EXTERNAL: &[u8] = b"EXTERNAL";
 /// The whole path of memberships in one question (MS-ADTS §3.1.1.3.4.4.3).
 const IN_CHAIN: &[u8] = b"1.2.840.113556.1.4.1941";
 
@@ -37,6 +41,8 @@ pub enum Filter {
     InChain(String, Vec<u8>),
     /// One of these holds.
     Any(Vec<Self>),
+    /// All of these hold.
+    All(Vec<Self>),
 }
 
 /// How far below its base a search reaches.
@@ -76,8 +82,8 @@ pub struct Entry {
 pub(super) enum Answer {
     /// An entry.
     Entry(Entry),
-    /// Somewhere else there may be more.
-    Reference,
+    /// At this URL there may be more.
+    Reference(String),
     /// That was all of this page; with a cookie there is another.
     Done { cookie: Vec<u8> },
 }
@@ -88,6 +94,17 @@ impl Entry {
         let named = move |(name, _): &&(String, Vec<Vec<u8>>)| name.eq_ignore_ascii_case(attribute);
         let values = self.attributes.iter().filter(named);
         values.flat_map(|(_, values)| values.iter().map(Vec::as_slice))
+    }
+
+    /// An entry as a directory might give it.
+    #[cfg(test)]
+    pub(crate) fn for_test(name: &str, attributes: &[(&str, &[&str])]) -> Self {
+        let values = |values: &[&str]| values.iter().map(|value| value.as_bytes().to_vec()).collect();
+        let attributes = attributes.iter();
+        Self {
+            name: name.to_owned(),
+            attributes: attributes.map(|(name, of)| ((*name).to_owned(), values(of))).collect(),
+        }
     }
 
     /// The first value, as text.
@@ -110,6 +127,18 @@ impl Entry {
 pub(super) fn bind(number: u32, name: &str, password: &[u8]) -> Vec<u8> {
     let version = integer(INTEGER, 3);
     let content = [version, element(OCTET_STRING, name.as_bytes()), element(0x80, password)].concat();
+    message(number, &element(BIND, &content), &[])
+}
+
+/// A bind as whom the connection itself shows (RFC 4422 appendix A).
+pub(super) fn bind_external(number: u32) -> Vec<u8> {
+    let version = integer(INTEGER, 3);
+    // Credentials that are there and empty: as oneself. Absent they would be asked for.
+    let sasl = element(
+        0xa3,
+        &[element(OCTET_STRING, EXTERNAL), element(OCTET_STRING, b"")].concat(),
+    );
+    let content = [version, element(OCTET_STRING, b""), sasl].concat();
     message(number, &element(BIND, &content), &[])
 }
 
@@ -183,6 +212,7 @@ fn filter(wanted: &Filter) -> Vec<u8> {
             element(0xa9, &content)
         }
         Filter::Any(filters) => element(0xa1, &filters.iter().flat_map(filter).collect::<Vec<u8>>()),
+        Filter::All(filters) => element(0xa0, &filters.iter().flat_map(filter).collect::<Vec<u8>>()),
     }
 }
 
@@ -200,9 +230,13 @@ fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     [&[tag, 0x84][..], &length, content].concat()
 }
 
+/// A number in as few octets as it takes, the first of them without its highest bit, which would be a sign (X.690 §8.3.2).
+/// OpenLDAP reads no number of five octets, whatever it is.
 fn integer(tag: u8, value: u32) -> Vec<u8> {
-    // A leading zero keeps it from being negative.
-    element(tag, &[&[0][..], &value.to_be_bytes()].concat())
+    let octets = [&[0][..], &value.to_be_bytes()].concat();
+    // A sign and as many bits as are used.
+    let needless = usize::try_from(value.leading_zeros().saturating_add(7) / 8).unwrap_or_default();
+    element(tag, octets.get(needless..).unwrap_or_default())
 }
 
 /// An answer of the right number, taken apart.
@@ -219,11 +253,14 @@ impl<'a> Envelope<'a> {
         let malformed = |_| NOT_LDAP;
         let mut content = Der::new(Der::new(bytes).only(SEQUENCE).map_err(malformed)?);
         let answered = content.expect(INTEGER).map_err(malformed)?;
-        if unsigned(answered) != Some(number) {
-            // Number 0 is the server's own word, that it ends the connection (RFC 4511 §4.4).
+        let answered = unsigned(answered);
+        let (tag, operation) = content.any().map_err(malformed)?.ok_or(NOT_LDAP)?;
+        if answered == Some(0) && tag == EXTENDED_RESPONSE && is_notice_of_disconnection(Der::new(operation)) {
+            return Err(LdapError::Connection("the directory ended the connection".to_owned()));
+        }
+        if answered != Some(number) {
             return Err(LdapError::Protocol("it answers another question"));
         }
-        let (tag, operation) = content.any().map_err(malformed)?.ok_or(NOT_LDAP)?;
         let controls = content.optional(CONTROLS).map_err(malformed)?.unwrap_or_default();
         Ok(Self {
             tag,
@@ -244,6 +281,18 @@ impl<'a> Envelope<'a> {
             Err(LdapError::refused(request, code, diagnosis))
         }
     }
+}
+
+/// Whether the server's own word is that it ends the connection (RFC 4511 §4.4.1).
+fn is_notice_of_disconnection(mut response: Der<'_>) -> bool {
+    const RESPONSE_NAME: u8 = 0x8a;
+    let mut named = || {
+        response.expect(ENUMERATED)?;
+        response.expect(OCTET_STRING)?;
+        response.expect(OCTET_STRING)?;
+        response.expect(RESPONSE_NAME)
+    };
+    named() == Ok(NOTICE_OF_DISCONNECTION)
 }
 
 /// A number that is not negative, of at most 32 bits.
@@ -278,7 +327,12 @@ pub(super) fn read_answer(bytes: &[u8], number: u32) -> Result<Answer, LdapError
     let envelope = Envelope::read(bytes, number)?;
     match envelope.tag {
         SEARCH_ENTRY => entry(envelope.operation).map(Answer::Entry),
-        SEARCH_REFERENCE => Ok(Answer::Reference),
+        SEARCH_REFERENCE => {
+            // The URLs are of one place; the first will do (RFC 4511 §4.5.3).
+            let mut urls = envelope.operation;
+            let first = urls.expect(OCTET_STRING).map_err(|_| NOT_LDAP)?;
+            Ok(Answer::Reference(String::from_utf8_lossy(first).into_owned()))
+        }
         SEARCH_DONE => Ok(Answer::Done {
             cookie: cookie(envelope.result("search")?)?,
         }),
@@ -329,5 +383,7 @@ fn cookie(controls: &[u8]) -> Result<Vec<u8>, LdapError> {
     Ok(Vec::new())
 }
 
+#[cfg(test)]
+pub(crate) mod said;
 #[cfg(test)]
 mod tests;

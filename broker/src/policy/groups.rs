@@ -35,9 +35,21 @@ impl Needed {
         self.0.is_empty()
     }
 
+    pub(super) fn names(&self) -> &BTreeSet<Box<str>> {
+        &self.0
+    }
+
     /// Those of them that somebody is in, in order.
     pub(super) fn among(&self, groups: &GroupSet) -> Vec<Box<str>> {
         self.0.iter().filter(|name| groups.contains(name)).cloned().collect()
+    }
+}
+
+impl<'a> FromIterator<&'a Self> for Needed {
+    /// The groups of several audiences.
+    fn from_iter<I: IntoIterator<Item = &'a Self>>(needed: I) -> Self {
+        let names = needed.into_iter().flat_map(|one| one.0.iter().cloned());
+        Self(Arc::new(names.collect()))
     }
 }
 

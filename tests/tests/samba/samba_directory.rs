@@ -53,7 +53,7 @@ fn start(users: &[&str], more: &str) -> (World, TempDir) {
 #[test]
 #[ignore = "runs a domain controller, as root"]
 fn the_directory_gives_names_of_nested_groups_to_the_account_of_the_ticket() {
-    let (world, _password) = start(&["alice", "bob"], "nested = \"chain\"");
+    let (world, _password) = start(&["alice", "bob"], "membership = \"chain\"");
     let answer = world.curl_as("alice", "/orders/1").send().unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(claims(&answer)["groups"], json!(["order-clerks", "staff"]));
@@ -65,7 +65,7 @@ fn the_directory_gives_names_of_nested_groups_to_the_account_of_the_ticket() {
 #[test]
 #[ignore = "runs a domain controller, as root"]
 fn direct_members_and_token_groups_are_other_ways_to_ask() {
-    let (world, _password) = start(&["alice"], "nested = \"direct\"");
+    let (world, _password) = start(&["alice"], "membership = \"direct\"");
     let answer = world.curl_as("alice", "/orders/1").send().unwrap();
     assert_eq!(claims(&answer)["groups"], json!(["order-clerks"]));
 
@@ -93,7 +93,8 @@ fn direct_members_and_token_groups_are_other_ways_to_ask() {
 fn the_directory_is_asked_in_pages_by_starttls_too_and_by_principal() {
     let folder = password(PASSWORD);
     let more = format!(
-        "{}\nstarttls = true\nfind_by = \"principal\"\nprincipal_attribute = \"userPrincipalName\"",
+        "{}\nstarttls = true\nfind_by = \"principal\"\nprincipal_attribute = \"userPrincipalName\"\n\
+         group_class = \"group\"\nname_attribute = \"sAMAccountName\"",
         trusting()
     );
     let policy = POLICY.replace("\"staff\"", "\"bulk-000\", \"bulk-250\", \"bulk-499\"");
@@ -118,6 +119,24 @@ fn the_directory_is_asked_in_pages_by_starttls_too_and_by_principal() {
 
 #[test]
 #[ignore = "runs a domain controller, as root"]
+fn a_group_of_the_token_that_the_base_does_not_hold_is_not_the_same_as_none() {
+    // The group Users of the domain controller itself is in CN=Builtin.
+    let narrow = "group_base = \"CN=Users,DC=ad,DC=test\"";
+    let (mut world, _password) = start(&["alice"], narrow);
+    let refused = world.curl_as("alice", "/orders/1").send().unwrap();
+    assert_eq!(world.reason(&refused).unwrap(), (503, "groups_unavailable".to_owned()));
+    let log = world.broker().log();
+    assert!(
+        log.contains("of the account are outside of groups.ldap.group_base"),
+        "{log}"
+    );
+    let (world, _password) = start(&["alice"], &format!("{narrow}\nelsewhere = \"ignore\""));
+    let answer = world.curl_as("alice", "/orders/1").send().unwrap();
+    assert_eq!(claims(&answer)["groups"], json!(["order-clerks", "staff"]));
+}
+
+#[test]
+#[ignore = "runs a domain controller, as root"]
 fn clear_text_on_loopback_is_for_labs() {
     let folder = password(PASSWORD);
     let url = format!("ldap://{}", domain().address());
@@ -130,20 +149,47 @@ fn clear_text_on_loopback_is_for_labs() {
 
 #[test]
 #[ignore = "runs a domain controller, as root"]
-fn an_account_that_was_disabled_is_refused_though_its_ticket_is_good() {
-    let (world, _password) = start(&["lena"], "cache = \"none\"");
-    assert_eq!(world.curl_as("lena", "/orders/1").send().unwrap().status, 200);
-    let disabled = ("lena", "userAccountControl", "514");
+fn an_account_that_was_closed_is_refused_though_its_ticket_is_good() {
+    let users = ["lena", "eve", "lou"];
+    let (mut world, _password) = start(&users, "cache = \"none\"\ncheck_account = true");
+    for user in users {
+        assert_eq!(world.curl_as(user, "/orders/1").send().unwrap().status, 200, "{user}");
+    }
+    let since_1601 = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 11_644_473_600;
+    let now = format!("{since_1601}0000000");
+    let change = |user: &str, attribute: &str, value: &str| {
+        let [user, attribute, value] = [user, attribute, value].map(str::to_owned);
+        (user, attribute, value)
+    };
     let plan = Plan {
-        attributes: vec![(disabled.0.to_owned(), disabled.1.to_owned(), disabled.2.to_owned())],
+        attributes: vec![
+            change("lena", "userAccountControl", "514"),
+            change("eve", "accountExpires", &now),
+            // As after too many wrong passwords; the controller computes from it whether that still holds.
+            change("lou", "lockoutTime", &now),
+        ],
         ..Plan::default()
     };
     domain().change(&plan).unwrap();
-    let refused = world.curl_as("lena", "/orders/1").send().unwrap();
-    assert_eq!(
-        world.reason(&refused).unwrap(),
-        (403, "principal_not_mapped".to_owned())
-    );
+    for user in users {
+        // Also where no group is asked for, as check_account says.
+        for path in ["/orders/1", "/plain"] {
+            let refused = world.curl_as(user, path).send().unwrap();
+            assert_eq!(
+                world.reason(&refused).unwrap(),
+                (403, "principal_not_mapped".to_owned()),
+                "{user} {path}"
+            );
+        }
+    }
+    let log = world.broker().log();
+    for word in ["is disabled", "has expired", "is locked out"] {
+        assert_eq!(
+            log.matches(&format!("that the account {word}")).count(),
+            2,
+            "{word}: {log}"
+        );
+    }
 }
 
 /// Refused by our own fault after so many milliseconds.

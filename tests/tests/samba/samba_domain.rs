@@ -77,13 +77,13 @@ fn plan() -> Plan {
     ]
     .map(|(group, member)| (group.to_owned(), member.to_owned()))
     .into();
-    for user in ["dora", "ed", "lena"] {
+    for user in ["dora", "ed", "eve", "lena", "lou"] {
         members.push(("order-clerks".to_owned(), user.to_owned()));
     }
     members.extend(bulk.iter().map(|group| (group.clone(), MANY.to_owned())));
     groups.extend(bulk);
     Plan {
-        users: words(&["alice", "bob", MANY, "dora", "ed", "lena", "reader"]),
+        users: words(&["alice", "bob", MANY, "dora", "ed", "eve", "lena", "lou", "reader"]),
         groups,
         local_groups: words(&["local-readers"]),
         members,

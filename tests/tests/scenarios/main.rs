@@ -24,6 +24,7 @@ mod key_rotation;
 mod lab;
 mod limits;
 mod mesh_over_tls;
+mod openldap;
 mod outcomes;
 mod realms;
 mod reasons;

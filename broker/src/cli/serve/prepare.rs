@@ -65,7 +65,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
         issuer: config.issuer().to_owned(),
         policy: config.policy().clone(),
         rules: IdentityRules::of(&config),
-        groups: config.groups().clone(),
+        groups: config.groups().counted_by(metrics.directory()),
         keyring,
         acceptors: pool.map_err(|error| Problem {
             field: "limits.threads".into(),

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::said::{answer, attribute, result};
 use super::*;
 
 fn search_of(filter: Filter) -> Search {
@@ -10,27 +11,6 @@ fn search_of(filter: Filter) -> Search {
         attributes: vec!["cn".to_owned()],
         most: 1,
     }
-}
-
-fn answer(number: u32, tag: u8, content: &[Vec<u8>], controls: &[u8]) -> Vec<u8> {
-    message(number, &element(tag, &content.concat()), controls)
-}
-
-/// `resultCode`, `matchedDN`, `diagnosticMessage`.
-fn result(code: u32, diagnosis: &str) -> [Vec<u8>; 3] {
-    [
-        integer(ENUMERATED, code),
-        element(OCTET_STRING, b""),
-        element(OCTET_STRING, diagnosis.as_bytes()),
-    ]
-}
-
-fn attribute(name: &str, values: &[&[u8]]) -> Vec<u8> {
-    let values: Vec<u8> = values.iter().flat_map(|value| element(OCTET_STRING, value)).collect();
-    element(
-        SEQUENCE,
-        &[element(OCTET_STRING, name.as_bytes()), element(SET, &values)].concat(),
-    )
 }
 
 fn entry_answer(attributes: &[Vec<u8>]) -> Vec<u8> {
@@ -157,7 +137,6 @@ fn what_is_no_answer_to_the_question_is_refused() {
     let good = answer(7, BIND_RESPONSE, &result(0, ""), &[]);
     assert_eq!(read_bind(&good, 7), Ok(()));
     assert!(read_bind(&good, 8).is_err());
-    // The server's word that it ends the connection has number 0.
     assert!(read_bind(&answer(0, BIND_RESPONSE, &result(0, ""), &[]), 7).is_err());
     assert!(read_start_tls(&good, 7).is_err());
     assert!(read_answer(&good, 7).is_err());
@@ -167,6 +146,60 @@ fn what_is_no_answer_to_the_question_is_refused() {
     assert!(read_bind(&[&good[..], &[0]].concat(), 7).is_err());
     let many = vec![&b"v"[..]; MOST_VALUES];
     assert!(read_answer(&entry_answer(&[attribute("member", &many)]), 7).is_err());
+}
+
+#[test]
+fn the_servers_word_that_it_ends_the_connection_is_no_answer_and_no_nonsense() {
+    let ended = |bytes: &[u8]| matches!(read_answer(bytes, 7), Err(LdapError::Connection(_)));
+    assert!(ended(&said::notice()));
+    for other in [
+        answer(0, EXTENDED_RESPONSE, &result(52, ""), &[]),
+        answer(0, SEARCH_DONE, &result(52, ""), &[]),
+        answer(7, EXTENDED_RESPONSE, &result(52, ""), &[]),
+    ] {
+        assert!(read_answer(&other, 7).is_err() && !ended(&other), "{other:?}");
+    }
+}
+
+#[test]
+fn a_reference_says_where_there_is_more() {
+    let urls = ["ldap://b.test/DC=b", "ldap://c.test/DC=b"];
+    let read = read_answer(&said::references(7, &urls), 7);
+    assert_eq!(read, Ok(Answer::Reference("ldap://b.test/DC=b".to_owned())));
+    assert!(read_answer(&said::references(7, &[]), 7).is_err(), "one of nothing");
+}
+
+#[test]
+fn who_asks_over_a_socket_says_so_and_no_password() {
+    let bytes = bind_external(1);
+    assert_eq!(at(&bytes, &[1, 1]), (OCTET_STRING, Vec::new()));
+    assert_eq!(at(&bytes, &[1, 2]).0, 0xa3);
+    assert_eq!(at(&bytes, &[1, 2, 0]), (OCTET_STRING, b"EXTERNAL".to_vec()));
+    assert_eq!(at(&bytes, &[1, 2, 1]), (OCTET_STRING, Vec::new()));
+}
+
+#[test]
+fn numbers_have_as_few_octets_as_they_take() {
+    for (value, octets) in [
+        (0, &[0][..]),
+        (1, &[1]),
+        (0x7f, &[0x7f]),
+        (0x80, &[0, 0x80]),
+        (0x1234, &[0x12, 0x34]),
+        (0x8000, &[0, 0x80, 0]),
+        (u32::MAX, &[0, 0xff, 0xff, 0xff, 0xff]),
+    ] {
+        assert_eq!(at(&integer(INTEGER, value), &[]), (INTEGER, octets.to_vec()), "{value}");
+        assert_eq!(unsigned(octets), Some(value));
+    }
+}
+
+#[test]
+fn all_of_several_conditions_are_asked_for() {
+    let equals = |value: &str| Filter::Equals("cn".to_owned(), value.as_bytes().to_vec());
+    let bytes = search(7, &search_of(Filter::All(vec![equals("a"), equals("b")])), 2, 500, b"");
+    assert_eq!(at(&bytes, &[1, 6]).0, 0xa0);
+    assert_eq!(at(&bytes, &[1, 6, 1, 1]), (OCTET_STRING, b"b".to_vec()));
 }
 
 proptest! {
