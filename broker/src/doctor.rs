@@ -4,6 +4,7 @@
 //! for MIT, Active Directory and FreeIPA where they differ. Nothing is changed anywhere. [`finding`] is what comes out;
 //! [`keytab`], [`ticket`], [`user`], [`hosts`], [`state`], [`listener`] and [`envoy`] look, in that order.
 
+pub mod delegation;
 pub mod envoy;
 pub mod finding;
 pub mod hosts;

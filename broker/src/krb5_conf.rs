@@ -48,6 +48,7 @@ pub fn text(kerberos: &KerberosConfig) -> String {
          \x20   rdns = false\n\
          \x20   qualify_shortname = \"\"\n\
          \x20   ignore_acceptor_hostname = false\n\
+         \x20   forwardable = true\n\
          \x20   allow_weak_crypto = false\n\
          \x20   permitted_enctypes = aes256-cts-hmac-sha384-192 aes128-cts-hmac-sha256-128 \
          aes256-cts-hmac-sha1-96 aes128-cts-hmac-sha1-96{weak}\n\
@@ -149,6 +150,8 @@ mod tests {
             "qualify_shortname = \"\"",
             "ignore_acceptor_hostname = false",
             "allow_weak_crypto = false",
+            // Without it no ticket of a user could be traded for one to a service.
+            "forwardable = true",
         ] {
             assert!(text.contains(&format!("    {closed}\n")), "{closed} in {text}");
         }

@@ -7,6 +7,7 @@
 //! | [`KERBEROS_ONLY`] | the same, but only for who showed it a ticket: no protocol transition |
 //! | [`NO_TARGETS`] | protocol transition, towards nobody |
 //! | [`RESOURCE_BASED`] | nothing by itself; [`LEGACY`] names it as one that may act towards it, where the KDC has that |
+//! | [`NAMELESS`] | what [`BRIDGE`] may, in MIT's realm; in a domain nothing, for want of a service principal name |
 //! | [`SENSITIVE`] | not be acted for |
 //! | [`DISABLED`], [`EXPIRED`] | nothing any more |
 //!
@@ -36,7 +37,9 @@ pub const KERBEROS_ONLY: &str = "bridge-kerberos-only";
 pub const NO_TARGETS: &str = "bridge-no-targets";
 /// That of one that its target lets in.
 pub const RESOURCE_BASED: &str = "bridge-resource-based";
-const BRIDGES: [&str; 4] = [BRIDGE, KERBEROS_ONLY, NO_TARGETS, RESOURCE_BASED];
+/// That of one with all rights and without a service principal name, which Active Directory does not take for a service.
+pub const NAMELESS: &str = "bridge-nameless";
+const BRIDGES: [&str; 5] = [BRIDGE, KERBEROS_ONLY, NO_TARGETS, RESOURCE_BASED, NAMELESS];
 
 /// The service whose tickets the broker accepts: curl makes the name of the URL's host.
 pub const ACCEPTOR: &str = "HTTP/localhost";
@@ -215,14 +218,14 @@ fn mit(crowd: usize) -> Result<Kdc, HarnessError> {
             keytab.display()
         ));
     }
-    for bridge in [BRIDGE, NO_TARGETS, RESOURCE_BASED] {
+    for bridge in [BRIDGE, NO_TARGETS, RESOURCE_BASED, NAMELESS] {
         lines.push_str(&format!("modprinc +ok_to_auth_as_delegate \"{bridge}\"\n"));
     }
     lines.push_str(&format!(
         "modprinc -allow_forwardable {SENSITIVE}\nmodprinc -allow_tix {DISABLED}\nmodprinc -expire 2020-01-01 {EXPIRED}\n"
     ));
     kdc.kadmin(&lines)?;
-    for bridge in [BRIDGE, KERBEROS_ONLY] {
+    for bridge in [BRIDGE, KERBEROS_ONLY, NAMELESS] {
         kdc.allow_delegation(bridge, LEGACY)?;
     }
     Ok(kdc)
@@ -254,6 +257,7 @@ fn plan(crowd: usize) -> Plan {
         (BRIDGE, control::TRUSTED_TO_AUTHENTICATE_FOR_DELEGATION),
         (NO_TARGETS, control::TRUSTED_TO_AUTHENTICATE_FOR_DELEGATION),
         (RESOURCE_BASED, control::TRUSTED_TO_AUTHENTICATE_FOR_DELEGATION),
+        (NAMELESS, control::TRUSTED_TO_AUTHENTICATE_FOR_DELEGATION),
     ] {
         plan.attributes.push(control(account, bits));
     }
@@ -265,19 +269,23 @@ fn plan(crowd: usize) -> Plan {
     let services = [("legacy", LEGACY), ("other", OTHER)].map(|(account, name)| (account, name.to_owned(), name));
     for (account, service, principal) in bridges.into_iter().chain(services) {
         plan.users.push(account.to_owned());
-        // AES alone (MS-KILE §2.2.7): without it the account's keys are RC4.
-        for (attribute, value) in [
-            ("msDS-SupportedEncryptionTypes", "24"),
-            ("servicePrincipalName", service.as_str()),
-        ] {
-            plan.attributes
-                .push([account, attribute, value].map(str::to_owned).into());
+        if account != NAMELESS {
+            // AES alone (MS-KILE §2.2.7): without it the account's keys are RC4.
+            for (attribute, value) in [
+                ("msDS-SupportedEncryptionTypes", "24"),
+                ("servicePrincipalName", service.as_str()),
+            ] {
+                plan.attributes
+                    .push([account, attribute, value].map(str::to_owned).into());
+            }
+            plan.rekeyed.push(account.to_owned());
         }
-        plan.rekeyed.push(account.to_owned());
         plan.keytabs.push((principal.to_owned(), keytab_file(principal)));
     }
     plan.keytabs.push((ACCEPTOR.to_owned(), keytab_file(ACCEPTOR)));
-    plan.added = [BRIDGE, KERBEROS_ONLY].map(|bridge| target_of(bridge, LEGACY)).into();
+    plan.added = [BRIDGE, KERBEROS_ONLY, NAMELESS]
+        .map(|bridge| target_of(bridge, LEGACY))
+        .into();
     plan.resource_delegates
         .push(("legacy".to_owned(), RESOURCE_BASED.to_owned()));
     plan

@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -224,11 +225,17 @@ impl Samba {
     }
 }
 
-/// An address of 127.0.0.0/8 on which nobody listens at the ports of a controller.
+/// An address of 127.0.0.0/8 on which nobody listens at the ports of a controller. Seconds pass before this one does, so each
+/// domain of this process looks from another one on.
 fn free_address() -> Result<Ipv4Addr, HarnessError> {
+    static DOMAINS: AtomicU8 = AtomicU8::new(0);
+    let first = DOMAINS
+        .fetch_add(1, Ordering::Relaxed)
+        .wrapping_rem(100)
+        .saturating_add(20);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let mut last = std::io::Error::from(std::io::ErrorKind::AddrInUse);
-    for net in 88..98 {
+    for net in first..first.saturating_add(100) {
         let address = Ipv4Addr::new(127, net, high, low.max(1));
         match [KERBEROS, LDAPS].map(|port| TcpListener::bind(SocketAddrV4::new(address, port))) {
             [Ok(_), Ok(_)] => return Ok(address),

@@ -131,11 +131,6 @@ impl Delegator {
     /// Asks the KDC for what acts for this user (S4U2Self), after our own log-in where that is due. Look at
     /// [`UserCredential::user`]: an enterprise name is resolved, and the KDC may know a principal by another name.
     pub fn impersonate(&mut self, user: &DelegatedUser) -> Result<UserCredential, DelegationError> {
-        let own = match self.logged_in.take() {
-            Some(own) => own,
-            None => self.log_in()?,
-        };
-        let own = self.logged_in.insert(own);
         let is_abroad = match user {
             DelegatedUser::Principal(principal) => principal.realm() != self.principal.realm(),
             DelegatedUser::Enterprise(name) => name.realm() != self.principal.realm(),
@@ -155,7 +150,7 @@ impl Delegator {
             DelegatedUser::Enterprise(name) => Name::import_enterprise(name),
         }
         .map_err(failed)?;
-        let handle = own.impersonate(&name).map_err(failed)?;
+        let handle = self.logged_in()?.impersonate(&name).map_err(failed)?;
         let resolved = handle
             .name()
             .and_then(|name| name.display())
@@ -173,8 +168,21 @@ impl Delegator {
         })
     }
 
+    /// Logs in, where that was not done: for who wants to know whether the keytab does.
+    pub fn log_in(&mut self) -> Result<(), DelegationError> {
+        self.logged_in().map(drop)
+    }
+
+    fn logged_in(&mut self) -> Result<&mut CredentialHandle, DelegationError> {
+        let own = match self.logged_in.take() {
+            Some(own) => own,
+            None => self.acquire()?,
+        };
+        Ok(self.logged_in.insert(own))
+    }
+
     /// The cache keeps its name for good: a new one each time would leave the old ones behind in memory.
-    fn log_in(&self) -> Result<CredentialHandle, DelegationError> {
+    fn acquire(&self) -> Result<CredentialHandle, DelegationError> {
         let store = [
             (c"client_keytab", self.keytab_name.clone()),
             (c"ccache", self.cache.clone()),
@@ -253,7 +261,7 @@ impl UserCredential {
 
     /// Whether the user's ticket to ourselves could be traded for another, by the KDC's note in it. A KDC refuses one that
     /// cannot in the same words as a target that is not allowed, so this is asked then: of the cache, not of the KDC.
-    fn evidence_is_forwardable(&self) -> Option<bool> {
+    pub fn evidence_is_forwardable(&self) -> Option<bool> {
         let own = Name::import(&self.own).ok()?;
         let to_ourselves = self.initiate(own, None).ok()?;
         Some(to_ourselves.ticket_flags.forwardable())

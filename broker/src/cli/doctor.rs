@@ -2,17 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+mod delegation;
+
+use clap::{Args, Subcommand};
 use kerbridge_gss::environment::use_krb5_config;
 
 use super::{Check, Failure, Output, output};
-use crate::config::{Config, PolicyConfig, Surroundings};
+use crate::config::{Config, KerberosConfig, PolicyConfig, Surroundings};
 use crate::doctor::{self, Finding, Places, Verdict};
 use crate::krb5_conf;
 use crate::time::Clock;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Doctor {
+    #[command(subcommand)]
+    part: Option<Part>,
     #[command(flatten)]
     check: Check,
     /// Tickets of a user (a file, fresh from kinit; it is not changed), for a KDC that does not let a service log in by its name, such as Active Directory.
@@ -26,13 +31,23 @@ pub(super) struct Doctor {
     envoy_listener: Option<String>,
 }
 
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Only whether the KDC lets the broker act for users, by trying; which right is missing, and which command gives it.
+    Delegation(delegation::Delegation),
+}
+
 pub(super) fn run(doctor: &Doctor) -> Result<(), Failure> {
     let Doctor {
+        part,
         check,
         ccache,
         envoy_admin,
         envoy_listener,
     } = doctor;
+    if let Some(Part::Delegation(delegation)) = part {
+        return delegation::run(delegation);
+    }
     let path = &check.file.config;
     let config = Config::load(path, &Surroundings::of_process());
     let policy = PolicyConfig::load(path);
@@ -41,7 +56,7 @@ pub(super) fn run(doctor: &Doctor) -> Result<(), Failure> {
         (Err(problems), _) | (_, Err(problems)) => return output::checked(path, Err(problems), check.output),
     };
     // libkrb5 reads it as long as this lives; the state folder may not be ours to write.
-    let own = use_own_krb5_conf(&config).map_err(|error| {
+    let own = use_own_krb5_conf(config.kerberos()).map_err(|error| {
         output::complain(error);
         Failure::Running
     })?;
@@ -52,12 +67,17 @@ pub(super) fn run(doctor: &Doctor) -> Result<(), Failure> {
     };
     let findings = doctor::examine(&config, policy.policy_file(), &places, Clock::System);
     drop(own);
-    match check.output {
+    report(&findings, check.output)
+}
+
+/// Prints the findings, and fails where one of them is bad.
+fn report(findings: &[Finding], output: Output) -> Result<(), Failure> {
+    match output {
         Output::Json => {
-            let text = serde_json::to_string_pretty(&findings).map_err(|_| Failure::Running)?;
+            let text = serde_json::to_string_pretty(findings).map_err(|_| Failure::Running)?;
             output::print(&format!("{text}\n"))?;
         }
-        Output::Text => output::print(&text(&findings))?,
+        Output::Text => output::print(&text(findings))?,
     }
     if findings.iter().any(|finding| finding.verdict == Verdict::Bad) {
         Err(Failure::Ill)
@@ -66,8 +86,8 @@ pub(super) fn run(doctor: &Doctor) -> Result<(), Failure> {
     }
 }
 
-fn use_own_krb5_conf(config: &Config) -> Result<krb5_conf::Unnamed, Box<dyn std::error::Error>> {
-    let own = krb5_conf::Unnamed::write(&krb5_conf::text(config.kerberos()))?;
+fn use_own_krb5_conf(kerberos: &KerberosConfig) -> Result<krb5_conf::Unnamed, Box<dyn std::error::Error>> {
+    let own = krb5_conf::Unnamed::write(&krb5_conf::text(kerberos))?;
     let files = krb5_conf::files(own.path());
     let files: Vec<&Path> = files.iter().map(AsRef::as_ref).collect();
     use_krb5_config(&files)?;

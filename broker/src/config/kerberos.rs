@@ -9,6 +9,9 @@ use super::secret_file::{self, Reach};
 use crate::principal;
 use crate::problem::Problems;
 
+/// Kerberos' usual bound, in seconds.
+const DEFAULT_CLOCK_SKEW: u32 = 300;
+
 /// What the broker accepts tickets for, and from whom.
 #[derive(Clone, Debug)]
 pub struct KerberosConfig {
@@ -23,6 +26,16 @@ pub struct KerberosConfig {
 }
 
 impl KerberosConfig {
+    /// One realm and the defaults, for a command that needs no configuration file; nothing where it is no realm.
+    pub fn of_one_realm(realm: &str) -> Option<Self> {
+        is_realm(realm).then(|| Self {
+            realms: vec![realm.to_owned()],
+            clock_skew_seconds: DEFAULT_CLOCK_SKEW,
+            weak_enctypes: Vec::new(),
+            acceptors: Vec::new(),
+        })
+    }
+
     /// Whether tickets can be accepted with this key of this principal.
     pub fn takes(&self, entry: &KeytabEntry, principal: &ServicePrincipal) -> bool {
         takes(&self.weak_enctypes, entry, principal)
@@ -102,7 +115,7 @@ fn check_rest(kerberos: raw::Kerberos, problems: &mut Problems) -> (Vec<raw::Acc
     } = kerberos;
     check_realms(&realms, problems);
     let clock_skew_seconds = match clock_skew_seconds {
-        None => Some(300),
+        None => Some(DEFAULT_CLOCK_SKEW),
         Some(seconds) => u32::try_from(seconds)
             .ok()
             .filter(|seconds| (1..=3600).contains(seconds)),
@@ -153,9 +166,7 @@ fn check_realms(realms: &[String], problems: &mut Problems) {
         );
     }
     for (index, realm) in realms.iter().enumerate() {
-        // It is written into krb5.conf, so nothing but the letters of a realm.
-        let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-        if realm.is_empty() || realm.len() > 255 || !realm.bytes().all(good) {
+        if !is_realm(realm) {
             problems.note(
                 format!("kerberos.realms[{index}]"),
                 format!("{realm:?} is no realm"),
@@ -163,6 +174,12 @@ fn check_realms(realms: &[String], problems: &mut Problems) {
             );
         }
     }
+}
+
+/// It is written into krb5.conf, so nothing but the letters of a realm.
+fn is_realm(realm: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    (1..=255).contains(&realm.len()) && realm.bytes().all(good)
 }
 
 fn check_acceptor(

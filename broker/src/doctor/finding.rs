@@ -20,7 +20,7 @@ pub enum Verdict {
 /// A command that mends something, and where it is typed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Remedy {
-    /// `mit`, `ad`, `freeipa`, or `any`.
+    /// `mit`, `ad`, `samba`, `freeipa`, or `any`.
     pub system: &'static str,
     /// To be pasted, once names in capitals are filled in.
     pub command: String,
@@ -62,6 +62,11 @@ impl Remedy {
     /// For Active Directory.
     pub fn ad(command: impl Into<String>) -> Self {
         Self::of("ad", command)
+    }
+
+    /// For a domain of Samba's, where its tools differ from Active Directory's.
+    pub fn samba(command: impl Into<String>) -> Self {
+        Self::of("samba", command)
     }
 
     /// For FreeIPA.

@@ -11,6 +11,7 @@
 )]
 
 mod bound;
+mod doctor;
 mod realms;
 mod rights;
 mod s4u;

@@ -1,0 +1,239 @@
+//! Says whether the KDC lets the broker act for users towards each target, by trying, and which right is missing where not.
+//!
+//! KDCs refuse in few words: an account that may not act for those who showed it no ticket, a user who is protected, and a
+//! target that is not on the list are one error. The ticket of the user to the broker tells the last from the others: it is
+//! forwardable or not. The first two are told apart by a second user who is not protected.
+
+mod remedies;
+
+use std::path::Path;
+
+use kerbridge_gss::{
+    ChannelBindings, DelegatedUser, DelegationError, DelegationErrorKind as Kind, DelegationTarget, Delegator,
+    Principal, UserCredential,
+};
+use kerbridge_wire::Reason;
+
+use super::finding::Finding;
+use crate::time::{Clock, UnixTime};
+
+const ACCOUNT: &str = "delegation_account";
+const USER: &str = "delegation_user";
+const TARGET: &str = "delegation_target";
+
+/// Who acts, for whom, and towards which services it is tried.
+#[derive(Debug)]
+pub struct Trial<'a> {
+    /// The broker, as it logs in.
+    pub account: &'a Principal,
+    /// Its keys.
+    pub keytab: &'a Path,
+    /// For whom. Nobody but the account logs in where there are none.
+    pub users: Vec<Principal>,
+    /// The services, each with what its tickets are bound to.
+    pub targets: Vec<(&'a DelegationTarget, Option<ChannelBindings>)>,
+}
+
+/// What became of one target for one user.
+type Outcome<'a> = (&'a DelegationTarget, Result<UnixTime, DelegationError>);
+
+/// What the KDC gave of one user.
+struct Acting<'a> {
+    user: &'a Principal,
+    is_tradable: bool,
+    outcomes: Vec<Outcome<'a>>,
+}
+
+/// Tries everything. Each question stands in the KDC's log; no ticket leaves this process.
+pub fn look(trial: &Trial<'_>, clock: Clock) -> Vec<Finding> {
+    let account = trial.account.as_str();
+    let mut delegator = match Delegator::new(trial.account, trial.keytab) {
+        Ok(delegator) => delegator,
+        Err(error) => return vec![Finding::bad(ACCOUNT, account, Reason::Internal, error.to_string())],
+    };
+    if let Err(error) = delegator.log_in() {
+        return vec![no_account(&error, trial)];
+    }
+    let mut findings = vec![Finding::good(ACCOUNT, account, "the keytab logs it in")];
+    if trial.users.is_empty() {
+        let found = "the rights are tried with somebody to act for: name one with --user";
+        findings.push(Finding::skipped(USER, account, found));
+        return findings;
+    }
+    let mut acted = Vec::new();
+    for user in &trial.users {
+        match delegator.impersonate(&DelegatedUser::Principal(user.clone())) {
+            Ok(credential) => acted.push(Acting {
+                user,
+                is_tradable: credential.evidence_is_forwardable() == Some(true),
+                outcomes: ask(&credential, trial),
+            }),
+            Err(error) => findings.push(no_user(&error, user, trial.account)),
+        }
+    }
+    let is_any_tradable = acted.iter().any(|acting| acting.is_tradable);
+    for acting in &acted {
+        findings.push(judge_user(acting, trial.account, is_any_tradable));
+        let judge = |(target, outcome): &Outcome<'_>| {
+            judge_target(target, outcome.as_ref(), acting.user, trial.account, clock.now())
+        };
+        findings.extend(acting.outcomes.iter().map(judge));
+    }
+    findings
+}
+
+/// Asks for a ticket to each target. Where no KDC answers, the rest is not waited for.
+fn ask<'a>(credential: &UserCredential, trial: &Trial<'a>) -> Vec<Outcome<'a>> {
+    let mut outcomes: Vec<Outcome<'a>> = Vec::new();
+    for (target, bindings) in &trial.targets {
+        let unreachable = outcomes.iter().find_map(|(_, outcome)| {
+            let error = outcome.as_ref().err()?;
+            (error.kind() == Kind::KdcUnreachable).then(|| error.clone())
+        });
+        let outcome = match unreachable {
+            Some(error) => Err(error),
+            None => credential
+                .token(target, bindings.as_ref())
+                .map(|token| UnixTime::from_seconds(token.ticket_end)),
+        };
+        outcomes.push((target, outcome));
+    }
+    outcomes
+}
+
+fn no_account(error: &DelegationError, trial: &Trial<'_>) -> Finding {
+    let (account, keytab) = (trial.account, trial.keytab);
+    // Clients are told no more than that it cannot be done now.
+    let bad = |found: &str| {
+        Finding::bad(
+            ACCOUNT,
+            account.as_str(),
+            Reason::KdcUnreachable,
+            format!("{found}: {error}"),
+        )
+    };
+    if error.kind() == Kind::KdcUnreachable {
+        bad("no KDC of its realm answers").mended_by([remedies::name_the_kdc(account.realm())])
+    } else if error.kind() == Kind::ClockSkew {
+        bad("the clocks differ").mended_by([remedies::set_clock()])
+    } else if error.kind() == Kind::KeytabUnavailable {
+        bad("there is no key to log in with").mended_by(remedies::keytab(account, keytab))
+    } else {
+        bad("the KDC does not let it log in")
+            .mended_by(remedies::keytab(account, keytab))
+            .mended_by(remedies::unlock(account))
+    }
+}
+
+fn no_user(error: &DelegationError, user: &Principal, account: &Principal) -> Finding {
+    let bad = |reason, found: &str| Finding::bad(USER, user.as_str(), reason, format!("{found}: {error}"));
+    match error.kind() {
+        Kind::UserUnknown => {
+            bad(Reason::DelegationDenied, "the KDC does not know this user").mended_by(remedies::look_up(user))
+        }
+        Kind::UserRevoked => bad(Reason::DelegationDenied, "the account is disabled, locked or has ended")
+            .mended_by(remedies::unlock(user)),
+        // Samba says of a closed account that its policy rejects it, and of one without such a name that it is no service.
+        Kind::NotAllowed => bad(
+            Reason::DelegationDenied,
+            &format!(
+                "the KDC gives {account} no ticket of this user: the user's account is closed, or, in Active Directory, \
+                 {account} has no service principal name"
+            ),
+        )
+        .mended_by(remedies::unlock(user))
+        .mended_by(remedies::give_a_service_name(account)),
+        Kind::KdcUnreachable => bad(Reason::KdcUnreachable, "no KDC answers for this user")
+            .mended_by([remedies::name_the_kdc(user.realm())]),
+        Kind::KeytabUnavailable
+        | Kind::LogInRefused
+        | Kind::UnusableName
+        | Kind::TargetUnknown
+        | Kind::EvidenceNotForwardable
+        | Kind::EnctypeUnsupported
+        | Kind::ClockSkew
+        | Kind::TicketExpired
+        | Kind::Other => bad(Reason::DelegationDenied, "nobody can act for this user"),
+    }
+}
+
+fn judge_user(acting: &Acting<'_>, account: &Principal, is_any_tradable: bool) -> Finding {
+    let user = acting.user;
+    if acting.is_tradable {
+        let found = format!("{account} may act for users who showed it no ticket of theirs");
+        return Finding::good(USER, user.as_str(), found);
+    }
+    // Whoever its target names may trade such a ticket too.
+    if !acting.outcomes.is_empty() && acting.outcomes.iter().all(|(_, outcome)| outcome.is_ok()) {
+        let found = format!("each target lets {account} in by itself (resource-based delegation)");
+        return Finding::good(USER, user.as_str(), found);
+    }
+    let bad = |found: String| Finding::bad(USER, user.as_str(), Reason::EvidenceNotForwardable, found);
+    if is_any_tradable {
+        bad(format!(
+            "the KDC protects this user, and {account} may not act for them: -allow_forwardable; in Active Directory \
+             \"account is sensitive and cannot be delegated\", or a member of Protected Users. Leave it so if that was meant"
+        ))
+        .mended_by(remedies::unprotect(user))
+    } else {
+        bad(format!(
+            "{account} may not act for users who showed it no ticket of theirs (protocol transition), or the KDC protects \
+             this user: one more --user who is not protected tells the two apart"
+        ))
+        .mended_by(remedies::allow_protocol_transition(account))
+        .mended_by(remedies::unprotect(user))
+    }
+}
+
+fn judge_target(
+    target: &DelegationTarget,
+    outcome: Result<&UnixTime, &DelegationError>,
+    user: &Principal,
+    account: &Principal,
+    now: UnixTime,
+) -> Finding {
+    let service = target.service();
+    let error = match outcome {
+        Ok(end) => {
+            let found = format!(
+                "{account} gets a ticket of {user}'s, good for {} minutes",
+                now.until(*end) / 60
+            );
+            return Finding::good(TARGET, service.as_str(), found);
+        }
+        Err(error) => error,
+    };
+    let bad = |reason, found: &str| Finding::bad(TARGET, service.as_str(), reason, format!("{found}: {error}"));
+    match error.kind() {
+        Kind::EvidenceNotForwardable => Finding::skipped(
+            TARGET,
+            service.as_str(),
+            format!("whether {account} may act towards it shows once its ticket of {user} may be traded"),
+        ),
+        Kind::NotAllowed => bad(
+            Reason::DelegationDenied,
+            "it is not among those towards which the account may act (a realm in a file cannot hold them: that takes \
+             a directory)",
+        )
+        .mended_by(remedies::allow_target(account, service)),
+        Kind::TargetUnknown => bad(
+            Reason::DelegationDenied,
+            "the KDC does not know it, or its account is closed",
+        )
+        .mended_by(remedies::create_target(service)),
+        Kind::EnctypeUnsupported => {
+            bad(Reason::DelegationDenied, "it and the KDC share no encryption type").mended_by(remedies::rekey(service))
+        }
+        Kind::KdcUnreachable => {
+            bad(Reason::KdcUnreachable, "no KDC answers for it").mended_by([remedies::name_the_kdc(service.realm())])
+        }
+        Kind::ClockSkew => bad(Reason::KdcUnreachable, "the clocks differ").mended_by([remedies::set_clock()]),
+        Kind::KeytabUnavailable
+        | Kind::LogInRefused
+        | Kind::UserUnknown
+        | Kind::UserRevoked
+        | Kind::UnusableName
+        | Kind::TicketExpired
+        | Kind::Other => bad(Reason::DelegationDenied, "there is no ticket to it"),
+    }
+}
