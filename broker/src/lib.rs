@@ -38,3 +38,4 @@ mod strict_toml;
 pub mod subject_token;
 pub mod time;
 pub mod token;
+pub mod work_pool;

@@ -1,151 +1,61 @@
-//! Keeps GSSAPI off the asynchronous threads, says at once when more comes than can be done, and ends before the process.
+//! Accepts tokens on threads of their own, each with a deadline.
 
-use std::convert::Infallible;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use kerbridge_wire::Reason;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::oneshot;
 
 use super::{Acceptor, Leg, Progress, Rejection};
 use crate::channel_bindings::Channel;
+use crate::work_pool::{NotDone, WorkPool};
 
 type Outcome = Result<Progress, Rejection>;
-
-/// How long the threads have to end. One that hangs in a replay cache's file system must not hang the exit.
-const END_TIME: Duration = Duration::from_secs(2);
-
-struct Job {
-    leg: Leg,
-    channel: Channel,
-    done: oneshot::Sender<Outcome>,
-}
 
 /// Threads that accept tokens, with a bounded queue before them and a deadline on each token.
 #[derive(Debug)]
 pub struct AcceptorPool {
-    /// Absent once the threads are to end.
-    queue: Option<SyncSender<Job>>,
-    depth: Gauge,
+    /// An acceptor keeps nothing between tokens, so one that panicked half-way leaves nothing half-changed.
+    pool: WorkPool<Box<dyn Acceptor>>,
     deadline: Duration,
-    threads: Vec<JoinHandle<()>>,
-    /// Closed when the last acceptor is gone; nothing is ever sent.
-    ended: Mutex<Receiver<Infallible>>,
 }
 
 impl AcceptorPool {
-    /// Starts one thread for each acceptor. When the pool is dropped they finish their token, release their acceptors and
-    /// end: libkrb5 takes its locks down when `main` returns, and whoever still uses them then aborts the process.
+    /// Starts one thread for each acceptor.
     pub fn start(
         acceptors: Vec<Box<dyn Acceptor>>,
         queue: usize,
         deadline: Duration,
         depth: Gauge,
     ) -> std::io::Result<Self> {
-        let (sender, receiver) = sync_channel(queue);
-        let receiver = Arc::new(Mutex::new(receiver));
-        let (alive, ended) = channel();
-        let mut pool = Self {
-            queue: Some(sender),
-            depth,
-            deadline,
-            threads: Vec::new(),
-            ended: Mutex::new(ended),
-        };
-        for (index, acceptor) in acceptors.into_iter().enumerate() {
-            let (receiver, depth, alive) = (Arc::clone(&receiver), pool.depth.clone(), Sender::clone(&alive));
-            let thread = thread::Builder::new()
-                .name(format!("acceptor-{index}"))
-                .spawn(move || {
-                    work(acceptor.as_ref(), &receiver, &depth);
-                    drop(acceptor);
-                    drop(alive);
-                })?;
-            pool.threads.push(thread);
-        }
-        Ok(pool)
-    }
-
-    /// Lets the threads end and waits for them; `false` where one is still busy after this time.
-    fn end(&mut self, within: Duration) -> bool {
-        self.queue = None;
-        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
-        match ended.recv_timeout(within) {
-            Err(RecvTimeoutError::Disconnected) => {
-                // They have only to return. What one of them panicked with was caught, or concerns nobody any more.
-                self.threads.drain(..).for_each(|thread| drop(thread.join()));
-                true
-            }
-            Err(RecvTimeoutError::Timeout) => false,
-        }
+        let workers = acceptors.into_iter().map(|acceptor| move || acceptor).collect();
+        let pool = WorkPool::start("acceptor", workers, queue, depth)?;
+        Ok(Self { pool, deadline })
     }
 
     /// Accepts a leg, or rejects it: as the acceptor does, or because the queue is full or the deadline has passed. A
     /// handshake whose second leg is not worked on in time is over.
     pub async fn accept(&self, leg: Leg, channel: Channel) -> Outcome {
-        let (done, outcome) = oneshot::channel();
-        let Some(queue) = &self.queue else { return Err(closed()) };
-        // Counted before it is sent, or a quick thread would count it down first.
-        self.depth.inc();
-        match queue.try_send(Job { leg, channel, done }) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => {
-                self.depth.dec();
-                return Err(Rejection::new(Reason::BrokerOverloaded, "the queue is full"));
-            }
-            Err(TrySendError::Disconnected(_)) => {
-                self.depth.dec();
-                return Err(closed());
-            }
-        }
-        match tokio::time::timeout(self.deadline, outcome).await {
+        let accepted = self.pool.run(move |acceptor| acceptor.accept(leg, &channel));
+        match tokio::time::timeout(self.deadline, accepted).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(Rejection::new(Reason::Internal, "the acceptor failed on this token")),
+            Ok(Err(not_done)) => Err(Rejection::new(reason_of(not_done), not_done.to_string())),
             Err(_) => Err(Rejection::new(Reason::BrokerOverloaded, "the deadline has passed")),
         }
     }
 }
 
-impl Drop for AcceptorPool {
-    fn drop(&mut self) {
-        if !self.end(END_TIME) {
-            tracing::warn!("a thread that accepts tickets does not end");
-        }
-    }
-}
-
-fn closed() -> Rejection {
-    Rejection::new(Reason::Internal, "no thread accepts tokens any more")
-}
-
-fn work(acceptor: &dyn Acceptor, receiver: &Mutex<Receiver<Job>>, depth: &Gauge) {
-    loop {
-        // The lock is held while waiting for a job, not while doing it.
-        let job = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { leg, channel, done }) = job else { return };
-        depth.dec();
-        // Nobody waits for it any more: its deadline has passed.
-        if done.is_closed() {
-            continue;
-        }
-        // One token that makes the acceptor panic must not take the thread from all others. An acceptor keeps nothing
-        // between tokens, so a half-done one leaves nothing half-changed.
-        match catch_unwind(AssertUnwindSafe(|| acceptor.accept(leg, &channel))) {
-            // Whoever asked may have gone meanwhile; the result then goes with them.
-            Ok(outcome) => drop(done.send(outcome)),
-            Err(_) => drop(done),
-        }
+const fn reason_of(not_done: NotDone) -> Reason {
+    match not_done {
+        NotDone::Full => Reason::BrokerOverloaded,
+        NotDone::Panicked | NotDone::Ended => Reason::Internal,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Barrier;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Barrier};
+    use std::thread;
 
     use super::*;
     use crate::acceptor::Accepted;
@@ -196,7 +106,7 @@ mod tests {
         });
         assert_eq!(reason(&pool.accept(leg(), channel()).await), Some(Reason::Internal));
         assert!(pool.accept(leg(), channel()).await.is_ok());
-        assert_eq!(pool.depth.get(), 0);
+        assert_eq!(pool.pool.depth(), 0);
     }
 
     #[tokio::test]
@@ -218,7 +128,7 @@ mod tests {
         let working = ask();
         tokio::task::spawn_blocking(move || busy.wait()).await.unwrap();
         let waiting = ask();
-        while pool.depth.get() != 1 {
+        while pool.pool.depth() != 1 {
             tokio::task::yield_now().await;
         }
         assert_eq!(
@@ -286,9 +196,9 @@ mod tests {
             reason(&pool.accept(leg(), channel()).await),
             Some(Reason::BrokerOverloaded)
         );
-        assert!(!pool.end(Duration::from_millis(20)));
+        assert!(!pool.pool.end(Duration::from_millis(20)));
         release.wait();
-        assert!(pool.end(Duration::from_secs(10)));
+        assert!(pool.pool.end(Duration::from_secs(10)));
         assert_eq!(reason(&pool.accept(leg(), channel()).await), Some(Reason::Internal));
     }
 }
