@@ -19,10 +19,12 @@
 use std::ptr::null_mut;
 use std::time::Duration;
 
+use kerbridge_gate::exchange::BrokerCall;
 use kerbridge_gate::header_map::HeaderMap;
 use kerbridge_gate::jwt::signature::native::{self, NativeCheck};
 use kerbridge_gate::step::HeaderEdit;
 use kerbridge_gate::{Reason, UnixTime};
+use kerbridge_wire::exchange::FORM;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType, MetricType};
 
@@ -199,13 +201,13 @@ pub(crate) fn set_filter_state(name: &str, value: &[u8]) -> Result<(), HostError
     check(unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
 }
 
-/// Declares a value of filter state, to be asked in the root: a string, written once, as long as the request lives. A second
-/// declaration of the name is refused, and the first stays.
-pub(crate) fn declare_filter_state(name: &str) -> Result<(), HostError> {
-    // Envoy's `DeclarePropertyArguments`: 1 name, 2 readonly, 3 type (1 string), 5 span (1 the downstream request).
+/// Declares a value of filter state, to be asked in the root: a string, written once, as long as the request lives, or only for
+/// its way through the chain. A second declaration of the name is refused, and the first stays.
+pub(crate) fn declare_filter_state(name: &str, is_for_one_pass: bool) -> Result<(), HostError> {
+    // Envoy's `DeclarePropertyArguments`: 1 name, 2 readonly, 3 type (1 string), 5 span (0 the chain, 1 the request).
     let mut argument = vec![0x0a, u8::try_from(name.len()).map_err(|_| HostError)?];
     argument.extend(name.as_bytes());
-    argument.extend([0x10, 1, 0x18, 1, 0x28, 1]);
+    argument.extend([0x10, 1, 0x18, 1, 0x28, u8::from(!is_for_one_pass)]);
     call_foreign("declare_property", &argument).map(drop)
 }
 
@@ -301,6 +303,12 @@ pub(crate) fn call(
         headers.push(("content-type", content_type));
     }
     hostcalls::dispatch_http_call(cluster, headers, form.map(|(_, body)| body), vec![], timeout).map_err(|_| HostError)
+}
+
+/// Asks the broker, with this form.
+pub(crate) fn ask_broker(to: &BrokerCall, form: &[u8]) -> Result<u32, HostError> {
+    let timeout = Duration::from_millis(to.timeout);
+    call(&to.cluster, "POST", &to.authority, to.path, Some((FORM, form)), timeout)
 }
 
 /// The number of a counter or gauge; the same for the same name.

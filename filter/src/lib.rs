@@ -1,12 +1,16 @@
 //! Hangs the gate into Envoy: the entry point and the list of modules, nothing else.
 //!
 //! [`root`] configures and ticks; [`polling`] fetches and shares keys; [`feeds`] follows revocations; [`stream`] carries one request's
-//! steps out; [`shared`] is what root and streams have in common; [`native`] lets the host check signatures; [`host`] is the
+//! steps out, [`attempt`] those of one try to deliver it to a Kerberos service; [`handover`] is how the second finds the first;
+//! [`answer`] brings answers to the client and from the broker; [`shared`] is what root and streams have in common; [`native`] lets the host check signatures; [`host`] is the
 //! only file that talks to the host; [`metrics`] counts decisions.
 //!
 //! With `trap`, which only the package in `tests/trap` has, a request can make the module panic.
 
+mod answer;
+mod attempt;
 mod feeds;
+mod handover;
 mod host;
 mod metrics;
 mod native;

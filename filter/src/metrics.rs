@@ -36,6 +36,8 @@ enum Family {
     DryRuns,
     /// A request that had passed was ended later.
     StreamsEnded,
+    /// An attempt at a Kerberos service got its ticket or not, or the service refused it.
+    Tickets,
 }
 
 impl Family {
@@ -44,6 +46,7 @@ impl Family {
             Self::Requests => "requests",
             Self::DryRuns => "dry_runs",
             Self::StreamsEnded => "streams_ended",
+            Self::Tickets => "tickets",
         }
     }
 }
@@ -63,6 +66,12 @@ impl Metrics {
     /// Counts one stream that was ended for a reason that came up after it had passed: `kerbridge.streams_ended.…`.
     pub(crate) fn count_end(&self, reason: Reason, issuer: Option<&Rc<str>>) {
         self.add(Family::StreamsEnded, reason, issuer);
+    }
+
+    /// Counts the end of one attempt at a Kerberos service: `kerbridge.tickets.…`. Its reason is `ok` where it went there with a
+    /// ticket.
+    pub(crate) fn count_ticket(&self, decision: &Decision) {
+        self.add(Family::Tickets, decision.reason, decision.issuer.as_ref());
     }
 
     /// Counts a request that was answered since the host failed it.

@@ -4,27 +4,31 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 use kerbridge_gate::outcome::FILTER_STATE;
-use kerbridge_gate::{Config, Snapshot, UnixTime};
+use kerbridge_gate::{Config, Role, Snapshot, UnixTime};
+use kerbridge_wire::Spn;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
-use crate::host;
+use crate::attempt::Attempt;
 use crate::native::Native;
 use crate::polling::Polling;
 use crate::shared::Shared;
 use crate::stream::Stream;
+use crate::{handover, host};
 
 /// The root context of one VM.
 pub(crate) struct Root {
     shared: Rc<Shared>,
     /// `None` before a configuration is there, and behind a bad one.
     polling: Option<Polling>,
+    /// The service of the cluster whose filter this is; `None` where it is a listener's.
+    spn: Option<Rc<Spn>>,
     /// The second for which open requests were last looked at.
     looked: UnixTime,
 }
 
 /// A number that nobody outside knows: the standard library keys its hash tables by such, too.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(0_u8)
 }
 
@@ -33,24 +37,33 @@ impl Root {
         Self {
             shared: Rc::new(Shared::new(context)),
             polling: None,
+            spn: None,
             looked: UnixTime::default(),
         }
     }
 
-    fn configure(&self) -> Result<Polling, String> {
+    fn configure(&mut self) -> Result<(), String> {
         let bytes = host::plugin_configuration().map_err(|host::HostError| "the host gives none".to_owned())?;
-        let config = Config::parse(&bytes)
-            .map(Rc::new)
-            .map_err(|errors| errors.to_string())?;
+        match Role::parse(&bytes).map_err(|errors| errors.to_string())? {
+            Role::Gate(config) => self.polling = Some(self.configure_gate(&bytes, Rc::from(config))?),
+            Role::Upstream(spn) => self.spn = Some(Rc::new(spn)),
+        }
+        Ok(())
+    }
+
+    fn configure_gate(&self, bytes: &[u8], config: Rc<Config>) -> Result<Polling, String> {
         let now = host::now().ok_or("the host has no clock")?;
         let native = Native::probe();
         log::info!("signatures checked natively algorithms={:?}", native.trusted());
         self.shared.native.replace(native);
         if config.filter_state() {
             for name in FILTER_STATE {
-                host::declare_filter_state(name)
+                host::declare_filter_state(name, false)
                     .map_err(|host::HostError| format!("filter_state: the host does not declare {name}"))?;
             }
+        }
+        if config.has_kerberos() {
+            handover::declare()?;
         }
         let dry_runs = config.dry_runs();
         self.shared.metrics.dry_run_rules(dry_runs);
@@ -59,7 +72,7 @@ impl Root {
         }
         let snapshot = Rc::new(Snapshot::new(Rc::clone(&config), now));
         self.shared.gate.borrow_mut().replace(snapshot);
-        let mut polling = Polling::new(&bytes, config, random(), Rc::clone(&self.shared.metrics));
+        let mut polling = Polling::new(bytes, config, random(), Rc::clone(&self.shared.metrics));
         // A VM that was reloaded starts from what the others have.
         polling.take_over(&mut self.shared.gate.borrow_mut());
         self.shared.hurry();
@@ -94,11 +107,9 @@ impl Context for Root {
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
+        self.spn = None;
         match self.configure() {
-            Ok(polling) => {
-                self.polling = Some(polling);
-                true
-            }
+            Ok(()) => true,
             Err(problems) => {
                 // The closed gate answers 503 to everything, should the host go on in spite of the refusal.
                 self.polling = None;
@@ -128,7 +139,10 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream::new(context, Rc::clone(&self.shared))))
+        Some(match &self.spn {
+            Some(spn) => Box::new(Attempt::new(Rc::clone(spn), Rc::clone(&self.shared.metrics))),
+            None => Box::new(Stream::new(context, Rc::clone(&self.shared))),
+        })
     }
 
     fn get_type(&self) -> Option<ContextType> {

@@ -2,25 +2,25 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Duration;
 
-use kerbridge_gate::callbacks::{Callbacks, Failure, Flow, Outcome};
+use kerbridge_gate::callbacks::{Callbacks, Flow, Outcome};
 use kerbridge_gate::continuation::ConnectionId;
-use kerbridge_gate::exchange::{BrokerCall, BrokerReply, Connection, PendingExchange, REPLY_LIMIT};
+use kerbridge_gate::exchange::{BrokerCall, BrokerReply, Connection, PendingExchange};
 use kerbridge_gate::gate::{PendingKeys, WarmHead};
 use kerbridge_gate::outcome::filter_state;
 use kerbridge_gate::refusal::LocalReply;
 use kerbridge_gate::response::Admitted;
 use kerbridge_gate::step::{Decision, HeaderEdits};
+use kerbridge_gate::upstream::TicketStep;
 use kerbridge_gate::verified::Verified;
 use kerbridge_gate::{Reason, RequestHead, Step, UnixTime, network};
-use kerbridge_wire::Fault;
-use kerbridge_wire::exchange::FORM;
+use kerbridge_wire::Spn;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
 
-use crate::host;
+use crate::answer::{complain, fail, respond, with_reply};
 use crate::shared::Shared;
+use crate::{handover, host};
 
 /// One request, as the host calls it back.
 pub(crate) struct Stream(Rc<Request>);
@@ -55,6 +55,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.0.callbacks.borrow_mut().closed();
         self.0.shared.forget(self.0.id);
+        handover::take_back(self.0.id);
         if let Some(callout) = self.0.callout.take() {
             self.0.shared.forget_callout(callout);
         }
@@ -180,7 +181,11 @@ impl Request {
         self.shared.metrics.count(decision);
         self.tell(decision, admitted.verified());
         let ends = admitted.ends_at().is_some();
+        let needs_tickets = admitted.spn().is_some();
         *self.admitted.borrow_mut() = Some(admitted);
+        if needs_tickets {
+            handover::hand_on(self)?;
+        }
         if ends {
             self.shared.look_after(Rc::clone(self));
         }
@@ -189,9 +194,7 @@ impl Request {
 
     fn answer(&self, now: UnixTime, reply: &LocalReply) {
         let decision = &reply.decision;
-        if decision.reason.fault() == Fault::Us {
-            log::warn!("request refused by our own fault {}", decision.logged());
-        }
+        complain(decision);
         self.shared.metrics.count(decision);
         self.tell(decision, None);
         if let Some(handle) = &reply.continuation
@@ -214,15 +217,7 @@ impl Request {
             server_name: &server_name,
             continuation: continuation.as_ref(),
         });
-        let timeout = Duration::from_millis(call.timeout);
-        host::call(
-            &call.cluster,
-            "POST",
-            &call.authority,
-            call.path,
-            Some((FORM, &form)),
-            timeout,
-        )
+        host::ask_broker(call, &form)
     }
 
     /// Tells the filters and the log behind us what was decided, where the configuration says so.
@@ -240,26 +235,8 @@ impl Request {
 
     /// Answers for a host that does not do what it is asked.
     fn fail(&self) -> Action {
-        let reason = Reason::Internal;
-        log::error!("the host refuses a call, the request is refused reason={reason}");
         self.shared.metrics.count_failure();
-        let failure = self.callbacks.borrow_mut().fail();
-        let done = match failure {
-            Failure::Answer => {
-                let body = b"{\"error\":\"temporarily_unavailable\",\"request_id\":\"\"}\n";
-                let headers: [(&str, &[u8]); 3] = [
-                    ("cache-control", b"no-store"),
-                    ("retry-after", b"5"),
-                    ("content-type", b"application/json"),
-                ];
-                host::respond(reason, reason.status(), &headers, body)
-            }
-            Failure::Reset => host::reset(),
-            Failure::Nothing => Ok(()),
-        };
-        if done.is_err() {
-            log::error!("the host refuses a local reply, the request stays held reason={reason}");
-        }
+        fail(self.callbacks.borrow_mut().fail());
         Action::Pause
     }
 
@@ -310,25 +287,49 @@ impl Request {
             self.fail();
             return;
         };
-        // No headers: the call was reset, or the answer was over Envoy's limit; there is nothing to read then.
-        let head = if headers == 0 {
-            None
-        } else {
-            host::header_map(MapType::HttpCallResponseHeaders).ok()
-        };
-        let body = head
-            .as_ref()
-            .map(|_| host::callout_body(REPLY_LIMIT.saturating_add(1)).unwrap_or_default());
-        let reply = match (&head, &body) {
-            (Some(head), Some(body)) => BrokerReply::Response {
-                status: head.first(b":status"),
-                content_type: head.first(b"content-type"),
-                body,
-            },
-            (None, _) | (_, None) => BrokerReply::Nothing,
-        };
-        let step = pending.resume(&mut self.shared.gate.borrow_mut(), now, reply);
+        let step = with_reply(headers, |reply| {
+            pending.resume(&mut self.shared.gate.borrow_mut(), now, reply)
+        });
         self.perform(now, step);
+    }
+
+    /// The Kerberos service to which it is to be delivered.
+    pub(crate) fn spn(&self) -> Option<Spn> {
+        self.admitted.borrow().as_ref()?.spn().cloned()
+    }
+
+    /// Begins an attempt to deliver it to this service.
+    pub(crate) fn attempt(&self, now: UnixTime, spn: &Spn) -> Option<TicketStep> {
+        let gate = self.shared.gate.borrow();
+        Some(self.admitted.borrow().as_ref()?.attempt(now, gate.snapshot(), spn))
+    }
+
+    /// Edits the head of its response. What is to be answered in its place, if anything is.
+    fn edit_response(&self) -> Result<Option<LocalReply>, host::HostError> {
+        let mut admitted = self.admitted.borrow_mut();
+        let Some(admitted) = admitted.as_mut().filter(|admitted| admitted.looks_at_the_response()) else {
+            return Ok(None);
+        };
+        let now = host::now().ok_or(host::HostError)?;
+        let head = host::header_map(MapType::HttpResponseHeaders)?;
+        if admitted.spn().is_some() {
+            let details = host::property(&["response", "code_details"]);
+            match admitted.keep_back(&head, &details) {
+                Ok(edits) => host::edit(MapType::HttpResponseHeaders, &edits)?,
+                Err(reply) => return Ok(Some(reply)),
+            }
+        }
+        host::edit(MapType::HttpResponseHeaders, &admitted.respond(now, &head))?;
+        Ok(None)
+    }
+
+    fn replace_response(&self, reply: &LocalReply) {
+        self.shared.forget(self.id);
+        // The callbacks of the response's body do nothing; nothing else may end it again.
+        let _was_open = self.callbacks.borrow_mut().end();
+        complain(&reply.decision);
+        self.shared.metrics.count_ticket(&reply.decision);
+        respond(reply);
     }
 
     /// Why it must not go on any longer, though it had passed.
@@ -364,18 +365,6 @@ impl Request {
 
 fn is_secure() -> bool {
     !host::property(&["connection", "tls_version"]).is_empty()
-}
-
-fn respond(reply: &LocalReply) {
-    let reason = reply.decision.reason;
-    let headers: Vec<(&str, &[u8])> = reply
-        .headers
-        .iter()
-        .map(|(name, value)| (&**name, value.expose()))
-        .collect();
-    if host::respond(reason, reply.status, &headers, &reply.body).is_err() {
-        log::error!("the host refuses a local reply, the request stays held reason={reason}");
-    }
 }
 
 /// The connection, where it can be told from others by its number.
@@ -419,20 +408,21 @@ impl HttpContext for Stream {
 
     fn on_http_response_headers(&mut self, _headers: usize, _end: bool) -> Action {
         let request = &self.0;
-        let is_to_be_edited = request.callbacks.borrow_mut().response().is_some();
-        let mut admitted = request.admitted.borrow_mut();
-        let looks = admitted
-            .as_mut()
-            .filter(|admitted| is_to_be_edited && admitted.looks_at_the_response());
-        if let Some(admitted) = looks {
-            let edited = host::now().ok_or(host::HostError).and_then(|now| {
-                let head = host::header_map(MapType::HttpResponseHeaders)?;
-                host::edit(MapType::HttpResponseHeaders, &admitted.respond(now, &head))
-            });
-            if edited.is_err() {
+        if request.callbacks.borrow_mut().response().is_none() {
+            return Action::Continue;
+        }
+        match request.edit_response() {
+            Ok(None) => Action::Continue,
+            Ok(Some(reply)) => {
+                request.replace_response(&reply);
+                Action::Pause
+            }
+            // A challenge of the service's must not go down.
+            Err(host::HostError) if request.spn().is_some() => request.fail(),
+            Err(host::HostError) => {
                 log::error!("the host does not edit a response head; it goes down as the upstream sent it");
+                Action::Continue
             }
         }
-        Action::Continue
     }
 }

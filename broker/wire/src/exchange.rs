@@ -21,6 +21,8 @@ pub const NEGOTIATE_TOKEN_TYPE: &str = "urn:kerbridge:token-type:negotiate";
 /// Claim of our tokens with the full principal, where `sub` is another name and a `[[delegation]]` line is about the token's
 /// audience. A private name (RFC 7519 §4.3).
 pub const PRINCIPAL_CLAIM: &str = "kerbridge_principal";
+/// `token_type` of what is no access token (RFC 8693 §2.2.1).
+pub const NO_TOKEN_TYPE: &str = "N_A";
 /// Media type of the request body (RFC 6749 §4.4.2).
 pub const FORM: &str = "application/x-www-form-urlencoded";
 /// Media type of reply and error.

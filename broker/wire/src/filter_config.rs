@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use std::collections::BTreeMap;
 
-use crate::policy::{Route, broker_cluster, five_minutes, is_default, sixty, two_seconds};
+use crate::policy::{Route, Upstream, broker_cluster, five_minutes, is_default, sixty, two_seconds};
 use crate::span::Span;
 
 /// The whole configuration of one filter.
@@ -48,6 +48,25 @@ pub struct FilterConfig {
 
 impl FilterConfig {
     /// Reads it from JSON, strictly: an unknown or ill-typed member is an error at its line and column.
+    ///
+    /// # Errors
+    /// The reader's, for the first place where the text departs from the shape.
+    pub fn from_json(text: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(text)
+    }
+}
+
+/// The configuration of the filter of one cluster, which is a Kerberos service. What else it needs it has from the filter that
+/// let the request through, in the same VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamFilterConfig {
+    /// The service, in the words of the routes that lead to it.
+    pub upstream: Upstream,
+}
+
+impl UpstreamFilterConfig {
+    /// Reads it from JSON, strictly.
     ///
     /// # Errors
     /// The reader's, for the first place where the text departs from the shape.

@@ -8,8 +8,9 @@ mod route;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+use kerbridge_wire::Spn;
 use kerbridge_wire::filter_config::{
-    ExplainConfig, FilterConfig, IdentityHeaders, TokenCacheConfig, TokenHeader as RawTokenHeader,
+    ExplainConfig, FilterConfig, IdentityHeaders, TokenCacheConfig, TokenHeader as RawTokenHeader, UpstreamFilterConfig,
 };
 
 pub use check::{ConfigErrors, ConfigProblem};
@@ -17,10 +18,36 @@ pub use issuer::{Broker, Issuer, Source};
 
 use kerbridge_wire::policy::Deliver;
 
+use crate::json::Json;
 use crate::network::Network;
 use crate::pointer::Pointer;
 use crate::route::index::RouteIndex;
 use check::Check;
+
+/// What the module is for in one place of Envoy, by its configuration there.
+#[derive(Debug)]
+pub enum Role {
+    /// It judges the requests of a listener.
+    Gate(Box<Config>),
+    /// It brings tickets to a cluster, which is this service.
+    Upstream(Spn),
+}
+
+impl Role {
+    /// Reads a plugin configuration.
+    ///
+    /// # Errors
+    /// Those of [`Config::parse`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigErrors> {
+        let is_upstream = Json::parse(bytes).is_some_and(|text| text.member("upstream").is_some());
+        if is_upstream {
+            let UpstreamFilterConfig { upstream } = read(bytes, UpstreamFilterConfig::from_json)?;
+            Ok(Self::Upstream(upstream.kerberos.spn))
+        } else {
+            Config::parse(bytes).map(Box::new).map(Self::Gate)
+        }
+    }
+}
 
 /// The filter's configuration, checked.
 #[derive(Clone, Debug)]
@@ -42,6 +69,8 @@ pub struct Config {
     filter_state: bool,
     /// Some route hands tokens back in a header.
     pub(crate) delivers_headers: bool,
+    /// Some route leads to a Kerberos service.
+    has_kerberos: bool,
     /// Request headers that no client may send.
     reserved: Vec<Rc<str>>,
     /// Seconds.
@@ -83,19 +112,7 @@ impl Config {
     /// Every problem, each naming its field. A configuration that is not JSON of the right shape gives one problem: the
     /// first place where it departs from it.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigErrors> {
-        let single = |field: String, problem: String| ConfigErrors(vec![ConfigProblem { field, problem }]);
-        if bytes.trim_ascii().first() != Some(&b'{') {
-            return Err(single(
-                "configuration".into(),
-                "expected a JSON object in a google.protobuf.StringValue (a Struct arrives as protobuf bytes)".into(),
-            ));
-        }
-        let raw = FilterConfig::from_json(bytes).map_err(|error| {
-            let path = place::path_at(bytes, error.line(), error.column());
-            let field = if path.is_empty() { "configuration".into() } else { path };
-            single(field, error.to_string())
-        })?;
-        Self::build(raw)
+        Self::build(read(bytes, FilterConfig::from_json)?)
     }
 
     /// Builds it from its raw form.
@@ -143,6 +160,10 @@ impl Config {
                     .iter()
                     .filter_map(|route| route.rule())
                     .any(|rule| rule.deliver == Deliver::Header),
+                has_kerberos: routes
+                    .iter()
+                    .filter_map(|route| route.rule())
+                    .any(|rule| rule.upstream.is_some()),
                 issuer_places: (0..)
                     .zip(&issuers)
                     .map(|(place, issuer)| (Rc::clone(&issuer.issuer), place))
@@ -181,6 +202,11 @@ impl Config {
         self.filter_state
     }
 
+    /// Whether some requests are handed to the filter of a cluster, which gets tickets for them.
+    pub const fn has_kerberos(&self) -> bool {
+        self.has_kerberos
+    }
+
     /// How many routes only log and count their verdict.
     pub fn dry_runs(&self) -> usize {
         self.routes.routes().iter().filter(|route| route.is_dry_run()).count()
@@ -190,6 +216,22 @@ impl Config {
     pub fn reserved_headers(&self) -> &[Rc<str>] {
         &self.reserved
     }
+}
+
+/// Reads a plugin configuration into its raw form.
+fn read<T>(bytes: &[u8], from_json: fn(&[u8]) -> Result<T, serde_json::Error>) -> Result<T, ConfigErrors> {
+    let single = |field: String, problem: String| ConfigErrors(vec![ConfigProblem { field, problem }]);
+    if bytes.trim_ascii().first() != Some(&b'{') {
+        return Err(single(
+            "configuration".into(),
+            "expected a JSON object in a google.protobuf.StringValue (a Struct arrives as protobuf bytes)".into(),
+        ));
+    }
+    from_json(bytes).map_err(|error| {
+        let path = place::path_at(bytes, error.line(), error.column());
+        let field = if path.is_empty() { "configuration".into() } else { path };
+        single(field, error.to_string())
+    })
 }
 
 /// The headers that are ours: each once, none that means something else.

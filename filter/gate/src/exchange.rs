@@ -1,11 +1,13 @@
-//! Asks the broker to exchange a ticket, and reads its answer as if a stranger had given it.
+//! Asks the broker to exchange a ticket for a token or a token for a ticket, and reads its answer as if a stranger had given it.
 
-use kerbridge_wire::Reason;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use kerbridge_wire::exchange::{
-    ACCESS_TOKEN_TYPE, CONTINUATION_LIMIT, ExchangeError, ExchangeReply, GRANT_TYPE, NEGOTIATE_TOKEN_TYPE, OauthError,
-    TOKEN_PATH, parameter,
+    ACCESS_TOKEN_TYPE, CONTINUATION_LIMIT, ExchangeError, ExchangeReply, GRANT_TYPE, NEGOTIATE_LIMIT,
+    NEGOTIATE_TOKEN_TYPE, NO_TOKEN_TYPE, OauthError, TOKEN_PATH, parameter,
 };
 use kerbridge_wire::reason::ChallengeRule;
+use kerbridge_wire::{Reason, Spn};
 
 use crate::config::Broker;
 use crate::continuation::is_later_leg;
@@ -13,7 +15,6 @@ use crate::credentials::is_token68;
 use crate::gate::{Gate, Origin, Requirements};
 use crate::refusal::{Asked, Refusal};
 use crate::response::Minted;
-use crate::rule::Rule;
 use crate::secret::Secret;
 use crate::step::Step;
 use crate::time::UnixTime;
@@ -72,15 +73,29 @@ pub enum BrokerReply<'a> {
     },
 }
 
+/// What is wanted of the broker, and for what.
+pub(crate) enum Wanted<'a> {
+    /// A token for an audience, for a client's ticket.
+    Token { ticket: &'a [u8], audience: &'a str },
+    /// A ticket for a service, for a verified token.
+    Ticket { token: &'a [u8], spn: &'a Spn },
+}
+
 impl BrokerCall {
-    pub(crate) fn new(broker: &Broker, asked: &Asked, rule: &Rule, ticket: &[u8]) -> Self {
+    pub(crate) fn new(broker: &Broker, asked: &Asked, wanted: &Wanted<'_>) -> Self {
         let route = asked.route.as_ref().map_or("", |route| route.name());
-        let mut form = Vec::with_capacity(ticket.len().saturating_add(512));
+        let (subject, kind, requested, audience) = match *wanted {
+            // An access token is what is wanted where nothing is said.
+            Wanted::Token { ticket, audience } => (ticket, NEGOTIATE_TOKEN_TYPE, "", audience),
+            Wanted::Ticket { token, spn } => (token, ACCESS_TOKEN_TYPE, NEGOTIATE_TOKEN_TYPE, spn.as_str()),
+        };
+        let mut form = Vec::with_capacity(subject.len().saturating_add(512));
         for (name, value) in [
             (parameter::GRANT_TYPE, GRANT_TYPE.as_bytes()),
-            (parameter::SUBJECT_TOKEN_TYPE, NEGOTIATE_TOKEN_TYPE.as_bytes()),
-            (parameter::SUBJECT_TOKEN, ticket),
-            (parameter::AUDIENCE, rule.audience.as_bytes()),
+            (parameter::SUBJECT_TOKEN_TYPE, kind.as_bytes()),
+            (parameter::SUBJECT_TOKEN, subject),
+            (parameter::REQUESTED_TOKEN_TYPE, requested.as_bytes()),
+            (parameter::AUDIENCE, audience.as_bytes()),
             (parameter::REQUEST_ID, asked.request_id().as_bytes()),
             (parameter::ROUTE, route.as_bytes()),
         ] {
@@ -92,7 +107,7 @@ impl BrokerCall {
             path: TOKEN_PATH,
             timeout: u64::from(broker.timeout).saturating_mul(1000),
             body: Secret::new(form),
-            is_second_leg: is_later_leg(ticket),
+            is_second_leg: matches!(wanted, Wanted::Token { ticket, .. } if is_later_leg(ticket)),
         }
     }
 
@@ -152,55 +167,78 @@ impl PendingExchange {
 
 /// The token and the reply token of an answer; whatever is not the broker's is nobody's.
 fn read_reply(reply: BrokerReply<'_>) -> Result<Minted, Refusal> {
-    let nonsense = || Refusal::from(Reason::BrokerUnavailable);
+    let reply = match read(reply, ACCESS_TOKEN_TYPE, "bearer")? {
+        Ok(reply) => reply,
+        Err(error) => {
+            let reason = reason_of(&error, is_of_an_exchange);
+            let secret = |text: String| Secret::new(text.into_bytes());
+            let negotiate = error.negotiate.filter(|token| is_token68(token.as_bytes()));
+            let continuation = error
+                .continuation
+                .filter(|handle| reason == Reason::ContinueNeeded && handle.len() <= CONTINUATION_LIMIT);
+            return Err(Refusal {
+                reason,
+                because: None,
+                negotiate: negotiate.map(secret),
+                continuation: continuation.map(secret),
+            });
+        }
+    };
+    let negotiate = reply.negotiate.filter(|token| !token.is_empty());
+    if !is_token68(reply.access_token.as_bytes()) || !negotiate.as_deref().is_none_or(|t| is_token68(t.as_bytes())) {
+        return Err(Reason::BrokerUnavailable.into());
+    }
+    Ok(Minted {
+        token: Secret::new(reply.access_token.into_bytes()),
+        negotiate: negotiate.map(|token| Secret::new(token.into_bytes())),
+    })
+}
+
+/// The ticket of an answer: the base64 of one finished GSSAPI token (RFC 2743 §3.1), as `Negotiate` takes it.
+pub(crate) fn read_ticket(reply: BrokerReply<'_>) -> Result<Secret, Reason> {
+    let ticket = match read(reply, NEGOTIATE_TOKEN_TYPE, NO_TOKEN_TYPE)? {
+        Ok(reply) => reply.access_token.into_bytes(),
+        Err(error) => return Err(reason_of(&error, is_of_a_delegation)),
+    };
+    let is_token = |token: Vec<u8>| token.first() == Some(&0x60);
+    if ticket.len() <= NEGOTIATE_LIMIT && STANDARD.decode(&ticket).is_ok_and(is_token) {
+        Ok(Secret::new(ticket))
+    } else {
+        Err(Reason::BrokerUnavailable)
+    }
+}
+
+/// The broker's words, of a kind that was asked for. What does not come from a broker is its absence.
+fn read(reply: BrokerReply<'_>, issued: &str, kind: &str) -> Result<Result<ExchangeReply, ExchangeError>, Reason> {
+    let nonsense = Reason::BrokerUnavailable;
     let BrokerReply::Response {
         status: Some(status),
         content_type,
         body,
     } = reply
     else {
-        return Err(nonsense());
+        return Err(nonsense);
     };
     if body.len() > REPLY_LIMIT || !content_type.is_some_and(is_json) {
-        return Err(nonsense());
+        return Err(nonsense);
     }
     if status == b"200" {
-        let reply: ExchangeReply = serde_json::from_slice(body).map_err(|_| nonsense())?;
-        if reply.issued_token_type != ACCESS_TOKEN_TYPE || !reply.token_type.eq_ignore_ascii_case("bearer") {
-            return Err(nonsense());
+        let reply: ExchangeReply = serde_json::from_slice(body).map_err(|_| nonsense)?;
+        if reply.issued_token_type != issued || !reply.token_type.eq_ignore_ascii_case(kind) {
+            return Err(nonsense);
         }
-        let negotiate = reply.negotiate.filter(|token| !token.is_empty());
-        if !is_token68(reply.access_token.as_bytes()) || !negotiate.as_deref().is_none_or(|t| is_token68(t.as_bytes()))
-        {
-            return Err(nonsense());
-        }
-        Ok(Minted {
-            token: Secret::new(reply.access_token.into_bytes()),
-            negotiate: negotiate.map(|token| Secret::new(token.into_bytes())),
-        })
+        Ok(Ok(reply))
     } else {
-        let error: ExchangeError = serde_json::from_slice(body).map_err(|_| nonsense())?;
-        let reason = reason_of(error.error, error.reason);
-        let secret = |text: String| Secret::new(text.into_bytes());
-        let negotiate = error.negotiate.filter(|token| is_token68(token.as_bytes()));
-        let continuation = error
-            .continuation
-            .filter(|handle| reason == Reason::ContinueNeeded && handle.len() <= CONTINUATION_LIMIT);
-        Err(Refusal {
-            reason,
-            because: None,
-            negotiate: negotiate.map(secret),
-            continuation: continuation.map(secret),
-        })
+        serde_json::from_slice(body).map(Err).map_err(|_| nonsense)
     }
 }
 
 /// The reason to answer the client with. The broker's is taken where it is one that an exchange can have; a mistake in
 /// what the filter asked is our own fault, and a reason of a later release is a refusal by policy.
-fn reason_of(error: OauthError, reason: Option<Reason>) -> Reason {
-    match (error, reason) {
+fn reason_of(error: &ExchangeError, is_possible: fn(Reason) -> bool) -> Reason {
+    match (error.error, error.reason) {
         (OauthError::InvalidGrant | OauthError::InvalidTarget | OauthError::TemporarilyUnavailable, Some(reason))
-            if is_of_an_exchange(reason) =>
+            if is_possible(reason) =>
         {
             reason
         }
@@ -223,6 +261,17 @@ fn is_of_an_exchange(reason: Reason) -> bool {
         ChallengeRule::Others | ChallengeRule::Negotiate => true,
         ChallengeRule::None => matches!(reason.status(), 403 | 429 | 503) || reason == Reason::MalformedCredentials,
         ChallengeRule::Every | ChallengeRule::InvalidToken | ChallengeRule::InsufficientScope => false,
+    }
+}
+
+/// What can become of a token that is to be a ticket: it is no good any more, or no ticket is to be had.
+fn is_of_a_delegation(reason: Reason) -> bool {
+    match reason.challenge() {
+        ChallengeRule::InvalidToken => true,
+        ChallengeRule::None => matches!(reason.status(), 403 | 429 | 503),
+        ChallengeRule::Every | ChallengeRule::InsufficientScope | ChallengeRule::Others | ChallengeRule::Negotiate => {
+            false
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod pending;
 mod warm;
 
 use std::hash::RandomState;
+use std::mem;
 use std::rc::Rc;
 
 use kerbridge_wire::Reason;
@@ -14,7 +15,7 @@ use crate::config::Config;
 use crate::continuation::Continuations;
 use crate::credentials::Credentials;
 use crate::demand::KeyDemand;
-use crate::exchange::{BrokerCall, PendingExchange};
+use crate::exchange::{BrokerCall, PendingExchange, Wanted};
 use crate::header_map::HeaderMap;
 use crate::refusal::Asked;
 use crate::request::{RequestHead, has_token_in_query};
@@ -26,6 +27,7 @@ use crate::snapshot::Snapshot;
 use crate::step::{HeaderEdit, HeaderEdits, Step};
 use crate::time::UnixTime;
 use crate::token_cache::{Bounds, TokenCache};
+use crate::upstream::Caller;
 use crate::verified::Verified;
 
 pub(crate) use pending::Origin;
@@ -245,7 +247,11 @@ fn judge_ticket(asked: Asked, requirements: Requirements, now: UnixTime, ticket:
     if let Err(reason) = requirements.snapshot.fresh_keys(broker.issuer, now) {
         return asked.refuse(reason);
     }
-    let call = BrokerCall::new(broker, &asked, &requirements.rule, ticket);
+    let wanted = Wanted::Token {
+        ticket,
+        audience: &requirements.rule.audience,
+    };
+    let call = BrokerCall::new(broker, &asked, &wanted);
     Step::Call(call, PendingExchange { asked, requirements })
 }
 
@@ -282,8 +288,8 @@ impl Asked {
 
     /// The step that lets the request through behind verified claims: what was sent under our names goes, what was verified
     /// is set.
-    fn pass_verified(self, rule: &Rc<Rule>, verified: &Rc<Verified>, origin: Origin) -> Step {
-        let mut edits = self.strip.clone();
+    fn pass_verified(mut self, rule: &Rc<Rule>, verified: &Rc<Verified>, origin: Origin) -> Step {
+        let mut edits = mem::take(&mut self.strip);
         edits.extend(verified.identity().iter().cloned());
         edits.extend(verified.claim_edits(rule));
         // Neither a ticket nor a token that is not to be forwarded goes upstream; a dry run leaves them as they came.
@@ -295,11 +301,15 @@ impl Asked {
                 edits.push(forwarded(origin.secret()));
             }
         }
+        let caller = rule
+            .upstream
+            .clone()
+            .map(|spn| Box::new(Caller::new(self.clone(), origin.secret().clone(), spn)));
         let minted = match origin {
             Origin::Shown(_) => None,
             Origin::Exchanged(minted) => Some(minted),
         };
-        Step::Continue(edits, Admitted::behind(self, Rc::clone(verified), minted))
+        Step::Continue(edits, Admitted::behind(self, Rc::clone(verified), minted, caller))
     }
 }
 

@@ -11,7 +11,7 @@
 //!
 //! Modules stand in flow order: [`config`] is parsed once; [`request`], [`credentials`] and [`route`] read the request;
 //! [`jwt`] and [`jwk`] verify; [`snapshot`] is what one request is judged against; [`gate`] judges; [`exchange`] speaks
-//! to the broker; [`step`], [`response`] and [`refusal`] are what comes out.
+//! to the broker; [`step`], [`response`] and [`refusal`] are what comes out; [`upstream`] gets tickets for what passed.
 
 #![forbid(unsafe_code)]
 
@@ -42,10 +42,11 @@ pub mod snapshot;
 pub mod step;
 pub mod time;
 pub mod token_cache;
+pub mod upstream;
 pub mod verification;
 pub mod verified;
 
-pub use config::{Config, ConfigErrors};
+pub use config::{Config, ConfigErrors, Role};
 pub use gate::Gate;
 pub use kerbridge_wire::Reason;
 pub use request::RequestHead;

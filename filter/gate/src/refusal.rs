@@ -180,16 +180,22 @@ impl Asked {
     /// The step that answers the request with this refusal. Where the route only logs and counts, it goes on instead, without
     /// what was sent under our names, `Authorization` as it came.
     pub(crate) fn refuse(self, refusal: impl Into<Refusal>) -> Step {
+        let refusal = refusal.into();
+        if self.is_dry_run() {
+            let decision = self.decision(refusal.reason, refusal.because);
+            return Step::Continue(self.strip.clone(), Admitted::dry(self, decision));
+        }
+        Step::Respond(self.reply(refusal))
+    }
+
+    /// The answer with this refusal.
+    pub(crate) fn reply(self, refusal: Refusal) -> LocalReply {
         let Refusal {
             mut reason,
             because,
             negotiate,
             continuation,
-        } = refusal.into();
-        if self.is_dry_run() {
-            let decision = self.decision(reason, because);
-            return Step::Continue(self.strip.clone(), Admitted::dry(self, decision));
-        }
+        } = refusal;
         let challenges = self.challenges(reason.challenge(), negotiate.as_ref());
         let mut status = reason.status();
         if status == 401 && challenges.is_empty() {
@@ -238,13 +244,13 @@ impl Asked {
             )
         };
         headers.push(("content-type".into(), kind.as_bytes().into()));
-        Step::Respond(LocalReply {
+        LocalReply {
             status,
             headers,
             body: body.into(),
             continuation,
             decision,
-        })
+        }
     }
 
     fn challenges(&self, challenge: ChallengeRule, negotiate: Option<&Secret>) -> Vec<Vec<u8>> {

@@ -83,6 +83,17 @@ impl Verified {
         }
     }
 
+    /// Whether a token that was good is still: its key is its issuer's, and nobody took it back. Its end is its owner's to see.
+    ///
+    /// # Errors
+    /// `unknown_key`, `keys_unavailable`, `revoked`, `feed_stale`.
+    pub(crate) fn still_stands(&self, snapshot: &Snapshot, now: UnixTime) -> Result<(), Reason> {
+        if !self.is_signed_by_a_key_of(snapshot, now)? {
+            return Err(Reason::UnknownKey);
+        }
+        self.is_not_revoked(snapshot, now)
+    }
+
     /// Headers with the claims that a rule wants sent on. A claim that is not there, or cannot be a header, is removed: what
     /// stands in that header is never what the client sent.
     pub(crate) fn claim_edits(&self, rule: &Rule) -> HeaderEdits {

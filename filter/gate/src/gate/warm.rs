@@ -63,7 +63,12 @@ impl Gate {
         }
         let route = route::find_for(&config.routes, head.authority, head.path, head.method).ok()??;
         let Need::Proof(rule) = &route.need else { return None };
-        if route.dry_run || !rule.accepts(Scheme::Bearer) || !(head.secure || rule.allow_insecure) {
+        // A ticket is asked for with more than this head tells, and the broker is called anyway.
+        if route.dry_run
+            || rule.upstream.is_some()
+            || !rule.accepts(Scheme::Bearer)
+            || !(head.secure || rule.allow_insecure)
+        {
             return None;
         }
         let Recalled { verified, origin } = recalled;

@@ -17,4 +17,5 @@ mod model;
 mod requests;
 mod rules;
 mod tokens;
+mod upstream;
 mod world;

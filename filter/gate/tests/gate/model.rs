@@ -16,7 +16,9 @@ use kerbridge_gate::gate::{PendingKeys, WarmHead};
 use kerbridge_gate::jwt::SignatureInput;
 use kerbridge_gate::response::Admitted;
 use kerbridge_gate::step::{HeaderEdit, HeaderEdits};
+use kerbridge_gate::upstream::TicketStep;
 use kerbridge_gate::{Config, Gate, Reason, Snapshot, Step};
+use kerbridge_wire::Spn;
 use kerbridge_wire::feed::{
     ENTRY_BYTES, Entry, FORMAT, Hex, PageClaims, RevocationKey, TYPE, body_hash, hash_of_pages, join_page,
 };
@@ -55,6 +57,8 @@ const CONFIG: &str = r#"{
     {"name": "optional", "path_prefix": "/optional", "access": "optional", "accept": ["bearer"], "audience": "orders"},
     {"name": "dry", "path_prefix": "/dry", "accept": ["bearer"], "audience": "orders", "scopes_all": ["read"],
      "dry_run": true},
+    {"name": "legacy", "path_prefix": "/legacy", "accept": ["bearer", "cookie"], "audience": "orders",
+     "scopes_all": ["read"], "upstream": {"kerberos": {"spn": "HTTP/legacy.test@LAB.TEST"}}},
     {"name": "billing", "path_prefix": "/billing", "accept": ["bearer"], "audience": "billing"}
   ]
 }"#;
@@ -133,7 +137,7 @@ fn draft() -> impl Strategy<Value = Draft> {
 fn action() -> impl Strategy<Value = Action> {
     let place = prop_oneof![
         6 => Just(Place::Orders), 1 => Just(Place::Open), 2 => Just(Place::Optional), 2 => Just(Place::Dry),
-        2 => Just(Place::Billing), 1 => Just(Place::Nowhere),
+        2 => Just(Place::Billing), 4 => Just(Place::Legacy), 1 => Just(Place::Nowhere),
     ];
     let shape = prop_oneof![
         8 => Just(Shape::Header), 2 => Just(Shape::Cookie), 1 => Just(Shape::Nothing), 1 => Just(Shape::HeaderTwice),
@@ -459,16 +463,53 @@ impl World {
                 prop_assert!(ends.is_none() && still_good.is_ok(), "a dry run ends nothing");
                 continue;
             }
-            let leeway = if token.issuer == BROKER {
-                0
-            } else {
-                reference::FOREIGN_LEEWAY
-            };
-            prop_assert_eq!(is_over, now >= token.expires + leeway);
+            prop_assert_eq!(is_over, reference::has_ended(&token, now));
             prop_assert_eq!(still_good, self.known.may_stay(&token, now));
+            self.deliver(&admitted, &token)?;
             if !is_over && still_good.is_ok() {
                 self.open.push((admitted, token));
             }
+        }
+        Ok(())
+    }
+
+    /// An attempt at the Kerberos service, if the request is for one: it gets a ticket as long as the token stands, and never
+    /// somebody else's.
+    fn deliver(&self, admitted: &Admitted, token: &Token) -> Result<(), TestCaseError> {
+        let Some(spn) = admitted.spn() else { return Ok(()) };
+        let begin = |spn: &Spn| {
+            let gate = self.gate.borrow();
+            admitted.attempt(at(self.now), gate.snapshot(), spn)
+        };
+        match begin(&"HTTP/other.test@LAB.TEST".parse().unwrap()) {
+            TicketStep::Respond(reply) => prop_assert_eq!(reply.decision.reason, Reason::Internal),
+            other => prop_assert!(false, "{:?} at another service", other),
+        }
+        match (begin(spn), self.known.delegates(token, self.now)) {
+            (TicketStep::Call(call, pending), Ok(())) => {
+                let form = String::from_utf8(call.body.expose().to_vec()).unwrap();
+                prop_assert!(form.contains(&format!("&subject_token={}&", token.text)), "{}", form);
+                let ticket = format!("YII{:0>5}", token.id);
+                let body = format!(
+                    r#"{{"access_token":"{ticket}","issued_token_type":"urn:kerbridge:token-type:negotiate",
+                        "token_type":"N_A","expires_in":1}}"#
+                );
+                let reply = BrokerReply::Response {
+                    status: Some(b"200"),
+                    content_type: Some(b"application/json"),
+                    body: body.as_bytes(),
+                };
+                match pending.resume(reply) {
+                    TicketStep::Continue(HeaderEdit::Set(name, value), decision) => {
+                        prop_assert_eq!(&*name, "authorization");
+                        prop_assert_eq!(value.expose().to_vec(), format!("Negotiate {ticket}").into_bytes());
+                        prop_assert_eq!(decision.reason, Reason::Ok);
+                    }
+                    other => prop_assert!(false, "{:?} with a ticket", other),
+                }
+            }
+            (TicketStep::Respond(reply), Err(reason)) => prop_assert_eq!(reply.decision.reason, reason),
+            (step, expected) => prop_assert!(false, "{:?} where {:?} was expected", step, expected),
         }
         Ok(())
     }
@@ -527,6 +568,7 @@ fn path(place: Place, shape: Shape, token: &Token) -> String {
         Place::Optional => "/optional",
         Place::Dry => "/dry/1",
         Place::Billing => "/billing",
+        Place::Legacy => "/legacy/1",
         Place::Nowhere => "/nowhere",
     };
     match shape {

@@ -151,9 +151,9 @@ fn claims_reach_the_upstream_as_headers_and_nobody_else_sets_them() {
     assert_eq!(
         shown(&edits),
         [
-            "-x-groups",
-            "-x-level",
             "-x-name",
+            "-x-level",
+            "-x-groups",
             "-x_roles",
             "x-kerbridge-subject=alice@LAB.TEST",
             "x-kerbridge-issuer=https://broker.test",
@@ -166,7 +166,7 @@ fn claims_reach_the_upstream_as_headers_and_nobody_else_sets_them() {
     );
     // On every other route too.
     let (edits, _) = passed(run(&gate, NOW, &head("/b", &spoofed), true));
-    assert_eq!(shown(&edits)[..4], ["-x-groups", "-x-level", "-x-name", "-x_roles"]);
+    assert_eq!(shown(&edits)[..4], ["-x-name", "-x-level", "-x-groups", "-x_roles"]);
 }
 
 #[test]

@@ -88,7 +88,7 @@ pub(crate) const CONFIG: &str = r#"{
     {"name": "lab", "host": "api.test", "path_prefix": "/lab", "accept": ["bearer", "negotiate"], "audience": "orders",
      "allow_insecure": true, "deliver": "header"},
     {"name": "health", "host": "api.test", "path": "/health", "access": "open"},
-    {"name": "legacy", "host": "api.test", "path_prefix": "/legacy", "accept": ["negotiate", "bearer"],
+    {"name": "legacy", "host": "api.test", "path_prefix": "/legacy", "accept": ["negotiate", "bearer", "cookie"],
      "audience": "orders", "upstream": {"kerberos": {"spn": "HTTP/legacy.test@LAB.TEST"}}}
   ]
 }"#;

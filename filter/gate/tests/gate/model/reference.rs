@@ -11,7 +11,7 @@ const REMEMBERED: u64 = 300;
 /// How far in the future `iat` may lie.
 pub(crate) const SKEW: u64 = 60;
 /// How long after `exp` the foreign issuer's tokens are still taken.
-pub(crate) const FOREIGN_LEEWAY: u64 = 30;
+const FOREIGN_LEEWAY: u64 = 30;
 /// The broker's place among the issuers; the other one is foreign, and has no feed.
 pub(crate) const BROKER: usize = 0;
 
@@ -95,6 +95,8 @@ pub(crate) enum Place {
     Dry,
     /// Header only; `billing`.
     Billing,
+    /// As [`Place::Orders`], before a Kerberos service; header or cookie.
+    Legacy,
     /// No route.
     Nowhere,
 }
@@ -115,18 +117,24 @@ impl Place {
     fn audience(self) -> &'static str {
         match self {
             Self::Billing => "billing",
-            Self::Orders | Self::Open | Self::Optional | Self::Dry | Self::Nowhere => "orders",
+            Self::Orders | Self::Open | Self::Optional | Self::Dry | Self::Legacy | Self::Nowhere => "orders",
         }
     }
 
     fn wants_scope(self) -> bool {
-        matches!(self, Self::Orders | Self::Dry)
+        matches!(self, Self::Orders | Self::Dry | Self::Legacy)
     }
 
     /// Whether a refusal here is only logged.
     pub(crate) fn is_dry(self) -> bool {
         self == Self::Dry
     }
+}
+
+/// Whether a token's time is over, its leeway included.
+pub(crate) fn has_ended(token: &Token, now: u64) -> bool {
+    let leeway = if token.issuer == BROKER { 0 } else { FOREIGN_LEEWAY };
+    now >= token.expires + leeway
 }
 
 /// What a request comes to: who passed, if anybody was verified, or the reason.
@@ -206,8 +214,7 @@ impl Knowledge {
         if token.signed_by != (token.issuer, token.kid) {
             return Err(Reason::BadSignature);
         }
-        let leeway = if token.issuer == BROKER { 0 } else { FOREIGN_LEEWAY };
-        if now >= token.expires + leeway {
+        if has_ended(token, now) {
             return Err(Reason::Expired);
         }
         if token.issued > now + SKEW {
@@ -249,6 +256,14 @@ impl Knowledge {
         self.stands(token, now)
     }
 
+    /// Whether a request that passed with this token gets a ticket.
+    pub(crate) fn delegates(&self, token: &Token, now: u64) -> Result<(), Reason> {
+        if has_ended(token, now) {
+            return Err(Reason::Expired);
+        }
+        self.may_stay(token, now)
+    }
+
     fn opens(token: &Token, place: Place) -> Result<(), Reason> {
         // The foreign issuer vouches for orders under another name, and for nothing else.
         let wanted = match (token.issuer, place.audience()) {
@@ -282,7 +297,7 @@ impl Knowledge {
             (_, Shape::HeaderWithoutTls) => Err(Reason::InsecureTransport),
             (_, Shape::Query) => Err(Reason::TokenInQuery),
             (_, Shape::HeaderTwice) => Err(Reason::MultipleCredentials),
-            (_, Shape::Header | Shape::HeaderAndBadCookie) | (Place::Orders, Shape::Cookie) => {
+            (_, Shape::Header | Shape::HeaderAndBadCookie) | (Place::Orders | Place::Legacy, Shape::Cookie) => {
                 self.shown(token, place, now)
             }
             (_, Shape::Nothing | Shape::Cookie) if optional => Ok(None),
