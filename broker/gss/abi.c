@@ -2,7 +2,9 @@
  * What src/sys.rs claims about the C interface, said in C, so that the compiler compares it with the installed headers.
  * Never linked: the test bindings_match_the_installed_headers runs `cc -fsyntax-only` over it.
  */
+#include <dlfcn.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <gssapi/gssapi.h>
 #include <gssapi/gssapi_ext.h>
 #include <gssapi/gssapi_krb5.h>
@@ -74,3 +76,16 @@ PROTOTYPE(gsskrb5_extract_authtime_from_sec_context, OM_uint32 *, gss_ctx_id_t, 
 PROTOTYPE(gss_krb5_get_tkt_flags, OM_uint32 *, gss_ctx_id_t, int *);
 PROTOTYPE(gss_krb5_export_lucid_sec_context, OM_uint32 *, gss_ctx_id_t *, OM_uint32, void **);
 PROTOTYPE(gss_krb5_free_lucid_sec_context, OM_uint32 *, void *);
+
+/* The one function that src/forwarded.rs puts in the place of libkrb5's, and what it does that with. */
+#define FUNCTION(function, result, ...) SAME_TYPE(__typeof__(function), result(__VA_ARGS__))
+FUNCTION(krb5_rd_cred, krb5_error_code, krb5_context, krb5_auth_context, krb5_data *, krb5_creds ***, krb5_replay_data *);
+FUNCTION(krb5_parse_name, krb5_error_code, krb5_context, const char *, krb5_principal *);
+FUNCTION(krb5_free_creds, void, krb5_context, krb5_creds *);
+FUNCTION(calloc, void *, size_t, size_t);
+FUNCTION(free, void, void *);
+FUNCTION(dlsym, void *, void *, const char *);
+SAME_TYPE(krb5_error_code, int);
+OFFSET(krb5_creds, client, POINTERS(1));
+OFFSET(krb5_creds, server, POINTERS(2));
+_Static_assert(sizeof(krb5_creds) <= POINTERS(32), "room for krb5_creds");

@@ -1,4 +1,4 @@
-//! Finds MIT's `libgssapi_krb5`: by `krb5-config`, else by `pkg-config`, else where the linker looks by itself.
+//! Finds MIT's `libgssapi_krb5` and `libkrb5`: by `krb5-config`, else by `pkg-config`, else where the linker looks by itself.
 //!
 //! The library's name is MIT's own (Heimdal's is `libgssapi`), so that a wrong implementation cannot be linked by chance.
 
@@ -16,6 +16,7 @@ fn main() {
         println!("cargo:rustc-link-search=native={folder}");
     }
     println!("cargo:rustc-link-lib=dylib=gssapi_krb5");
+    println!("cargo:rustc-link-lib=dylib=krb5");
 }
 
 fn output(program: &str, arguments: &[&str]) -> Option<String> {

@@ -268,14 +268,20 @@ fn second_leg(bytes: &[u8]) -> Result<&[u8], NegotiateError> {
         return Err(NegotiateError::NotSecond);
     };
     let mut fields = Der::new(Der::new(response).only(der::SEQUENCE)?);
-    // negState [0], supportedMech [1] and mechListMIC [3] are GSSAPI's affair.
-    fields.optional(der::context(0))?;
-    fields.optional(der::context(1))?;
-    let token = fields.optional(der::context(2))?;
-    fields.optional(der::context(3))?;
+    // negState [0], supportedMech [1] and mechListMIC [3] are GSSAPI's affair, as long as they are what they should be.
+    field(&mut fields, 0, der::ENUMERATED)?;
+    field(&mut fields, 1, der::OBJECT_IDENTIFIER)?;
+    let token = field(&mut fields, 2, der::OCTET_STRING)?;
+    field(&mut fields, 3, der::OCTET_STRING)?;
     fields.end()?;
-    let token = token.ok_or(NegotiateError::NotSecond)?;
-    Ok(Der::new(token).only(der::OCTET_STRING)?)
+    token.ok_or(NegotiateError::NotSecond)
+}
+
+/// The value of `[number]`, one element with this tag, where there is such a field. MIT 1.22 follows a null pointer where a
+/// `mechListMIC` is none (its ticket 9213).
+fn field<'a>(fields: &mut Der<'a>, number: u8, tag: u8) -> Result<Option<&'a [u8]>, Malformed> {
+    let value = fields.optional(der::context(number))?;
+    value.map(|value| Der::new(value).only(tag)).transpose()
 }
 
 /// RFC 2743 §3.1: `[APPLICATION 0] { thisMech OBJECT IDENTIFIER, innerToken }`.
@@ -315,12 +321,12 @@ fn spnego(inner: &[u8]) -> Result<Option<&[u8]>, NegotiateError> {
         return Err(NegotiateError::NoKerberos);
     }
     // reqFlags [1] say nothing (§4.2.1); mechToken [2] is the first mechanism's; mechListMIC [3] is GSSAPI's affair.
-    fields.optional(der::context(1))?;
-    let token = fields.optional(der::context(2))?;
-    fields.optional(der::context(3))?;
+    field(&mut fields, 1, der::BIT_STRING)?;
+    let token = field(&mut fields, 2, der::OCTET_STRING)?;
+    field(&mut fields, 3, der::OCTET_STRING)?;
     fields.end()?;
     match (first, token) {
-        (KERBEROS | KERBEROS_MICROSOFT, Some(token)) => ticket_of(Der::new(token).only(der::OCTET_STRING)?).map(Some),
+        (KERBEROS | KERBEROS_MICROSOFT, Some(token)) => ticket_of(token).map(Some),
         // Another mechanism's token (NTLM's, NegoEx's) is dropped unread, by GSSAPI too.
         (_, _) => Ok(None),
     }

@@ -128,7 +128,7 @@ impl std::error::Error for AcceptError {}
 impl AcceptorCredential {
     /// Accepts a first token: SPNEGO with Kerberos in its list, or Kerberos itself.
     ///
-    /// Delegated tickets are not decoded. Bindings are compared only where the client sent some: look at
+    /// Tickets that a client hands over are not read. Bindings are compared only where the client sent some: look at
     /// [`ContextFlags::channel_bound`](crate::ContextFlags::channel_bound). The result may hold an ended ticket: look at
     /// [`EstablishedContext::ticket_end`].
     pub fn accept(&self, token: &[u8], bindings: Option<&ChannelBindings>) -> Result<AcceptOutcome, AcceptError> {
@@ -153,8 +153,8 @@ impl AcceptorCredential {
         let mut output = OwnedBuffer::empty();
         let mut minor = 0;
         // SAFETY: the credential is owned; token and bindings are only read and outlive the call; context is null or a
-        // half-open context of ours; the buffer is empty; the null pointers are optional results, among them the delegated
-        // credential, which is therefore never decoded.
+        // half-open context of ours; the buffer is empty; the null pointers are optional results, among them the credential
+        // that a client hands over, which the module `forwarded` keeps from being read too.
         let major = unsafe {
             sys::gss_accept_sec_context(
                 &raw mut minor,

@@ -122,7 +122,7 @@ impl ContextFlags {
         self.0 & sys::GSS_C_CHANNEL_BOUND_FLAG != 0
     }
 
-    /// The client forwarded a ticket of its own. We never decode it.
+    /// The client handed over a ticket of its own. It is never read.
     pub const fn delegated(self) -> bool {
         self.0 & sys::GSS_C_DELEG_FLAG != 0
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::forwarded;
 use crate::keytab::{Keytab, KeytabError};
 use crate::name::Name;
 use crate::oid::{self, Mechanism};
@@ -50,6 +51,8 @@ pub enum AcquireErrorKind {
     NoCredential,
     /// A path holds a NUL byte.
     BadPath,
+    /// libkrb5 would read tickets that clients hand over, and could be made to end the process by one.
+    Unguarded,
     /// GSSAPI refused; the detail says why.
     Refused,
 }
@@ -84,6 +87,9 @@ impl fmt::Display for AcquireError {
             AcquireErrorKind::PrincipalAbsent { .. } => f.write_str("the keytab has no key of this principal")?,
             AcquireErrorKind::NoCredential => f.write_str("the credential cache cannot be used")?,
             AcquireErrorKind::BadPath => f.write_str("a path holds a nul byte")?,
+            AcquireErrorKind::Unguarded => {
+                f.write_str("this program is linked so that libkrb5 would read tickets that clients hand over")?;
+            }
             AcquireErrorKind::Refused => f.write_str("gssapi gave no credential")?,
         }
         match &self.detail {
@@ -100,6 +106,7 @@ impl std::error::Error for AcquireError {
             AcquireErrorKind::PrincipalAbsent { .. }
             | AcquireErrorKind::NoCredential
             | AcquireErrorKind::BadPath
+            | AcquireErrorKind::Unguarded
             | AcquireErrorKind::Refused => None,
         }
     }
@@ -122,6 +129,9 @@ impl AcceptorCredential {
     }
 
     fn acquire_with(service: &ServicePrincipal, keytab: &Path, replay_cache: CString) -> Result<Self, AcquireError> {
+        if !forwarded::is_kept_out() {
+            return Err(AcquireError::bare(AcquireErrorKind::Unguarded));
+        }
         let held = Keytab::open(keytab).map_err(|error| AcquireError::bare(AcquireErrorKind::Keytab(error)))?;
         if !held
             .entries()

@@ -31,6 +31,7 @@ pub mod channel_bindings;
 pub mod context;
 pub mod credential;
 pub mod environment;
+mod forwarded;
 pub mod initiate;
 pub mod keytab;
 mod name;

@@ -95,6 +95,8 @@ pub enum Source {
     StripRealm,
     /// What is said of all others.
     Unmatched,
+    /// The principal itself, before anything of the configuration: it is a well-known name (RFC 6111).
+    WellKnown,
 }
 
 impl fmt::Display for Source {
@@ -106,6 +108,7 @@ impl fmt::Display for Source {
             Self::Instances => f.write_str("names.instances"),
             Self::StripRealm => f.write_str("names.strip_realm_of"),
             Self::Unmatched => f.write_str("names.unmatched"),
+            Self::WellKnown => f.write_str("WELLKNOWN"),
         }
     }
 }
@@ -134,6 +137,8 @@ pub enum Why {
     Reserved(usize),
     /// krb5.conf has no name for the principal.
     NoLocalName,
+    /// Whoever has this name is nobody in particular: `WELLKNOWN/ANONYMOUS` (RFC 8062), for one.
+    Nobody,
 }
 
 impl fmt::Display for NotMapped {
@@ -147,6 +152,7 @@ impl fmt::Display for NotMapped {
             Why::Ambiguous => f.write_str("two principals could have this name"),
             Why::Reserved(rule) => write!(f, "names.rule[{rule}] could give this name to somebody else"),
             Why::NoLocalName => f.write_str("krb5.conf has no local name for this principal"),
+            Why::Nobody => f.write_str("such a name is nobody's in particular"),
         }
     }
 }
@@ -160,6 +166,12 @@ impl NameRules {
     /// The name of a principal. `local` is what krb5.conf calls it, where that was asked for.
     pub fn map(&self, principal: &Principal, local: Option<&str>) -> Result<Mapped, NotMapped> {
         let components = principal::parts(principal);
+        if is_well_known(&components, principal.realm()) {
+            return Err(NotMapped {
+                by: Source::WellKnown,
+                why: Why::Nobody,
+            });
+        }
         let matching = self
             .rules
             .iter()
@@ -226,6 +238,12 @@ impl NameRules {
             Some((index, _)) => Err(Why::Reserved(index)),
         }
     }
+}
+
+/// Whether RFC 6111 §3 keeps the name or the realm for something other than somebody: no rule can give that a name.
+fn is_well_known(components: &[String], realm: &str) -> bool {
+    let is_name = matches!(components, [first, _, ..] if first == "WELLKNOWN");
+    is_name || realm.starts_with("WELLKNOWN:")
 }
 
 /// Whether a byte may stand in a given name: visible ASCII, but nothing that stands in a full principal to divide it.

@@ -20,6 +20,7 @@ mod feeds;
 mod groups;
 mod headers;
 mod host_calls;
+mod identities;
 mod key_rotation;
 mod lab;
 mod limits;

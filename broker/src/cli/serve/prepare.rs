@@ -160,6 +160,7 @@ fn acquire_problem(index: usize, error: &AcquireError) -> Problem {
         AcquireErrorKind::Keytab(_)
         | AcquireErrorKind::NoCredential
         | AcquireErrorKind::BadPath
+        | AcquireErrorKind::Unguarded
         | AcquireErrorKind::Refused => "keytab",
     };
     Problem {

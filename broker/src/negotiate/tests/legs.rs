@@ -103,6 +103,49 @@ fn what_is_no_second_leg_is_refused_by_name() {
 }
 
 #[test]
+fn a_field_that_is_not_what_it_should_be_never_reaches_gssapi() {
+    let (ticket, mechanisms) = (
+        krb5("host.test", b"cipher"),
+        sequence(&[element(der::OBJECT_IDENTIFIER, KERBEROS)]),
+    );
+    let first = |more: &[Vec<u8>]| {
+        let fields = [&[field(0, &mechanisms)], more].concat();
+        framed(SPNEGO, &element(der::context(0), &sequence(&fields)))
+    };
+    let (token, mic) = (field(2, &octets(&ticket)), field(3, &octets(b"mic")));
+    let flags = field(1, &element(der::BIT_STRING, &[0, 0]));
+    assert!(parse(&first(&[flags, token.clone(), mic.clone()])).is_ok());
+    for odd in [
+        &b""[..],
+        b"mic",
+        &sequence(&[]),
+        &[octets(b"a"), octets(b"b")].concat(),
+        &[4, 9],
+    ] {
+        for fields in [
+            vec![field(1, odd), token.clone()],
+            vec![field(2, odd)],
+            vec![token.clone(), field(3, odd)],
+        ] {
+            assert_eq!(
+                parse(&first(&fields)).map(drop),
+                Err(NegotiateError::Malformed),
+                "{fields:02x?}"
+            );
+        }
+        for fields in [
+            vec![field(0, odd), token.clone()],
+            vec![field(1, odd), token.clone()],
+            vec![field(2, odd)],
+            vec![token.clone(), field(3, odd)],
+        ] {
+            let read = parse_second(&neg_token_resp(&fields)).map(drop);
+            assert_eq!(read, Err(NegotiateError::Malformed), "{fields:02x?}");
+        }
+    }
+}
+
+#[test]
 fn a_token_deep_in_others_costs_no_stack() {
     let mut nested = krb5("host.test", b"cipher");
     while nested.len() < 40_000 {

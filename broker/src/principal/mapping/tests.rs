@@ -39,6 +39,33 @@ fn by_default_everybody_is_called_by_the_full_principal() {
 }
 
 #[test]
+fn a_well_known_name_is_nobodys_whatever_the_rules_say() {
+    let named = NameRules {
+        rules: vec![rule("WELLKNOWN/*@A.TEST", "{2}"), rule("*/*@A.TEST", "{1}-{2}")],
+        auth_to_local: true,
+        ..NameRules::default()
+    };
+    for rules in [NameRules::default(), named] {
+        for name in [
+            "WELLKNOWN/ANONYMOUS@WELLKNOWN:ANONYMOUS",
+            "WELLKNOWN/ANONYMOUS@A.TEST",
+            "WELLKNOWN/ORG.A/x@A.TEST",
+            r"W\ELLKNOWN/ANONYMOUS@A.TEST",
+            "alice-known@WELLKNOWN:ANONYMOUS",
+        ] {
+            assert_eq!(map(&rules, name), Err((Source::WellKnown, Why::Nobody)), "{name}");
+        }
+        for name in [
+            "WELLKNOWN-known@A.TEST",
+            r"WELLKNOWN\/x-known@A.TEST",
+            "wellknown/x-known@A.TEST",
+        ] {
+            assert_ne!(map(&rules, name), Err((Source::WellKnown, Why::Nobody)), "{name}");
+        }
+    }
+}
+
+#[test]
 fn a_realm_is_left_out_only_where_it_is_listed_and_the_rest_is_a_plain_name() {
     let rules = NameRules {
         stripped_realm: Some("A.TEST".into()),
