@@ -2,9 +2,10 @@
 //!
 //! Each check looks at one thing, says what it found, which reason a client would be refused under, and the exact command
 //! for MIT, Active Directory and FreeIPA where they differ. Nothing is changed anywhere. [`finding`] is what comes out;
-//! [`keytab`], [`ticket`], [`user`], [`hosts`], [`state`], [`listener`] and [`envoy`] look, in that order.
+//! [`keytab`], [`ticket`], [`user`], [`directory`], [`hosts`], [`state`], [`listener`] and [`envoy`] look, in that order.
 
 pub mod delegation;
+pub mod directory;
 pub mod envoy;
 pub mod finding;
 pub mod hosts;
@@ -27,6 +28,8 @@ use kerbridge_wire::policy as wire_policy;
 pub struct Places {
     /// A user's tickets, for a realm in which a service cannot log in by its own name.
     pub ccache: Option<PathBuf>,
+    /// An account to look up in the directory of groups.
+    pub account: Option<String>,
     /// Envoy's admin address, `127.0.0.1:9901`.
     pub envoy_admin: Option<String>,
     /// Envoy's TLS listener, `127.0.0.1:8443`.
@@ -45,6 +48,7 @@ pub fn examine(config: &Config, policy: &wire_policy::Policy, places: &Places, c
             findings.extend(ticket::look(acceptor, places.ccache.as_deref(), config, clock));
         }
     }
+    findings.extend(directory::look(config, places.account.as_deref(), clock.now()));
     findings.extend(hosts::look(&kerberos.acceptors, policy, &hosts::System));
     findings.extend(state::look(config.state_dir()));
     findings.extend(listener::look(

@@ -272,19 +272,12 @@ impl GroupSource {
 }
 
 /// How a directory finds an accepted client.
-fn account_of<'a>(accepted: &'a Accepted, find_by: &'a FindBy) -> Result<Account<'a>, GroupsError> {
-    let client = accepted.client();
-    match find_by {
-        FindBy::Sid => {
-            let LogonGroups { groups: _, user } = logon_groups(accepted.logon_info())?;
-            user.map(Account::Sid).ok_or(GroupsError::Nameless)
-        }
-        FindBy::Principal { attribute } => Ok(Account::Principal {
-            attribute,
-            value: client.as_str(),
-        }),
-        FindBy::Name { attribute, realm } => Account::by_name(client, attribute, realm).ok_or(GroupsError::NoAccount),
+fn account_of<'a>(accepted: &Accepted, find_by: &'a FindBy) -> Result<Account<'a>, GroupsError> {
+    if *find_by == FindBy::Sid {
+        let LogonGroups { groups: _, user } = logon_groups(accepted.logon_info())?;
+        return user.map(Account::Sid).ok_or(GroupsError::Nameless);
     }
+    Account::of(accepted.client(), find_by).ok_or(GroupsError::NoAccount)
 }
 
 fn logon_groups(info: &LogonInfo) -> Result<LogonGroups, GroupsError> {

@@ -23,6 +23,9 @@ pub(super) struct Doctor {
     /// Tickets of a user (a file, fresh from kinit; it is not changed), for a KDC that does not let a service log in by its name, such as Active Directory.
     #[arg(long, value_name = "FILE")]
     ccache: Option<PathBuf>,
+    /// An account to look up in the directory of [groups.ldap]: its principal, or its objectSid where find_by is "sid".
+    #[arg(long, value_name = "NAME")]
+    look_up: Option<String>,
     /// Envoy's admin address; its configuration is looked at.
     #[arg(long, value_name = "HOST:PORT")]
     envoy_admin: Option<String>,
@@ -42,6 +45,7 @@ pub(super) fn run(doctor: &Doctor) -> Result<(), Failure> {
         part,
         check,
         ccache,
+        look_up,
         envoy_admin,
         envoy_listener,
     } = doctor;
@@ -62,6 +66,7 @@ pub(super) fn run(doctor: &Doctor) -> Result<(), Failure> {
     })?;
     let places = Places {
         ccache: ccache.clone(),
+        account: look_up.clone(),
         envoy_admin: envoy_admin.clone(),
         envoy_listener: envoy_listener.clone(),
     };

@@ -13,15 +13,19 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-pub(super) use self::account::Account;
+pub use self::account::{Account, AccountError};
 pub use self::counters::DirectoryCounters;
 use self::lookup::{Answer, Lookup};
 use super::{GroupSet, GroupsError};
-use crate::ldap::{LdapError, Lent, Pool, Server};
+use crate::ldap::{Entry, Filter, LdapError, Lent, Pool, Scope, Search, Server};
 use crate::time::UnixTime;
 
 /// Questions at once. More wait, each within its own deadline.
 const MOST_AT_ONCE: usize = 16;
+/// Groups of one person that are read.
+const MOST_GROUPS: usize = 4096;
+const SID: &str = "objectSid";
+const GROUP_TYPE: &str = "groupType";
 /// Answers that are kept.
 const MOST_KEPT: usize = 10_000;
 
@@ -98,6 +102,42 @@ pub struct GroupRules {
     pub elsewhere: Elsewhere,
 }
 
+impl GroupRules {
+    /// A question for all groups of a name, by the directory's own rule.
+    pub fn named(&self, name: &str) -> Search {
+        self.search(Filter::Equals(self.name_attribute.clone(), name.as_bytes().to_vec()))
+    }
+
+    /// A question for groups of which this holds too.
+    fn search(&self, which: Filter) -> Search {
+        let is_group = Filter::Equals("objectClass".to_owned(), self.class.as_bytes().to_vec());
+        self.below_base(Filter::All(vec![is_group, which]))
+    }
+
+    /// A question for entries of any class where groups are.
+    fn below_base(&self, filter: Filter) -> Search {
+        Search {
+            base: self.base.clone(),
+            scope: Scope::Subtree,
+            filter,
+            attributes: [self.name_attribute.as_str(), GROUP_TYPE, SID]
+                .map(str::to_owned)
+                .into(),
+            most: MOST_GROUPS,
+        }
+    }
+
+    /// Whether a group gives rights: a distribution list of Active Directory has members too, and often somebody else's
+    /// (`GROUP_TYPE_SECURITY_ENABLED`, MS-ADTS §2.2.12). Where there is no such attribute there are no such lists.
+    pub fn gives_rights(group: &Entry) -> bool {
+        const SECURITY_ENABLED: i64 = 0x8000_0000;
+        // A number of 32 bits with a sign.
+        group
+            .text(GROUP_TYPE)
+            .is_none_or(|bits| bits.parse::<i64>().is_ok_and(|bits| bits & SECURITY_ENABLED != 0))
+    }
+}
+
 /// What is asked of which directory.
 #[derive(Clone, Debug)]
 pub struct DirectoryConfig {
@@ -169,7 +209,7 @@ impl Directory {
     }
 
     /// The groups of an account, of those that are `wanted`. An answer that was not given by the deadline is none.
-    pub(super) async fn groups_of(
+    pub async fn groups_of(
         &self,
         account: &Account<'_>,
         wanted: &BTreeSet<Box<str>>,

@@ -37,6 +37,8 @@ const IN_CHAIN: &[u8] = b"1.2.840.113556.1.4.1941";
 pub enum Filter {
     /// An attribute has this value.
     Equals(String, Vec<u8>),
+    /// An attribute is there, whatever it holds.
+    Present(String),
     /// An attribute names this entry, or one that names it, and so on.
     InChain(String, Vec<u8>),
     /// One of these holds.
@@ -202,6 +204,7 @@ fn filter(wanted: &Filter) -> Vec<u8> {
             .concat();
             element(0xa3, &content)
         }
+        Filter::Present(attribute) => element(0x87, attribute.as_bytes()),
         Filter::InChain(attribute, value) => {
             let content = [
                 element(0x81, IN_CHAIN),

@@ -1,5 +1,6 @@
 //! Groups of a realm of MIT krb5 from a real OpenLDAP server: in the words of OpenLDAP, 389, FreeIPA and RFC 2307.
 
+mod doctor;
 mod tree;
 
 use kerbridge_tests::process::Signal;

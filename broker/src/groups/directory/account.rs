@@ -1,10 +1,13 @@
 //! Says how an account is found, that it is the one, and whether the directory says that it is open.
 
+use std::fmt;
+
 use kerbridge_gss::Principal;
 
 use super::super::sid::Sid;
 use super::super::{Closed, GroupsError};
-use crate::ldap::{Entry, Filter, LdapError};
+use super::FindBy;
+use crate::ldap::{Entry, Filter, LdapError, Scope, Search};
 use crate::principal;
 use crate::time::UnixTime;
 
@@ -28,46 +31,122 @@ const PASSWORD_LOCK: &str = "pwdAccountLockedTime";
 const FOR_EVER: &str = "000001010000Z";
 
 /// All that a directory may say of an account's state. What it does not know it leaves out.
-pub(super) const STATE: [&str; 7] = [CONTROL, EXPIRES, COMPUTED, LOCK, KRB_EXPIRES, KRB_FLAGS, PASSWORD_LOCK];
+const STATE: [&str; 7] = [CONTROL, EXPIRES, COMPUTED, LOCK, KRB_EXPIRES, KRB_FLAGS, PASSWORD_LOCK];
 
 /// Somebody, as the directory can find them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::groups) enum Account<'a> {
+pub enum Account<'a> {
+    /// By identifier.
     Sid(Sid),
-    Principal { attribute: &'a str, value: &'a str },
-    Name { attribute: &'a str, value: String },
+    /// By the full principal in this attribute.
+    Principal {
+        /// The attribute.
+        attribute: &'a str,
+        /// The principal.
+        value: String,
+    },
+    /// By the name alone in this attribute.
+    Name {
+        /// The attribute.
+        attribute: &'a str,
+        /// The name.
+        value: String,
+    },
 }
 
+/// Why a text names no account that the directory could find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountError {
+    /// Accounts are found by identifier, and it is none.
+    NoSid,
+    /// Accounts are found by principal, and it is none.
+    NoPrincipal,
+    /// It is not of the realm whose names the directory has, or has an instance.
+    OfAnotherRealm,
+}
+
+impl fmt::Display for AccountError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSid => "find_by is \"sid\": name the account's objectSid, such as S-1-5-21-1-2-3-1104",
+            Self::NoPrincipal => "no full principal, such as alice@EXAMPLE.COM",
+            Self::OfAnotherRealm => {
+                "it is not of groups.ldap.account_realm, or has an instance: the directory knows no such account"
+            }
+        })
+    }
+}
+
+impl std::error::Error for AccountError {}
+
 impl<'a> Account<'a> {
-    /// Somebody by their name alone: of this realm, and with one component, so that `alice/admin` is nobody.
-    pub(in crate::groups) fn by_name(client: &Principal, attribute: &'a str, realm: &str) -> Option<Self> {
-        let mut parts = principal::parts(client);
-        let value = parts.pop()?;
-        (parts.is_empty() && client.realm() == realm).then_some(Account::Name { attribute, value })
+    /// The account that a text names, as the directory is asked for it.
+    pub fn read(text: &str, find_by: &'a FindBy) -> Result<Self, AccountError> {
+        if *find_by == FindBy::Sid {
+            return text.parse().map(Self::Sid).map_err(|_| AccountError::NoSid);
+        }
+        let client = principal::canonical(text).map_err(|_| AccountError::NoPrincipal)?;
+        Self::of(&client, find_by).ok_or(AccountError::OfAnotherRealm)
+    }
+
+    /// The account of a client; nobody where it is found by an identifier, which its name does not say, or where it is of
+    /// another realm than the one whose names the directory has, or has more than one component: `alice/admin` is nobody.
+    pub(in crate::groups) fn of(client: &Principal, find_by: &'a FindBy) -> Option<Self> {
+        match find_by {
+            FindBy::Sid => None,
+            FindBy::Principal { attribute } => Some(Account::Principal {
+                attribute,
+                value: client.as_str().to_owned(),
+            }),
+            FindBy::Name { attribute, realm } => {
+                let mut parts = principal::parts(client);
+                let value = parts.pop()?;
+                (parts.is_empty() && client.realm() == realm).then_some(Account::Name { attribute, value })
+            }
+        }
+    }
+
+    /// A question for all that is said of its state, below this base.
+    pub fn state(&self, base: &str) -> Search {
+        let mut attributes: Vec<String> = STATE.map(str::to_owned).into();
+        attributes.extend(self.attribute().map(str::to_owned));
+        Search {
+            base: base.to_owned(),
+            scope: Scope::Subtree,
+            filter: self.filter(),
+            attributes,
+            most: 2,
+        }
+    }
+
+    /// By which attributes a directory says something of an account's state.
+    pub fn said(entry: &Entry) -> Vec<&'static str> {
+        let is_there = |attribute: &&str| entry.values(attribute).next().is_some();
+        STATE.into_iter().filter(is_there).collect()
     }
 
     /// What answers about it are kept under.
     pub(super) fn key(&self) -> String {
         match self {
             Self::Sid(sid) => sid.to_string(),
-            Self::Principal { value, .. } => (*value).to_owned(),
-            Self::Name { value, .. } => value.clone(),
+            Self::Principal { value, .. } | Self::Name { value, .. } => value.clone(),
         }
     }
 
     /// The attribute by which it is found, where it has to be compared here.
-    pub(super) fn attribute(&self) -> Option<&str> {
+    fn attribute(&self) -> Option<&str> {
         match self {
             Self::Sid(_) => None,
             Self::Principal { attribute, .. } | Self::Name { attribute, .. } => Some(attribute),
         }
     }
 
-    pub(super) fn filter(&self) -> Filter {
+    fn filter(&self) -> Filter {
         match self {
             Self::Sid(sid) => Filter::Equals("objectSid".to_owned(), sid.to_bytes()),
-            Self::Principal { attribute, value } => Filter::Equals((*attribute).to_owned(), value.as_bytes().to_vec()),
-            Self::Name { attribute, value } => Filter::Equals((*attribute).to_owned(), value.as_bytes().to_vec()),
+            Self::Principal { attribute, value } | Self::Name { attribute, value } => {
+                Filter::Equals((*attribute).to_owned(), value.as_bytes().to_vec())
+            }
         }
     }
 

@@ -5,20 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::sid::Sid;
 use super::super::{GroupSet, GroupsError};
-use super::account::{STATE, check_open};
-use super::{DirectoryConfig, Elsewhere, Member, Membership, Question};
+use super::account::check_open;
+use super::{DirectoryConfig, Elsewhere, GroupRules, MOST_GROUPS, Member, Membership, Question, SID};
 use crate::ldap::{Connection, Entry, Filter, Found, LdapError, Scope, Search};
 
-/// Groups of one person that are read.
-const MOST_GROUPS: usize = 4096;
 /// Values in one question.
 const BATCH: usize = 100;
 /// How deep the groups of the account may lie in others.
 const MOST_LEVELS: usize = 10;
 
 const CLASS: &str = "objectClass";
-const SID: &str = "objectSid";
-const GROUP_TYPE: &str = "groupType";
 const TOKEN_GROUPS: &str = "tokenGroups";
 const MEMBER_OF: &str = "memberOf";
 /// Every entry's own name, to search by (RFC 5020).
@@ -74,23 +70,15 @@ impl<'a> Lookup<'a> {
     /// The one entry that is the account.
     async fn account(&mut self) -> Result<Entry, GroupsError> {
         let account = self.question.account;
-        let mut attributes: Vec<String> = STATE.map(str::to_owned).into();
-        attributes.extend(account.attribute().map(str::to_owned));
+        let mut search = account.state(&self.config.base);
         match &self.config.groups.membership {
-            Membership::MemberOf => attributes.push(MEMBER_OF.to_owned()),
-            Membership::Direct(Member::Name { attribute: _, of }) => attributes.push(of.clone()),
+            Membership::MemberOf => search.attributes.push(MEMBER_OF.to_owned()),
+            Membership::Direct(Member::Name { attribute: _, of }) => search.attributes.push(of.clone()),
             Membership::TokenGroups
             | Membership::Chain(_)
             | Membership::Direct(Member::Dn(_))
             | Membership::Walk(_) => {}
         }
-        let search = Search {
-            base: self.config.base.clone(),
-            scope: Scope::Subtree,
-            filter: account.filter(),
-            attributes,
-            most: 2,
-        };
         let Found {
             mut entries,
             references,
@@ -191,7 +179,7 @@ impl<'a> Lookup<'a> {
                 let Gathered { groups, elsewhere } = self.those(any_of(attribute, batch)).await?;
                 gathered.elsewhere = gathered.elsewhere.saturating_add(elsewhere);
                 for group in groups {
-                    if is_for_security(&group) && seen.insert(group.name.clone()) {
+                    if GroupRules::gives_rights(&group) && seen.insert(group.name.clone()) {
                         next.push(group.name.clone());
                         gathered.groups.push(group);
                     }
@@ -220,7 +208,7 @@ impl<'a> Lookup<'a> {
     /// Of the groups that matter, those that are among these, with the entry of each; and how many have no name.
     fn named(&self, groups: &[Entry]) -> Result<(BTreeMap<Box<str>, String>, usize), GroupsError> {
         let (mut own, mut nameless) = (BTreeMap::new(), 0_usize);
-        for group in groups.iter().filter(|group| is_for_security(group)) {
+        for group in groups.iter().filter(|group| GroupRules::gives_rights(group)) {
             let names: Vec<&[u8]> = group.values(&self.config.groups.name_attribute).collect();
             if names.is_empty() {
                 nameless = nameless.saturating_add(1);
@@ -244,7 +232,7 @@ impl<'a> Lookup<'a> {
             let values: Vec<&[u8]> = batch.iter().map(|(name, _)| name.as_bytes()).collect();
             let filter = any_of(&self.config.groups.name_attribute, &values);
             let found = self.groups(filter).await?.entries;
-            let others = found.iter().filter(|group| is_for_security(group));
+            let others = found.iter().filter(|group| GroupRules::gives_rights(group));
             let mut strangers = others.filter(|group| !batch.iter().any(|(_, dn)| *dn == group.name));
             if let Some(stranger) = strangers.next() {
                 return Err(GroupsError::Ambiguous(self.shared_name(stranger, batch)));
@@ -263,24 +251,14 @@ impl<'a> Lookup<'a> {
         shared.map_or_else(Box::default, |(name, _)| Box::from(*name))
     }
 
-    async fn groups(&mut self, filter: Filter) -> Result<Found, GroupsError> {
-        let class = self.config.groups.class.as_bytes().to_vec();
-        let is_group = Filter::Equals(CLASS.to_owned(), class);
-        self.below_base(Filter::All(vec![is_group, filter])).await
+    async fn groups(&mut self, which: Filter) -> Result<Found, GroupsError> {
+        let config = self.config;
+        self.search(&config.groups.search(which)).await
     }
 
     async fn below_base(&mut self, filter: Filter) -> Result<Found, GroupsError> {
-        let rules = &self.config.groups;
-        let search = Search {
-            base: rules.base.clone(),
-            scope: Scope::Subtree,
-            filter,
-            attributes: [rules.name_attribute.as_str(), GROUP_TYPE, SID]
-                .map(str::to_owned)
-                .into(),
-            most: MOST_GROUPS,
-        };
-        self.search(&search).await
+        let config = self.config;
+        self.search(&config.groups.below_base(filter)).await
     }
 
     async fn search(&mut self, search: &Search) -> Result<Found, GroupsError> {
@@ -312,16 +290,6 @@ fn is_below(name: &[u8], base: &str) -> bool {
     };
     let name = plain(&String::from_utf8_lossy(name));
     name.strip_suffix(&plain(base)).is_some_and(|rest| rest.ends_with(','))
-}
-
-/// Whether a group gives rights: a distribution list of Active Directory has members too, and often somebody else's
-/// (`GROUP_TYPE_SECURITY_ENABLED`, MS-ADTS §2.2.12). Where there is no such attribute there are no such lists.
-fn is_for_security(group: &Entry) -> bool {
-    const SECURITY_ENABLED: i64 = 0x8000_0000;
-    // A number of 32 bits with a sign.
-    group
-        .text(GROUP_TYPE)
-        .is_none_or(|bits| bits.parse::<i64>().is_ok_and(|bits| bits & SECURITY_ENABLED != 0))
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ fn directory_with(port: u16, keep: Duration, elsewhere: Elsewhere) -> Directory 
 async fn ask(directory: &Directory, within: Duration) -> Result<GroupSet, GroupsError> {
     let account = Account::Principal {
         attribute: "uid",
-        value: "alice@A.TEST",
+        value: "alice@A.TEST".to_owned(),
     };
     let wanted = ["clerks", "staff"].map(Box::from).into();
     let deadline = Instant::now().checked_add(within).unwrap();
@@ -351,7 +351,7 @@ async fn where_no_group_is_asked_for_the_account_alone_is_looked_at() {
     let directory = directory(scripted.port, Duration::ZERO);
     let account = Account::Principal {
         attribute: "uid",
-        value: "alice@A.TEST",
+        value: "alice@A.TEST".to_owned(),
     };
     let deadline = Instant::now().checked_add(SECOND).unwrap();
     let outcome = directory

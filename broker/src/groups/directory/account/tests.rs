@@ -122,10 +122,11 @@ fn an_account_that_only_compares_equal_is_somebody_else() {
 
 #[test]
 fn a_name_alone_is_that_of_one_realm_and_of_one_component() {
-    let by_name = |principal: &str| {
-        let client = canonical(principal).unwrap();
-        Account::by_name(&client, "uid", "A.TEST")
+    let find_by = FindBy::Name {
+        attribute: "uid".to_owned(),
+        realm: "A.TEST".to_owned(),
     };
+    let by_name = |principal: &str| Account::of(&canonical(principal).unwrap(), &find_by);
     let alice = by_name("alice@A.TEST").unwrap();
     assert_eq!(alice.key(), "alice");
     assert_eq!(by_name(r"al\/ice@A.TEST").unwrap().key(), "al/ice");
@@ -140,4 +141,27 @@ fn a_name_alone_is_that_of_one_realm_and_of_one_component() {
     let is = |uid: &str| alice.is(&Entry::for_test("uid=x", &[("uid", &[uid])]));
     assert!(is("alice") && !is("Alice") && !is("alice ") && !is(""));
     assert!(!alice.is(&Entry::for_test("uid=alice", &[])));
+}
+
+#[test]
+fn a_text_names_an_account_as_the_directory_finds_it() {
+    let read = |text: &str, find_by: &FindBy| Account::read(text, find_by).map(|account| account.key());
+    assert_eq!(
+        read("S-1-5-21-1-2-3-1104", &FindBy::Sid),
+        Ok("S-1-5-21-1-2-3-1104".to_owned())
+    );
+    assert_eq!(read("alice@A.TEST", &FindBy::Sid), Err(AccountError::NoSid));
+    let attribute = "uid".to_owned();
+    let principal = FindBy::Principal {
+        attribute: attribute.clone(),
+    };
+    assert_eq!(
+        read("alice/admin@A.TEST", &principal),
+        Ok("alice/admin@A.TEST".to_owned())
+    );
+    assert_eq!(read("alice", &principal), Err(AccountError::NoPrincipal));
+    let realm = "A.TEST".to_owned();
+    let name = FindBy::Name { attribute, realm };
+    assert_eq!(read("alice@A.TEST", &name), Ok("alice".to_owned()));
+    assert_eq!(read("alice@B.TEST", &name), Err(AccountError::OfAnotherRealm));
 }

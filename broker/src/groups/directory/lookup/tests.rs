@@ -1,3 +1,4 @@
+use super::super::GROUP_TYPE;
 use super::*;
 
 #[test]
@@ -14,7 +15,7 @@ fn a_distribution_list_gives_nothing() {
         let attributes: Vec<(&str, Vec<&str>)> = group_type.iter().map(|bits| (GROUP_TYPE, vec![*bits])).collect();
         let attributes: Vec<(&str, &[&str])> = attributes.iter().map(|(name, of)| (*name, of.as_slice())).collect();
         let group = Entry::for_test("CN=a", &attributes);
-        assert_eq!(is_for_security(&group), counts, "{group_type:?}");
+        assert_eq!(GroupRules::gives_rights(&group), counts, "{group_type:?}");
     }
 }
 
