@@ -12,7 +12,7 @@ use crate::credential::{CredentialHandle, InitiatorCredential};
 use crate::name::Name;
 use crate::oid::{self, Mechanism};
 use crate::principal::ServicePrincipal;
-use crate::status::StatusText;
+use crate::status::{RoutineError, StatusText};
 use crate::sys;
 
 /// What to ask for.
@@ -119,6 +119,8 @@ impl std::error::Error for InitiateError {}
 impl From<StatusText> for InitiateError {
     fn from(detail: StatusText) -> Self {
         let kind = match detail.code() {
+            // A cache whose tickets have ended has no code of Kerberos'.
+            _ if detail.routine() == RoutineError::CredentialsExpired => InitiateErrorKind::TicketExpired,
             Some(sys::KRB5KDC_ERR_S_PRINCIPAL_UNKNOWN) => InitiateErrorKind::ServiceUnknown,
             Some(sys::KRB5KDC_ERR_C_PRINCIPAL_UNKNOWN) => InitiateErrorKind::ClientUnknown,
             Some(sys::KRB5KDC_ERR_PREAUTH_FAILED) => InitiateErrorKind::ClientKeyRefused,

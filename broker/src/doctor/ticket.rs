@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs::{self, DirBuilder};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::fd::{IntoRawFd as _, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -80,7 +80,7 @@ enum NoTicket {
 
 fn ask(principal: &ServicePrincipal, keytab: &Path, ccache: Option<&Path>) -> Result<MechToken, NoTicket> {
     let credential = match ccache {
-        Some(ccache) => borrow(ccache).map_err(NoTicket::Cache)?,
+        Some(ccache) => borrow(ccache)?,
         // Where there is a KDC the keys are tried at once.
         None => InitiatorCredential::from_keytab(principal.as_principal(), keytab).map_err(|error| {
             error.detail().cloned().map_or_else(
@@ -102,14 +102,20 @@ fn ask(principal: &ServicePrincipal, keytab: &Path, ccache: Option<&Path>) -> Re
 }
 
 /// A user's tickets, from a copy: what is asked for here is not kept in the user's own file.
-fn borrow(ccache: &Path) -> Result<InitiatorCredential, String> {
-    let tickets = fs::read(ccache).map(Zeroizing::new);
-    let tickets = tickets.map_err(|error| format!("{}: {error}", ccache.display()))?;
-    let mut copy = fs::File::from(memfd_create("ccache", MemfdFlags::CLOEXEC).map_err(|error| error.to_string())?);
-    copy.write_all(&tickets).map_err(|error| error.to_string())?;
+fn borrow(ccache: &Path) -> Result<InitiatorCredential, NoTicket> {
+    let unusable = |error: io::Error| NoTicket::Cache(format!("{}: {error}", ccache.display()));
+    let tickets = fs::read(ccache).map(Zeroizing::new).map_err(unusable)?;
+    let mut copy = memfd_create("ccache", MemfdFlags::CLOEXEC)
+        .map(fs::File::from)
+        .map_err(|error| unusable(error.into()))?;
+    copy.write_all(&tickets).map_err(unusable)?;
     // libkrb5 reads it when it is asked for a ticket: it must stay open as long as this process.
     let path = format!("/proc/self/fd/{}", OwnedFd::from(copy).into_raw_fd());
-    InitiatorCredential::from_ccache(path.as_ref()).map_err(|error| error.to_string())
+    InitiatorCredential::from_ccache(path.as_ref()).map_err(|error| {
+        let ended = error.detail().cloned().map(InitiateError::from);
+        let ended = ended.filter(|error| error.kind() == InitiateErrorKind::TicketExpired);
+        ended.map_or_else(|| NoTicket::Cache(error.to_string()), NoTicket::Kdc)
+    })
 }
 
 /// Accepts the ticket as the broker does, beside it, with a replay cache of its own.
@@ -170,7 +176,7 @@ fn accept_in(
 
 fn not_opened(found: &str, rejection: &Rejection, principal: &ServicePrincipal, keytab: &Path) -> Finding {
     let Rejection { reason, detail, .. } = rejection;
-    if *reason == Reason::ClockSkew {
+    if matches!(reason, Reason::ClockSkew | Reason::TicketNotYetValid) {
         return Finding::bad(
             CLOCK,
             "this machine",
@@ -179,19 +185,18 @@ fn not_opened(found: &str, rejection: &Rejection, principal: &ServicePrincipal, 
         )
         .mended_by([set_clock()]);
     }
-    // Nobody was on the way who could have altered it.
-    let cause = if *reason == Reason::KvnoMismatch {
-        ", and it is the keytab that has another key"
-    } else {
-        ""
+    let bad = |cause: &str| {
+        let found = format!("{found}, which is not accepted{cause}: {detail}");
+        Finding::bad(CHECK, principal.as_str(), *reason, found)
     };
-    Finding::bad(
-        CHECK,
-        principal.as_str(),
-        *reason,
-        format!("{found}, which is not accepted{cause}: {detail}"),
-    )
-    .mended_by(extract(principal, keytab))
+    if *reason == Reason::KvnoMismatch {
+        // Nobody was on the way who could have altered it.
+        bad(", and it is the keytab that has another key").mended_by(extract(principal, keytab))
+    } else if *reason == Reason::EtypeUnavailable {
+        bad("").mended_by(extract(principal, keytab))
+    } else {
+        bad("")
+    }
 }
 
 fn set_clock() -> Remedy {

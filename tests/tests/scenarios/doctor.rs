@@ -8,7 +8,7 @@ use kerbridge_tests::world::SERVICE;
 use serde_json::Value;
 
 /// What the doctor says of a world, by its JSON, and its exit code.
-fn examine(world: &mut World, more: &[&str], clock: Option<&str>) -> (Vec<Value>, Option<i32>) {
+pub(super) fn examine(world: &mut World, more: &[&str], clock: Option<&str>) -> (Vec<Value>, Option<i32>) {
     let config = world.broker().config();
     let admin = format!("127.0.0.1:{}", world.envoy().admin_port());
     let program = find_kerbridge().unwrap();
@@ -34,7 +34,7 @@ fn examine(world: &mut World, more: &[&str], clock: Option<&str>) -> (Vec<Value>
 }
 
 /// The bad findings, each as check and reason.
-fn bad(findings: &[Value]) -> Vec<String> {
+pub(super) fn bad(findings: &[Value]) -> Vec<String> {
     let word = |value: &'static str| move |finding: &Value| finding[value].as_str().unwrap_or_default().to_owned();
     let (check, reason) = (word("check"), word("reason"));
     let bad = findings.iter().filter(|finding| finding["verdict"] == "bad");

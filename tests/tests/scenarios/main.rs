@@ -9,6 +9,7 @@
 
 mod broker_away;
 mod broker_nonsense;
+mod causes;
 mod channel_bindings;
 mod clients;
 mod clocks;
