@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
+use crate::canary;
 use crate::error::HarnessError;
 use crate::http::{Connection, HttpError, Request, Response};
 use crate::process::{OwnedProcess, Signal, Spawn};
@@ -65,7 +66,9 @@ impl Broker {
         std::fs::create_dir_all(&state)
             .and_then(|()| std::fs::set_permissions(&state, Permissions::from_mode(0o700)))
             .map_err(|source| HarnessError::io("create the broker's state folder", source))?;
-        broker.write("kek", &key_encryption_key()?)?;
+        let kek = key_encryption_key()?;
+        canary::note(kek.as_bytes());
+        broker.write("kek", &kek)?;
         broker.set_policy(&settings.policy)?;
         broker.write("kerbridge.toml", &broker.configuration(settings))?;
         Ok(broker)
@@ -200,6 +203,7 @@ impl Broker {
         let mut process = OwnedProcess::start(
             spawn
                 .name("kerbridge")
+                .watched()
                 .arg("serve")
                 .arg("--config")
                 .arg(self.folder.join("kerbridge.toml"))
@@ -218,7 +222,7 @@ impl Broker {
     ///
     /// [`HarnessError::FileMissing`] or [`HarnessError::TimedOut`].
     pub fn run(folder: &Path, args: &[&str]) -> Result<(ExitStatus, String), HarnessError> {
-        let mut process = OwnedProcess::start(command(folder)?.name("kerbridge-command").args(args))?;
+        let mut process = OwnedProcess::start(command(folder)?.name("kerbridge-command").watched().args(args))?;
         let status = process.wait_exit(READY_WITHIN)?;
         Ok((status, process.log()))
     }

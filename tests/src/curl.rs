@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::canary;
 use crate::error::HarnessError;
 use crate::process::{OwnedProcess, Spawn};
 
@@ -155,7 +156,27 @@ impl Curl {
             .envs(self.env.iter().map(|(name, value)| (name, value)));
         let mut process = OwnedProcess::start(spawn)?;
         let status = process.wait_exit(Duration::from_secs(MAX_TIME.saturating_add(5)))?;
-        Ok(files.answer(status.code().unwrap_or(-1), &process.log()))
+        let answer = files.answer(status.code().unwrap_or(-1), &process.log());
+        self.watch(&answer)?;
+        Ok(answer)
+    }
+
+    /// Notes the credentials that went and came, and looks for them where a refusal is told.
+    fn watch(&self, answer: &Answer) -> Result<(), HarnessError> {
+        canary::note_message(self.url.as_bytes());
+        for arg in &self.args {
+            canary::note_message(arg.as_encoded_bytes());
+        }
+        for head in &answer.sent {
+            canary::note_message(head.as_bytes());
+        }
+        if answer.status >= 400 {
+            canary::search(&format!("the body of a {}", answer.status), &answer.body)?;
+        }
+        for (name, value) in &answer.headers {
+            canary::note_header(name.as_bytes(), value.as_bytes());
+        }
+        Ok(())
     }
 }
 

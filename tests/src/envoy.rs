@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::canary;
 use crate::error::HarnessError;
 use crate::http::{self, HttpError, Request, Response};
 use crate::process::{OwnedProcess, Spawn, find_program};
@@ -18,6 +19,9 @@ use crate::wait::wait_until;
 
 /// A wasm module is compiled for each thread before Envoy is ready; two busy cores can take long.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// Admin pages that show what requests brought about.
+const PAGES: [&str; 4] = ["/stats", "/stats/prometheus", "/clusters", "/config_dump"];
 
 const ADMIN: &str = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}";
 
@@ -113,6 +117,26 @@ impl Envoy {
             admin_port,
             folder,
         })
+    }
+
+    /// Ends it politely. Neither what it printed nor what its admin pages show may hold a credential.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Leaked`], or [`HarnessError::TimedOut`] when it does not end.
+    pub fn stop(&mut self) -> Result<(), HarnessError> {
+        self.search_pages()?;
+        self.process.terminate().map(drop)
+    }
+
+    fn search_pages(&mut self) -> Result<(), HarnessError> {
+        if self.process.try_wait()?.is_some() {
+            return Ok(());
+        }
+        for page in PAGES {
+            canary::search(&format!("Envoy's {page}"), &self.admin_get(page)?.body)?;
+        }
+        Ok(())
     }
 
     /// The port of the admin interface on 127.0.0.1.
@@ -265,11 +289,22 @@ fn command(yaml: &str, options: &EnvoyOptions, folder: &Path) -> Result<Spawn, H
     std::fs::write(&config, yaml).map_err(|source| HarnessError::io("write Envoy's configuration", source))?;
     Ok(Spawn::new(find_envoy()?, folder)
         .name("envoy")
+        .watched()
         .arg("--config-path")
         .arg(&config)
         .args(["--disable-hot-restart", "--log-level", &options.log_level])
         .args(&options.args)
         .envs(options.env.iter().map(|(name, value)| (name, value))))
+}
+
+/// Every Envoy that a test leaves running is searched, too.
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let searched = self.search_pages();
+            assert!(searched.is_ok(), "{searched:?}");
+        }
+    }
 }
 
 /// The envoy to run: `KERBRIDGE_ENVOY`, else the one on PATH, else the one that `make setup` put into the workspace.

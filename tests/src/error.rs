@@ -68,6 +68,13 @@ pub enum HarnessError {
         /// The text that should be there exactly once.
         expected: String,
     },
+    /// Something that anybody may read holds a credential.
+    Leaked {
+        /// What was printed, and by whom.
+        what: String,
+        /// Where the credential stands in it.
+        place: String,
+    },
     /// A peer answered, but not with what the fixture relies on.
     UnexpectedAnswer {
         /// The question.
@@ -107,6 +114,7 @@ impl fmt::Display for HarnessError {
             Self::Drifted { file, expected } => {
                 write!(f, "{file} should hold this text exactly once: {expected:?}")
             }
+            Self::Leaked { what, place } => write!(f, "{what} holds a credential {place}"),
             Self::UnexpectedAnswer { what, answer } => write!(f, "{what} was answered with {answer}"),
         }
     }
@@ -138,6 +146,7 @@ impl std::error::Error for HarnessError {
             | Self::FileMissing { .. }
             | Self::TimedOut { .. }
             | Self::Exited { .. }
+            | Self::Leaked { .. }
             | Self::UnexpectedAnswer { .. } => None,
         }
     }

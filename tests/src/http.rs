@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
+use crate::canary;
+
 /// The largest head or body that is read, in bytes.
 const LIMIT: usize = 64 * 1024 * 1024;
 
@@ -155,6 +157,16 @@ impl Response {
             .map(|value| String::from_utf8_lossy(value).into_owned())
     }
 
+    fn note_credentials(&self) {
+        for (name, value) in &self.headers {
+            canary::note_header(name, value);
+        }
+        // What the broker hands out. An echo of the upstream's has what was noted when it was sent.
+        if self.header("content-type") == Some(b"application/json") {
+            canary::note_message(&self.body);
+        }
+    }
+
     /// The body as text with replacement characters.
     #[must_use]
     pub fn text(&self) -> String {
@@ -204,6 +216,7 @@ impl<S: Read + Write> Connection<S> {
     ///
     /// [`HttpError::Io`].
     pub fn send_raw(&mut self, bytes: &[u8]) -> Result<(), HttpError> {
+        canary::note_message(bytes);
         self.stream.write_all(bytes)?;
         self.stream.flush()?;
         Ok(())
@@ -258,6 +271,7 @@ impl<S: Read + Write> Connection<S> {
                 while self.fill()? {}
                 response.body = std::mem::take(&mut self.buffer);
             }
+            response.note_credentials();
             return Ok(response);
         }
     }

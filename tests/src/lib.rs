@@ -3,7 +3,7 @@
 //! - [`process`] starts a child that ends with its owner, with the test, and with a killed test.
 //! - [`wait`] waits for a condition instead of sleeping.
 //! - [`port`] names a free loopback port.
-//! - [`http`] speaks HTTP/1.1 in bytes, so that a test can send what no library would.
+//! - [`http`] and [`http2`] speak in bytes, so that a test can send what no library would.
 //! - [`kdc`] runs a real MIT KDC with a realm of its own.
 //! - [`apache`] runs a real Apache that takes Kerberos only.
 //! - [`bound_service`] takes Kerberos only, and only where it is bound to its channel.
@@ -21,6 +21,7 @@
 //! - [`initiator`] is a client that checks the service's reply; [`spnego`] builds what other clients send.
 //! - [`exchange_world`] starts a KDC and a broker alone.
 //! - [`world`] starts all of them for one scenario.
+//! - [`canary`] notes the credentials that pass, and finds them in what is printed.
 //! - [`mod@bench`] measures, and writes what was measured.
 //! - [`error`] lists everything that can fail in a fixture.
 
@@ -30,6 +31,7 @@ pub mod apache;
 pub mod bench;
 pub mod bound_service;
 pub mod broker;
+pub mod canary;
 pub mod certificates;
 pub mod curl;
 pub mod delegation;
@@ -37,6 +39,7 @@ pub mod envoy;
 pub mod error;
 pub mod exchange_world;
 pub mod http;
+pub mod http2;
 pub mod initiator;
 pub mod issuer;
 pub mod kdc;

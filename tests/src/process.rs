@@ -17,6 +17,7 @@ use std::time::Duration;
 pub use rustix::process::Signal;
 use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
+use crate::canary;
 use crate::error::HarnessError;
 use crate::wait::{Deadline, POLL, wait_for};
 
@@ -36,6 +37,7 @@ pub struct Spawn {
     env: Vec<(OsString, OsString)>,
     cwd: Option<PathBuf>,
     clear_env: bool,
+    is_watched: bool,
 }
 
 impl Spawn {
@@ -58,6 +60,7 @@ impl Spawn {
             env,
             cwd,
             clear_env: false,
+            is_watched: false,
         }
     }
 
@@ -112,6 +115,13 @@ impl Spawn {
         self
     }
 
+    /// What it prints must hold none of the credentials that passed by then, see [`canary`].
+    #[must_use]
+    pub fn watched(mut self) -> Self {
+        self.is_watched = true;
+        self
+    }
+
     fn log_path(&self) -> PathBuf {
         self.folder.join(format!("{}.log", self.name))
     }
@@ -146,6 +156,8 @@ pub struct OwnedProcess {
     child: Child,
     log: PathBuf,
     exit: Option<ExitStatus>,
+    /// Its log is yet to be searched.
+    is_watched: bool,
 }
 
 impl OwnedProcess {
@@ -166,6 +178,7 @@ impl OwnedProcess {
             child,
             log,
             exit: None,
+            is_watched: spawn.is_watched,
         })
     }
 
@@ -274,6 +287,7 @@ impl OwnedProcess {
         let deadline = Deadline::after(within);
         loop {
             if let Some(status) = self.try_wait()? {
+                self.search_log()?;
                 return Ok(status);
             }
             if deadline.passed() {
@@ -285,6 +299,15 @@ impl OwnedProcess {
                 });
             }
             std::thread::sleep(POLL);
+        }
+    }
+
+    /// Looks for credentials in what it has printed, where that is watched; once.
+    fn search_log(&mut self) -> Result<(), HarnessError> {
+        if std::mem::take(&mut self.is_watched) {
+            canary::search(&format!("the log of {}", self.name), self.log().as_bytes())
+        } else {
+            Ok(())
         }
     }
 
@@ -340,9 +363,19 @@ impl Drop for OwnedProcess {
                 self.log_tail()
             );
         }
-        if self.exit.is_some() {
-            return;
+        if self.exit.is_none() {
+            self.end();
         }
+        if !std::thread::panicking() {
+            let searched = self.search_log();
+            assert!(searched.is_ok(), "{searched:?}");
+        }
+    }
+}
+
+impl OwnedProcess {
+    #[expect(clippy::print_stderr, reason = "a child that outlives its owner is to be seen")]
+    fn end(&mut self) {
         // The dead leader is not reaped yet: while it is there, its group's number cannot be given to anybody else.
         let leader = Pid::from_child(&self.child);
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;

@@ -26,6 +26,19 @@ pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 ///
 /// [`HarnessError::Tls`] or [`HarnessError::Io`].
 pub fn connect(port: u16, authority: &Path) -> Result<Connection<TlsStream>, HarnessError> {
+    open_for(b"http/1.1", port, authority).map(Connection::new)
+}
+
+/// The same for HTTP/2, which [`crate::http2`] speaks.
+///
+/// # Errors
+///
+/// Those of [`connect`].
+pub fn open_http2(port: u16, authority: &Path) -> Result<TlsStream, HarnessError> {
+    open_for(b"h2", port, authority)
+}
+
+fn open_for(protocol: &[u8], port: u16, authority: &Path) -> Result<TlsStream, HarnessError> {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_file(authority)
         .map_err(|error| HarnessError::io(format!("read {}", authority.display()), std::io::Error::other(error)))?;
@@ -36,12 +49,12 @@ pub fn connect(port: u16, authority: &Path) -> Result<Connection<TlsStream>, Har
         .map_err(HarnessError::Tls)?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     let name = ServerName::try_from("localhost")
         .map_err(|error| HarnessError::Tls(rustls::Error::General(error.to_string())))?;
     let session = ClientConnection::new(Arc::new(config), name).map_err(HarnessError::Tls)?;
     let stream = open(port).map_err(|source| HarnessError::io(format!("connect to port {port}"), source))?;
-    Ok(Connection::new(StreamOwned::new(session, stream)))
+    Ok(StreamOwned::new(session, stream))
 }
 
 /// What a server shows: the listener's certificate, HTTP/1.1 only.

@@ -9,11 +9,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::broker::Broker;
+use crate::canary;
 use crate::certificates::Certificates;
 use crate::curl::{Answer, Curl};
 use crate::envoy::Envoy;
 use crate::error::HarnessError;
 use crate::http::{Connection, Request, Response};
+use crate::http2;
 use crate::initiator::{self, BareToken, Destination, Legs};
 use crate::kdc::{Ccache, Kdc};
 use crate::relay::Relay;
@@ -117,7 +119,7 @@ impl World {
         edit: impl FnOnce(&mut ShippedYaml) -> Result<(), HarnessError>,
     ) -> Result<(), HarnessError> {
         edit(&mut self.yaml)?;
-        self.envoy.process().terminate()?;
+        self.envoy.stop()?;
         self.envoy = builder::start_envoy(&self.yaml, self.concurrency, self.folder.path())?;
         self.port = self.envoy.listener_port("https")?;
         Ok(())
@@ -289,6 +291,19 @@ impl World {
         tls::send(self.port, &self.certificates.authority, request)
     }
 
+    /// One `GET` over HTTP/2 with header lines of any bytes, on a connection of its own.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`World::connect`], or [`HarnessError::Http`].
+    pub fn get_http2(&self, path: &str, headers: &[(&[u8], &[u8])]) -> Result<http2::Outcome, HarnessError> {
+        let mut stream = tls::open_http2(self.port, &self.certificates.authority)?;
+        http2::get(&mut stream, path, headers).map_err(|source| HarnessError::Http {
+            what: format!("GET {path} over HTTP/2"),
+            source,
+        })
+    }
+
     /// Everything that Envoy has printed so far, its access log included.
     #[must_use]
     pub fn envoy_log(&self) -> String {
@@ -339,6 +354,7 @@ impl World {
     ///
     /// [`HarnessError::UnexpectedAnswer`] where the answer is not the filter's.
     pub fn refusal(&self, status: u16, body: &[u8]) -> Result<Refusal, HarnessError> {
+        canary::search(&format!("the body of a {status}"), body)?;
         let refused: Value = serde_json::from_slice(body).unwrap_or_default();
         let member = |name: &str| refused.get(name).and_then(Value::as_str).map(str::to_owned);
         let (Some(error), Some(request_id)) = (member("error"), member("request_id")) else {

@@ -253,7 +253,7 @@ impl Default for TokenCacheConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainConfig {
-    /// The header, on requests that ask and on their responses.
+    /// The header, on requests that ask and on their responses. Listeners remove what begins with `x-kerbridge-`.
     #[serde(default = "explain_header")]
     pub header: String,
     /// Addresses that may ask (`10.1.2.0/24`), as Envoy trusts the client's.
@@ -347,7 +347,7 @@ fn scope_header() -> String {
     "x-kerbridge-scope".into()
 }
 fn explain_header() -> String {
-    "x-kerbridge-explain".into()
+    "x-explain-kerbridge".into()
 }
 const fn ten_thousand() -> u32 {
     10_000

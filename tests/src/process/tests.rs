@@ -114,3 +114,31 @@ fn a_missing_program_is_named() {
     let error = OwnedProcess::start(Spawn::new("kerbridge-no-such-program", "/tmp")).unwrap_err();
     assert!(error.to_string().contains("kerbridge-no-such-program"), "{error}");
 }
+
+#[test]
+fn a_child_that_prints_a_credential_fails_whoever_waits_for_it_or_lets_it_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = "printed.0123456789abcdefghijABCDEFGHIJ0123456789".replace('.', "");
+    canary::note(secret.as_bytes());
+    let start = |name: &str| {
+        let script = format!("echo token={secret}");
+        OwnedProcess::start(
+            Spawn::new("sh", folder.path())
+                .name(name)
+                .watched()
+                .args(["-c", &script]),
+        )
+        .unwrap()
+    };
+    let error = start("awaited").wait_exit(Duration::from_secs(10)).unwrap_err();
+    let shown = error.to_string();
+    assert!(
+        shown.contains("the log of awaited") && shown.contains("token="),
+        "{shown}"
+    );
+    assert!(!shown.contains(&secret), "{shown}");
+    let mut dropped = start("dropped");
+    dropped.wait_for_log("token=", Duration::from_secs(10)).unwrap();
+    let fails = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(dropped)));
+    assert!(fails.is_err());
+}

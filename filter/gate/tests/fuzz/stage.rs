@@ -83,7 +83,7 @@ pub(crate) fn reserved(gate: &Gate) -> Vec<String> {
 
 /// Names of headers of a response that nobody else may set.
 pub(crate) fn handed_back() -> Vec<String> {
-    [TOKEN_HEADER, TOKEN_EXPIRES_HEADER, "x-kerbridge-explain"]
+    [TOKEN_HEADER, TOKEN_EXPIRES_HEADER, "x-explain-kerbridge"]
         .map(str::to_owned)
         .into()
 }

@@ -345,11 +345,11 @@ fn negotiate_is_offered_to_whom_the_rule_says() {
 fn the_decision_is_explained_to_an_address_that_may_ask_and_to_no_other() {
     let key = Key::new("k");
     let more = |network: &str| format!(r#""explain": {{"sources": ["{network}"]}},"#);
-    let asks = ("x-kerbridge-explain", b"1".as_slice());
+    let asks = ("x-explain-kerbridge", b"1".as_slice());
     let here = gate(&key, ORDERS, &more("127.0.0.1"));
     let answer = reply(run(&here, NOW, &head("/", &[asks]), true));
     assert_eq!(
-        lines(&answer, "x-kerbridge-explain"),
+        lines(&answer, "x-explain-kerbridge"),
         ["reason=no_credentials; route=route-0; issuer=-"]
     );
     let good = format!("Bearer {}", own(&key, ""));
@@ -359,21 +359,21 @@ fn the_decision_is_explained_to_an_address_that_may_ask_and_to_no_other() {
         &head("/", &[asks, ("authorization", good.as_bytes())]),
         true,
     ));
-    assert!(shown(&edits).contains(&"-x-kerbridge-explain".into()));
+    assert!(shown(&edits).contains(&"-x-explain-kerbridge".into()));
     let response = admitted.respond(at(NOW), &head("/", &[asks]));
     assert_eq!(
         shown(&response),
         [
-            "-x-kerbridge-explain",
-            "x-kerbridge-explain=reason=ok; route=route-0; issuer=kerbridge"
+            "-x-explain-kerbridge",
+            "x-explain-kerbridge=reason=ok; route=route-0; issuer=kerbridge"
         ]
     );
-    assert!(lines(&reply(run(&here, NOW, &head("/", &[]), true)), "x-kerbridge-explain").is_empty());
+    assert!(lines(&reply(run(&here, NOW, &head("/", &[]), true)), "x-explain-kerbridge").is_empty());
     let elsewhere = gate(&key, ORDERS, &more("10.0.0.0/8"));
     assert!(
         lines(
             &reply(run(&elsewhere, NOW, &head("/", &[asks]), true)),
-            "x-kerbridge-explain"
+            "x-explain-kerbridge"
         )
         .is_empty()
     );
