@@ -30,6 +30,7 @@ pub(super) fn check(
 ) -> Option<DirectoryConfig> {
     let raw::Ldap {
         url,
+        fallback_urls,
         starttls,
         ca,
         clear_text,
@@ -52,17 +53,18 @@ pub(super) fn check(
     } = ldap;
     let wishes = place::Wishes {
         url,
+        fallback_urls,
         starttls: starttls.unwrap_or(false),
         clear_text: clear_text.unwrap_or(false),
         ca: ca.map(|path| folder.join(path)),
     };
-    let place = place::check(&wishes, problems);
+    let places = place::check(&wishes, problems);
     let asker = Asker {
         bind,
         bind_dn,
         password_file: password_file.map(|path| folder.join(path)),
     };
-    let bind = check_bind(asker, place.as_ref(), problems);
+    let bind = check_bind(asker, places.as_deref(), problems);
     let base = required(
         base,
         "base",
@@ -86,7 +88,7 @@ pub(super) fn check(
     let (find_by, groups) = rules?;
     Some(DirectoryConfig {
         server: Server {
-            place: place?,
+            places: places?,
             bind: bind?,
         },
         base: base?,
@@ -104,7 +106,7 @@ struct Asker {
     password_file: Option<PathBuf>,
 }
 
-fn check_bind(asker: Asker, place: Option<&Place>, problems: &mut Problems) -> Option<Bind> {
+fn check_bind(asker: Asker, places: Option<&[Place]>, problems: &mut Problems) -> Option<Bind> {
     let Asker {
         bind,
         bind_dn,
@@ -137,7 +139,8 @@ fn check_bind(asker: Asker, place: Option<&Place>, problems: &mut Problems) -> O
                     );
                 }
             }
-            if matches!(place, Some(Place::Tcp { .. })) {
+            let is_remote = |place: &Place| matches!(place, Place::Tcp { .. });
+            if places.is_some_and(|places| places.iter().any(is_remote)) {
                 problems.note(
                     "groups.ldap.bind",
                     "\"external\" is for ldapi:// alone, where the directory sees the broker's user",

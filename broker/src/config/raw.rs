@@ -108,6 +108,7 @@ pub(super) struct Groups {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Ldap {
     pub(super) url: Option<String>,
+    pub(super) fallback_urls: Vec<String>,
     pub(super) starttls: Option<bool>,
     pub(super) ca: Option<PathBuf>,
     pub(super) clear_text: Option<bool>,

@@ -23,34 +23,44 @@ pub fn look(config: &Config, account: Option<&str>, now: UnixTime) -> Vec<Findin
     let GroupSource::Directory(directory) = config.groups() else {
         return Vec::new();
     };
-    let place = directory.config().server.place.to_string();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(examine(directory, config, account, now)),
-        Err(error) => vec![Finding::bad(CHECK, place, Reason::Internal, error.to_string())],
+        Err(error) => vec![Finding::bad(CHECK, "this machine", Reason::Internal, error.to_string())],
     }
 }
 
 async fn examine(directory: &Directory, config: &Config, account: Option<&str>, now: UnixTime) -> Vec<Finding> {
     let rules = directory.config();
-    let place = rules.server.place.to_string();
-    let began = Instant::now();
-    let opened = patiently(Connection::open(&rules.server)).await;
-    let took = began.elapsed();
-    let mut connection = match opened {
-        Ok(connection) => connection,
-        Err(error) => {
-            let finding = Finding::bad(CHECK, place, Reason::GroupsUnavailable, error.to_string());
-            return vec![finding.mended_by([by_hand(rules)])];
+    let mut findings = Vec::new();
+    let mut connection = None;
+    for place in &rules.server.places {
+        let began = Instant::now();
+        match patiently(Connection::open(place, &rules.server.bind)).await {
+            Ok(opened) => {
+                findings.push(in_time(place, began.elapsed(), config.limits().deadline));
+                connection.get_or_insert(opened);
+            }
+            Err(error) => {
+                let finding = Finding::bad(CHECK, place.to_string(), Reason::GroupsUnavailable, error.to_string());
+                findings.push(finding.mended_by([by_hand(place, &rules.server.bind)]));
+            }
         }
+    }
+    let Some(mut connection) = connection else {
+        return findings;
     };
-    let mut findings = vec![in_time(place, took, config.limits().deadline)];
+    let before = findings.len();
     let bases: BTreeSet<&str> = [rules.base.as_str(), rules.groups.base.as_str()].into();
     for base in bases {
         findings.push(look_at_base(&mut connection, base, rules).await);
     }
     // Nothing can be found below an entry that is not there.
-    if findings.iter().any(|finding| finding.verdict == Verdict::Bad) {
+    if findings
+        .iter()
+        .skip(before)
+        .any(|finding| finding.verdict == Verdict::Bad)
+    {
         connection.close().await;
         return findings;
     }
@@ -79,39 +89,52 @@ async fn patiently<T>(question: impl Future<Output = Result<T, LdapError>>) -> R
 }
 
 /// The same question with OpenLDAP's own tool, which says more about TLS and the bind.
-fn by_hand(rules: &DirectoryConfig) -> Remedy {
-    let (url, who) = words(rules);
+fn by_hand(place: &Place, bind: &Bind) -> Remedy {
+    let (url, who) = words(place, bind);
     Remedy::any(format!("LDAPTLS_CACERT=CA_FILE ldapwhoami -H {url} {who}"))
 }
 
+/// The same for what an entry shows.
+fn by_hand_at(base: &str, rules: &DirectoryConfig) -> Remedy {
+    let place = rules
+        .server
+        .places
+        .first()
+        .map(|place| words(place, &rules.server.bind));
+    let (url, who) = place.unwrap_or_default();
+    Remedy::any(format!(
+        "LDAPTLS_CACERT=CA_FILE ldapsearch -H {url} {who} -b '{base}' -s base"
+    ))
+}
+
 /// Where and as whom, in the words of OpenLDAP's tools.
-fn words(rules: &DirectoryConfig) -> (String, String) {
-    let (url, tls) = match &rules.server.place {
+fn words(place: &Place, bind: &Bind) -> (String, String) {
+    let (url, tls) = match place {
         Place::Tcp { security, .. } => {
             let tls = if matches!(security, Security::StartTls(..)) {
                 "-ZZ "
             } else {
                 ""
             };
-            (rules.server.place.to_string(), tls)
+            (place.to_string(), tls)
         }
         Place::Unix(path) => (
             format!("ldapi://{}", path.display().to_string().replace('/', "%2F")),
             "",
         ),
     };
-    let who = match &rules.server.bind {
+    let who = match bind {
         Bind::Simple { name, password: _ } => format!("{tls}-x -D '{name}' -W"),
         Bind::External => "-Y EXTERNAL".to_owned(),
     };
     (url, who)
 }
 
-fn in_time(place: String, took: Duration, deadline: Duration) -> Finding {
+fn in_time(place: &Place, took: Duration, deadline: Duration) -> Finding {
     let took = format!("it lets the broker in, in {} ms", took.as_millis());
     Finding::good(
         CHECK,
-        place,
+        place.to_string(),
         format!("{took} of the {} ms that an exchange has", deadline.as_millis()),
     )
 }
@@ -129,11 +152,7 @@ async fn look_at_base(connection: &mut Connection, base: &str, rules: &Directory
         Ok(_) => "it is not there, or may not be seen by who asks".to_owned(),
         Err(error) => error.to_string(),
     };
-    let (url, who) = words(rules);
-    let remedy = Remedy::any(format!(
-        "LDAPTLS_CACERT=CA_FILE ldapsearch -H {url} {who} -b '{base}' -s base"
-    ));
-    Finding::bad(CHECK, base, Reason::GroupsUnavailable, problem).mended_by([remedy])
+    Finding::bad(CHECK, base, Reason::GroupsUnavailable, problem).mended_by([by_hand_at(base, rules)])
 }
 
 async fn look_at_group(connection: &mut Connection, group: &str, rules: &DirectoryConfig) -> Finding {
@@ -142,7 +161,7 @@ async fn look_at_group(connection: &mut Connection, group: &str, rules: &Directo
         Ok(found) => found.entries,
         Err(error) => {
             let finding = Finding::bad(CHECK, group, Reason::GroupsUnavailable, error.to_string());
-            return finding.mended_by([by_hand(rules)]);
+            return finding.mended_by([by_hand_at(&rules.groups.base, rules)]);
         }
     };
     let groups: Vec<&Entry> = found.iter().filter(|entry| GroupRules::gives_rights(entry)).collect();

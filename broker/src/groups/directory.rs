@@ -222,7 +222,10 @@ impl Directory {
             return Ok(groups);
         }
         let asked = timeout_at(deadline, self.0.ask(account, wanted, now, deadline)).await;
-        let outcome = asked.unwrap_or(Err(GroupsError::TooSlow));
+        let outcome = asked.unwrap_or_else(|_late| {
+            self.0.pool.distrust();
+            Err(GroupsError::TooSlow)
+        });
         self.0.counters.asked(&outcome);
         let Answer { groups, left_out } = outcome?;
         self.0.note_left_out(left_out, &key);
@@ -284,7 +287,7 @@ impl Inner {
             now,
             seconds: u32::try_from(left).unwrap_or(u32::MAX).saturating_add(1),
         };
-        let lent = self.pool.lend().await?;
+        let lent = self.pool.lend(deadline).await?;
         let is_used = lent.is_used;
         if !is_used {
             self.counters.opened();
@@ -292,7 +295,7 @@ impl Inner {
         match self.ask_over(lent, question).await {
             // The server had ended it, and this side could not have known. A question can be asked twice.
             Err(GroupsError::Directory(LdapError::Connection(_))) if is_used => {
-                let lent = self.pool.open().await?;
+                let lent = self.pool.open(deadline).await?;
                 self.counters.opened();
                 self.ask_over(lent, question).await
             }

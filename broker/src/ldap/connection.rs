@@ -110,8 +110,8 @@ impl fmt::Debug for Bind {
 /// A directory and who asks it.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Where it listens.
-    pub place: Place,
+    /// Where it listens, in the order in which it is looked for; at least one.
+    pub places: Vec<Place>,
     /// Who asks.
     pub bind: Bind,
 }
@@ -167,14 +167,14 @@ impl Budget {
 
 impl Connection {
     /// Connects and binds.
-    pub async fn open(server: &Server) -> Result<Self, LdapError> {
+    pub async fn open(place: &Place, bind: &Bind) -> Result<Self, LdapError> {
         let mut connection = Self {
-            stream: connect(&server.place).await?,
+            stream: connect(place).await?,
             number: 1,
             budget: Budget::FULL,
         };
         let number = connection.next();
-        let request = match &server.bind {
+        let request = match bind {
             Bind::Simple { name, password } => message::bind(number, name, password.as_bytes()),
             Bind::External => message::bind_external(number),
         };

@@ -36,6 +36,13 @@ impl LdapError {
     }
 }
 
+impl LdapError {
+    /// Whether a refusal is of this server and this moment: `busy`, `unavailable` (RFC 4511 §4.1.9).
+    pub(super) const fn is_for_now(&self) -> bool {
+        matches!(self, Self::Refused { code: 51 | 52, .. })
+    }
+}
+
 impl From<io::Error> for LdapError {
     fn from(error: io::Error) -> Self {
         Self::Connection(error.to_string())

@@ -1,9 +1,10 @@
 //! Keeps bound connections for the next questions, and gives up those that are old, idle for long or ended by the server.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{Connection, LdapError, Server};
 
@@ -14,11 +15,13 @@ const LONGEST_LIFE: Duration = Duration::from_secs(600);
 /// Connections that wait.
 const MOST_IDLE: usize = 16;
 
-/// Connections to one server.
+/// Connections to one directory, wherever it answers.
 #[derive(Debug)]
 pub struct Pool {
     server: Server,
     idle: Mutex<Vec<Idle>>,
+    /// The place that is looked at first: the one that answered last.
+    first: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -41,17 +44,15 @@ pub struct Lent {
 impl Pool {
     /// Opens nothing yet.
     pub fn new(server: Server) -> Self {
-        let idle = Mutex::default();
-        Self { server, idle }
+        Self {
+            server,
+            idle: Mutex::default(),
+            first: AtomicUsize::new(0),
+        }
     }
 
-    /// The server.
-    pub fn server(&self) -> &Server {
-        &self.server
-    }
-
-    /// A connection that waits, or a new one.
-    pub async fn lend(&self) -> Result<Lent, LdapError> {
+    /// A connection that waits, or a new one by this time.
+    pub async fn lend(&self, deadline: Instant) -> Result<Lent, LdapError> {
         while let Some(Idle {
             mut connection, opened, ..
         }) = self.pop(Instant::now())
@@ -65,16 +66,55 @@ impl Pool {
                 });
             }
         }
-        self.open().await
+        self.open(deadline).await
     }
 
-    /// A new one.
-    pub async fn open(&self) -> Result<Lent, LdapError> {
-        Ok(Lent {
-            connection: Connection::open(&self.server).await?,
-            is_used: false,
-            opened: Instant::now(),
-        })
+    /// A new one by this time: at the first place that answers, each of which has its share of the time.
+    pub async fn open(&self, deadline: Instant) -> Result<Lent, LdapError> {
+        let Server { places, bind } = &self.server;
+        let first = self.first.load(Ordering::Relaxed);
+        let in_turn = places.iter().enumerate().cycle().skip(first).take(places.len());
+        let mut outcome = Err(LdapError::Connection("there is no place to look at".to_owned()));
+        let all = u32::try_from(places.len()).unwrap_or(u32::MAX);
+        for ((at, place), left) in in_turn.zip((1..=all).rev()) {
+            let opening = Connection::open(place, bind);
+            let opened = if left > 1 {
+                let share = deadline.saturating_duration_since(Instant::now()).checked_div(left);
+                let late = |_| LdapError::Connection(format!("{place} does not answer"));
+                timeout(share.unwrap_or_default(), opening)
+                    .await
+                    .map_err(late)
+                    .flatten()
+            } else {
+                // All that is left is its own.
+                opening.await
+            };
+            match opened {
+                Ok(connection) => {
+                    self.first.store(at, Ordering::Relaxed);
+                    return Ok(Lent {
+                        connection,
+                        is_used: false,
+                        opened: Instant::now(),
+                    });
+                }
+                // A password that one refuses the others would too, and lock the account.
+                Err(refused @ LdapError::Refused { .. }) if !refused.is_for_now() => return Err(refused),
+                Err(error) => outcome = Err(error),
+            }
+        }
+        outcome
+    }
+
+    /// Gives up what waits, and looks elsewhere first: somebody had no answer in time.
+    pub fn distrust(&self) {
+        let places = self.server.places.len();
+        if places < 2 {
+            return;
+        }
+        let next = self.first.load(Ordering::Relaxed).saturating_add(1).checked_rem(places);
+        self.first.store(next.unwrap_or_default(), Ordering::Relaxed);
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Keeps a connection on which every question was answered to its end.

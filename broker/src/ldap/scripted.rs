@@ -76,14 +76,19 @@ impl Scripted {
     }
 }
 
+/// A port of loopback, in clear text.
+pub(crate) fn place(port: u16) -> Place {
+    Place::Tcp {
+        host: Ipv4Addr::LOCALHOST.to_string(),
+        port,
+        security: Security::Clear,
+    }
+}
+
 /// The way to a directory on loopback.
 pub(crate) fn server(port: u16) -> Server {
     Server {
-        place: Place::Tcp {
-            host: Ipv4Addr::LOCALHOST.to_string(),
-            port,
-            security: Security::Clear,
-        },
+        places: vec![place(port)],
         bind: Bind::Simple {
             name: "CN=reader".to_owned(),
             password: Arc::new(Zeroizing::new("Correct-horse-7".to_owned())),

@@ -271,6 +271,36 @@ fn a_directory_that_stands_still_or_is_gone_is_503_within_the_deadline_and_then_
 }
 
 #[test]
+fn where_one_server_stands_still_another_is_asked() {
+    let mut first = Site::start();
+    let second = Site::start();
+    // Both are of one authority, as far as the broker sees.
+    let folder = tempfile::tempdir().unwrap();
+    let both = folder.path().join("ca.pem");
+    let authorities = [&first, &second].map(|site| std::fs::read_to_string(site.ldap.authority()).unwrap());
+    std::fs::write(&both, authorities.concat()).unwrap();
+    let more = format!(
+        "ca = {both:?}\ncache = \"none\"\nfallback_urls = [{:?}]",
+        second.ldap.ldaps()
+    );
+    let mut world = builder(&first.table(&first.ldap.ldaps(), &more)).start().unwrap();
+    assert!(groups_of(&world, "alice").is_ok());
+    assert_eq!((first.connections(), second.connections()), (1, 0));
+    // On an open connection it costs who asks, and nobody else.
+    first.ldap.process().signal(Signal::STOP).unwrap();
+    assert_eq!(groups_of(&world, "alice"), unavailable());
+    for user in ["alice", "bob"] {
+        assert!(groups_of(&world, user).is_ok(), "{user}: {}", world.broker().log());
+    }
+    assert_eq!(second.connections(), 1);
+    first.ldap.process().signal(Signal::CONT).unwrap();
+    // And where nobody listens it costs nobody anything.
+    first.ldap.process().kill().unwrap();
+    let world = builder(&first.table(&first.ldap.ldaps(), &more)).start().unwrap();
+    assert!(groups_of(&world, "alice").is_ok());
+}
+
+#[test]
 fn the_way_is_private_or_there_is_none() {
     let site = Site::start();
     let ca = format!("ca = {:?}", site.ldap.authority());

@@ -16,9 +16,13 @@ const URL_REMEDY: &str = "write \"ldaps://dc.example.com\", \"ldap://dc.example.
 /// Longest path of a socket, in bytes (unix(7)).
 const LONGEST_PATH: usize = 107;
 
+/// Most servers that are asked one after the other.
+const MOST_PLACES: usize = 8;
+
 /// What the file says of the way to the directory.
 pub(super) struct Wishes {
     pub(super) url: Option<String>,
+    pub(super) fallback_urls: Vec<String>,
     pub(super) starttls: bool,
     pub(super) clear_text: bool,
     pub(super) ca: Option<PathBuf>,
@@ -29,23 +33,37 @@ enum Url {
     Unix(PathBuf),
 }
 
-pub(super) fn check(wishes: &Wishes, problems: &mut Problems) -> Option<Place> {
+/// Every place, in the order in which they are asked.
+pub(super) fn check(wishes: &Wishes, problems: &mut Problems) -> Option<Vec<Place>> {
     let Some(url) = &wishes.url else {
         problems.missing("groups.ldap.url", URL_REMEDY);
         return None;
     };
+    if wishes.fallback_urls.len() >= MOST_PLACES {
+        problems.note(
+            "groups.ldap.fallback_urls",
+            format!("more than {} servers", MOST_PLACES.saturating_sub(1)),
+            "name those that are near: each is asked only where those before it cannot be",
+        );
+        return None;
+    }
+    let mut places = vec![check_url("groups.ldap.url", url, wishes, problems)];
+    for (at, url) in wishes.fallback_urls.iter().enumerate() {
+        let field = format!("groups.ldap.fallback_urls[{at}]");
+        places.push(check_url(&field, url, wishes, problems));
+    }
+    places.into_iter().collect()
+}
+
+fn check_url(field: &str, url: &str, wishes: &Wishes, problems: &mut Problems) -> Option<Place> {
     match read_url(url) {
         Some(Url::Tcp { tls, host, port }) => {
-            let security = check_security(tls, &host, wishes, problems)?;
+            let security = check_security(field, tls, &host, wishes, problems)?;
             Some(Place::Tcp { host, port, security })
         }
         Some(Url::Unix(path)) => check_alone(wishes, problems).then_some(Place::Unix(path)),
         None => {
-            problems.note(
-                "groups.ldap.url",
-                format!("{url:?} is no place of a directory"),
-                URL_REMEDY,
-            );
+            problems.note(field, format!("{url:?} is no place of a directory"), URL_REMEDY);
             None
         }
     }
@@ -117,9 +135,10 @@ fn check_alone(wishes: &Wishes, problems: &mut Problems) -> bool {
     alone
 }
 
-fn check_security(tls: bool, host: &str, wishes: &Wishes, problems: &mut Problems) -> Option<Security> {
+fn check_security(field: &str, tls: bool, host: &str, wishes: &Wishes, problems: &mut Problems) -> Option<Security> {
     let Wishes {
         url: _,
+        fallback_urls: _,
         starttls,
         clear_text,
         ca,
@@ -150,7 +169,7 @@ fn check_security(tls: bool, host: &str, wishes: &Wishes, problems: &mut Problem
         }
         (false, false, false) => {
             problems.note(
-                "groups.ldap.url",
+                field,
                 "would be asked in clear text",
                 "use ldaps://, or add starttls = true",
             );

@@ -280,6 +280,7 @@ fn a_directory_is_described_in_each_of_the_ways_of_the_field() {
         "find_by = \"name\";account_realm = \"A.TEST\";account_attribute = \"cn\";\
          group_class = \"groupOfUniqueNames\";membership = \"walk\";member_attribute = \"uniqueMember\"",
         "elsewhere = \"ignore\";check_account = true;cache = \"none\"",
+        "fallback_urls = [\"ldaps://b.test\", \"ldaps://c.test:1636\"]",
     ] {
         let found = problems(&ldap(&format!("{ASKS}{TLS}{lines}")));
         assert_eq!(found, Vec::<String>::new(), "{lines}");

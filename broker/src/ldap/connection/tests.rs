@@ -18,9 +18,13 @@ fn question(most: usize) -> Search {
     }
 }
 
+async fn open(server: &Server) -> Result<Connection, LdapError> {
+    Connection::open(&server.places[0], &server.bind).await
+}
+
 /// What one search over a connection of its own brings.
 async fn ask(scripted: &Scripted, most: usize) -> Result<Found, LdapError> {
-    let mut connection = Connection::open(&scripted.server()).await?;
+    let mut connection = open(&scripted.server()).await?;
     connection.search(&question(most), 1).await
 }
 
@@ -123,7 +127,7 @@ async fn each_look_up_has_all_of_its_bytes_and_its_questions_share_them() {
         Then::Say([entry, said::done(asked.number, 0)].concat())
     })
     .await;
-    let mut connection = Connection::open(&scripted.server()).await.unwrap();
+    let mut connection = open(&scripted.server()).await.unwrap();
     for _ in 0..2 {
         connection.begin();
         for _ in 0..4 {
@@ -152,10 +156,10 @@ async fn without_tls_no_password_is_sent_where_tls_was_wanted() {
         .unwrap()
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-    if let Place::Tcp { security, .. } = &mut server.place {
+    if let Place::Tcp { security, .. } = &mut server.places[0] {
         *security = Security::StartTls(Arc::new(config), ServerName::try_from("a.test").unwrap());
     }
-    let outcome = Connection::open(&server).await.map(drop);
+    let outcome = open(&server).await.map(drop);
     assert!(
         matches!(
             outcome,
@@ -180,11 +184,7 @@ async fn who_asks_over_a_socket_is_known_by_it() {
         stream.write_all(&said::bound(2, 0)).await.unwrap();
         request
     });
-    let asking = Server {
-        place: Place::Unix(path),
-        bind: Bind::External,
-    };
-    Connection::open(&asking).await.unwrap();
+    Connection::open(&Place::Unix(path), &Bind::External).await.unwrap();
     assert_eq!(server.await.unwrap(), message::bind_external(2));
 }
 
