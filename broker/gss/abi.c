@@ -20,6 +20,7 @@
 SAME_TYPE(OM_uint32, unsigned int);
 SAME_TYPE(gss_cred_usage_t, int);
 SAME_TYPE(gss_qop_t, unsigned int);
+SAME_TYPE(krb5_error_code, int);
 SAME_TYPE(krb5_flags, int);
 SAME_TYPE(krb5_timestamp, int);
 
@@ -50,7 +51,6 @@ OFFSET(gss_krb5_lucid_context_v1_t, endtime, 8);
 
 PROTOTYPE(gss_import_name, OM_uint32 *, gss_buffer_t, gss_OID, gss_name_t *);
 PROTOTYPE(gss_display_name, OM_uint32 *, gss_name_t, gss_buffer_t, gss_OID *);
-PROTOTYPE(gss_compare_name, OM_uint32 *, gss_name_t, gss_name_t, int *);
 PROTOTYPE(gss_localname, OM_uint32 *, gss_name_t, gss_const_OID, gss_buffer_t);
 PROTOTYPE(gss_get_name_attribute, OM_uint32 *, gss_name_t, gss_buffer_t, int *, int *, gss_buffer_t, gss_buffer_t,
           int *);
@@ -80,6 +80,8 @@ PROTOTYPE(gss_krb5_free_lucid_sec_context, OM_uint32 *, void *);
 /* The one function that src/forwarded.rs puts in the place of libkrb5's, and what it does that with. */
 #define FUNCTION(function, result, ...) SAME_TYPE(__typeof__(function), result(__VA_ARGS__))
 FUNCTION(krb5_rd_cred, krb5_error_code, krb5_context, krb5_auth_context, krb5_data *, krb5_creds ***, krb5_replay_data *);
+FUNCTION(krb5_init_context, krb5_error_code, krb5_context *);
+FUNCTION(krb5_free_context, void, krb5_context);
 FUNCTION(krb5_parse_name, krb5_error_code, krb5_context, const char *, krb5_principal *);
 FUNCTION(krb5_free_creds, void, krb5_context, krb5_creds *);
 FUNCTION(calloc, void *, size_t, size_t);

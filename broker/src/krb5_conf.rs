@@ -1,5 +1,7 @@
 //! Writes the krb5 configuration that the broker runs under, so that MIT's rules and ours are the same.
 
+mod followed;
+
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -11,9 +13,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kerbridge_gss::Enctype;
 use rustix::fs::{MemfdFlags, memfd_create};
 
+pub use self::followed::Followed;
 use crate::config::KerberosConfig;
 use crate::keyring::random;
-use crate::problem::Problem;
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "krb5.conf";
@@ -38,7 +40,7 @@ pub fn text(kerberos: &KerberosConfig) -> String {
     let switched_on = |number| weak_enctypes.contains(&Enctype::from(number));
     let (allow_des3, allow_rc4) = (switched_on(16), switched_on(23));
     format!(
-        "# Written by kerbridge at every start; changes are lost. The system's own krb5.conf is read after this file,\n\
+        "# Written by kerbridge at every start; changes are lost. The system's own krb5.conf is read after these lines,\n\
          # and what stands here wins.\n\
          [libdefaults]\n\
          \x20   default_realm = {realm}\n\
@@ -55,17 +57,6 @@ pub fn text(kerberos: &KerberosConfig) -> String {
          \x20   allow_des3 = {allow_des3}\n\
          \x20   allow_rc4 = {allow_rc4}\n"
     )
-}
-
-/// Writes the file into the state directory, whole or not at all, and returns its path.
-pub fn write(state_dir: &Path, kerberos: &KerberosConfig) -> Result<PathBuf, Problem> {
-    let path = state_dir.join(FILE);
-    write_whole(&path, &text(kerberos)).map_err(|error| Problem {
-        field: "state_dir".into(),
-        problem: format!("{}: {error}", path.display()),
-        remedy: "let the broker's user own the state directory, mode 0700".into(),
-    })?;
-    Ok(path)
 }
 
 /// Under a name of its own first, so that nobody else's half of a file is ever given the name.
@@ -112,15 +103,20 @@ impl Unnamed {
 
 /// The files that libkrb5 reads: ours first, then those that it would have read without us and that are there.
 pub fn files(own: &Path) -> Vec<PathBuf> {
+    std::iter::once(own.to_owned()).chain(others(own)).collect()
+}
+
+/// Those that libkrb5 would have read without us and that are there.
+fn others(own: &Path) -> Vec<PathBuf> {
     let before: Vec<PathBuf> = match std::env::var_os("KRB5_CONFIG") {
         Some(paths) => std::env::split_paths(&paths).collect(),
         None => vec![PathBuf::from(SYSTEM)],
     };
-    let others = before
+    before
         .into_iter()
         .filter(|path| path != own && path.is_file())
-        .take(MOST_FILES);
-    std::iter::once(own.to_owned()).chain(others).collect()
+        .take(MOST_FILES)
+        .collect()
 }
 
 #[cfg(test)]
@@ -128,20 +124,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_rules_stand_in_the_file_and_a_second_start_writes_it_again() {
-        let folder = tempfile::tempdir().unwrap();
+    fn our_rules_stand_in_the_file() {
         let mut kerberos = KerberosConfig {
             realms: vec!["A.TEST".into(), "B.TEST".into()],
             clock_skew_seconds: 120,
             weak_enctypes: Vec::new(),
             acceptors: Vec::new(),
         };
-        write(folder.path(), &kerberos).unwrap();
-        kerberos.clock_skew_seconds = 60;
-        let path = write(folder.path(), &kerberos).unwrap();
-        let text = fs::read_to_string(path).unwrap();
+        let text = super::text(&kerberos);
         assert!(text.contains("    default_realm = A.TEST\n"), "{text}");
-        assert!(text.contains("    clockskew = 60\n"), "{text}");
+        assert!(text.contains("    clockskew = 120\n"), "{text}");
         // No name that the broker uses may come from DNS; where a KDC is stays the system's to say.
         for closed in [
             "dns_lookup_realm = false",
@@ -161,7 +153,6 @@ mod tests {
         );
         assert!(!text.contains("arcfour") && !text.contains("des3-"), "{text}");
         assert!(text.contains("allow_rc4 = false\n"), "{text}");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         kerberos.weak_enctypes = vec![Enctype::from(23)];
         let text = super::text(&kerberos);
         assert!(text.contains("aes128-cts-hmac-sha1-96 arcfour-hmac\n"), "{text}");

@@ -27,6 +27,7 @@ pub mod negotiate;
 pub mod policy;
 pub mod principal;
 pub mod problem;
+mod queue;
 pub mod readiness;
 pub mod reload;
 pub mod render;

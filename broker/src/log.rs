@@ -17,6 +17,11 @@ pub const KEPT: &str = "kept";
 
 /// Lines that may wait. The longest are about 2 KiB: all texts of others in them are bounded.
 const MOST_LINES: usize = 4096;
+/// As many lines as are written at once.
+const BATCH: usize = 64;
+/// From one write to the next. Under load more lines come meanwhile, and to be woken for each and to write it alone costs
+/// more than to make it; a line that comes alone is written at once.
+const APART: Duration = Duration::from_millis(1);
 /// How long the last lines may take at the end.
 const END_TIME: Duration = Duration::from_secs(1);
 
@@ -27,7 +32,10 @@ pub struct LogQueue(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    changed: Condvar,
+    /// There is a line to be written. Only who finds the thread waiting says so: it is a call to the system.
+    added: Condvar,
+    /// All lines were written. Said only where somebody asked.
+    done: Condvar,
     lost: Counter,
     most: usize,
 }
@@ -35,8 +43,20 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     lines: VecDeque<Vec<u8>>,
-    /// A line was taken out and is not yet written.
-    writing: bool,
+    thread: Thread,
+    /// Somebody waits until all lines are written.
+    awaited: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Thread {
+    /// It looks for lines, or was told that there are some.
+    #[default]
+    Looking,
+    /// It has to be told.
+    Waiting,
+    /// It has taken lines out that are not yet written.
+    Writing,
 }
 
 /// Waits for the last lines when it is dropped, for a second at most.
@@ -56,7 +76,8 @@ impl LogQueue {
     ) -> io::Result<(Self, LogEnd)> {
         let queue = Self(Arc::new(Shared {
             state: Mutex::default(),
-            changed: Condvar::new(),
+            added: Condvar::new(),
+            done: Condvar::new(),
             lost,
             most,
         }));
@@ -73,35 +94,47 @@ impl LogQueue {
     fn work(&self, mut to: impl Write) {
         let mut reported = 0;
         loop {
-            let line = self.next();
+            let lines = self.next();
             // A reader that is gone is nobody to tell.
-            drop(to.write_all(&line).and_then(|()| to.flush()));
-            self.state().writing = false;
-            self.0.changed.notify_all();
+            drop(to.write_all(&lines).and_then(|()| to.flush()));
+            let mut state = self.state();
+            state.thread = Thread::Looking;
+            if state.awaited && state.lines.is_empty() {
+                self.0.done.notify_all();
+            }
+            drop(state);
             let lost = self.0.lost.get();
             if lost != reported {
                 reported = lost;
                 // It is a line like any other; where it is lost too, the count grows and the next one says so.
                 tracing::warn!(lost, "log lines were lost: nobody reads them");
             }
+            thread::sleep(APART);
         }
     }
 
+    /// The oldest lines, one behind the other.
     fn next(&self) -> Vec<u8> {
         let mut state = self.state();
-        loop {
-            if let Some(line) = state.lines.pop_front() {
-                state.writing = true;
-                return line;
-            }
-            state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while state.lines.is_empty() {
+            state.thread = Thread::Waiting;
+            state = self.0.added.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.thread = Thread::Writing;
+        let count = state.lines.len().min(BATCH);
+        let mut lines = Vec::new();
+        for line in state.lines.drain(..count) {
+            lines.extend_from_slice(&line);
+        }
+        lines
     }
 
     /// Whether all lines were written within this time.
     fn written(&self, within: Duration) -> bool {
-        let busy = |state: &mut State| state.writing || !state.lines.is_empty();
-        let waited = self.0.changed.wait_timeout_while(self.state(), within, busy);
+        let busy = |state: &mut State| state.thread == Thread::Writing || !state.lines.is_empty();
+        let mut state = self.state();
+        state.awaited = true;
+        let waited = self.0.done.wait_timeout_while(state, within, busy);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
@@ -140,13 +173,18 @@ impl<'a> MakeWriter<'a> for LogQueue {
 /// Each call is one whole line.
 impl Write for LogLine<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let Shared { changed, lost, .. } = &*self.queue.0;
+        let line_of_ours = line.to_vec();
         let mut state = self.queue.state();
-        if state.lines.len() < self.room {
-            state.lines.push_back(line.to_vec());
-            changed.notify_all();
-        } else {
-            lost.inc();
+        if state.lines.len() >= self.room {
+            self.queue.0.lost.inc();
+            return Ok(line.len());
+        }
+        state.lines.push_back(line_of_ours);
+        if state.thread == Thread::Waiting {
+            // The next line finds it told.
+            state.thread = Thread::Looking;
+            drop(state);
+            self.queue.0.added.notify_one();
         }
         Ok(line.len())
     }
@@ -193,7 +231,7 @@ mod tests {
         let lost = Counter::default();
         let (queue, _end) = LogQueue::start_with(Reader { go: told, took }, lost.clone(), 2).unwrap();
         queue.make_writer().write_all(b"0").unwrap();
-        while !queue.state().writing {
+        while queue.state().thread != Thread::Writing {
             thread::yield_now();
         }
         // One is being written, two have room.
@@ -202,9 +240,10 @@ mod tests {
         }
         assert_eq!(lost.get(), 2);
         assert!(!queue.written(Duration::from_millis(20)));
-        for line in [b"0", b"1", b"2"] {
+        // What waited is written at once.
+        for lines in [b"0".as_slice(), b"12"] {
             go.send(()).unwrap();
-            assert_eq!(taken.recv().unwrap(), line);
+            assert_eq!(taken.recv().unwrap(), lines);
         }
         assert!(queue.written(Duration::from_secs(10)));
     }

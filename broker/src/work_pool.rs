@@ -4,13 +4,15 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
+
+use crate::queue::{NotTaken, Queue};
 
 /// How long the threads have to end. One that hangs in a file system or at a KDC must not hang the exit.
 const END_TIME: Duration = Duration::from_secs(2);
@@ -20,8 +22,7 @@ type Job<W> = Box<dyn FnOnce(&mut W) + Send>;
 /// Threads that each have a worker of their own, with a bounded queue before them.
 pub struct WorkPool<W> {
     name: &'static str,
-    /// Absent once the threads are to end.
-    queue: Option<SyncSender<Job<W>>>,
+    queue: Arc<Queue<Job<W>>>,
     depth: Gauge,
     threads: Vec<JoinHandle<()>>,
     /// Closed when the last worker is gone; nothing is ever sent.
@@ -57,21 +58,19 @@ impl<W: 'static> WorkPool<W> {
     where
         M: FnOnce() -> W + Send + 'static,
     {
-        let (sender, receiver) = sync_channel(queue);
-        let receiver = Arc::new(Mutex::new(receiver));
         let (alive, ended) = channel();
         let mut pool = Self {
             name,
-            queue: Some(sender),
+            queue: Arc::new(Queue::new(queue)),
             depth,
             threads: Vec::new(),
             ended: Mutex::new(ended),
         };
         for (index, make) in workers.into_iter().enumerate() {
-            let (receiver, depth, alive) = (Arc::clone(&receiver), pool.depth.clone(), Sender::clone(&alive));
+            let (queue, depth, alive) = (Arc::clone(&pool.queue), pool.depth.clone(), Sender::clone(&alive));
             let thread = thread::Builder::new().name(format!("{name}-{index}")).spawn(move || {
                 let mut worker = make();
-                work(&mut worker, &receiver, &depth);
+                work(&mut worker, &queue, &depth);
                 drop(worker);
                 drop(alive);
             })?;
@@ -83,9 +82,6 @@ impl<W: 'static> WorkPool<W> {
     /// Has some work done by one of the workers. Who no longer waits when its turn comes has none done.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut W) -> T + Send + 'static) -> Result<T, NotDone> {
         let (done, outcome) = oneshot::channel();
-        let Some(queue) = &self.queue else {
-            return Err(NotDone::Ended);
-        };
         let job: Job<W> = Box::new(move |worker| {
             if done.is_closed() {
                 return;
@@ -97,17 +93,14 @@ impl<W: 'static> WorkPool<W> {
                 Err(_) => drop(done),
             }
         });
-        // Counted before it is sent, or a quick thread would count it down first.
+        // Counted before it is put there, or a quick thread would count it down first.
         self.depth.inc();
-        match queue.try_send(job) {
-            Ok(()) => {}
-            Err(error) => {
-                self.depth.dec();
-                return Err(match error {
-                    TrySendError::Full(_) => NotDone::Full,
-                    TrySendError::Disconnected(_) => NotDone::Ended,
-                });
-            }
+        if let Err(not_taken) = self.queue.put(job) {
+            self.depth.dec();
+            return Err(match not_taken {
+                NotTaken::Full => NotDone::Full,
+                NotTaken::Closed => NotDone::Ended,
+            });
         }
         outcome.await.map_err(|_| NotDone::Panicked)
     }
@@ -116,7 +109,7 @@ impl<W: 'static> WorkPool<W> {
 impl<W> WorkPool<W> {
     /// Lets the threads end and waits for them; `false` where one is still busy after this time.
     pub(crate) fn end(&mut self, within: Duration) -> bool {
-        self.queue = None;
+        self.queue.close();
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         match ended.recv_timeout(within) {
             Err(RecvTimeoutError::Disconnected) => {
@@ -152,11 +145,8 @@ impl<W> fmt::Debug for WorkPool<W> {
     }
 }
 
-fn work<W>(worker: &mut W, receiver: &Mutex<Receiver<Job<W>>>, depth: &Gauge) {
-    loop {
-        // The lock is held while waiting for a job, not while doing it.
-        let job = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
+fn work<W>(worker: &mut W, queue: &Queue<Job<W>>, depth: &Gauge) {
+    while let Some(job) = queue.take() {
         depth.dec();
         job(worker);
     }

@@ -11,6 +11,7 @@ use crate::channel_bindings::ChannelBindings;
 use crate::context::{ContextHandle, EstablishedContext};
 use crate::credential::AcceptorCredential;
 use crate::keytab::Keytab;
+use crate::name::Name;
 use crate::principal::{Principal, ServicePrincipal};
 use crate::status::{LARGEST_ERRNO, RoutineError, StatusText};
 use crate::sys;
@@ -151,9 +152,10 @@ impl AcceptorCredential {
         let mut input = borrowed(token);
         let mut bindings = bindings.map(ChannelBindings::describe);
         let mut output = OwnedBuffer::empty();
+        let mut source = Name::null();
         let mut minor = 0;
         // SAFETY: the credential is owned; token and bindings are only read and outlive the call; context is null or a
-        // half-open context of ours; the buffer is empty; the null pointers are optional results, among them the credential
+        // half-open context of ours; name and buffer are empty; the null pointers are optional results, among them the credential
         // that a client hands over, which the module `forwarded` keeps from being read too.
         let major = unsafe {
             sys::gss_accept_sec_context(
@@ -162,7 +164,7 @@ impl AcceptorCredential {
                 self.handle.as_ptr(),
                 &raw mut input,
                 bindings.as_mut().map_or(ptr::null_mut(), ptr::from_mut),
-                ptr::null_mut(),
+                source.as_mut_ptr(),
                 ptr::null_mut(),
                 output.as_mut_ptr(),
                 ptr::null_mut(),
@@ -180,7 +182,9 @@ impl AcceptorCredential {
             });
         }
         if major & sys::GSS_S_CONTINUE_NEEDED == 0 {
-            return self.established(context, reply).map(AcceptOutcome::Established);
+            return self
+                .established(context, &source, reply)
+                .map(AcceptOutcome::Established);
         }
         match reply {
             Some(reply) => Ok(AcceptOutcome::ContinueNeeded {
@@ -195,28 +199,33 @@ impl AcceptorCredential {
         }
     }
 
-    fn established(&self, context: ContextHandle, reply: Option<MechToken>) -> Result<EstablishedContext, AcceptError> {
+    fn established(
+        &self,
+        context: ContextHandle,
+        source: &Name,
+        reply: Option<MechToken>,
+    ) -> Result<EstablishedContext, AcceptError> {
         let other = |detail| AcceptError {
             kind: AcceptErrorKind::Other,
             detail,
             reply: None,
         };
-        let (peers, facts) = context.consume().map_err(other)?;
-        if !peers.target.same_as(&self.name).map_err(other)? {
+        let principal = |name: &Name| Ok(name.display()?.and_then(|name| Principal::parse(&name).ok()));
+        // Their texts are compared: for the library to compare the names costs three times as much.
+        let target = context.target().and_then(|name| principal(&name)).map_err(other)?;
+        if target.as_ref() != Some(self.service.as_principal()) {
             return Err(AcceptError::ours(
                 AcceptErrorKind::WrongPrincipal,
                 sys::GSS_S_UNAUTHORIZED,
             ));
         }
-        let initiator = peers
-            .source
-            .display()
+        let facts = context.consume().map_err(other)?;
+        let initiator = principal(source)
             .map_err(other)?
-            .and_then(|name| Principal::parse(&name).ok())
             .ok_or_else(|| AcceptError::ours(AcceptErrorKind::UnusableName, sys::GSS_S_BAD_NAME))?;
         // The name carries the ticket's authorization data of its own; the context is gone.
         let logon_info = if self.reads_logon_info {
-            peers.source.logon_info().map_err(other)?
+            source.logon_info().map_err(other)?
         } else {
             LogonInfo::NotRead
         };

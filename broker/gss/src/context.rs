@@ -187,12 +187,6 @@ pub(crate) struct ContextHandle(sys::gss_ctx_id_t);
 // SAFETY: MIT's contexts have no thread affinity; ownership of the handle moves with the value.
 unsafe impl Send for ContextHandle {}
 
-/// Names and facts of an open context.
-pub(crate) struct Peers {
-    pub(crate) source: Name,
-    pub(crate) target: Name,
-}
-
 impl ContextHandle {
     pub(crate) const fn none() -> Self {
         Self(ptr::null_mut())
@@ -210,12 +204,30 @@ impl ContextHandle {
         &raw mut self.0
     }
 
-    /// Reads everything and deletes the context, since MIT's way to the ticket's end does.
-    pub(crate) fn consume(mut self) -> Result<(Peers, Facts), StatusText> {
-        let mut peers = Peers {
-            source: Name::null(),
-            target: Name::null(),
+    /// For whom the ticket is.
+    pub(crate) fn target(&self) -> Result<Name, StatusText> {
+        let mut target = Name::null();
+        let mut minor = 0;
+        // SAFETY: the context is owned and established; the out pointer is valid, and null where a fact is not wanted.
+        let major = unsafe {
+            sys::gss_inquire_context(
+                &raw mut minor,
+                self.0,
+                ptr::null_mut(),
+                target.as_mut_ptr(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+            )
         };
+        StatusText::check(major, minor)?;
+        Ok(target)
+    }
+
+    /// Reads everything but the names and deletes the context, since MIT's way to the ticket's end does.
+    pub(crate) fn consume(mut self) -> Result<Facts, StatusText> {
         let (mut minor, mut lifetime, mut flags) = (0, 0, 0);
         let mut mechanism = ptr::null_mut();
         // SAFETY: the context is owned and established; the out pointers are valid, or null where the fact is not wanted.
@@ -223,8 +235,8 @@ impl ContextHandle {
             sys::gss_inquire_context(
                 &raw mut minor,
                 self.0,
-                peers.source.as_mut_ptr(),
-                peers.target.as_mut_ptr(),
+                ptr::null_mut(),
+                ptr::null_mut(),
                 &raw mut lifetime,
                 &raw mut mechanism,
                 &raw mut flags,
@@ -247,7 +259,7 @@ impl ContextHandle {
         let major = unsafe { sys::gss_krb5_get_tkt_flags(&raw mut minor, self.0, &raw mut ticket_flags) };
         StatusText::check(major, minor)?;
         let ticket_end = self.export_end()?;
-        let facts = Facts {
+        Ok(Facts {
             mechanism,
             flags: ContextFlags(flags),
             ticket_flags: TicketFlags(ticket_flags.cast_unsigned()),
@@ -255,8 +267,7 @@ impl ContextHandle {
             auth_time: u64::from(auth_time.cast_unsigned()),
             ticket_end: u64::from(ticket_end),
             reported_lifetime: lifetime,
-        };
-        Ok((peers, facts))
+        })
     }
 
     fn export_end(&mut self) -> Result<u32, StatusText> {

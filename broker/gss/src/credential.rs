@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::configuration::KeptConfiguration;
 use crate::forwarded;
 use crate::keytab::{Keytab, KeytabError};
 use crate::name::Name;
@@ -24,10 +25,11 @@ use crate::sys;
 /// thread is better off with its own.
 pub struct AcceptorCredential {
     pub(crate) handle: CredentialHandle,
-    pub(crate) name: Name,
     pub(crate) service: ServicePrincipal,
     pub(crate) keytab: PathBuf,
     pub(crate) reads_logon_info: bool,
+    /// Every call on the credential would read krb5.conf anew without it.
+    _configuration: KeptConfiguration,
 }
 
 /// Why a credential was not acquired.
@@ -142,15 +144,16 @@ impl AcceptorCredential {
             return Err(AcquireError::bare(AcquireErrorKind::PrincipalAbsent { held }));
         }
         let store = [(c"keytab", prefixed(b"FILE:", keytab)?), (c"rcache", replay_cache)];
+        let configuration = KeptConfiguration::read().map_err(AcquireError::refused)?;
         let name = Name::import(service.as_principal()).map_err(AcquireError::refused)?;
         let handle =
             CredentialHandle::acquire(Some(&name), sys::GSS_C_ACCEPT, &store).map_err(AcquireError::refused)?;
         Ok(Self {
             handle,
-            name,
             service: service.clone(),
             keytab: keytab.to_owned(),
             reads_logon_info: false,
+            _configuration: configuration,
         })
     }
 

@@ -183,7 +183,7 @@ impl<'c> InitiatorContext<'c> {
 
     /// What the context says of its ticket. Nothing can be done with it afterwards.
     pub(crate) fn consume(self) -> Result<Facts, StatusText> {
-        self.handle.consume().map(|(_, facts)| facts)
+        self.handle.consume()
     }
 
     /// Checks the service's answer. Returns what to send next, if anything is left to say.

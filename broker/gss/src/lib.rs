@@ -28,6 +28,7 @@ pub mod attribute;
 pub mod bindings_probe;
 mod buffer;
 pub mod channel_bindings;
+mod configuration;
 pub mod context;
 pub mod credential;
 pub mod environment;

@@ -1,4 +1,4 @@
-//! Owns GSSAPI names: from a principal, to a principal, and whether two are the same.
+//! Owns GSSAPI names: from a principal, and to a principal.
 
 #![expect(unsafe_code, reason = "calls GSSAPI's name functions")]
 
@@ -18,9 +18,6 @@ unsafe impl Send for Name {}
 
 impl Name {
     /// Imports a full principal (never a host-based name: those are canonicalised through DNS and match any realm).
-    ///
-    /// It is not canonicalised: names of two mechanisms are never equal to MIT, and an SPNEGO context's names are SPNEGO's,
-    /// while a name of no mechanism yet can be compared with both.
     pub(crate) fn import(principal: &Principal) -> Result<Self, StatusText> {
         Self::import_as(principal.as_str(), oid::NT_KRB5_PRINCIPAL)
     }
@@ -85,19 +82,6 @@ impl Name {
         StatusText::check(major, minor).ok()?;
         std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned)
     }
-
-    /// Whether both denote the same entity.
-    pub(crate) fn same_as(&self, other: &Self) -> Result<bool, StatusText> {
-        let mut minor = 0;
-        let mut equal = 0;
-        if self.0.is_null() || other.0.is_null() {
-            return Ok(false);
-        }
-        // SAFETY: both names are not null and owned; the out pointers are valid.
-        let major = unsafe { sys::gss_compare_name(&raw mut minor, self.0, other.0, &raw mut equal) };
-        StatusText::check(major, minor)?;
-        Ok(equal != 0)
-    }
 }
 
 /// The local name of a principal by the `auth_to_local` rules of krb5.conf (those of the default realm) and by MIT's local
@@ -141,16 +125,5 @@ mod tests {
             imported.display().unwrap().as_deref(),
             Some("alice@example.com@LAB.TEST")
         );
-    }
-
-    #[test]
-    fn names_are_compared_whole() {
-        let name = |text| Name::import(&Principal::parse(text).unwrap()).unwrap();
-        let alice = name("alice@LAB.TEST");
-        assert!(alice.same_as(&name("alice@LAB.TEST")).unwrap());
-        for other in ["alice@OTHER.TEST", "Alice@LAB.TEST", "alice/admin@LAB.TEST"] {
-            assert!(!alice.same_as(&name(other)).unwrap(), "{other}");
-        }
-        assert!(!alice.same_as(&Name::null()).unwrap());
     }
 }

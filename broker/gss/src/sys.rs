@@ -222,7 +222,6 @@ unsafe extern "C" {
         buffer: gss_buffer_t,
         name_type: *mut gss_OID,
     ) -> u32;
-    pub(crate) fn gss_compare_name(minor: *mut u32, one: gss_name_t, other: gss_name_t, equal: *mut c_int) -> u32;
     pub(crate) fn gss_localname(
         minor: *mut u32,
         name: gss_name_t,
@@ -341,6 +340,8 @@ unsafe extern "C" {
         lucid: *mut *mut c_void,
     ) -> u32;
     pub(crate) fn gss_krb5_free_lucid_sec_context(minor: *mut u32, lucid: *mut c_void) -> u32;
+    pub(crate) fn krb5_init_context(context: *mut *mut c_void) -> c_int;
+    pub(crate) fn krb5_free_context(context: *mut c_void);
     pub(crate) fn krb5_parse_name(context: *mut c_void, name: *const c_char, principal: *mut *mut c_void) -> c_int;
     pub(crate) fn krb5_free_creds(context: *mut c_void, credential: *mut krb5_creds);
     pub(crate) fn calloc(count: usize, size: usize) -> *mut c_void;

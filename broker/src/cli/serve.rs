@@ -17,6 +17,7 @@ use self::prepare::Prepared;
 use super::{Failure, output};
 use crate::config::{Address, Config, ListenerConfig, ListenerName, TlsServer};
 use crate::exchange::Exchange;
+use crate::krb5_conf;
 use crate::log::LogQueue;
 use crate::problem::Problem;
 use crate::readiness::{self, Readiness};
@@ -32,6 +33,7 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
         config,
         exchange,
         bound,
+        krb5_conf,
         lock,
     } = prepare::prepare(path).map_err(|problems| output::complain_all(path, &problems))?;
     let failed = |error: io::Error| {
@@ -45,8 +47,11 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
         .with_max_level(config.log_level())
         .with_writer(log)
         .init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let stopped = runtime.and_then(|runtime| runtime.block_on(serve_all(&config, exchange, bound)));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers(config.limits().threads))
+        .enable_all()
+        .build();
+    let stopped = runtime.and_then(|runtime| runtime.block_on(serve_all(&config, exchange, bound, krb5_conf)));
     let outcome = stopped.map_err(|error| {
         tracing::error!(%error, "stopped");
         Failure::Running
@@ -56,7 +61,18 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     outcome
 }
 
-async fn serve_all(config: &Config, exchange: Exchange, bound: Vec<Bound>) -> io::Result<()> {
+/// Threads that speak HTTP and sign: all of that costs less than to accept a ticket, so no more than do that, and no more than
+/// there are cores. Each more is woken, looks for work of the others and sleeps again.
+fn workers(acceptors: usize) -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(acceptors))
+}
+
+async fn serve_all(
+    config: &Config,
+    exchange: Exchange,
+    bound: Vec<Bound>,
+    krb5_conf: krb5_conf::Followed,
+) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let kerberos = config.kerberos();
@@ -66,6 +82,7 @@ async fn serve_all(config: &Config, exchange: Exchange, bound: Vec<Bound>) -> io
     let looks: Vec<Look> = vec![
         listener_certificates(config, exchange.metrics.bad_listener_certificates()),
         bindings(config, exchange.metrics.bad_certificates()),
+        Box::new(move || krb5_conf.look()),
     ];
     let _reload = Reload::watch(looks)?;
     let broker = Arc::new(Broker::new(exchange, Clock::System, readiness));

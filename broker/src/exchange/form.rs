@@ -31,19 +31,22 @@ pub(super) fn fields(body: &[u8]) -> Result<Vec<Field>, NotAForm> {
 fn decode(text: &[u8]) -> Result<Vec<u8>, NotAForm> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
-    while let Some((&byte, after)) = rest.split_first() {
+    loop {
+        let plain = rest.iter().position(|byte| matches!(byte, b'+' | b'%'));
+        let (plain, escaped) = rest.split_at(plain.unwrap_or(rest.len()));
+        bytes.extend_from_slice(plain);
+        let Some((&byte, after)) = escaped.split_first() else {
+            return Ok(bytes);
+        };
         rest = after;
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let (&[high, low], after) = rest.split_first_chunk::<2>().ok_or(NotAForm)?;
-                rest = after;
-                (digit(high)? << 4) | digit(low)?
-            }
-            other => other,
+        bytes.push(if byte == b'+' {
+            b' '
+        } else {
+            let (&[high, low], after) = rest.split_first_chunk::<2>().ok_or(NotAForm)?;
+            rest = after;
+            (digit(high)? << 4) | digit(low)?
         });
     }
-    Ok(bytes)
 }
 
 fn digit(byte: u8) -> Result<u8, NotAForm> {

@@ -200,11 +200,13 @@ impl Form {
     }
 
     fn take(&mut self, wanted: &str) -> Result<Option<Zeroizing<String>>, RequestError> {
-        let Some(bytes) = self.take_bytes(wanted) else {
+        let Some(mut bytes) = self.take_bytes(wanted) else {
             return Ok(None);
         };
-        let text = std::str::from_utf8(&bytes).map_err(|_| RequestError::Form)?;
-        Ok(Some(Zeroizing::new(text.to_owned())))
+        std::str::from_utf8(&bytes).map_err(|_| RequestError::Form)?;
+        // Moved, not copied: each copy of a ticket is one more to wipe.
+        let text = String::from_utf8(std::mem::take(&mut *bytes)).map_err(|_| RequestError::Form)?;
+        Ok(Some(Zeroizing::new(text)))
     }
 
     fn take_bytes(&mut self, wanted: &str) -> Option<Zeroizing<Vec<u8>>> {

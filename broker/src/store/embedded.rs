@@ -1,15 +1,16 @@
 //! Keeps the store in one file of the state directory, and lets everybody who waits share one durable commit.
 //!
-//! A commit costs a wait for the disk, however much is in it. So one thread owns the file: it takes all that came while
-//! it waited, writes that in one transaction, and answers only when the disk has it.
+//! A commit costs work and a wait for the disk, however little is in it. So one thread owns the file: it takes all that
+//! came while it waited, writes that in one transaction, and answers only when the disk has it. Under load it lets a little
+//! time pass between two, in which more comes; whoever comes alone does not wait for that.
 
 mod file;
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 use self::file::StoreFile;
 use super::{Answer, Consumed, ReplayTag, Store, StoreError};
 use crate::problem::Problem;
+use crate::queue::{NotTaken, Queue};
 use crate::time::UnixTime;
 
 /// Name of the file in the state directory.
@@ -27,6 +29,8 @@ pub const FILE: &str = "store.redb";
 
 /// As many calls as share one commit.
 const LARGEST_GROUP: usize = 1024;
+/// From the beginning of one commit to that of the next.
+const APART: Duration = Duration::from_millis(2);
 /// How long a broken file is left alone before it is opened again.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 /// How long the thread has to end. One that hangs in a file system must not hang the exit.
@@ -49,8 +53,7 @@ enum Job {
 /// A store of one broker, in one file.
 #[derive(Debug)]
 pub struct EmbeddedStore {
-    /// Absent once the thread is to end.
-    queue: Option<SyncSender<Job>>,
+    queue: Arc<Queue<Job>>,
     deadline: Duration,
     thread: Option<JoinHandle<()>>,
     /// Closed when the thread has let go of the file; nothing is ever sent.
@@ -63,7 +66,7 @@ impl EmbeddedStore {
     pub fn open(state_dir: &Path, queue: usize, deadline: Duration, commits: Histogram) -> Result<Self, Problem> {
         let path = state_dir.join(FILE);
         let opened = StoreFile::open(&path).map_err(|error| error.problem(&path))?;
-        let (sender, receiver) = sync_channel(queue);
+        let queue = Arc::new(Queue::new(queue));
         let (alive, ended) = channel::<Infallible>();
         let keeper = Keeper {
             path: path.clone(),
@@ -71,10 +74,11 @@ impl EmbeddedStore {
             broken: None,
             commits,
         };
+        let jobs = Arc::clone(&queue);
         let thread = thread::Builder::new()
             .name("store".into())
             .spawn(move || {
-                keeper.work(&receiver);
+                keeper.work(&jobs);
                 drop(alive);
             })
             .map_err(|error| Problem {
@@ -83,7 +87,7 @@ impl EmbeddedStore {
                 remedy: "let the broker start one thread more".into(),
             })?;
         Ok(Self {
-            queue: Some(sender),
+            queue,
             deadline,
             thread: Some(thread),
             ended: Mutex::new(ended),
@@ -92,10 +96,9 @@ impl EmbeddedStore {
 
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job) -> Result<T, StoreError> {
         let (done, outcome) = oneshot::channel();
-        let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
-        queue.try_send(job(done)).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Full,
-            TrySendError::Disconnected(_) => StoreError::Closed,
+        self.queue.put(job(done)).map_err(|not_taken| match not_taken {
+            NotTaken::Full => StoreError::Full,
+            NotTaken::Closed => StoreError::Closed,
         })?;
         match tokio::time::timeout(self.deadline, outcome).await {
             Ok(Ok(outcome)) => outcome,
@@ -117,7 +120,7 @@ impl Store for EmbeddedStore {
 
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
-        self.queue = None;
+        self.queue.close();
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         match ended.recv_timeout(END_TIME) {
             // It has only to return; a panic of its own was caught, or concerns nobody any more.
@@ -137,17 +140,17 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn work(mut self, receiver: &Receiver<Job>) {
-        let mut jobs = Vec::new();
-        while let Ok(first) = receiver.recv() {
-            jobs.push(first);
-            jobs.extend(receiver.try_iter().take(LARGEST_GROUP.saturating_sub(1)));
-            self.group(&mut jobs);
+    fn work(mut self, queue: &Queue<Job>) {
+        while let Some(jobs) = queue.take_many(LARGEST_GROUP) {
+            let began = Instant::now();
+            self.group(jobs);
+            // Nobody wakes this thread meanwhile, and what comes shares one commit.
+            thread::sleep(APART.saturating_sub(began.elapsed()));
         }
     }
 
     /// Does them all, or none of them, and answers each.
-    fn group(&mut self, jobs: &mut Vec<Job>) {
+    fn group(&mut self, mut jobs: Vec<Job>) {
         // Nobody waits for these any more: their deadline has passed, and the ticket was refused.
         jobs.retain(|job| match job {
             Job::Consume { done, .. } => !done.is_closed(),
@@ -156,10 +159,10 @@ impl Keeper {
         if jobs.is_empty() {
             return;
         }
-        match self.apply(&Batch::of(jobs)) {
+        match self.apply(&Batch::of(&jobs)) {
             Ok(Applied { consumed, swept }) => {
                 let mut consumed = consumed.into_iter();
-                for job in jobs.drain(..) {
+                for job in jobs {
                     // Whoever asked may have gone meanwhile.
                     match job {
                         Job::Consume { done, .. } => drop(done.send(consumed.next().ok_or(StoreError::Closed))),
@@ -168,7 +171,7 @@ impl Keeper {
                 }
             }
             Err(error) => {
-                for job in jobs.drain(..) {
+                for job in jobs {
                     match job {
                         Job::Consume { done, .. } => drop(done.send(Err(error.clone()))),
                         Job::Sweep { done, .. } => drop(done.send(Err(error.clone()))),

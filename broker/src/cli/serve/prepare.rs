@@ -30,6 +30,8 @@ pub(super) struct Prepared {
     pub(super) config: Config,
     pub(super) exchange: Exchange,
     pub(super) bound: Vec<Bound>,
+    /// What libkrb5 runs under, to be looked at while it does.
+    pub(super) krb5_conf: krb5_conf::Followed,
     /// Kept to the end of the process.
     pub(super) lock: StateLock,
 }
@@ -40,7 +42,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
     let config = look(path)?;
     prepare_state_dir(config.state_dir())?;
     let lock = StateLock::take(config.state_dir())?;
-    use_own_krb5_conf(&config)?;
+    let krb5_conf = use_own_krb5_conf(&config)?;
     let mut problems = Problems::default();
     let keyring = problems.sift(
         KeyRing::open_or_create(config.state_dir(), config.key_encryption_key())
@@ -82,6 +84,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
         config,
         exchange,
         bound,
+        krb5_conf,
         lock,
     })
 }
@@ -102,15 +105,14 @@ fn look(path: &Path) -> Result<Config, Problems> {
     draft.finish()
 }
 
-fn use_own_krb5_conf(config: &Config) -> Result<(), Problem> {
-    let krb5_conf = krb5_conf::write(config.state_dir(), config.kerberos())?;
-    let files = krb5_conf::files(&krb5_conf);
-    let files: Vec<&Path> = files.iter().map(AsRef::as_ref).collect();
-    use_krb5_config(&files).map_err(|error| Problem {
+fn use_own_krb5_conf(config: &Config) -> Result<krb5_conf::Followed, Problem> {
+    let krb5_conf = krb5_conf::Followed::write(config.state_dir(), config.kerberos())?;
+    use_krb5_config(&krb5_conf.files()).map_err(|error| Problem {
         field: "state_dir".into(),
         problem: error.to_string(),
         remedy: "name a folder without a colon in its path".into(),
-    })
+    })?;
+    Ok(krb5_conf)
 }
 
 /// With the store, or with nobody but MIT's cache where the configuration says so.

@@ -118,7 +118,8 @@ async fn a_flood_of_refusals_leaves_room_for_who_was_given_what() {
     for _ in 0..100 {
         ask(ListenerName::Public, &broker, body(&[("audience", "nobody")])).await;
     }
-    assert!(lost.get() > 80, "{lost:?}");
+    // Twelve have room, and as many may have been taken out to be written.
+    assert!(lost.get() >= 76, "{lost:?}");
     for _ in 0..3 {
         assert_eq!(
             ask(ListenerName::Mesh, &broker, body(&[])).await.status(),

@@ -1,9 +1,10 @@
-//! Writes and reads the store's one file: its format, and a table of used tags in the order in which they end.
+//! Writes and reads the store's one file: its format, and a table of used tags in the order in which they end. An entry holds
+//! the tags of one commit that end in one second, so that a commit adds one entry or two, however many share it.
 //!
 //! The table is appended to, never searched: tags are random, and to search for them on disk would touch a page of the file
 //! for each. All of them are in memory too, 128 bits each, and read from the file when it is opened.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,18 +15,20 @@ use redb::{Builder, Database, Durability, ReadableDatabase as _, ReadableTable a
 
 use super::{Applied, Batch};
 use crate::problem::Problem;
-use crate::store::{Consumed, ReplayTag, StoreError};
+use crate::store::{Consumed, StoreError};
 use crate::time::UnixTime;
 
 /// What this release reads and writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Pages of the file that are kept in memory, in bytes; only the table's ends are worked on.
 const CACHE: usize = 4 * 1024 * 1024;
 
 const ABOUT: TableDefinition<'_, &str, u32> = TableDefinition::new("about");
 const ABOUT_FORMAT: &str = "format";
-/// From the second in which a tag ends, and a number that tells those of one second apart, to the tag.
-const REPLAY: TableDefinition<'_, (u64, u64), &[u8; 32]> = TableDefinition::new("replay");
+/// From the second in which tags end, and a number that tells those of one second apart, to the tags, one behind the other.
+const REPLAY: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("replay");
+/// Bytes of a tag.
+const TAG: usize = 32;
 
 /// As much of a tag as is kept in memory.
 type Short = [u8; 16];
@@ -80,8 +83,8 @@ impl StoreFile {
         let read = || -> Result<_, redb::Error> { Ok(database.begin_read()?.open_table(REPLAY)?) };
         let table = read().map_err(refused)?;
         for entry in table.iter().map_err(refused)? {
-            let (key, tag) = entry.map_err(refused)?;
-            used.insert(short(tag.value()));
+            let (key, tags) = entry.map_err(refused)?;
+            used.extend(shorts(tags.value()));
             next = next.max(key.value().1.saturating_add(1));
         }
         drop(table);
@@ -91,7 +94,7 @@ impl StoreFile {
     /// Does all of it in one durable transaction, or nothing.
     pub(super) fn apply(&mut self, batch: &Batch) -> Result<Applied, StoreError> {
         let mut applied = Applied::default();
-        let mut fresh = Vec::new();
+        let mut fresh = BTreeMap::<u64, Vec<u8>>::new();
         let mut here = HashSet::new();
         for (tag, until) in &batch.consume {
             let short = short(tag.as_bytes());
@@ -100,7 +103,7 @@ impl StoreFile {
                 .consumed
                 .push(if is_first { Consumed::First } else { Consumed::Again });
             if is_first {
-                fresh.push((tag, until));
+                fresh.entry(until.seconds()).or_default().extend(tag.as_bytes());
             }
         }
         let mut gone = Vec::new();
@@ -123,7 +126,7 @@ impl StoreFile {
 
     fn write(
         &self,
-        fresh: &[(&ReplayTag, &UnixTime)],
+        fresh: &BTreeMap<u64, Vec<u8>>,
         sweep: Option<UnixTime>,
         gone: &mut Vec<Short>,
     ) -> Result<(), redb::Error> {
@@ -132,13 +135,13 @@ impl StoreFile {
         {
             let mut table = transaction.open_table(REPLAY)?;
             if let Some(now) = sweep {
-                table.retain_in(..=(now.seconds(), u64::MAX), |_, tag| {
-                    gone.push(short(tag));
+                table.retain_in(..=(now.seconds(), u64::MAX), |_, tags| {
+                    gone.extend(shorts(tags));
                     false
                 })?;
             }
-            for ((tag, until), number) in fresh.iter().zip(self.next..) {
-                table.insert((until.seconds(), number), tag.as_bytes())?;
+            for ((until, tags), number) in fresh.iter().zip(self.next..) {
+                table.insert((*until, number), tags.as_slice())?;
             }
         }
         transaction.commit()?;
@@ -189,12 +192,14 @@ fn refused(error: impl fmt::Display) -> OpenError {
     OpenError::Refused(error.to_string())
 }
 
-fn short(tag: &[u8; 32]) -> Short {
-    let mut short = Short::default();
-    for (to, from) in short.iter_mut().zip(tag) {
-        *to = *from;
-    }
+fn short(tag: &[u8; TAG]) -> Short {
+    let [short @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *tag;
     short
+}
+
+/// Of the tags of an entry.
+fn shorts(tags: &[u8]) -> impl Iterator<Item = Short> {
+    tags.as_chunks().0.iter().map(short)
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ async fn waiting_calls_share_one_commit() {
     let folder = tempfile::tempdir().unwrap();
     let mut keeper = keeper(&folder);
     let mut answers = Vec::new();
-    let mut jobs: Vec<Job> = (0..300)
+    let jobs: Vec<Job> = (0..300)
         .map(|number| {
             let (done, answer) = oneshot::channel();
             answers.push(answer);
@@ -89,7 +89,7 @@ async fn waiting_calls_share_one_commit() {
             Job::Consume { tag, until, done }
         })
         .collect();
-    keeper.group(&mut jobs);
+    keeper.group(jobs);
     let mut first = 0;
     for answer in answers {
         first += usize::from(answer.await.unwrap() == Ok(Consumed::First));
@@ -118,7 +118,7 @@ async fn whoever_has_gone_uses_nothing_up() {
     let mut keeper = keeper(&folder);
     let (done, answer) = oneshot::channel();
     drop(answer);
-    keeper.group(&mut vec![Job::Consume {
+    keeper.group(vec![Job::Consume {
         tag: tag(1),
         until: at(1000),
         done,
@@ -129,18 +129,18 @@ async fn whoever_has_gone_uses_nothing_up() {
 
 #[tokio::test]
 async fn more_than_may_wait_are_refused_at_once_and_a_late_answer_is_none() {
-    let (sender, receiver) = sync_channel(1);
     let (_alive, ended) = channel();
     // A disk that hangs: nobody takes anything out of the queue.
     let store = EmbeddedStore {
-        queue: Some(sender),
+        queue: Arc::new(Queue::new(1)),
         deadline: Duration::from_millis(20),
         thread: None,
         ended: Mutex::new(ended),
     };
     assert_eq!(store.consume_once(tag(1), at(1000)).await, Err(StoreError::Late));
     assert_eq!(store.consume_once(tag(2), at(1000)).await, Err(StoreError::Full));
-    drop((receiver, _alive));
+    store.queue.close();
+    drop(_alive);
     assert_eq!(store.consume_once(tag(3), at(1000)).await, Err(StoreError::Closed));
 }
 
@@ -162,12 +162,12 @@ fn a_file_of_another_release_or_of_no_store_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);
     drop(open(&folder));
-    file::tests::set_format(&path, 2);
+    file::tests::set_format(&path, 1);
     let problem = EmbeddedStore::open(folder.path(), 1, DEADLINE, histogram())
         .unwrap_err()
         .to_string();
     assert!(
-        problem.contains("it has format 2, and this release knows 1; run the release that wrote it"),
+        problem.contains("it has format 1, and this release knows 2; run the release that wrote it"),
         "{problem}"
     );
     std::fs::write(&path, b"no store at all").unwrap();
