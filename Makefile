@@ -48,7 +48,7 @@ lab-down: ## stop the lab
 	else $(MAKE) setup-demo lab && $(lab) down; fi
 
 ##@ Work on it
-.PHONY: setup test test-quick wasm-imports lint fmt fuzz bench bench-growth bench-page advisories
+.PHONY: setup test test-quick wasm-imports lint fmt fuzz bench bench-growth bench-exchange bench-page advisories
 setup: ## install all that is missing, for use and for work; starts no service (each target calls for its own part)
 	$(setup) build demo test lint bench fuzz
 	$(say) 'setup: nothing is missing'
@@ -71,7 +71,7 @@ fmt: setup-lint ## format the sources
 fuzz: setup-fuzz ## look for inputs that break a rule of the gate, FUZZ_SECONDS for each target; any Rust does, no nightly
 	tests/setup/fuzz.sh
 
-bench: bench-growth compile-filter compile-probe ## measure kerbridge in Envoy against what Envoy has, and write docs/performance.md (about 20 minutes)
+bench: bench-growth bench-exchange compile-filter compile-probe ## measure kerbridge against what others have, and write docs/performance.md (about 25 minutes)
 	$(say) 'measuring (BENCH_ROUNDS, BENCH_SECONDS, BENCH_ONLY make it shorter)'
 	$(host) bench --locked -p kerbridge-tests --bench envoy
 
@@ -79,8 +79,13 @@ bench-growth: setup-bench ## only the instruction counts of the native gate whil
 	$(say) 'counting instructions'
 	$(host) bench --locked -p kerbridge-gate --bench growth
 
-bench-page: setup-bench ## write docs/performance.md anew from the last full run
+bench-exchange: setup-bench compile-broker ## only the ticket exchange: the broker beside the library alone and beside Apache (about 5 minutes)
+	$(say) 'measuring ticket exchanges'
+	$(host) bench --locked -p kerbridge-tests --bench exchange
+
+bench-page: setup-bench ## write docs/performance.md anew from the last full runs
 	$(host) bench --locked -p kerbridge-tests --bench envoy -- page
+	$(host) bench --locked -p kerbridge-tests --bench exchange -- page
 
 advisories: setup-lint ## known vulnerabilities in dependencies (fetches the RustSec database from GitHub)
 	$(say) 'checking dependencies for advisories'
@@ -169,8 +174,10 @@ help:
 		WASM_TOOLCHAIN 'auto; target: only a Rust with wasm32-wasip1; debian: build the standard library along' \
 		BENCH_ROUNDS '9; fewer make a quick run, which the documents do not show' \
 		BENCH_SECONDS '3; seconds of each round' \
+		BENCH_EXCHANGES '8000; tickets of each round' \
+		BENCH_WATCHED '200000; tickets over which a broker'"'"'s memory is watched' \
 		BENCH_ONLY 'words: only setups with one of them in their name' \
-		BENCH_CORES '0,1: the measured Envoy on the first, everything else on the second' \
+		BENCH_CORES '0,1: what is measured on the first, everything else on the second' \
 		FUZZ_SECONDS '60; seconds for each fuzz target' \
 		FUZZ_ONLY 'words: only the fuzz targets with these names' \
 		SETUP 'install; check: install nothing, fail with the list of what is missing' \

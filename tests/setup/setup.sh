@@ -223,6 +223,10 @@ wants_bench() {
     have valgrind || want valgrind "counts instructions"
     have taskset || want util-linux "keeps load and Envoy on cores of their own"
     have openssl || want openssl "makes an RSA key"
+    have krb5kdc || want krb5-kdc "gives out the tickets that are exchanged"
+    have kadmin.local || want krb5-admin-server "fills its realm"
+    have kinit || want krb5-user "logs its user in"
+    wants_apache
     find_envoy || has_venv || want python3-venv "holds Envoy, which comes from PyPI"
 }
 

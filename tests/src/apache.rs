@@ -22,7 +22,7 @@ const START: Duration = Duration::from_secs(20);
 /// How often another port is tried.
 const ROUNDS: usize = 3;
 /// Requests that are served at the same time; a connection that is idle holds no thread.
-const THREADS: usize = 32;
+const THREADS: usize = 64;
 /// Where Debian, Fedora and openSUSE keep the modules.
 const MODULES: [&str; 3] = [
     "/usr/lib/apache2/modules",
@@ -31,6 +31,18 @@ const MODULES: [&str; 3] = [
 ];
 /// Who serves where the test is root.
 const USER: &str = "www-data";
+
+/// The document of [`Apache::start_bare`].
+pub const DOCUMENT: &str = "document";
+
+/// What Apache answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// What it was asked.
+    Echo,
+    /// A file of two bytes.
+    Document,
+}
 
 /// A running Apache and its folder.
 #[derive(Debug)]
@@ -66,7 +78,17 @@ impl Apache {
     ///
     /// [`HarnessError::ProgramMissing`] without the packages, or what Apache said.
     pub fn start(keytab: &Path) -> Result<Self, HarnessError> {
-        Self::serve(keytab, None)
+        Self::serve(keytab, None, Answer::Echo, None)
+    }
+
+    /// The same under this krb5.conf, with nothing in the answer and little in the logs: what an Apache does at least, to be
+    /// measured.
+    ///
+    /// # Errors
+    ///
+    /// As [`Apache::start`].
+    pub fn start_bare(keytab: &Path, krb5_config: &Path) -> Result<Self, HarnessError> {
+        Self::serve(keytab, None, Answer::Document, Some(krb5_config))
     }
 
     /// The same over TLS, with the listener's certificate (`localhost`) of the lab's authority.
@@ -75,10 +97,15 @@ impl Apache {
     ///
     /// As [`Apache::start`].
     pub fn start_with_tls(keytab: &Path, certificates: &Certificates) -> Result<Self, HarnessError> {
-        Self::serve(keytab, Some(certificates))
+        Self::serve(keytab, Some(certificates), Answer::Echo, None)
     }
 
-    fn serve(keytab: &Path, certificates: Option<&Certificates>) -> Result<Self, HarnessError> {
+    fn serve(
+        keytab: &Path,
+        certificates: Option<&Certificates>,
+        answer: Answer,
+        krb5_config: Option<&Path>,
+    ) -> Result<Self, HarnessError> {
         let folder = tempfile::Builder::new()
             .prefix("kerbridge-apache-")
             .permissions(Permissions::from_mode(0o700))
@@ -86,13 +113,17 @@ impl Apache {
             .map_err(|source| HarnessError::io("create Apache's folder", source))?;
         let at = folder.path();
         write(&at.join("echo.lua"), include_bytes!("apache/echo.lua"))?;
+        write(&at.join(DOCUMENT), b"ok")?;
         copy(keytab, &at.join("http.keytab"))?;
-        // It asks no KDC; without this it would read the machine's, and look names up.
-        write(
-            &at.join("krb5.conf"),
-            b"[libdefaults]\ndns_lookup_kdc = false\ndns_lookup_realm = false\nrdns = false\n\
-              dns_canonicalize_hostname = false\n",
-        )?;
+        match krb5_config {
+            Some(file) => copy(file, &at.join("krb5.conf"))?,
+            // It asks no KDC; without this it would read the machine's, and look names up.
+            None => write(
+                &at.join("krb5.conf"),
+                b"[libdefaults]\ndns_lookup_kdc = false\ndns_lookup_realm = false\nrdns = false\n\
+                  dns_canonicalize_hostname = false\n",
+            )?,
+        }
         if let Some(files) = certificates {
             copy(&files.certificate, &at.join("listener.pem"))?;
             copy(&files.private_key, &at.join("listener.key"))?;
@@ -104,7 +135,7 @@ impl Apache {
             let port = port::free_tcp()?;
             write(
                 &at.join("apache.conf"),
-                configuration(at, &modules, port, certificates.is_some()).as_bytes(),
+                configuration(at, &modules, port, certificates.is_some(), answer).as_bytes(),
             )?;
             match run(at, port) {
                 Ok(process) => break (process, port),
@@ -176,7 +207,7 @@ fn read(line: &str) -> Result<Served, HarnessError> {
     })
 }
 
-fn configuration(folder: &Path, modules: &Path, port: u16, tls: bool) -> String {
+fn configuration(folder: &Path, modules: &Path, port: u16, tls: bool, answer: Answer) -> String {
     let (at, modules) = (folder.display(), modules.display());
     let mut text = format!(
         "ServerRoot \"{at}\"\n\
@@ -185,8 +216,7 @@ fn configuration(folder: &Path, modules: &Path, port: u16, tls: bool) -> String 
          Mutex pthread default\n\
          ServerName localhost\n\
          Listen 127.0.0.1:{port}\n\
-         ErrorLog \"{at}/error.log\"\n\
-         LogLevel info\n"
+         ErrorLog \"{at}/error.log\"\n"
     );
     for (name, file) in [
         ("mpm_event_module", "mod_mpm_event"),
@@ -212,9 +242,6 @@ fn configuration(folder: &Path, modules: &Path, port: u16, tls: bool) -> String 
          KeepAlive On\n\
          MaxKeepAliveRequests 0\n\
          KeepAliveTimeout 60\n\
-         LogFormat \"%u\\t%>s\\t%U%q\\t%{{remote}}p\\t%{{Authorization}}i\" served\n\
-         CustomLog \"{at}/access.log\" served\n\
-         LuaMapHandler \"^/\" \"{at}/echo.lua\" echo\n\
          <Location \"/\">\n\
          AuthType GSSAPI\n\
          AuthName lab\n\
@@ -224,6 +251,20 @@ fn configuration(folder: &Path, modules: &Path, port: u16, tls: bool) -> String 
          Require valid-user\n\
          </Location>\n"
     ));
+    text.push_str(&match answer {
+        Answer::Echo => format!(
+            "LogLevel info\n\
+             LogFormat \"%u\\t%>s\\t%U%q\\t%{{remote}}p\\t%{{Authorization}}i\" served\n\
+             CustomLog \"{at}/access.log\" served\n\
+             LuaMapHandler \"^/\" \"{at}/echo.lua\" echo\n"
+        ),
+        Answer::Document => format!(
+            "LogLevel warn\n\
+             LogFormat \"%h %l %u %t \\\"%r\\\" %>s %b\" common\n\
+             CustomLog \"{at}/access.log\" common\n\
+             DocumentRoot \"{at}\"\n"
+        ),
+    });
     if tls {
         text.push_str(&format!(
             "LoadModule ssl_module \"{modules}/mod_ssl.so\"\n\
@@ -246,6 +287,7 @@ fn run(folder: &Path, port: u16) -> Result<OwnedProcess, HarnessError> {
             for file in [
                 "",
                 "echo.lua",
+                DOCUMENT,
                 "krb5.conf",
                 "apache.conf",
                 "http.keytab",

@@ -2,21 +2,25 @@
 //!
 //! - [`statistics`] makes one number of many rounds.
 //! - [`processor`] places processes on cores and reads what they used.
-//! - [`wrk`] is the load.
+//! - [`settings`] is what the environment may choose.
+//! - [`wrk`] is the load of Envoys, [`load`] that of acceptors, which want another ticket with each request.
 //! - [`signer`] makes the keys and tokens that all candidates share.
 //! - [`machine`] names the machine.
-//! - [`record`] is the JSON under `target/bench/`.
+//! - [`record`] and [`mod@exchange`] are the JSON under `target/bench/`.
 //! - [`goals`] holds what was measured against what is wanted.
 //! - [`chart`] draws, and [`page`] writes the figures into the document.
 //!
-//! The candidates themselves are in `tests/benches/envoy`.
+//! The candidates themselves are in `tests/benches/envoy` and `tests/benches/exchange`.
 
 pub mod chart;
+pub mod exchange;
 pub mod goals;
+pub mod load;
 pub mod machine;
 pub mod page;
 pub mod processor;
 pub mod record;
+pub mod settings;
 pub mod signer;
 pub mod statistics;
 pub mod wrk;

@@ -185,6 +185,23 @@ pub fn token_in_child(lab: &Path, kdc: &Kdc, ccache: &Ccache, service: &str) -> 
     child(lab, kdc, ccache, service, &[])
 }
 
+/// Runs [`first_tokens`] for so many tokens in a child with the environment of this realm; `lab` is the lab's own program.
+///
+/// # Errors
+///
+/// [`HarnessError::Exited`] with what the child said.
+pub fn tokens_in_child(
+    lab: &Path,
+    kdc: &Kdc,
+    ccache: &Ccache,
+    service: &str,
+    count: u32,
+) -> Result<Vec<String>, HarnessError> {
+    let count = count.to_string();
+    let printed = child(lab, kdc, ccache, service, &[OsStr::new("--count"), OsStr::new(&count)])?;
+    Ok(printed.lines().map(str::to_owned).collect())
+}
+
 /// Runs [`first_tokens`] for one token, bound to the channels of the server whose certificate has this hash, in a child
 /// with the environment of this realm.
 ///

@@ -2,7 +2,6 @@
 //!
 //! Run by `make bench`. Everything that can be tested without a machine to itself is in `kerbridge_tests::bench`.
 //!
-//! - [`settings`] is what the environment may choose.
 //! - [`bootstrap`] builds configurations of Envoy, [`kerbridge`] those of our filter.
 //! - [`service`] is what Envoy asks: the responder of ext_authz, and the revocation [`feed`].
 //! - [`plan`] says which Envoys are measured, [`measure`] measures them in turn, [`report`] writes what came out.
@@ -13,6 +12,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use kerbridge_tests::HarnessError;
+use kerbridge_tests::bench::settings::Settings;
 
 mod bootstrap;
 mod feed;
@@ -21,7 +21,9 @@ mod measure;
 mod plan;
 mod report;
 mod service;
-mod settings;
+
+/// Requests that are under way at once.
+const CONNECTIONS: u32 = 16;
 
 fn main() -> ExitCode {
     // Cargo adds `--bench`.
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), HarnessError> {
-    let settings = settings::Settings::from_environment()?;
+    let settings = Settings::from_environment(CONNECTIONS)?;
     let folder = tempfile::tempdir().map_err(|source| HarnessError::io("create a folder for the benchmark", source))?;
     let mut bench = measure::Bench::new(&settings, folder.path())?;
     let world = plan::World::new(folder.path())?;

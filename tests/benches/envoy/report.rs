@@ -2,16 +2,11 @@
 
 use kerbridge_tests::HarnessError;
 use kerbridge_tests::bench::goals::judge;
+use kerbridge_tests::bench::page;
 use kerbridge_tests::bench::record::{Growth, Run, envoy_file, folder, growth_file, read, write};
-use kerbridge_tests::bench::{chart, page};
-use kerbridge_tests::shipped::repository;
+use kerbridge_tests::bench::settings::Settings;
 
 use crate::say;
-use crate::settings::Settings;
-
-/// The drawings, as the document names them.
-const COSTS: &str = "performance-cost.svg";
-const GROWTH: &str = "performance-growth.svg";
 
 /// Keeps a run, shows it, and publishes it where it is a full one.
 pub(crate) fn finish(settings: &Settings, run: &Run) -> Result<(), HarnessError> {
@@ -27,7 +22,7 @@ pub(crate) fn finish(settings: &Settings, run: &Run) -> Result<(), HarnessError>
     publish(Some(run), growth.as_ref())
 }
 
-/// Writes the documents anew from the last full run.
+/// Writes the documents anew from the last full runs.
 pub(crate) fn publish_last() -> Result<(), HarnessError> {
     publish(read(&envoy_file())?.as_ref(), read(&growth_file())?.as_ref())
 }
@@ -49,15 +44,7 @@ fn show(run: &Run, growth: Option<&Growth>) {
 }
 
 fn publish(run: Option<&Run>, growth: Option<&Growth>) -> Result<(), HarnessError> {
-    let document = repository().join(page::FILE);
-    let failed = |source| HarnessError::io(format!("read or write {}", page::FILE), source);
-    let text = std::fs::read_to_string(&document).map_err(failed)?;
-    std::fs::write(&document, page::fill(&text, run, growth)?).map_err(failed)?;
-    let drawing = |name: &str, svg: String| std::fs::write(repository().join("docs").join(name), svg).map_err(failed);
-    if let Some(run) = run {
-        drawing(COSTS, chart::costs(run))?;
-    }
-    drawing(GROWTH, chart::growth(run, growth))?;
+    page::publish(run, growth, None)?;
     say("written: docs/performance.md and its drawings");
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::fmt::{Display, Write as _};
 
+use super::exchange::ExchangeRun;
 use super::goals::grouped;
 use super::record::{Growth, Run};
 
@@ -63,31 +64,49 @@ impl Drawing {
     }
 }
 
+/// One bar of a drawing.
+struct Bar<'a> {
+    title: &'a str,
+    ours: bool,
+    minimum: f64,
+    median: f64,
+}
+
 /// Each candidate's cost: a bar for the minimum, a mark at the median.
 #[must_use]
 pub fn costs(run: &Run) -> String {
+    let bars = run.setups.iter().map(|setup| Bar {
+        title: &setup.title,
+        ours: setup.candidate.is_kerbridge(),
+        minimum: setup.measured.summary.cpu_minimum,
+        median: setup.measured.summary.cpu_median,
+    });
+    let head = "Envoy's processor time for one request, in µs";
+    let about = "Processor time of one request for each setup";
+    bars_of(&bars.collect::<Vec<_>>(), head, &run.machine.sentence(), about)
+}
+
+/// The same of those who take tickets.
+#[must_use]
+pub fn exchanges(run: &ExchangeRun) -> String {
+    let bars = run.setups.iter().map(|setup| Bar {
+        title: &setup.title,
+        ours: setup.acceptor.is_kerbridge(),
+        minimum: setup.measured.summary.cpu_minimum,
+        median: setup.measured.summary.cpu_median,
+    });
+    let head = "Processor time for one ticket, in µs";
+    let about = "Processor time of one ticket for each acceptor";
+    bars_of(&bars.collect::<Vec<_>>(), head, &run.machine.sentence(), about)
+}
+
+fn bars_of(bars: &[Bar<'_>], head: &str, foot: &str, about: &str) -> String {
     const LEFT: f64 = 430.0;
     const RIGHT: f64 = 790.0;
-    let largest = run
-        .setups
-        .iter()
-        .map(|setup| {
-            setup
-                .measured
-                .summary
-                .cpu_median
-                .max(setup.measured.summary.cpu_minimum)
-        })
-        .fold(1.0, f64::max);
+    let largest = bars.iter().map(|bar| bar.median.max(bar.minimum)).fold(1.0, f64::max);
     let place = |value: f64| LEFT + (RIGHT - LEFT) * value / largest;
     let mut drawing = Drawing::new();
-    drawing.text(
-        16.0,
-        28.0,
-        "head",
-        "start",
-        "Envoy's processor time for one request, in µs",
-    );
+    drawing.text(16.0, 28.0, "head", "start", head);
     drawing.text(
         WIDTH - 16.0,
         28.0,
@@ -96,29 +115,24 @@ pub fn costs(run: &Run) -> String {
         "bar: minimum, mark: median of the rounds",
     );
     let mut y = 44.0;
-    for setup in &run.setups {
-        let summary = setup.measured.summary;
-        let (text, class) = if setup.candidate.is_kerbridge() {
-            ("head", "ours")
-        } else {
-            ("", "others")
-        };
-        drawing.text(LEFT - 10.0, y + 15.0, text, "end", &setup.title);
+    for bar in bars {
+        let (text, class) = if bar.ours { ("head", "ours") } else { ("", "others") };
+        drawing.text(LEFT - 10.0, y + 15.0, text, "end", bar.title);
         drawing.add(format_args!(
             r#"<rect class="{class}" x="{LEFT:.1}" y="{:.1}" width="{:.1}" height="16" rx="2"/>"#,
             y + 2.0,
-            place(summary.cpu_minimum) - LEFT
+            place(bar.minimum) - LEFT
         ));
-        let median = place(summary.cpu_median);
+        let median = place(bar.median);
         drawing.line("median", (median, y), (median, y + 20.0));
-        let end = median.max(place(summary.cpu_minimum)) + 8.0;
-        drawing.text(end, y + 15.0, text, "start", &format!("{:.1}", summary.cpu_minimum));
+        let end = median.max(place(bar.minimum)) + 8.0;
+        drawing.text(end, y + 15.0, text, "start", &format!("{:.1}", bar.minimum));
         y += 25.0;
     }
     drawing.line("rule", (LEFT, 40.0), (LEFT, y));
-    drawing.text(16.0, y + 20.0, "faint", "start", &run.machine.sentence());
+    drawing.text(16.0, y + 20.0, "faint", "start", foot);
     drawing.height = y + 34.0;
-    drawing.finish("Processor time of one request for each setup")
+    drawing.finish(about)
 }
 
 /// A line of a panel.
@@ -221,6 +235,8 @@ fn exponent(size: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::exchange::Acceptor;
+    use super::super::exchange::tests::exchange_run_of;
     use super::super::record::tests::{measured, run_of};
     use super::super::record::{Candidate, EnvoyCurve, EnvoyPoint, GrowthCurve, GrowthPoint};
     use super::*;
@@ -249,6 +265,16 @@ mod tests {
         let widths = numbers(&svg, "rect", "width");
         // The first is the ground.
         assert_eq!(widths.get(widths.len() - 2..), Some([180.0, 360.0].as_slice()), "{svg}");
+    }
+
+    #[test]
+    fn acceptors_are_drawn_as_candidates_are() {
+        let svg = exchanges(&exchange_run_of(&[
+            (Acceptor::Apache, 60.0, 1),
+            (Acceptor::Kerbridge, 30.0, 1),
+        ]));
+        let widths = numbers(&svg, "rect", "width");
+        assert_eq!(widths.get(widths.len() - 2..), Some([360.0, 180.0].as_slice()), "{svg}");
     }
 
     #[test]

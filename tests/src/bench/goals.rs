@@ -1,5 +1,6 @@
 //! Holds what was measured against what is wanted.
 
+use super::exchange::{Acceptor, ExchangeRun, Watched};
 use super::record::{Candidate, Growth, Measured, Run};
 use super::statistics::paired_ratio;
 
@@ -9,6 +10,9 @@ const MODULE_LIMIT: u64 = 1_000_000;
 const FLAT: f64 = 0.05;
 /// What 100,000 cached tokens may take, in KiB.
 const CACHE_LIMIT_KIB: u64 = 128 * 1024;
+/// By what a broker may grow over a watched run beside its table of used tags, in KiB: what a heap loses between the
+/// blocks of different runs, and less than a leak of 16 bytes for each exchange.
+const WATCHED_LIMIT_KIB: i64 = 2 * 1024;
 
 /// One goal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +59,55 @@ pub fn judge(run: Option<&Run>, growth: Option<&Growth>) -> Vec<Goal> {
     }
     goals.extend(growth.into_iter().flat_map(flat));
     goals
+}
+
+/// Every goal of the ticket exchange.
+#[must_use]
+pub fn judge_exchange(run: &ExchangeRun) -> Vec<Goal> {
+    let peers = [
+        acceptor(run, Acceptor::Apache, 3.0),
+        acceptor(run, Acceptor::RawLoop, 0.6),
+    ];
+    peers
+        .into_iter()
+        .flatten()
+        .chain(run.memory.iter().filter_map(steady))
+        .collect()
+}
+
+/// The broker takes at least so many times the tickets of a peer in the same processor time, by the median of the rounds.
+fn acceptor(run: &ExchangeRun, peer: Acceptor, times: f64) -> Option<Goal> {
+    let of = |acceptor: Acceptor| run.setups.iter().find(|setup| setup.acceptor == acceptor);
+    let (ours, theirs) = (of(Acceptor::Kerbridge)?, of(peer)?);
+    let ratio = paired_ratio(&cpu(&theirs.measured), &cpu(&ours.measured))?;
+    Some(Goal {
+        wanted: format!("{}: at least {times} × the tickets of {}", ours.title, theirs.title),
+        measured: format!(
+            "× {ratio:.2} ({:.0} µs against {:.0} µs, minima)",
+            ours.measured.summary.cpu_minimum, theirs.measured.summary.cpu_minimum
+        ),
+        met: ratio >= times,
+    })
+}
+
+/// A broker's memory does not grow with the exchanges, but for the table of the tags that it has to know.
+fn steady(watched: &Watched) -> Option<Goal> {
+    let growth = watched.growth_kib()?;
+    let (first, last) = (watched.marks.first()?, watched.marks.last()?);
+    let beside = if watched.store {
+        "kerbridge, beside its table of used tags"
+    } else {
+        "kerbridge, without its replay store"
+    };
+    Some(Goal {
+        wanted: format!(
+            "memory of {beside}: flat from {} to {} exchanges",
+            grouped(first.exchanges),
+            grouped(last.exchanges)
+        ),
+        measured: format!("{growth:+} KiB"),
+        met: growth <= WATCHED_LIMIT_KIB,
+    })
 }
 
 /// The measurement of a candidate.
@@ -163,6 +216,8 @@ pub fn grouped(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::exchange::Mark;
+    use super::super::exchange::tests::exchange_run_of;
     use super::super::record::tests::run_of;
     use super::super::record::{GrowthCurve, GrowthPoint};
     use super::*;
@@ -224,6 +279,41 @@ mod tests {
             };
             let goals = judge(None, Some(&growth));
             assert_eq!(goals.first().map(|goal| goal.met), Some(flat));
+        }
+    }
+
+    #[test]
+    fn tickets_are_counted_by_processor_time() {
+        for (ours, met) in [(95.0, [true, true]), (110.0, [false, true]), (120.0, [false, false])] {
+            let run = exchange_run_of(&[
+                (Acceptor::RawLoop, 70.0, 12_000),
+                (Acceptor::Apache, 300.0, 3_000),
+                (Acceptor::Kerbridge, ours, 7_000),
+            ]);
+            let goals = judge_exchange(&run);
+            assert_eq!(goals.iter().map(|goal| goal.met).collect::<Vec<_>>(), met, "{ours}");
+        }
+    }
+
+    #[test]
+    fn a_broker_that_leaks_is_not_steady() {
+        for (store, last, steady) in [
+            (false, 13_900, true),
+            (false, 15_000, false),
+            (true, 17_000, true),
+            (true, 19_000, false),
+        ] {
+            let mark = |exchanges, resident_kib| Mark {
+                exchanges,
+                resident_kib,
+            };
+            let mut run = exchange_run_of(&[]);
+            run.memory = vec![Watched {
+                store,
+                marks: vec![mark(20_000, 12_000), mark(200_000, last)],
+            }];
+            let goals = judge_exchange(&run);
+            assert_eq!(goals.first().map(|goal| goal.met), Some(steady), "{last}");
         }
     }
 

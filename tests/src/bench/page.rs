@@ -2,19 +2,31 @@
 
 use std::fmt::Write as _;
 
-use super::goals::{Goal, grouped, judge, measured};
+use super::chart;
+use super::exchange::{Acceptor, ExchangeRun, Watched};
+use super::goals::{Goal, grouped, judge, judge_exchange, measured};
 use super::record::{Candidate, Growth, Run};
 use crate::error::HarnessError;
+use crate::shipped::repository;
 
 /// The document.
 pub const FILE: &str = "docs/performance.md";
+/// The drawings, as the document names them.
+const COSTS: &str = "performance-cost.svg";
+const GROWTH: &str = "performance-growth.svg";
+const EXCHANGES: &str = "performance-exchange.svg";
 
 /// The document with these results in it. A block for which there is no result stays as it is.
 ///
 /// # Errors
 ///
 /// [`HarnessError::Drifted`] where a block is not there exactly once.
-pub fn fill(document: &str, run: Option<&Run>, growth: Option<&Growth>) -> Result<String, HarnessError> {
+pub fn fill(
+    document: &str,
+    run: Option<&Run>,
+    growth: Option<&Growth>,
+    exchange: Option<&ExchangeRun>,
+) -> Result<String, HarnessError> {
     let mut text = document.to_owned();
     if let Some(run) = run {
         text = replace(&text, "machine", &machine(run))?;
@@ -24,7 +36,38 @@ pub fn fill(document: &str, run: Option<&Run>, growth: Option<&Growth>) -> Resul
     if let Some(growth) = growth {
         text = replace(&text, "growth", &counts(growth))?;
     }
-    replace(&text, "goals", &goals(&judge(run, growth)))
+    if let Some(exchange) = exchange {
+        text = replace(&text, "exchange", &exchanges(exchange))?;
+        text = replace(&text, "exchange-goals", &goals(&judge_exchange(exchange)))?;
+        text = replace(&text, "memory", &memory(exchange))?;
+    }
+    if run.is_some() || growth.is_some() {
+        text = replace(&text, "goals", &goals(&judge(run, growth)))?;
+    }
+    Ok(text)
+}
+
+/// Writes the document of the repository, and its drawings, anew.
+///
+/// # Errors
+///
+/// As [`fill`], or [`HarnessError::Io`].
+pub fn publish(run: Option<&Run>, growth: Option<&Growth>, exchange: Option<&ExchangeRun>) -> Result<(), HarnessError> {
+    let document = repository().join(FILE);
+    let failed = |source| HarnessError::io(format!("read or write {FILE}"), source);
+    let text = std::fs::read_to_string(&document).map_err(failed)?;
+    std::fs::write(&document, fill(&text, run, growth, exchange)?).map_err(failed)?;
+    let drawing = |name: &str, svg: String| std::fs::write(repository().join("docs").join(name), svg).map_err(failed);
+    if let Some(run) = run {
+        drawing(COSTS, chart::costs(run))?;
+    }
+    if run.is_some() || growth.is_some() {
+        drawing(GROWTH, chart::growth(run, growth))?;
+    }
+    if let Some(exchange) = exchange {
+        drawing(EXCHANGES, chart::exchanges(exchange))?;
+    }
+    Ok(())
 }
 
 /// Replaces what stands between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`.
@@ -158,6 +201,79 @@ fn counts(growth: &Growth) -> String {
     out
 }
 
+fn exchanges(run: &ExchangeRun) -> String {
+    let mut out = format!(
+        "Measured on {}; {}. {} rounds of {} tickets for each, in turn; {} connections.\n\n\
+         | acceptor | CPU µs a ticket, minimum | median | × the loop | tickets a second | p50 µs | p99 µs | MiB |\n\
+         |---|--:|--:|--:|--:|--:|--:|--:|\n",
+        run.machine.sentence(),
+        run.versions,
+        run.rounds,
+        grouped(run.exchanges.into()),
+        run.connections
+    );
+    let raw = run.setups.iter().find(|setup| setup.acceptor == Acceptor::RawLoop);
+    let raw = raw.map(|raw| raw.measured.summary.cpu_minimum);
+    for setup in &run.setups {
+        let summary = setup.measured.summary;
+        let name = if setup.acceptor.is_kerbridge() {
+            format!("**{}**", setup.title)
+        } else {
+            setup.title.clone()
+        };
+        let times = raw.map_or_else(String::new, |raw| format!("{:.2}", summary.cpu_minimum / raw));
+        let resident = match setup.measured.resident_kib {
+            0 => String::new(),
+            kib => (kib / 1024).to_string(),
+        };
+        line(
+            &mut out,
+            &format!(
+                "| {name} | {:.1} | {:.1} | {times} | {} | {:.0} | {:.0} | {resident} |",
+                summary.cpu_minimum,
+                summary.cpu_median,
+                grouped(summary.requests_median.round() as u64),
+                summary.latency_p50,
+                summary.latency_p99,
+            ),
+        );
+    }
+    out
+}
+
+fn memory(run: &ExchangeRun) -> String {
+    let mut out = String::from("| exchanges since the start |");
+    for watched in &run.memory {
+        out.push_str(if watched.store {
+            " MiB | of these its table of used tags |"
+        } else {
+            " MiB without the replay store |"
+        });
+    }
+    out.push_str("\n|--:|");
+    for watched in &run.memory {
+        out.push_str(if watched.store { "--:|--:|" } else { "--:|" });
+    }
+    out.push('\n');
+    let mebibytes = |kib: u64| format!("{:.1}", kib as f64 / 1024.0);
+    let marks = run.memory.iter().map(|watched| watched.marks.len()).max().unwrap_or(0);
+    for at in 0..marks {
+        let of = |watched: &Watched| watched.marks.get(at).copied();
+        let exchanges = run.memory.iter().find_map(of).map_or(0, |mark| mark.exchanges);
+        let mut row = format!("| {} |", grouped(exchanges));
+        for watched in &run.memory {
+            let resident = of(watched).map_or_else(String::new, |mark| mebibytes(mark.resident_kib));
+            row.push_str(&format!(" {resident} |"));
+            if watched.store {
+                let table = of(watched).map_or_else(String::new, |mark| mebibytes(mark.table_kib()));
+                row.push_str(&format!(" {table} |"));
+            }
+        }
+        line(&mut out, &row);
+    }
+    out
+}
+
 fn goals(goals: &[Goal]) -> String {
     let mut out = String::from("| wanted | measured | |\n|---|---|---|\n");
     for goal in goals {
@@ -177,10 +293,11 @@ fn line(out: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::exchange::Mark;
+    use super::super::exchange::tests::exchange_run_of;
     use super::super::record::tests::{measured, run_of};
     use super::super::record::{EnvoyCurve, EnvoyPoint};
     use super::*;
-    use crate::shipped::repository;
 
     fn run() -> Run {
         let mut run = run_of(&[
@@ -228,6 +345,36 @@ mod tests {
         assert!(curves(&run()).contains("| rules | 1,000 | 46.0 |"));
     }
 
+    fn exchange() -> ExchangeRun {
+        let mut run = exchange_run_of(&[(Acceptor::RawLoop, 70.0, 12_000), (Acceptor::Kerbridge, 140.0, 6_000)]);
+        let marks = vec![Mark {
+            exchanges: 200_000,
+            resident_kib: 16_384,
+        }];
+        run.memory = [true, false]
+            .map(|store| Watched {
+                store,
+                marks: marks.clone(),
+            })
+            .to_vec();
+        run
+    }
+
+    #[test]
+    fn the_tables_of_exchanges_say_costs_and_memory() {
+        let table = exchanges(&exchange());
+        assert!(
+            table.contains("| **kerbridge** | 140.0 | 140.0 | 2.00 | 6,000 | 500 | 900 | 48 |"),
+            "{table}"
+        );
+        assert_eq!(
+            memory(&exchange()),
+            "| exchanges since the start | MiB | of these its table of used tags | MiB without the replay store |\n\
+             |--:|--:|--:|--:|\n\
+             | 200,000 | 16.0 | 4.2 | 16.0 |\n"
+        );
+    }
+
     #[test]
     fn the_document_of_the_repository_has_every_mark() {
         let document = std::fs::read_to_string(repository().join(FILE)).unwrap();
@@ -235,7 +382,8 @@ mod tests {
             tool: "a counter".into(),
             curves: Vec::new(),
         };
-        let filled = fill(&document, Some(&run()), Some(&growth)).unwrap();
+        let filled = fill(&document, Some(&run()), Some(&growth), Some(&exchange())).unwrap();
         assert!(filled.contains("counted by a counter") && filled.contains("Measured on Example"));
+        assert!(filled.contains("| **kerbridge** |") && filled.contains("| 200,000 |"));
     }
 }

@@ -135,7 +135,8 @@ impl Wrk {
 }
 
 /// Reads the script's line; nothing where there is none, or where a request was refused or lost.
-fn counted(output: &str) -> Option<Counted> {
+#[must_use]
+pub fn counted(output: &str) -> Option<Counted> {
     let line = output.lines().find_map(|line| line.strip_prefix("counted "))?;
     let number = |name: &str| -> Option<u64> {
         line.split(' ')

@@ -1,35 +1,49 @@
 //! Reads what the environment may choose about a run.
 
-use kerbridge_tests::HarnessError;
-use kerbridge_tests::bench::processor::Cores;
+use super::processor::Cores;
+use crate::error::HarnessError;
 
 /// From how many rounds on a run is one that the documents may show.
 const FULL: u32 = 9;
+/// Exchanges of one round: one or two seconds of a core.
+const EXCHANGES: u32 = 8_000;
+/// Exchanges over which a broker's memory is watched.
+const WATCHED: u32 = 200_000;
 
 /// How a run is made.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub struct Settings {
     /// `BENCH_ROUNDS`, 9: how often each setup is measured.
-    pub(crate) rounds: u32,
-    /// `BENCH_SECONDS`, 3: how long each time.
-    pub(crate) seconds: u32,
-    /// `BENCH_CONNECTIONS`, 16: how many requests are under way at once.
-    pub(crate) connections: u32,
+    pub rounds: u32,
+    /// `BENCH_SECONDS`, 3: how long each time, where time is what ends a round.
+    pub seconds: u32,
+    /// `BENCH_EXCHANGES`, 8000: how many exchanges, where their number ends a round.
+    pub exchanges: u32,
+    /// `BENCH_WATCHED`, 200000: over how many exchanges a broker's memory is watched.
+    pub watched: u32,
+    /// `BENCH_CONNECTIONS`, 16 to Envoy and 32 to who takes tickets: how many requests are under way at once.
+    pub connections: u32,
     /// `BENCH_CORES`: two cores, the measured one first.
-    pub(crate) cores: Cores,
+    pub cores: Cores,
     /// `BENCH_ONLY`: words, separated by commas; only setups and curves with one of them in their name are measured.
-    pub(crate) only: Vec<String>,
+    pub only: Vec<String>,
 }
 
 impl Settings {
-    /// What the variables say, defaults elsewhere.
-    pub(crate) fn from_environment() -> Result<Self, HarnessError> {
+    /// What the variables say, defaults elsewhere, and so many connections.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::UnexpectedAnswer`] for a number that is none, or where there are not two cores.
+    pub fn from_environment(connections: u32) -> Result<Self, HarnessError> {
         let cores = variable("BENCH_CORES");
         let only = variable("BENCH_ONLY").unwrap_or_default();
         Ok(Self {
             rounds: number("BENCH_ROUNDS", FULL)?,
             seconds: number("BENCH_SECONDS", 3)?,
-            connections: number("BENCH_CONNECTIONS", 16)?,
+            exchanges: number("BENCH_EXCHANGES", EXCHANGES)?,
+            watched: number("BENCH_WATCHED", WATCHED)?,
+            connections: number("BENCH_CONNECTIONS", connections)?,
             cores: Cores::choose(cores.as_deref())?,
             only: only
                 .split(',')
@@ -40,13 +54,15 @@ impl Settings {
     }
 
     /// Whether something of this name is to be measured.
-    pub(crate) fn wants(&self, name: &str) -> bool {
+    #[must_use]
+    pub fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|word| name.contains(word))
     }
 
     /// Whether the documents may show this run.
-    pub(crate) fn is_full(&self) -> bool {
-        self.rounds >= FULL && self.only.is_empty()
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.rounds >= FULL && self.exchanges >= EXCHANGES && self.watched >= WATCHED && self.only.is_empty()
     }
 }
 
