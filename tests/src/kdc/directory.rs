@@ -40,6 +40,14 @@ pub(super) fn module(url: &str) -> String {
 }
 
 impl Kdc {
+    /// The `ldapi://` of the directory that holds the realm below `cn=krb5`: whoever comes over it may read and write all of it.
+    /// Nothing where the realm is in a file, or another process owns the KDC.
+    #[must_use]
+    pub fn directory(&self) -> Option<String> {
+        let owned = self.owned.as_ref()?;
+        owned.directory.as_ref().map(OpenLdap::ldapi)
+    }
+
     /// Lets a service act for users who showed it no ticket (`+ok_to_auth_as_delegate`), or no longer.
     ///
     /// # Errors

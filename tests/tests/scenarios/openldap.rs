@@ -3,6 +3,7 @@
 mod doctor;
 mod tree;
 
+use kerbridge_tests::kdc::Kdc;
 use kerbridge_tests::process::Signal;
 use serde_json::json;
 use tree::{Site, builder, claims, group, groups_of, lab, person, unavailable};
@@ -188,6 +189,42 @@ fn an_account_that_its_directory_says_is_closed_is_refused_though_its_ticket_is_
         site.modify("add", &alice, attribute, value);
     }
     assert_eq!(groups_of(&world, "alice"), Ok(json!(["order-clerks"])));
+}
+
+#[test]
+fn the_directory_of_an_mit_realm_says_which_principals_are_closed() {
+    let kdc = Kdc::start_with_directory("LAB.TEST").unwrap();
+    kdc.add_service("HTTP/localhost").unwrap();
+    let keytab = kdc.folder().join("http.keytab");
+    kdc.extract_keytab(&["HTTP/localhost"], &keytab).unwrap();
+    kdc.add_user("alice", "of the lab").unwrap();
+    let tickets = [("alice".to_owned(), kdc.kinit("alice").unwrap())].into();
+    let table = format!(
+        "[groups]\nsource = \"ldap\"\n[groups.ldap]\nurl = {:?}\nbind = \"external\"\nbase = \"cn=krb5\"\n\
+         find_by = \"principal\"\nprincipal_attribute = \"krbPrincipalName\"\ngroup_class = \"groupOfNames\"\n\
+         check_account = true\ncache = \"none\"\n",
+        kdc.directory().unwrap()
+    );
+    let world = tree::around(kdc, keytab, tickets, &table);
+    let world = world.broker_table("[limits]\ndeadline = \"9s\"").start().unwrap();
+    let plain = || {
+        let answer = world.curl_as("alice", "/plain").send().unwrap();
+        (answer.status, world.reason(&answer).ok().map(|(_, reason)| reason))
+    };
+    // From here on she holds a ticket for the service, which is good until its end.
+    assert_eq!(plain().0, 200);
+    let closed = (403, Some("principal_not_mapped".to_owned()));
+    for (close, open) in [
+        ("-allow_tix", "+allow_tix"),
+        // Never is the beginning of 1970, as MIT writes it.
+        ("-expire \"1 hour ago\"", "-expire never"),
+        ("-expire \"1 hour ago\"", "-expire \"1 hour\""),
+    ] {
+        world.kdc().modify("alice", close).unwrap();
+        assert_eq!(plain(), closed, "{close}");
+        world.kdc().modify("alice", open).unwrap();
+        assert_eq!(plain().0, 200, "{open}");
+    }
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use kerbridge_tests::World;
 use kerbridge_tests::curl::Answer;
-use kerbridge_tests::kdc::Kdc;
+use kerbridge_tests::kdc::{Ccache, Kdc};
 use kerbridge_tests::openldap::{ACCOUNTS, OpenLdap, PASSWORD, Tree};
 use kerbridge_tests::token::decode;
+use kerbridge_tests::world::WorldBuilder;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -149,7 +150,7 @@ pub(super) fn lab(table: &str) -> World {
 }
 
 /// The same with the broker's own deadline.
-pub(super) fn builder(table: &str) -> kerbridge_tests::world::WorldBuilder {
+pub(super) fn builder(table: &str) -> WorldBuilder {
     let kdc = Kdc::start("LAB.TEST").unwrap();
     kdc.add_service("HTTP/localhost").unwrap();
     let keytab = kdc.folder().join("http.keytab");
@@ -159,6 +160,11 @@ pub(super) fn builder(table: &str) -> kerbridge_tests::world::WorldBuilder {
         kdc.add_user(user, "of the lab").unwrap();
         tickets.insert(user.to_owned(), kdc.kinit(user).unwrap());
     }
+    around(kdc, keytab, tickets, table)
+}
+
+/// A lab around this realm.
+pub(super) fn around(kdc: Kdc, keytab: PathBuf, tickets: BTreeMap<String, Ccache>, table: &str) -> WorldBuilder {
     World::builder()
         .domain(kdc, keytab, tickets)
         .policy(POLICY)
