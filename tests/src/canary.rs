@@ -15,6 +15,8 @@ use crate::error::HarnessError;
 
 /// Characters of one piece.
 const PIECE: usize = 32;
+/// Bytes of a message in which credentials are looked for.
+const MESSAGE: usize = 256 * 1024;
 /// Header lines whose values are credentials, on requests and on responses.
 const LINES: [&[u8]; 7] = [
     b"authorization",
@@ -65,8 +67,10 @@ pub fn note(credential: &[u8]) {
     }
 }
 
-/// Notes the credentials of what is sent or received: header lines, the query, a form or JSON behind them.
+/// Notes the credentials of what is sent or received: header lines, the query, a form or JSON behind them. They stand at its
+/// beginning: what is larger is an upload.
 pub fn note_message(bytes: &[u8]) {
+    let bytes = bytes.get(..MESSAGE).unwrap_or(bytes);
     for line in bytes.split(|byte| *byte == b'\n') {
         if let Some(colon) = line.iter().position(|byte| *byte == b':') {
             let (name, value) = line.split_at(colon);

@@ -445,3 +445,39 @@ fn a_credential_that_came_without_tls_is_refused() {
     assert_eq!(world.upstream().requests().len(), 0);
     assert_eq!(send("/healthz", "").status, 200);
 }
+
+#[test]
+fn where_a_trusted_terminator_is_in_front_clear_text_passes_and_no_token_is_handed_back() {
+    for deliver in ["header", "cookie"] {
+        let world = World::builder()
+            .lab_issuer()
+            .yaml(|yaml| yaml.remove_block("transport_socket:"))
+            .filter(move |filter| {
+                for route in filter["routes"].as_array_mut().unwrap() {
+                    if route["audience"] == "orders" {
+                        route["allow_insecure"] = json!(true);
+                        route["accept"] = json!(["negotiate", "bearer", "cookie"]);
+                        route["deliver"] = json!(deliver);
+                    }
+                }
+            })
+            .start()
+            .unwrap();
+        let ticket = world.negotiate_token("alice", kerbridge_tests::world::SERVICE).unwrap();
+        for credential in [format!("Bearer {}", token(&world)), format!("Negotiate {ticket}")] {
+            let request = Request::get("/orders/1").header("authorization", credential);
+            let answer = kerbridge_tests::http::send(world.port(), &request).unwrap();
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            for name in ["x-kerbridge-token", "set-cookie"] {
+                assert_eq!(answer.header(name), None, "{deliver}");
+            }
+        }
+        // The other routes are as strict as ever.
+        let request = Request::get("/reports/1").header("authorization", format!("Bearer {}", token(&world)));
+        let answer = kerbridge_tests::http::send(world.port(), &request).unwrap();
+        assert_eq!(
+            world.refusal(answer.status, &answer.body).unwrap().reason,
+            "insecure_transport"
+        );
+    }
+}

@@ -22,6 +22,7 @@ mod groups;
 mod headers;
 mod host_calls;
 mod identities;
+mod identity;
 mod key_rotation;
 mod lab;
 mod limits;

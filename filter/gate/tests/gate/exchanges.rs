@@ -120,6 +120,18 @@ fn a_token_is_handed_back_only_where_the_route_says_so_and_never_in_clear_text()
     let name = kerbridge_gate::request::cookie_name("pages");
     let cookie = format!("+set-cookie={name}={token}; Path=/; Max-Age=900; Secure; HttpOnly; SameSite=Lax");
     assert!(shown(&admitted.respond(at(NOW), &HeaderMap::default())).contains(&cookie));
+
+    // Browsers would drop one over 4 KiB without a word (RFC 6265 §6.1): the next request brings a ticket again.
+    for (padding, is_set) in [(2500, true), (3000, false)] {
+        let claims = claims("pages", "").replace('}', &format!(r#","pad":"{}"}}"#, "x".repeat(padding)));
+        let (_, pending) = ask(&gate, "/pages", true);
+        let (_, mut admitted) = passed(resume(&gate, pending, "200", &granted(&key.token(&claims))));
+        let edits = shown(&admitted.respond(at(NOW), &HeaderMap::default()));
+        let cookie = edits.iter().find(|edit| edit.starts_with("+set-cookie="));
+        assert_eq!(cookie.is_some(), is_set, "{padding}");
+        assert!(cookie.is_none_or(|cookie| cookie.len() - "+set-cookie=".len() <= 4096));
+        assert_eq!(edits.contains(&"cache-control=no-store".into()), is_set);
+    }
 }
 
 #[test]
