@@ -12,11 +12,11 @@ use std::path::PathBuf;
 
 use kerbridge_gss::ChannelBindings;
 
+pub use certificate_file::CertificateFile;
 pub use end_point::{NoEndPoint, bindings_of};
 pub use own_certificate::OwnCertificate;
 pub use server_name::ServerNamePattern;
 
-use self::certificate_file::CertificateFile;
 use crate::config::ListenerName;
 use crate::time::UnixTime;
 

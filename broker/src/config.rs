@@ -2,10 +2,12 @@
 
 mod bindings;
 mod client_names;
+mod delegation;
 mod directory;
 mod draft;
 mod groups;
 mod kerberos;
+mod key_source;
 mod limits;
 mod listen;
 mod names;
@@ -22,8 +24,10 @@ use kerbridge_wire::policy as wire_policy;
 use tracing::level_filters::LevelFilter;
 
 pub use client_names::ClientNames;
+pub use delegation::{DelegationConfig, DelegationLimits, TargetBinding};
 pub use draft::Draft;
 pub use kerberos::{AcceptorConfig, KerberosConfig, check_keytab_file};
+pub use key_source::{KeyPlace, KeySource};
 pub use limits::Limits;
 pub(crate) use listen::is_client_name;
 pub use listen::{Address, ListenerConfig, ListenerName};
@@ -55,7 +59,8 @@ pub struct Config {
     names: NameRules,
     channel_bindings: Arc<ChannelBindingRules>,
     groups: GroupSource,
-    key_encryption_key: KeyEncryptionKey,
+    key_encryption_key: Option<KeyEncryptionKey>,
+    delegation: Option<DelegationConfig>,
     limits: Limits,
     replay_store: bool,
     log_level: LevelFilter,
@@ -135,9 +140,14 @@ impl Config {
         &self.groups
     }
 
-    /// The key under which stored keys are sealed.
-    pub fn key_encryption_key(&self) -> &KeyEncryptionKey {
-        &self.key_encryption_key
+    /// The key under which stored keys are sealed; absent where no tokens are made, but tickets for those of another broker.
+    pub fn key_encryption_key(&self) -> Option<&KeyEncryptionKey> {
+        self.key_encryption_key.as_ref()
+    }
+
+    /// How the broker acts for users; absent where it does not.
+    pub fn delegation(&self) -> Option<&DelegationConfig> {
+        self.delegation.as_ref()
     }
 
     /// How much at once.
@@ -181,10 +191,9 @@ impl PolicyConfig {
                 let realms = Some(file.kerberos.realms.as_slice());
                 let groups = groups::check_without_secrets(file.groups, folder, realms, &mut problems);
                 let policy = check_policy(file.policy_file, folder, realms, groups.as_ref(), &mut problems);
-                let (policy_file, _) = policy?;
                 Some(Self {
                     issuer: issuer?,
-                    policy_file,
+                    policy_file: policy?.file,
                 })
             });
         match config {
@@ -234,13 +243,20 @@ fn read_text(path: &Path, field: &str, problems: &mut Problems) -> Option<String
     }
 }
 
+/// A policy as written, as it is in force, and where it stands.
+struct PolicyOfFile {
+    file: wire_policy::Policy,
+    policy: Policy,
+    path: PathBuf,
+}
+
 fn check_policy(
     file: Option<PathBuf>,
     folder: &Path,
     realms: Option<&[String]>,
     groups: Option<&GroupSource>,
     problems: &mut Problems,
-) -> Option<(wire_policy::Policy, Policy)> {
+) -> Option<PolicyOfFile> {
     let Some(path) = file.map(|path| folder.join(path)) else {
         problems.missing("policy_file", "name the policy file, such as \"policy.toml\"");
         return None;
@@ -269,9 +285,14 @@ fn check_policy(
             );
         }
     }
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    problems.absorb(&format!("{name}: "), found);
-    file.zip(policy)
+    problems.absorb(&prefix_of(&path), found);
+    let (file, policy) = file.zip(policy)?;
+    Some(PolicyOfFile { file, policy, path })
+}
+
+/// What stands before the fields of a file.
+fn prefix_of(path: &Path) -> String {
+    format!("{}: ", path.file_name().unwrap_or(path.as_os_str()).to_string_lossy())
 }
 
 fn check_issuer(issuer: Option<String>, problems: &mut Problems) -> Option<String> {

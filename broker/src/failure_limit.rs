@@ -1,38 +1,17 @@
-//! Decides when one source has failed so often that it must wait, in a table that no flood of addresses makes grow.
-//!
-//! Each source has a moment at which all that it did wrong will be forgiven (the generic cell rate algorithm: a bucket of
-//! `failures` that fills again within a minute). A failure moves that moment on; a success costs nothing.
+//! Decides when one source has failed so often that it must wait; a success costs nothing.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
-use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use kerbridge_gate::network::Network;
 use tokio::time::Instant;
 
-/// In which a source may fail so often.
-const WINDOW: Duration = Duration::from_secs(60);
-/// Sources that are remembered: SETS times WAYS.
-const SETS: usize = 2048;
-const WAYS: usize = 8;
+use crate::rate_limit::RateLimit;
 
 /// Counts failures by source.
 #[derive(Debug)]
 pub struct FailureLimit {
-    /// What one failure costs; absent where nobody is limited.
-    cost: Option<Duration>,
+    limit: RateLimit<Source>,
     shared: Vec<Network>,
-    /// Keyed, so that nobody can choose addresses that push one other out.
-    keys: RandomState,
-    sets: Mutex<Vec<[Option<Debt>; WAYS]>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Debt {
-    source: Source,
-    forgiven: Instant,
 }
 
 /// Who a limit is for: an IPv4 address, or the /64 of an IPv6 address, all of which one customer has.
@@ -54,70 +33,36 @@ impl From<IpAddr> for Source {
 impl FailureLimit {
     /// Lets a source fail so often in a minute, 0 for no limit; those of `shared` fail as often as they do.
     pub fn new(failures: u32, shared: Vec<Network>) -> Self {
-        let cost = NonZeroU32::new(failures).and_then(|failures| WINDOW.checked_div(failures.get()));
         Self {
-            cost,
+            limit: RateLimit::new(failures),
             shared,
-            keys: RandomState::new(),
-            sets: Mutex::new(vec![[None; WAYS]; if cost.is_some() { SETS } else { 0 }]),
         }
     }
 
     /// Whether a source has to wait.
     pub fn is_exceeded(&self, source: IpAddr, now: Instant) -> bool {
-        let Some(cost) = self.cost.filter(|_| !self.is_shared(source)) else {
-            return false;
-        };
-        let source = Source::from(source);
-        let debts = self.debts(source, |set| {
-            set.iter().flatten().find(|debt| debt.source == source).copied()
-        });
-        // Less than the cost of one failure is left.
-        debts.is_some_and(|debt| debt.forgiven.saturating_duration_since(now).saturating_add(cost) > WINDOW)
+        !self.is_shared(source) && self.limit.is_exceeded(source.into(), now)
     }
 
     /// Counts a failure of a source. `true` where this one is the last before it has to wait.
     pub fn failed(&self, address: IpAddr, now: Instant) -> bool {
-        let Some(cost) = self.cost.filter(|_| !self.is_shared(address)) else {
+        if self.is_shared(address) {
             return false;
-        };
-        let source = Source::from(address);
+        }
         let before = self.is_exceeded(address, now);
-        self.debts(source, |set| {
-            let known = set
-                .iter()
-                .position(|slot| slot.is_some_and(|debt| debt.source == source));
-            // A new source takes the place of the one that is forgiven first: whoever must wait keeps its place against all
-            // that owe less.
-            let at =
-                known.or_else(|| (0..WAYS).min_by_key(|&at| set.get(at).copied().flatten().map(|debt| debt.forgiven)));
-            if let Some(slot) = at.and_then(|at| set.get_mut(at)) {
-                let owed = known.and(*slot).map_or(now, |debt| debt.forgiven.max(now));
-                // No more is owed than a whole window, or those that were let in together would owe for long.
-                let forgiven = owed.checked_add(cost).zip(now.checked_add(WINDOW));
-                *slot = forgiven.map(|(forgiven, most)| Debt {
-                    source,
-                    forgiven: forgiven.min(most),
-                });
-            }
-        });
+        self.limit.spend(address.into(), now);
         !before && self.is_exceeded(address, now)
     }
 
     fn is_shared(&self, source: IpAddr) -> bool {
         self.shared.iter().any(|network| network.contains(source))
     }
-
-    fn debts<T: Default>(&self, source: Source, look: impl FnOnce(&mut [Option<Debt>; WAYS]) -> T) -> T {
-        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        let hash = self.keys.hash_one(source);
-        let at = usize::try_from(hash).unwrap_or(usize::MAX).checked_rem(sets.len());
-        at.and_then(|at| sets.get_mut(at)).map(look).unwrap_or_default()
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn address(text: &str) -> IpAddr {
@@ -201,7 +146,6 @@ mod tests {
             limit.failed(std::net::Ipv4Addr::from_bits(0x0a00_0000 + flood).into(), start);
         }
         assert!(limit.is_exceeded(bad, start));
-        let sets = limit.sets.lock().unwrap();
-        assert_eq!(sets.len(), SETS);
+        assert_eq!(limit.limit.sets(), 2048);
     }
 }

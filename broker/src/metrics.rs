@@ -1,5 +1,7 @@
 //! Counts what the broker did, in labels of closed lists only.
 
+mod delegation;
+
 use kerbridge_gss::Enctype;
 use kerbridge_wire::Reason;
 use prometheus_client::encoding::text::encode;
@@ -8,6 +10,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+pub use delegation::{DelegationMetrics, Found};
 
 use crate::groups::directory::DirectoryCounters;
 
@@ -35,6 +39,7 @@ pub struct Metrics {
     log_lines_lost: Counter,
     store_commits: Histogram,
     directory: DirectoryCounters,
+    delegation: DelegationMetrics,
 }
 
 impl Metrics {
@@ -119,6 +124,7 @@ impl Metrics {
             log_lines_lost.clone(),
         );
         let directory = DirectoryCounters::registered(&mut registry);
+        let delegation = DelegationMetrics::register(&mut registry);
         // A series that begins with its first event hides that event from rate().
         for &reason in Reason::ALL {
             drop(exchanges.get_or_create(&label(reason)));
@@ -141,7 +147,13 @@ impl Metrics {
             log_lines_lost,
             store_commits,
             directory,
+            delegation,
         }
+    }
+
+    /// Those of acting for users.
+    pub fn delegation(&self) -> &DelegationMetrics {
+        &self.delegation
     }
 
     /// Counts one answered exchange; `seconds` is how long it took.

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use kerbridge_gss::Principal;
 use prometheus_client::metrics::gauge::Gauge;
 use rustix::fs::{Access, access};
 use tokio::time::Instant;
 
-use crate::config::{AcceptorConfig, KerberosConfig, check_keytab_file};
+use crate::config::{AcceptorConfig, Config, KerberosConfig, check_keytab_file};
 use crate::problem::Problems;
 
 /// Between two looks.
@@ -65,14 +66,34 @@ impl Readiness {
     }
 }
 
+/// A keytab that must hold a usable key of a principal, and the field that names it.
+#[derive(Debug)]
+struct Held {
+    field: String,
+    keytab: PathBuf,
+    principal: Principal,
+}
+
+/// The keytabs that a configuration names.
+fn keytabs(config: &Config) -> Vec<Held> {
+    let acceptors = config.kerberos().acceptors.iter().enumerate();
+    let acceptors = acceptors.map(|(index, AcceptorConfig { principal, keytab })| Held {
+        field: format!("kerberos.acceptor[{index}].keytab"),
+        keytab: keytab.clone(),
+        principal: principal.as_principal().clone(),
+    });
+    let delegation = config.delegation().map(|delegation| Held {
+        field: "delegation.keytab".into(),
+        keytab: delegation.keytab.clone(),
+        principal: delegation.principal.clone(),
+    });
+    acceptors.chain(delegation).collect()
+}
+
 /// Whether every keytab is still as the start asks for, and the replay cache can be written; `bad_keytabs` shows how many are
 /// not. Those are used all the same: a key that others could read is not taken back by refusing tickets.
-pub fn look(kerberos: &KerberosConfig, state_dir: &Path, bad_keytabs: &Gauge) -> Outcome {
-    let looked = kerberos
-        .acceptors
-        .iter()
-        .enumerate()
-        .map(|(index, acceptor)| look_at_keytab(kerberos, acceptor, index));
+fn look(kerberos: &KerberosConfig, keytabs: &[Held], state_dir: &Path, bad_keytabs: &Gauge) -> Outcome {
+    let looked = keytabs.iter().map(|held| look_at_keytab(kerberos, held));
     let bad: Vec<String> = looked.filter_map(Result::err).collect();
     bad_keytabs.set(i64::try_from(bad.len()).unwrap_or(i64::MAX));
     if !bad.is_empty() {
@@ -82,25 +103,26 @@ pub fn look(kerberos: &KerberosConfig, state_dir: &Path, bad_keytabs: &Gauge) ->
         .map_err(|error| format!("state_dir: {}", io::Error::from(error)))
 }
 
-fn look_at_keytab(kerberos: &KerberosConfig, acceptor: &AcceptorConfig, index: usize) -> Outcome {
-    let AcceptorConfig { principal, keytab } = acceptor;
-    let field = format!("kerberos.acceptor[{index}].keytab");
+fn look_at_keytab(kerberos: &KerberosConfig, held: &Held) -> Outcome {
+    let Held {
+        field,
+        keytab,
+        principal,
+    } = held;
     let mut problems = Problems::default();
-    let held = check_keytab_file(keytab, &field, &mut problems).ok_or_else(|| problems.to_string())?;
-    if held.entries().iter().any(|entry| kerberos.takes(entry, principal)) {
+    let found = check_keytab_file(keytab, field, &mut problems).ok_or_else(|| problems.to_string())?;
+    if found.entries().iter().any(|entry| kerberos.takes(entry, principal)) {
         Ok(())
     } else {
         Err(format!("{field}: it holds no usable key of {principal}"))
     }
 }
 
-/// [`look`], to be handed to [`Readiness::watch`].
-pub fn looking_at(
-    kerberos: KerberosConfig,
-    state_dir: PathBuf,
-    bad_keytabs: Gauge,
-) -> impl Fn() -> Outcome + Send + 'static {
-    move || look(&kerberos, &state_dir, &bad_keytabs)
+/// A look at what a configuration needs, to be handed to [`Readiness::watch`].
+pub fn looking_at(config: &Config, bad_keytabs: Gauge) -> impl Fn() -> Outcome + Send + 'static {
+    let (kerberos, state_dir) = (config.kerberos().clone(), config.state_dir().to_owned());
+    let keytabs = keytabs(config);
+    move || look(&kerberos, &keytabs, &state_dir, &bad_keytabs)
 }
 
 #[cfg(test)]
@@ -140,8 +162,8 @@ mod tests {
             acceptors: Vec::new(),
         };
         let bad = Gauge::default();
-        assert_eq!(look(&nothing, folder.path(), &bad), Ok(()));
-        let problem = look(&nothing, &folder.path().join("gone"), &bad).unwrap_err();
+        assert_eq!(look(&nothing, &[], folder.path(), &bad), Ok(()));
+        let problem = look(&nothing, &[], &folder.path().join("gone"), &bad).unwrap_err();
         assert!(problem.starts_with("state_dir: No such file"), "{problem}");
     }
 }

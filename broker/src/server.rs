@@ -54,7 +54,7 @@ impl Broker {
             return Err("draining".into());
         }
         self.readiness.now()?;
-        self.exchange.replay.health().map_err(|error| error.to_string())
+        self.exchange.ready()
     }
 }
 

@@ -223,6 +223,13 @@ impl Issuers {
         Ok(())
     }
 
+    /// An issuer whose keys have never been there.
+    pub fn unheard_of(&self) -> Option<&str> {
+        let issuers = self.config.issuers.iter().zip(self.published());
+        let mut unheard = issuers.filter(|(issuer, keys)| issuer.jwks.inline.is_none() && keys.is_none());
+        unheard.next().map(|(issuer, _)| issuer.issuer.as_str())
+    }
+
     fn published(&self) -> Vec<Option<Keys>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

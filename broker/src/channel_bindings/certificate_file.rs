@@ -24,7 +24,7 @@ const UNSETTLED: u64 = 2;
 
 /// One PEM file, the leaf certificate first.
 #[derive(Debug)]
-pub(super) struct CertificateFile {
+pub struct CertificateFile {
     path: PathBuf,
     /// How long an earlier content still counts, in seconds.
     overlap: u64,
@@ -58,7 +58,7 @@ struct Stamp {
 
 impl CertificateFile {
     /// Reads the file, or says what is wrong with it.
-    pub(super) fn open(path: PathBuf, overlap: u64) -> Result<Self, String> {
+    pub fn open(path: PathBuf, overlap: u64) -> Result<Self, String> {
         let current = read(&path)?;
         Ok(Self {
             path,
@@ -76,12 +76,12 @@ impl CertificateFile {
 
     /// Looks whether the file has changed, and reads it only then; a content that is no certificate changes nothing. `false`
     /// where the last one was bad.
-    pub(super) fn look(&self, now: UnixTime) -> bool {
+    pub fn look(&self, now: UnixTime) -> bool {
         self.refreshed(now, |seen| seen.complaint.is_none())
     }
 
     /// The bindings to its certificate, after a [look](Self::look), and to those before it that still count.
-    pub(super) fn bindings(&self, now: UnixTime, into: &mut Vec<ChannelBindings>) {
+    pub fn bindings(&self, now: UnixTime, into: &mut Vec<ChannelBindings>) {
         self.refreshed(now, |seen| {
             into.push(seen.current.clone());
             into.extend(seen.earlier.iter().map(|earlier| earlier.bindings.clone()));

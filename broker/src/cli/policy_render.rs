@@ -74,7 +74,15 @@ pub(super) fn run(render: &Render) -> Result<(), Failure> {
 
 fn keys(path: &std::path::Path) -> Result<String, Problems> {
     let config = Config::load(path, &Surroundings::of_process())?;
-    KeyRing::open(config.state_dir(), config.key_encryption_key())
+    let Some(key) = config.key_encryption_key() else {
+        return Err(Problem {
+            field: "keys".into(),
+            problem: "this broker has none of its own".into(),
+            remedy: "render where tokens are made, or without --inline-keys".into(),
+        }
+        .into());
+    };
+    KeyRing::open(config.state_dir(), key)
         .map(|keyring| keyring.jwks())
         .map_err(|error| {
             let remedy = format!("{}; the keys are made by the broker's first start", error.remedy());

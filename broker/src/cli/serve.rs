@@ -20,9 +20,11 @@ use crate::exchange::Exchange;
 use crate::krb5_conf;
 use crate::log::LogQueue;
 use crate::problem::Problem;
+use crate::published_keys;
 use crate::readiness::{self, Readiness};
 use crate::reload::{Look, Reload};
 use crate::server::{Bound, Broker, router};
+use crate::subject_token::Issuers;
 use crate::time::Clock;
 
 /// What `observe` says is there at once; this is for whoever reads it slowly.
@@ -32,6 +34,7 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let Prepared {
         config,
         exchange,
+        issuers,
         bound,
         krb5_conf,
         lock,
@@ -51,7 +54,7 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
         .worker_threads(workers(config.limits().threads))
         .enable_all()
         .build();
-    let stopped = runtime.and_then(|runtime| runtime.block_on(serve_all(&config, exchange, bound, krb5_conf)));
+    let stopped = runtime.and_then(|runtime| runtime.block_on(serve_all(&config, exchange, issuers, bound, krb5_conf)));
     let outcome = stopped.map_err(|error| {
         tracing::error!(%error, "stopped");
         Failure::Running
@@ -70,6 +73,7 @@ fn workers(acceptors: usize) -> usize {
 async fn serve_all(
     config: &Config,
     exchange: Exchange,
+    issuers: Option<Arc<Issuers>>,
     bound: Vec<Bound>,
     krb5_conf: krb5_conf::Followed,
 ) -> io::Result<()> {
@@ -77,13 +81,13 @@ async fn serve_all(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let kerberos = config.kerberos();
     let bad_keytabs = exchange.metrics.bad_keytabs();
-    let look = readiness::looking_at(kerberos.clone(), config.state_dir().to_owned(), bad_keytabs);
-    let readiness = Readiness::watch(look)?;
-    let looks: Vec<Look> = vec![
+    let readiness = Readiness::watch(readiness::looking_at(config, bad_keytabs))?;
+    let mut looks: Vec<Look> = vec![
         listener_certificates(config, exchange.metrics.bad_listener_certificates()),
         bindings(config, exchange.metrics.bad_certificates()),
         Box::new(move || krb5_conf.look()),
     ];
+    follow_keys(config, issuers.as_ref(), &mut looks);
     let _reload = Reload::watch(looks)?;
     let broker = Arc::new(Broker::new(exchange, Clock::System, readiness));
     let limits = config.limits();
@@ -95,7 +99,7 @@ async fn serve_all(
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         issuer = config.issuer(),
-        kid = broker.exchange.keyring.signing().id(),
+        kid = broker.exchange.to_token.as_ref().map(|direction| direction.keyring.signing().id()),
         state_dir = %config.state_dir().display(),
         realms = kerberos.realms.join(" "),
         principals = principals.join(" "),
@@ -111,8 +115,14 @@ async fn serve_all(
             "tickets of weak encryption types are taken; kerbridge_weak_tickets counts them"
         );
     }
-    // It ends with the runtime.
-    tokio::spawn(broker.exchange.replay.clone().sweep(broker.clock));
+    // They end with the runtime.
+    if let Some(direction) = &broker.exchange.to_token {
+        tokio::spawn(direction.replay.clone().sweep(broker.clock));
+    }
+    if let (Some(direction), Some(delegation)) = (&broker.exchange.to_ticket, config.delegation()) {
+        tracing::info!(principal = delegation.principal.as_str(), "acting for users");
+        tokio::spawn(direction.delegation.clone().sweep(broker.clock));
+    }
     for Problem { field, problem, remedy } in config.warnings() {
         tracing::warn!(field, problem, remedy, "the configuration is doubtful");
     }
@@ -151,6 +161,26 @@ async fn serve_all(
     signal?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Follows the keys of issuers: those in files by a look, the others by asking for them.
+fn follow_keys(config: &Config, issuers: Option<&Arc<Issuers>>, looks: &mut Vec<Look>) {
+    let sources = config.delegation().map(|delegation| delegation.keys.as_slice());
+    for source in sources.unwrap_or_default() {
+        let Some(issuers) = issuers else { continue };
+        match published_keys::look_at_file(source, issuers, Clock::System) {
+            Some(look) => {
+                look();
+                looks.push(look);
+            }
+            // It ends with the runtime.
+            None => drop(tokio::spawn(published_keys::follow(
+                source.clone(),
+                Arc::clone(issuers),
+                Clock::System,
+            ))),
+        }
+    }
 }
 
 /// A look at the files of the TLS listeners.

@@ -7,8 +7,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::listen::Listeners;
 use super::{
-    Config, KerberosConfig, Limits, ListenerConfig, Surroundings, bindings, check_issuer, check_keys, check_level,
-    check_policy, groups, kerberos, limits, listen, names, raw, read_text, state_dir,
+    Config, DelegationConfig, KerberosConfig, Limits, ListenerConfig, Surroundings, bindings, check_issuer, check_keys,
+    check_level, check_policy, delegation, groups, kerberos, limits, listen, names, raw, read_text, state_dir,
 };
 use crate::channel_bindings::ChannelBindingRules;
 use crate::groups::GroupSource;
@@ -31,6 +31,9 @@ pub struct Draft {
     key_encryption_key: Option<KeyEncryptionKey>,
     limits: Option<Limits>,
     replay_store: bool,
+    /// It makes no tokens of tickets, and needs nothing for that.
+    delegates_only: bool,
+    delegation: Option<DelegationConfig>,
     log_level: Option<LevelFilter>,
     policy: Option<Policy>,
     problems: Problems,
@@ -64,8 +67,10 @@ impl Draft {
             keys,
             limits,
             replay,
+            delegation,
             log,
         } = file;
+        let delegates_only = delegation.is_some() && kerberos.acceptor.is_empty() && keys.is_empty();
         let issuer = check_issuer(issuer, &mut problems);
         let state_dir = match state_dir {
             Some(path) => state_dir::check(folder.join(path), &mut problems),
@@ -82,15 +87,38 @@ impl Draft {
         let bindings = std::mem::take(&mut kerberos.channel_bindings);
         let channel_bindings =
             bindings::check(bindings, folder, listeners.public.as_ref(), &mut problems).map(Arc::new);
-        let kerberos = kerberos::check(kerberos, folder, &mut problems);
-        let key_encryption_key = check_keys(keys, folder, around, &mut problems);
+        let (kerberos, key_encryption_key) = if delegates_only {
+            if let Some(public) = &listeners.public {
+                let field = format!("listen.{}", public.name);
+                problems.note(
+                    field,
+                    "has nothing to serve: tickets are for the mesh only",
+                    "remove it",
+                );
+            }
+            (kerberos::check_without_acceptors(kerberos, &mut problems), None)
+        } else {
+            let kerberos = kerberos::check(kerberos, folder, &mut problems);
+            (kerberos, check_keys(keys, folder, around, &mut problems))
+        };
         let limits = limits::check(limits, &mut problems);
         let raw::Replay { store } = replay;
         let log_level = check_level(log.level.as_deref(), &mut problems);
         let realms = kerberos.as_ref().map(|kerberos| kerberos.realms.as_slice());
         let groups = groups::check(groups, folder, realms, &mut problems);
-        let policy =
-            check_policy(policy_file, folder, realms, groups.as_ref(), &mut problems).map(|(_, policy)| policy);
+        // Where tokens are not made, who is in a group is somebody else's to say.
+        let asked = groups.as_ref().filter(|_| !delegates_only);
+        let policy = check_policy(policy_file, folder, realms, asked, &mut problems);
+        let delegation = delegation.and_then(|section| {
+            let beside = delegation::Beside {
+                only: delegates_only,
+                issuer: issuer.as_deref(),
+                kerberos: kerberos.as_ref(),
+                mesh: listeners.mesh.as_ref(),
+                policy: policy.as_ref(),
+            };
+            delegation::check(section, folder, &beside, &mut problems)
+        });
         Self {
             issuer,
             state_dir,
@@ -103,8 +131,10 @@ impl Draft {
             limits,
             // What it closes is no matter of taste; who turns it off has a disk that is too slow.
             replay_store: store.unwrap_or(true),
+            delegates_only,
+            delegation,
             log_level,
-            policy,
+            policy: policy.map(|policy| policy.policy),
             problems,
         }
     }
@@ -146,11 +176,17 @@ impl Draft {
             key_encryption_key,
             limits,
             replay_store,
+            delegates_only,
+            delegation,
             log_level,
             policy,
             problems,
         } = self;
         let whole = move || {
+            // Absent by a mistake, or because no tokens are made.
+            if key_encryption_key.is_none() && !delegates_only {
+                return None;
+            }
             Some(Config {
                 issuer: issuer?,
                 state_dir: state_dir?,
@@ -161,7 +197,8 @@ impl Draft {
                 names: names?,
                 channel_bindings: channel_bindings?,
                 groups: groups?,
-                key_encryption_key: key_encryption_key?,
+                key_encryption_key,
+                delegation,
                 limits: limits?,
                 replay_store,
                 log_level: log_level?,

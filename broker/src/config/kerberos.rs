@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kerbridge_gss::{Enctype, Keytab, KeytabEntry, ServicePrincipal};
+use kerbridge_gss::{Enctype, Keytab, KeytabEntry, Principal, ServicePrincipal};
 
 use super::raw;
 use super::secret_file::{self, Reach};
@@ -36,14 +36,14 @@ impl KerberosConfig {
         })
     }
 
-    /// Whether tickets can be accepted with this key of this principal.
-    pub fn takes(&self, entry: &KeytabEntry, principal: &ServicePrincipal) -> bool {
+    /// Whether this key of this principal is used.
+    pub fn takes(&self, entry: &KeytabEntry, principal: &Principal) -> bool {
         takes(&self.weak_enctypes, entry, principal)
     }
 }
 
-fn takes(weak: &[Enctype], entry: &KeytabEntry, principal: &ServicePrincipal) -> bool {
-    entry.principal() == principal.as_principal() && (!entry.enctype().is_weak() || weak.contains(&entry.enctype()))
+fn takes(weak: &[Enctype], entry: &KeytabEntry, principal: &Principal) -> bool {
+    entry.principal() == principal && (!entry.enctype().is_weak() || weak.contains(&entry.enctype()))
 }
 
 /// A service principal whose tickets are accepted.
@@ -227,7 +227,14 @@ fn check_acceptor(
     };
     let keytab = check_keytab_file(&path, &field, problems)?;
     let principal = principal?;
-    check_holds(&keytab, &path, &principal, &rest.weak_enctypes, prefix, problems);
+    check_principal_held(
+        &keytab,
+        &path,
+        principal.as_principal(),
+        &rest.weak_enctypes,
+        prefix,
+        problems,
+    );
     Some(AcceptorConfig {
         principal,
         keytab: path,
@@ -256,10 +263,11 @@ pub fn check_keytab_file(path: &Path, field: &str, problems: &mut Problems) -> O
     }
 }
 
-fn check_holds(
+/// Notes where a keytab holds no key of a principal that is used; the fields are `principal` and `keytab` of `prefix`.
+pub(super) fn check_principal_held(
     keytab: &Keytab,
     path: &Path,
-    principal: &ServicePrincipal,
+    principal: &Principal,
     weak: &[Enctype],
     prefix: &str,
     problems: &mut Problems,
@@ -267,7 +275,7 @@ fn check_holds(
     let mut own = keytab
         .entries()
         .iter()
-        .filter(|entry| entry.principal() == principal.as_principal())
+        .filter(|entry| entry.principal() == principal)
         .peekable();
     if own.peek().is_none() {
         let held: Vec<String> = keytab.principals().iter().map(ToString::to_string).collect();

@@ -19,6 +19,7 @@ pub(super) struct Config {
     pub(super) keys: Keys,
     pub(super) limits: Limits,
     pub(super) replay: Replay,
+    pub(super) delegation: Option<Delegation>,
     pub(super) log: Log,
 }
 
@@ -137,6 +138,17 @@ pub(super) struct Keys {
     pub(super) key_encryption_credential: Option<String>,
 }
 
+impl Keys {
+    /// Whether nothing is said of keys.
+    pub(super) const fn is_empty(&self) -> bool {
+        let Self {
+            key_encryption_key_file,
+            key_encryption_credential,
+        } = self;
+        key_encryption_key_file.is_none() && key_encryption_credential.is_none()
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Limits {
@@ -161,4 +173,29 @@ pub(super) struct Replay {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Log {
     pub(super) level: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Delegation {
+    pub(super) principal: Option<String>,
+    pub(super) keytab: Option<PathBuf>,
+    pub(super) workers: Option<i64>,
+    pub(super) queue: Option<i64>,
+    pub(super) entries: Option<i64>,
+    pub(super) user_tickets_per_minute: Option<i64>,
+    pub(super) target_tickets_per_minute: Option<i64>,
+    pub(super) keys: Vec<KeySource>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct KeySource {
+    pub(super) issuer: Option<String>,
+    pub(super) file: Option<PathBuf>,
+    pub(super) unix: Option<PathBuf>,
+    pub(super) url: Option<String>,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) poll: Option<Span>,
+    pub(super) max_staleness: Option<Span>,
 }

@@ -1,4 +1,5 @@
 mod bindings;
+mod delegation;
 mod groups;
 
 use std::fs;

@@ -9,7 +9,8 @@ use kerbridge_gss::MechToken;
 use kerbridge_wire::Reason;
 use tokio::time::Instant;
 
-use super::{Caller, Exchange, Refusal};
+use super::to_token::TicketToToken;
+use super::{Caller, Refusal};
 use crate::acceptor::{Accepted, Leg, Progress, Rejection};
 use crate::channel_bindings::Channel;
 use crate::config::ListenerName;
@@ -30,7 +31,7 @@ pub(super) struct Shown<'a> {
     pub(super) came: Instant,
 }
 
-impl Exchange {
+impl TicketToToken {
     /// Who came, and by which token, once the last leg is there.
     pub(super) async fn accept(
         &self,
@@ -82,7 +83,7 @@ impl Exchange {
         let negotiate = encoded(half_open.reply());
         match self.continuations.keep(half_open, source, came) {
             Ok(handle) => Refusal {
-                negotiate: Some(negotiate),
+                negotiate: Some(negotiate.into()),
                 continuation: Some(handle.into()),
                 ..Refusal::new(
                     Reason::ContinueNeeded,
@@ -105,7 +106,7 @@ impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Self {
         let Rejection { reason, detail, reply } = rejection;
         Self {
-            negotiate: reply.as_ref().map(encoded),
+            negotiate: reply.as_ref().map(|reply| encoded(reply).into()),
             ..Self::new(reason, detail)
         }
     }

@@ -17,7 +17,15 @@ use crate::config::ListenerName;
 use crate::policy::Scopes;
 
 /// A request that is well-formed. Its subject token is not yet looked at.
-pub struct ExchangeRequest {
+pub enum ExchangeRequest {
+    /// A ticket for a token.
+    ToToken(ToToken),
+    /// A token for a ticket.
+    ToTicket(ToTicket),
+}
+
+/// A request for a token.
+pub struct ToToken {
     /// The base64 of the Negotiate header.
     pub(super) subject_token: Zeroizing<String>,
     /// The handle of the handshake whose second leg it is.
@@ -26,6 +34,14 @@ pub struct ExchangeRequest {
     pub(super) audience: String,
     /// The scopes wanted; all that are granted where absent.
     pub(super) scope: Option<Scopes>,
+}
+
+/// A request for a ticket.
+pub struct ToTicket {
+    /// The token of who is to be acted for.
+    pub(super) subject_token: Zeroizing<String>,
+    /// The service, by its principal.
+    pub(super) target: String,
 }
 
 /// Longest audience that is looked for, and so logged, in bytes.
@@ -80,6 +96,10 @@ pub enum RequestError {
     LongAudience,
     /// `scope` is no list of scopes.
     Scope,
+    /// `scope` or `continuation`, which a ticket in a user's name has not.
+    NotForTickets,
+    /// The broker does not trade in this direction.
+    Direction,
 }
 
 impl RequestError {
@@ -96,6 +116,8 @@ impl RequestError {
             | Self::NoSubjectToken
             | Self::SubjectTokenType
             | Self::RequestedTokenType
+            | Self::NotForTickets
+            | Self::Direction
             | Self::NoAudience => Reason::InvalidRequest,
         }
     }
@@ -110,9 +132,14 @@ impl RequestError {
             }
             Self::Resource => "name the service by audience, not by resource",
             Self::NoGrantType | Self::GrantType => "grant_type is urn:ietf:params:oauth:grant-type:token-exchange",
-            Self::NoSubjectToken => "subject_token is the base64 of the Negotiate header",
-            Self::SubjectTokenType => "subject_token_type is urn:kerbridge:token-type:negotiate",
+            Self::NoSubjectToken => "subject_token is the base64 of the Negotiate header, or a token",
+            Self::SubjectTokenType => {
+                "subject_token_type is urn:kerbridge:token-type:negotiate, or with a ticket as requested_token_type \
+                 urn:ietf:params:oauth:token-type:access_token"
+            }
             Self::RequestedTokenType => "requested_token_type is urn:ietf:params:oauth:token-type:access_token",
+            Self::NotForTickets => "leave out scope and continuation: a ticket has neither",
+            Self::Direction => "this broker does not trade that for this: see [delegation] and [[kerberos.acceptor]]",
             Self::NoAudience => "audience names the service",
             Self::LongAudience => "audience is at most 255 bytes long",
             Self::Scope => "scope is a list of scopes, separated by single spaces",
@@ -142,28 +169,52 @@ impl ExchangeRequest {
             Some(grant_type) if *grant_type != GRANT_TYPE => return Err(RequestError::GrantType),
             Some(_) => {}
         }
-        match form.take(parameter::SUBJECT_TOKEN_TYPE)? {
-            Some(kind) if *kind == NEGOTIATE_TOKEN_TYPE => {}
-            Some(_) | None => return Err(RequestError::SubjectTokenType),
+        let shown = form.take(parameter::SUBJECT_TOKEN_TYPE)?;
+        let wanted = form.take(parameter::REQUESTED_TOKEN_TYPE)?;
+        let wanted = wanted.as_ref().map_or(ACCESS_TOKEN_TYPE, |kind| kind.as_str());
+        match (shown.as_ref().map(|kind| kind.as_str()), wanted) {
+            (Some(NEGOTIATE_TOKEN_TYPE), ACCESS_TOKEN_TYPE) => ToToken::build(form).map(Self::ToToken),
+            (Some(ACCESS_TOKEN_TYPE), NEGOTIATE_TOKEN_TYPE) => ToTicket::build(form).map(Self::ToTicket),
+            (Some(NEGOTIATE_TOKEN_TYPE), _) => Err(RequestError::RequestedTokenType),
+            (Some(_) | None, _) => Err(RequestError::SubjectTokenType),
         }
-        match form.take(parameter::REQUESTED_TOKEN_TYPE)? {
-            Some(kind) if *kind != ACCESS_TOKEN_TYPE => return Err(RequestError::RequestedTokenType),
-            Some(_) | None => {}
-        }
+    }
+}
+
+impl ToToken {
+    fn build(mut form: Form) -> Result<Self, RequestError> {
         let scope = form.take(parameter::SCOPE)?.map(|text| text.parse()).transpose();
         let subject_token = form.take(parameter::SUBJECT_TOKEN)?;
         let continuation = form.take(parameter::CONTINUATION)?;
         let audience = form.take(parameter::AUDIENCE)?;
-        let request = Self {
+        Ok(Self {
             subject_token: subject_token.ok_or(RequestError::NoSubjectToken)?,
             continuation,
-            audience: audience.ok_or(RequestError::NoAudience)?.to_string(),
+            audience: bounded(audience)?,
             scope: scope.map_err(|_| RequestError::Scope)?,
-        };
-        if request.audience.len() > LONGEST_AUDIENCE {
-            return Err(RequestError::LongAudience);
+        })
+    }
+}
+
+impl ToTicket {
+    fn build(mut form: Form) -> Result<Self, RequestError> {
+        if form.has(parameter::SCOPE) || form.has(parameter::CONTINUATION) {
+            return Err(RequestError::NotForTickets);
         }
-        Ok(request)
+        let subject_token = form.take(parameter::SUBJECT_TOKEN)?;
+        let audience = form.take(parameter::AUDIENCE)?;
+        Ok(Self {
+            subject_token: subject_token.ok_or(RequestError::NoSubjectToken)?,
+            target: bounded(audience)?,
+        })
+    }
+}
+
+fn bounded(audience: Option<Zeroizing<String>>) -> Result<String, RequestError> {
+    match audience {
+        None => Err(RequestError::NoAudience),
+        Some(audience) if audience.len() > LONGEST_AUDIENCE => Err(RequestError::LongAudience),
+        Some(audience) => Ok(audience.to_string()),
     }
 }
 
@@ -209,6 +260,11 @@ impl Form {
         Ok(Some(Zeroizing::new(text)))
     }
 
+    fn has(&self, wanted: &str) -> bool {
+        let mut fields = self.fields.iter();
+        fields.any(|(name, value)| name == wanted && !value.is_empty())
+    }
+
     fn take_bytes(&mut self, wanted: &str) -> Option<Zeroizing<Vec<u8>>> {
         let at = self
             .fields
@@ -239,19 +295,22 @@ mod tests {
     const GOOD: &str = "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token=QQ%3D%3D\
         &subject_token_type=urn:kerbridge:token-type:negotiate&audience=orders";
 
-    fn read(body: &str) -> Result<ExchangeRequest, RequestError> {
-        ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh).1
+    fn read(body: &str) -> Result<ToToken, RequestError> {
+        match ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh).1? {
+            ExchangeRequest::ToToken(request) => Ok(request),
+            ExchangeRequest::ToTicket(request) => panic!("a ticket for {}", request.target),
+        }
     }
 
-    fn mesh(more: &str) -> Result<ExchangeRequest, RequestError> {
+    fn mesh(more: &str) -> Result<ToToken, RequestError> {
         read(&format!("{GOOD}{more}"))
     }
 
     #[test]
     fn a_good_request_is_read() {
         let body = format!("{GOOD}&scope=b+a&source=10.0.0.1&request_id=x-1&route=orders&server_name=");
-        let (hints, request) = ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh);
-        let request = request.map_err(drop).unwrap();
+        let (hints, _) = ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh);
+        let request = read(&body).map_err(drop).unwrap();
         assert_eq!(*request.subject_token, "QQ==");
         assert_eq!(request.audience, "orders");
         assert_eq!(request.scope.unwrap().to_string(), "a b");
@@ -289,6 +348,41 @@ mod tests {
         let audience = |length: usize| GOOD.replace("orders", &"x".repeat(length));
         assert_eq!(read(&audience(255)).err(), None);
         assert_eq!(read(&audience(256)).err(), Some(RequestError::LongAudience));
+    }
+
+    #[test]
+    fn a_token_is_traded_for_a_ticket_where_both_types_say_so() {
+        let good = "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token=a.b.c\
+            &subject_token_type=urn:ietf:params:oauth:token-type:access_token\
+            &requested_token_type=urn:kerbridge:token-type:negotiate&audience=HTTP%2Flegacy.test%40A.TEST";
+        let read = |body: &str| ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh).1;
+        match read(good).map_err(drop).unwrap() {
+            ExchangeRequest::ToTicket(ToTicket { subject_token, target }) => {
+                assert_eq!(
+                    (subject_token.as_str(), target.as_str()),
+                    ("a.b.c", "HTTP/legacy.test@A.TEST")
+                );
+            }
+            ExchangeRequest::ToToken(_) => panic!("a token"),
+        }
+        for (from, to, error) in [
+            (
+                "&requested_token_type=urn:kerbridge:token-type:negotiate",
+                "",
+                RequestError::SubjectTokenType,
+            ),
+            (
+                "token-type:access_token",
+                "token-type:id_token",
+                RequestError::SubjectTokenType,
+            ),
+            ("a.b.c", "", RequestError::NoSubjectToken),
+            ("&audience=HTTP%2Flegacy.test%40A.TEST", "", RequestError::NoAudience),
+            ("a.b.c", "a.b.c&scope=read", RequestError::NotForTickets),
+            ("a.b.c", "a.b.c&continuation=x", RequestError::NotForTickets),
+        ] {
+            assert_eq!(read(&good.replace(from, to)).err(), Some(error), "{from} -> {to}");
+        }
     }
 
     #[test]

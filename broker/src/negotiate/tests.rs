@@ -106,6 +106,11 @@ pub(crate) fn token() -> NegotiateToken {
     ticketed(&neg_token_init(&[KERBEROS], Some(&krb5("host.test", b"cipher"))))
 }
 
+/// A token for `HTTP/<host>@A.TEST` that reads well, with a ticket of its own.
+pub(crate) fn token_for(host: &str, cipher: &[u8]) -> Vec<u8> {
+    neg_token_init(&[KERBEROS], Some(&krb5(host, cipher)))
+}
+
 /// The same, as it stands in the header.
 pub(crate) fn token_text() -> String {
     STANDARD.encode(token().as_bytes())

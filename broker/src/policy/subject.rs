@@ -183,6 +183,14 @@ pub fn same_but_for_case(one: &Principal, other: &Principal) -> bool {
 }
 
 impl ByKdc {
+    #[cfg(test)]
+    pub(crate) fn for_test(user: DelegatedUser, realms: &[&str]) -> Self {
+        Self {
+            user,
+            realms: realms.iter().map(|realm| (*realm).to_owned()).collect(),
+        }
+    }
+
     /// Whom to ask the KDC for.
     pub fn user(&self) -> &DelegatedUser {
         &self.user

@@ -19,7 +19,7 @@ use super::*;
 use crate::acceptor::{Accepted, Acceptor, AcceptorPool, Leg, Progress, Rejection};
 use crate::channel_bindings::Channel;
 use crate::continuation::Continuations;
-use crate::exchange::{Caller, Peer};
+use crate::exchange::{Caller, Peer, TicketToToken};
 use crate::failure_limit::FailureLimit;
 use crate::groups::GroupSource;
 use crate::identity::IdentityRules;
@@ -81,7 +81,7 @@ fn broker_with(
     let key = KeyEncryptionKey::from_base64(&"A".repeat(43)).unwrap();
     let metrics = Arc::new(Metrics::new());
     let acceptors: Vec<Box<dyn Acceptor>> = vec![Box::new(Scripted(outcome))];
-    let exchange = Exchange {
+    let to_token = TicketToToken {
         issuer: "https://broker.test".into(),
         policy: Policy::build(&file, &mut problems).unwrap(),
         rules: IdentityRules {
@@ -92,10 +92,15 @@ fn broker_with(
         groups: GroupSource::None,
         keyring: KeyRing::open_or_create(folder.path(), &key).unwrap(),
         acceptors: AcceptorPool::start(acceptors, 16, Duration::from_secs(10), metrics.queue_depth()).unwrap(),
-        failures: FailureLimit::new(FAILURES, vec![Network::parse("10.0.0.9").unwrap()]),
         replay: ReplayGuard::new(None, 300),
         deadline: Duration::from_secs(10),
         continuations: Continuations::new(metrics.half_open(), metrics.pushed_out()),
+        metrics: Arc::clone(&metrics),
+    };
+    let exchange = Exchange {
+        to_token: Some(to_token),
+        to_ticket: None,
+        failures: FailureLimit::new(FAILURES, vec![Network::parse("10.0.0.9").unwrap()]),
         metrics,
     };
     Arc::new(Broker::new(
@@ -368,7 +373,10 @@ async fn the_published_keys_are_a_set_with_the_signing_key() {
     let response = send(ListenerName::Mesh, &broker, request).await;
     assert_eq!(response.headers()[header::CONTENT_TYPE], "application/jwk-set+json");
     let set: Value = serde_json::from_str(&text(response).await).unwrap();
-    assert_eq!(set["keys"][0]["kid"], broker.exchange.keyring.signing().id());
+    assert_eq!(
+        set["keys"][0]["kid"],
+        broker.exchange.to_token.as_ref().unwrap().keyring.signing().id()
+    );
 }
 
 #[tokio::test]

@@ -7,10 +7,12 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a helper that fails in a test ends the test"
 )]
 
 mod bound;
+mod broker;
 mod doctor;
 mod realms;
 mod rights;

@@ -4,31 +4,31 @@
 //! has problems, as far as its fields could be read. Only where nothing is wrong are the state directory, krb5.conf, the
 //! keys and the addresses made and taken; what fails then is again said all at once.
 
+mod to_ticket;
+mod to_token;
+
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use kerbridge_gss::environment::use_krb5_config;
-use kerbridge_gss::{AcquireError, AcquireErrorKind};
 
-use crate::acceptor::{Acceptor, AcceptorPool, GssAcceptor, OpenedKeys};
 use crate::config::{Config, Draft, Surroundings, prepare_state_dir};
-use crate::continuation::Continuations;
 use crate::exchange::Exchange;
 use crate::failure_limit::FailureLimit;
-use crate::identity::IdentityRules;
-use crate::keyring::KeyRing;
 use crate::krb5_conf;
 use crate::metrics::Metrics;
 use crate::problem::{Problem, Problems};
-use crate::replay::ReplayGuard;
 use crate::server::{self, Bound, bind};
 use crate::state_lock::StateLock;
-use crate::store::{EmbeddedStore, Store};
+use crate::subject_token::Issuers;
 
 /// All that the broker runs on.
 pub(super) struct Prepared {
     pub(super) config: Config,
     pub(super) exchange: Exchange,
+    /// Whose keys are followed, where tokens are verified.
+    pub(super) issuers: Option<Arc<Issuers>>,
     pub(super) bound: Vec<Bound>,
     /// What libkrb5 runs under, to be looked at while it does.
     pub(super) krb5_conf: krb5_conf::Followed,
@@ -44,14 +44,19 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
     let lock = StateLock::take(config.state_dir())?;
     let krb5_conf = use_own_krb5_conf(&config)?;
     let mut problems = Problems::default();
-    let keyring = problems.sift(
-        KeyRing::open_or_create(config.state_dir(), config.key_encryption_key())
-            .map_err(|error| error.problem().into()),
-    );
-    let acceptors = problems.sift(acquire(&config));
     let metrics = Arc::new(Metrics::new());
-    let replay = problems.sift(replay_guard(&config, &metrics).map_err(Problems::from));
-    let (Some(keyring), Some(acceptors), Some(replay)) = (keyring, acceptors, replay) else {
+    let to_token = match config.key_encryption_key() {
+        Some(key) => to_token::parts(&config, key, &metrics, &mut problems).map(Some),
+        None => Some(None),
+    };
+    let own_keys = to_token.iter().flatten().map(|parts| parts.keyring.jwks()).next();
+    let to_ticket = match config.delegation() {
+        Some(delegation) => problems
+            .sift(to_ticket::parts(&config, delegation, own_keys, &metrics))
+            .map(Some),
+        None => Some(None),
+    };
+    let (Some(to_token), Some(to_ticket)) = (to_token, to_ticket) else {
         return Err(problems);
     };
     let bound: Vec<Bound> = config
@@ -62,27 +67,17 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
         return Err(problems);
     }
     let limits = config.limits();
-    let pool = AcceptorPool::start(acceptors, limits.queue, limits.deadline, metrics.queue_depth());
+    let issuers = to_ticket.as_ref().map(|parts| Arc::clone(&parts.issuers));
     let exchange = Exchange {
-        issuer: config.issuer().to_owned(),
-        policy: config.policy().clone(),
-        rules: IdentityRules::of(&config),
-        groups: config.groups().counted_by(metrics.directory()),
-        keyring,
-        acceptors: pool.map_err(|error| Problem {
-            field: "limits.threads".into(),
-            problem: error.to_string(),
-            remedy: "choose fewer".into(),
-        })?,
+        to_token: to_token.map(|parts| parts.start(&config, &metrics)).transpose()?,
+        to_ticket: to_ticket.map(|parts| to_ticket::start(&config, parts)).transpose()?,
         failures: FailureLimit::new(limits.failures_per_minute, limits.shared_sources.clone()),
-        replay,
-        deadline: limits.deadline,
-        continuations: Continuations::new(metrics.half_open(), metrics.pushed_out()),
         metrics,
     };
     Ok(Prepared {
         config,
         exchange,
+        issuers,
         bound,
         krb5_conf,
         lock,
@@ -115,59 +110,10 @@ fn use_own_krb5_conf(config: &Config) -> Result<krb5_conf::Followed, Problem> {
     Ok(krb5_conf)
 }
 
-/// With the store, or with nobody but MIT's cache where the configuration says so.
-fn replay_guard(config: &Config, metrics: &Metrics) -> Result<ReplayGuard, Problem> {
-    let limits = config.limits();
-    let store: Option<Arc<dyn Store>> = match config.replay_store() {
-        true => {
-            let commits = metrics.store_commits();
-            // All that the threads and their queue can hand on at once: a ticket that was taken in has been used up by then.
-            let waiting = limits.queue.saturating_add(limits.threads);
-            let store = EmbeddedStore::open(config.state_dir(), waiting, limits.deadline, commits)?;
-            Some(Arc::new(store))
-        }
-        false => None,
-    };
-    Ok(ReplayGuard::new(store, config.kerberos().clock_skew_seconds))
-}
-
-/// One acceptor for each thread; what one thread cannot have, none can.
-fn acquire(config: &Config) -> Result<Vec<Box<dyn Acceptor>>, Problems> {
-    let mut acceptors: Vec<Box<dyn Acceptor>> = Vec::new();
-    let opened = Arc::new(OpenedKeys::default());
-    for _ in 0..config.limits().threads {
-        let acceptor = GssAcceptor::acquire(
-            config.kerberos(),
-            config.channel_bindings(),
-            config.names(),
-            config.state_dir(),
-            config.groups().reads_logon_info(),
-            &opened,
-        )
-        .map_err(|refused| {
-            let mut problems = Problems::default();
-            for (index, error) in refused {
-                problems.absorb("", acquire_problem(index, &error).into());
-            }
-            problems
-        })?;
-        acceptors.push(Box::new(acceptor));
-    }
-    Ok(acceptors)
-}
-
-fn acquire_problem(index: usize, error: &AcquireError) -> Problem {
-    let field = match error.kind() {
-        AcquireErrorKind::PrincipalAbsent { .. } => "principal",
-        AcquireErrorKind::Keytab(_)
-        | AcquireErrorKind::NoCredential
-        | AcquireErrorKind::BadPath
-        | AcquireErrorKind::Unguarded
-        | AcquireErrorKind::Refused => "keytab",
-    };
+fn no_threads(error: &io::Error) -> Problem {
     Problem {
-        field: format!("kerberos.acceptor[{index}].{field}"),
+        field: "limits.threads".into(),
         problem: error.to_string(),
-        remedy: "see what klist -k says of the keytab".into(),
+        remedy: "choose fewer".into(),
     }
 }

@@ -1,0 +1,77 @@
+//! Prepares the trade of tokens for tickets: whose tokens, and who asks the KDC.
+
+use std::sync::Arc;
+
+use kerbridge_gss::Delegator;
+
+use crate::config::{Config, DelegationConfig, KeySource};
+use crate::delegation::kdc::{GssKdc, Kdc};
+use crate::delegation::{Delegation, LogIn, Parts};
+use crate::exchange::TokenToTicket;
+use crate::metrics::Metrics;
+use crate::problem::{Problem, Problems};
+use crate::subject_token::{Issuers, KeyTerms};
+
+/// All that is needed before there are threads. The KDC is asked when the first ticket is wanted.
+pub(super) fn parts(
+    config: &Config,
+    delegation: &DelegationConfig,
+    own_keys: Option<String>,
+    metrics: &Metrics,
+) -> Result<Parts, Problems> {
+    let terms: Vec<KeyTerms> = delegation
+        .keys
+        .iter()
+        .map(|KeySource { terms, .. }| terms.clone())
+        .collect();
+    let issuers = Issuers::new(
+        config.issuer(),
+        &delegation.policy_file,
+        config.policy(),
+        own_keys,
+        &terms,
+    );
+    let issuers = issuers.map_err(|errors| {
+        let mut problems = Problems::default();
+        for problem in errors.0 {
+            problems.note(
+                "delegation.keys",
+                format!("{}: {}", problem.field, problem.problem),
+                "correct it",
+            );
+        }
+        problems
+    })?;
+    let log_in = Arc::new(LogIn::new(delegation.keytab.clone()));
+    let mut kdcs: Vec<Box<dyn FnOnce() -> Box<dyn Kdc> + Send>> = Vec::new();
+    for _ in 0..delegation.limits.workers {
+        let delegator = Delegator::new(&delegation.principal, &delegation.keytab).map_err(|error| Problem {
+            field: "delegation.principal".into(),
+            problem: error.to_string(),
+            remedy: "write the account as the KDC does".into(),
+        })?;
+        let (log_in, metrics) = (Arc::clone(&log_in), metrics.delegation().clone());
+        kdcs.push(Box::new(move || Box::new(GssKdc::new(delegator, log_in, metrics))));
+    }
+    let acceptors = config.kerberos().acceptors.iter();
+    let own = acceptors.map(|acceptor| acceptor.principal.as_principal().clone());
+    Ok(Parts {
+        kdcs,
+        threads: config.limits().threads,
+        issuers: Arc::new(issuers),
+        limits: delegation.limits,
+        own: own.chain(std::iter::once(delegation.principal.clone())).collect(),
+        bindings: delegation.bindings.clone(),
+        deadline: config.limits().deadline,
+        metrics: metrics.delegation().clone(),
+    })
+}
+
+/// Starts the threads.
+pub(super) fn start(config: &Config, parts: Parts) -> Result<TokenToTicket, Problem> {
+    Ok(TokenToTicket {
+        policy: config.policy().clone(),
+        realms: config.kerberos().realms.clone(),
+        delegation: Delegation::start(parts).map_err(|error| super::no_threads(&error))?,
+    })
+}

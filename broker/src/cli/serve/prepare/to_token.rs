@@ -1,0 +1,123 @@
+//! Prepares the trade of tickets for tokens: keys, acceptors, the store.
+
+use std::sync::Arc;
+
+use kerbridge_gss::{AcquireError, AcquireErrorKind};
+
+use crate::acceptor::{Acceptor, AcceptorPool, GssAcceptor, OpenedKeys};
+use crate::config::Config;
+use crate::continuation::Continuations;
+use crate::exchange::TicketToToken;
+use crate::identity::IdentityRules;
+use crate::keyring::{KeyEncryptionKey, KeyRing};
+use crate::metrics::Metrics;
+use crate::problem::{Problem, Problems};
+use crate::replay::ReplayGuard;
+use crate::store::{EmbeddedStore, Store};
+
+/// What was made and taken before there are threads.
+pub(super) struct Parts {
+    pub(super) keyring: KeyRing,
+    acceptors: Vec<Box<dyn Acceptor>>,
+    replay: ReplayGuard,
+}
+
+/// Makes and takes all of it, or notes all that fails.
+pub(super) fn parts(
+    config: &Config,
+    key: &KeyEncryptionKey,
+    metrics: &Metrics,
+    problems: &mut Problems,
+) -> Option<Parts> {
+    let keyring = KeyRing::open_or_create(config.state_dir(), key).map_err(|error| error.problem().into());
+    let keyring = problems.sift(keyring);
+    let acceptors = problems.sift(acquire(config));
+    let replay = problems.sift(replay_guard(config, metrics).map_err(Problems::from));
+    Some(Parts {
+        keyring: keyring?,
+        acceptors: acceptors?,
+        replay: replay?,
+    })
+}
+
+impl Parts {
+    /// Starts the threads.
+    pub(super) fn start(self, config: &Config, metrics: &Arc<Metrics>) -> Result<TicketToToken, Problem> {
+        let Self {
+            keyring,
+            acceptors,
+            replay,
+        } = self;
+        let limits = config.limits();
+        let pool = AcceptorPool::start(acceptors, limits.queue, limits.deadline, metrics.queue_depth());
+        Ok(TicketToToken {
+            issuer: config.issuer().to_owned(),
+            policy: config.policy().clone(),
+            rules: IdentityRules::of(config),
+            groups: config.groups().counted_by(metrics.directory()),
+            keyring,
+            acceptors: pool.map_err(|error| super::no_threads(&error))?,
+            replay,
+            deadline: limits.deadline,
+            continuations: Continuations::new(metrics.half_open(), metrics.pushed_out()),
+            metrics: Arc::clone(metrics),
+        })
+    }
+}
+
+/// With the store, or with nobody but MIT's cache where the configuration says so.
+fn replay_guard(config: &Config, metrics: &Metrics) -> Result<ReplayGuard, Problem> {
+    let limits = config.limits();
+    let store: Option<Arc<dyn Store>> = match config.replay_store() {
+        true => {
+            let commits = metrics.store_commits();
+            // All that the threads and their queue can hand on at once: a ticket that was taken in has been used up by then.
+            let waiting = limits.queue.saturating_add(limits.threads);
+            let store = EmbeddedStore::open(config.state_dir(), waiting, limits.deadline, commits)?;
+            Some(Arc::new(store))
+        }
+        false => None,
+    };
+    Ok(ReplayGuard::new(store, config.kerberos().clock_skew_seconds))
+}
+
+/// One acceptor for each thread; what one thread cannot have, none can.
+fn acquire(config: &Config) -> Result<Vec<Box<dyn Acceptor>>, Problems> {
+    let mut acceptors: Vec<Box<dyn Acceptor>> = Vec::new();
+    let opened = Arc::new(OpenedKeys::default());
+    for _ in 0..config.limits().threads {
+        let acceptor = GssAcceptor::acquire(
+            config.kerberos(),
+            config.channel_bindings(),
+            config.names(),
+            config.state_dir(),
+            config.groups().reads_logon_info(),
+            &opened,
+        )
+        .map_err(|refused| {
+            let mut problems = Problems::default();
+            for (index, error) in refused {
+                problems.absorb("", acquire_problem(index, &error).into());
+            }
+            problems
+        })?;
+        acceptors.push(Box::new(acceptor));
+    }
+    Ok(acceptors)
+}
+
+fn acquire_problem(index: usize, error: &AcquireError) -> Problem {
+    let field = match error.kind() {
+        AcquireErrorKind::PrincipalAbsent { .. } => "principal",
+        AcquireErrorKind::Keytab(_)
+        | AcquireErrorKind::NoCredential
+        | AcquireErrorKind::BadPath
+        | AcquireErrorKind::Unguarded
+        | AcquireErrorKind::Refused => "keytab",
+    };
+    Problem {
+        field: format!("kerberos.acceptor[{index}].{field}"),
+        problem: error.to_string(),
+        remedy: "see what klist -k says of the keytab".into(),
+    }
+}

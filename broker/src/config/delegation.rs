@@ -1,0 +1,315 @@
+//! Decides whether the broker can act for users as configured: its own account, its keys, towards whom, and how much at once.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kerbridge_gss::Principal;
+use kerbridge_wire::policy as wire_policy;
+
+use super::kerberos::{check_keytab_file, check_principal_held};
+use super::key_source::{self, KeySource};
+use super::{Address, KerberosConfig, ListenerConfig, PolicyOfFile, prefix_of, raw};
+use crate::channel_bindings::CertificateFile;
+use crate::policy::{Policy, same_but_for_case};
+use crate::principal;
+use crate::problem::Problems;
+
+/// How the broker acts for users.
+#[derive(Debug)]
+pub struct DelegationConfig {
+    /// Who it is towards the KDC. In Active Directory the account, not a service principal name of it.
+    pub principal: Principal,
+    /// The keytab with its keys.
+    pub keytab: PathBuf,
+    /// How much at once.
+    pub limits: DelegationLimits,
+    /// Where keys of issuers come from.
+    pub keys: Vec<KeySource>,
+    /// The certificates that tickets are bound to.
+    pub bindings: Vec<TargetBinding>,
+    /// The policy file as written, whose issuers are taken.
+    pub policy_file: wire_policy::Policy,
+}
+
+/// How much is done at once, kept and given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DelegationLimits {
+    /// Threads that ask the KDC, 1 to 64.
+    pub workers: usize,
+    /// Questions that may wait for a thread, 1 to 65,536.
+    pub queue: usize,
+    /// Users' tickets that are kept, each for one target, 1 to 1,000,000.
+    pub entries: usize,
+    /// Tickets that one user may have in a minute, 0 for no limit.
+    pub user_per_minute: u32,
+    /// Tickets that there may be towards one target in a minute, 0 for no limit.
+    pub target_per_minute: u32,
+}
+
+/// A certificate that tickets for a target are bound to.
+#[derive(Clone, Debug)]
+pub struct TargetBinding {
+    /// The target.
+    pub target: String,
+    /// The certificate.
+    pub file: Arc<CertificateFile>,
+}
+
+/// What else of the configuration it has to fit.
+pub(super) struct Beside<'a> {
+    /// This broker does nothing else: it has no keys of its own to verify tokens by.
+    pub(super) only: bool,
+    pub(super) issuer: Option<&'a str>,
+    pub(super) kerberos: Option<&'a KerberosConfig>,
+    pub(super) mesh: Option<&'a ListenerConfig>,
+    pub(super) policy: Option<&'a PolicyOfFile>,
+}
+
+const WORKERS: usize = 4;
+const QUEUE: usize = 256;
+const ENTRIES: usize = 10_000;
+/// A hundred a second: a page with many parts loads in seconds, and one user does not keep the broker busy.
+const USER_PER_MINUTE: u32 = 6000;
+const MOST_PER_MINUTE: u32 = 100_000_000;
+
+pub(super) fn check(
+    delegation: raw::Delegation,
+    folder: &Path,
+    beside: &Beside<'_>,
+    problems: &mut Problems,
+) -> Option<DelegationConfig> {
+    let raw::Delegation {
+        principal,
+        keytab,
+        workers,
+        queue,
+        entries,
+        user_tickets_per_minute,
+        target_tickets_per_minute,
+        keys,
+    } = delegation;
+    let principal = check_principal(principal.as_deref(), beside.kerberos, problems);
+    let keytab = check_keytab(keytab, folder, principal.as_ref(), beside.kerberos, problems);
+    let mut bounded = |field: &str, value: Option<i64>, default: usize, least: usize, most: usize| {
+        let Some(value) = value else { return Some(default) };
+        let good = usize::try_from(value)
+            .ok()
+            .filter(|value| (least..=most).contains(value));
+        if good.is_none() {
+            problems.note(
+                format!("delegation.{field}"),
+                format!("{value} is not {least} to {most}"),
+                "correct it",
+            );
+        }
+        good
+    };
+    let small = |value: Option<usize>| value.and_then(|value| u32::try_from(value).ok());
+    let [user, most] = [USER_PER_MINUTE, MOST_PER_MINUTE].map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+    let workers = bounded("workers", workers, WORKERS, 1, 64);
+    let queue = bounded("queue", queue, QUEUE, 1, 65_536);
+    let entries = bounded("entries", entries, ENTRIES, 1, 1_000_000);
+    let user_per_minute = small(bounded(
+        "user_tickets_per_minute",
+        user_tickets_per_minute,
+        user,
+        0,
+        most,
+    ));
+    let target_per_minute = small(bounded(
+        "target_tickets_per_minute",
+        target_tickets_per_minute,
+        0,
+        0,
+        most,
+    ));
+    let keys = key_source::check(keys, folder, problems);
+    if let Some(Address::Clear { .. }) = beside.mesh.map(|mesh| &mesh.address) {
+        problems.note(
+            "listen.mesh",
+            "is in the clear, so that anybody on this machine could ask for tickets in others' names",
+            "use a Unix socket, or TLS with client certificates",
+        );
+    }
+    let PolicyOfFile { file, policy, path } = beside.policy?;
+    check_issuers(&keys, file, policy, beside, problems);
+    if policy.delegation_targets().next().is_none() {
+        problems.note(
+            "delegation",
+            "the policy has no [[delegation]], so that nobody gets a ticket",
+            "add one there, or remove [delegation] here",
+        );
+    }
+    let mut found = Problems::default();
+    if let Some(principal) = &principal {
+        check_targets(policy, principal, beside.kerberos, &mut found);
+    }
+    let bindings = open_bindings(policy, path.parent().unwrap_or(Path::new("")), &mut found);
+    problems.absorb(&prefix_of(path), found);
+    Some(DelegationConfig {
+        principal: principal?,
+        keytab: keytab?,
+        limits: DelegationLimits {
+            workers: workers?,
+            queue: queue?,
+            entries: entries?,
+            user_per_minute: user_per_minute?,
+            target_per_minute: target_per_minute?,
+        },
+        keys,
+        bindings,
+        policy_file: file.clone(),
+    })
+}
+
+fn check_principal(
+    text: Option<&str>,
+    kerberos: Option<&KerberosConfig>,
+    problems: &mut Problems,
+) -> Option<Principal> {
+    const FIELD: &str = "delegation.principal";
+    let Some(text) = text else {
+        problems.missing(
+            FIELD,
+            "name the account that the KDC lets act for users, such as \"kerbridge/host.example.com@EXAMPLE.COM\", in Active \
+             Directory \"svc-kerbridge@EXAMPLE.COM\"",
+        );
+        return None;
+    };
+    let principal = match principal::canonical(text) {
+        Ok(principal) => principal,
+        Err(error) => {
+            problems.note(FIELD, format!("{text:?}: {error}"), "write the account with its realm");
+            return None;
+        }
+    };
+    if kerberos.is_some_and(|kerberos| !kerberos.realms.iter().any(|realm| realm == principal.realm())) {
+        problems.note(
+            FIELD,
+            format!("realm {:?} is not in kerberos.realms", principal.realm()),
+            "add the realm there, or correct the principal",
+        );
+    }
+    Some(principal)
+}
+
+fn check_keytab(
+    keytab: Option<PathBuf>,
+    folder: &Path,
+    principal: Option<&Principal>,
+    kerberos: Option<&KerberosConfig>,
+    problems: &mut Problems,
+) -> Option<PathBuf> {
+    const FIELD: &str = "delegation.keytab";
+    let Some(path) = keytab.map(|path| folder.join(path)) else {
+        problems.missing(FIELD, "name the keytab with the account's keys");
+        return None;
+    };
+    let held = check_keytab_file(&path, FIELD, problems)?;
+    if let (Some(principal), Some(kerberos)) = (principal, kerberos) {
+        check_principal_held(&held, &path, principal, &kerberos.weak_enctypes, "delegation", problems);
+    }
+    Some(path)
+}
+
+/// Each issuer whose tokens are taken has keys from somewhere, and no others have.
+fn check_issuers(
+    keys: &[KeySource],
+    file: &wire_policy::Policy,
+    policy: &Policy,
+    beside: &Beside<'_>,
+    problems: &mut Problems,
+) {
+    let given = |issuer: &str| keys.iter().any(|source| source.terms.issuer == issuer);
+    if let Some(own) = beside.issuer {
+        if beside.only && !given(own) {
+            problems.note(
+                "delegation.keys",
+                format!("has none for {own}, whose tokens are to be verified"),
+                "add a [[delegation.keys]] with issuer and unix, the mesh socket of the broker that mints",
+            );
+        }
+        if !beside.only && given(own) {
+            problems.note(
+                "delegation.keys",
+                "has one for this broker's own issuer, whose keys it has itself",
+                "remove it",
+            );
+        }
+    }
+    for (field, issuer) in policy.subjects().issuers() {
+        let is_inline = |one: &wire_policy::Policy| {
+            let mut issuers = one.issuer.iter();
+            issuers.any(|known| known.issuer == issuer && known.jwks.inline.is_some())
+        };
+        if !given(issuer) && !is_inline(file) {
+            problems.note(
+                "delegation.keys",
+                format!("has none for {issuer}, the {field} of the policy"),
+                "add one with file, unix or url: what Envoy fetches for the filter is not for the broker",
+            );
+        }
+    }
+    for (index, source) in keys.iter().enumerate() {
+        let issuer = source.terms.issuer.as_str();
+        let is_traced = policy.subjects().claim_of(issuer).is_some();
+        if !is_traced && beside.issuer != Some(issuer) {
+            problems.note(
+                format!("delegation.keys[{index}].issuer"),
+                format!("no [[subject]] of the policy is about {issuer:?}, so that its tokens are never taken"),
+                "add one there, or remove this",
+            );
+        }
+    }
+}
+
+fn check_targets(policy: &Policy, own: &Principal, kerberos: Option<&KerberosConfig>, problems: &mut Problems) {
+    let acceptors = kerberos.iter().flat_map(|kerberos| &kerberos.acceptors);
+    let ours: Vec<&Principal> = acceptors
+        .map(|acceptor| acceptor.principal.as_principal())
+        .chain(std::iter::once(own))
+        .collect();
+    for (index, target, _) in policy.delegation_targets() {
+        let field = format!("delegation[{index}].target");
+        let service = target.service().as_principal();
+        // Active Directory folds case.
+        if ours.iter().any(|own| same_but_for_case(own, service)) {
+            problems.note(
+                &field,
+                format!("{service} is this broker itself"),
+                "name the service behind Envoy",
+            );
+        }
+        if service.realm() != own.realm() {
+            problems.note(
+                field,
+                format!("{service} is of another realm than {own}, from which no ticket leads there"),
+                "name a service of the broker's own realm",
+            );
+        }
+    }
+}
+
+fn open_bindings(policy: &Policy, folder: &Path, problems: &mut Problems) -> Vec<TargetBinding> {
+    let mut bindings: Vec<TargetBinding> = Vec::new();
+    for (index, target, file) in policy.delegation_targets() {
+        let (target, Some(file)) = (target.to_string(), file) else {
+            continue;
+        };
+        if bindings.iter().any(|binding| binding.target == target) {
+            continue;
+        }
+        match CertificateFile::open(folder.join(file), 0) {
+            Ok(file) => bindings.push(TargetBinding {
+                target,
+                file: Arc::new(file),
+            }),
+            Err(problem) => problems.note(
+                format!("delegation[{index}].channel_binding"),
+                problem,
+                "name the PEM file with the certificate that the service shows, first of its chain",
+            ),
+        }
+    }
+    bindings
+}

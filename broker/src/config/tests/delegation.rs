@@ -1,0 +1,249 @@
+use super::*;
+
+const SECTION: &str = r#"
+[delegation]
+principal = "svc-kerbridge@A.TEST"
+keytab = "delegation.keytab"
+"#;
+
+const LINES: &str = r#"
+[[delegation]]
+target = "HTTP/legacy.test@A.TEST"
+audience = "orders"
+principals = ["*@A.TEST"]
+"#;
+
+const IDP: &str = r#"
+[[issuer]]
+issuer = "https://idp.test"
+audiences = { orders = [] }
+jwks = { cluster = "idp" }
+[[subject]]
+issuer = "https://idp.test"
+claim = "upn"
+form = "principal"
+realms = ["A.TEST"]
+"#;
+
+/// A broker that does both, until a test changes something.
+fn both() -> Folder {
+    let folder = Folder::good();
+    folder.write("kerbridge.toml", format!("{GOOD}{SECTION}"), 0o644);
+    folder.write("policy.toml", format!("{POLICY}{LINES}"), 0o644);
+    folder.write("delegation.keytab", keytab(&["svc-kerbridge"], "A.TEST", 18), 0o600);
+    folder
+}
+
+/// One that acts for users alone: no acceptor, no keys.
+const ALONE: &str = r#"
+issuer = "https://broker.test"
+state_dir = "state"
+policy_file = "policy.toml"
+[listen.mesh]
+unix = "mesh.sock"
+[kerberos]
+realms = ["A.TEST"]
+[delegation]
+principal = "svc-kerbridge@A.TEST"
+keytab = "delegation.keytab"
+[[delegation.keys]]
+issuer = "https://broker.test"
+unix = "/run/kerbridge/mesh.sock"
+"#;
+
+fn alone() -> Folder {
+    let folder = both();
+    folder.write("kerbridge.toml", ALONE, 0o644);
+    folder
+}
+
+impl Folder {
+    fn with_section(&self, from: &str, to: &str) -> Vec<String> {
+        assert_eq!(SECTION.matches(from).count(), 1, "{from}");
+        self.write("kerbridge.toml", format!("{GOOD}{}", SECTION.replace(from, to)), 0o644);
+        self.problems()
+    }
+
+    fn with_lines(&self, lines: &str) -> Vec<String> {
+        self.write("policy.toml", format!("{POLICY}{lines}"), 0o644);
+        self.problems()
+    }
+}
+
+#[test]
+fn a_broker_may_make_tokens_and_tickets() {
+    let config = both().load().unwrap();
+    assert!(config.key_encryption_key().is_some());
+    let delegation = config.delegation().unwrap();
+    assert_eq!(delegation.principal.as_str(), "svc-kerbridge@A.TEST");
+    let limits = delegation.limits;
+    assert_eq!(
+        (
+            limits.workers,
+            limits.queue,
+            limits.entries,
+            limits.user_per_minute,
+            limits.target_per_minute
+        ),
+        (4, 256, 10_000, 6000, 0)
+    );
+    assert!(Folder::good().load().unwrap().delegation().is_none());
+}
+
+#[test]
+fn a_process_of_its_own_needs_neither_acceptor_nor_keys() {
+    let config = alone().load().unwrap();
+    assert!(config.key_encryption_key().is_none() && config.kerberos().acceptors.is_empty());
+    let [source] = config.delegation().unwrap().keys.as_slice() else {
+        panic!("one source")
+    };
+    assert_eq!(source.terms.issuer, "https://broker.test");
+    let folder = alone();
+    folder.write(
+        "kerbridge.toml",
+        ALONE.split("[[delegation.keys]]").next().unwrap(),
+        0o644,
+    );
+    let found = folder.problems();
+    assert!(
+        found.len() == 1 && found[0].starts_with("delegation.keys: has none for https://broker.test"),
+        "{found:#?}"
+    );
+    let public = "[listen.public]\ntcp = \"127.0.0.1:0\"\nclear_text = true\n[kerberos]";
+    folder.write("kerbridge.toml", ALONE.replace("[kerberos]", public), 0o644);
+    let found = folder.problems();
+    assert!(
+        found[0].starts_with("listen.public: has nothing to serve"),
+        "{found:#?}"
+    );
+    // With one of the two it is a broker that lacks the other.
+    let with_keys = ALONE.replace("[kerberos]", "[keys]\nkey_encryption_key_file = \"kek\"\n[kerberos]");
+    folder.write("kerbridge.toml", with_keys, 0o644);
+    let found = folder.problems();
+    assert!(found[0].starts_with("kerberos.acceptor: is missing"), "{found:#?}");
+}
+
+#[test]
+fn each_mistake_of_the_section_is_named() {
+    let folder = both();
+    for (from, to, start) in [
+        (
+            "principal = \"svc-kerbridge@A.TEST\"",
+            "",
+            "delegation.principal: is missing",
+        ),
+        (
+            "svc-kerbridge@A.TEST",
+            "svc-kerbridge",
+            "delegation.principal: \"svc-kerbridge\": ",
+        ),
+        (
+            "svc-kerbridge@A.TEST",
+            "svc-kerbridge@B.TEST",
+            "delegation.principal: realm \"B.TEST\" is not in kerberos.realms",
+        ),
+        (
+            "svc-kerbridge@A.TEST",
+            "other@A.TEST",
+            "delegation.principal: delegation.keytab has no key of other@A.TEST; it holds svc-kerbridge@A.TEST",
+        ),
+        ("keytab = \"delegation.keytab\"", "", "delegation.keytab: is missing"),
+        (
+            "delegation.keytab",
+            "none.keytab",
+            "delegation.keytab: none.keytab: No such file",
+        ),
+        (
+            "keytab =",
+            "workers = 0\nkeytab =",
+            "delegation.workers: 0 is not 1 to 64",
+        ),
+        (
+            "keytab =",
+            "queue = 0\nkeytab =",
+            "delegation.queue: 0 is not 1 to 65536",
+        ),
+        (
+            "keytab =",
+            "entries = -1\nkeytab =",
+            "delegation.entries: -1 is not 1 to 1000000",
+        ),
+        (
+            "keytab =",
+            "user_tickets_per_minute = -1\nkeytab =",
+            "delegation.user_tickets_per_minute: -1 is not 0 to 100000000",
+        ),
+        (
+            "[delegation]",
+            "[[delegation.keys]]\nissuer = \"https://broker.test\"\nfile = \"keys.json\"\n[delegation]",
+            "delegation.keys: has one for this broker's own issuer",
+        ),
+        (
+            "[delegation]",
+            "[[delegation.keys]]\nissuer = \"https://idp.test\"\nfile = \"keys.json\"\n[delegation]",
+            "delegation.keys[0].issuer: no [[subject]] of the policy is about \"https://idp.test\"",
+        ),
+    ] {
+        let found = folder.with_section(from, to);
+        assert!(found.iter().any(|line| line.starts_with(start)), "{start}: {found:#?}");
+    }
+    folder.write("delegation.keytab", keytab(&["svc-kerbridge"], "A.TEST", 18), 0o644);
+    let found = folder.with_section("[delegation]", "[delegation]");
+    assert!(
+        found.len() == 1 && found[0].starts_with("delegation.keytab: delegation.keytab has mode 0644"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn a_target_is_neither_this_broker_nor_in_another_realm() {
+    let folder = both();
+    for (target, words) in [
+        ("HTTP/api.test@A.TEST", "HTTP/api.test@A.TEST is this broker itself"),
+        ("http/API.test@A.TEST", "http/API.test@A.TEST is this broker itself"),
+        (
+            "HTTP/legacy.test@B.TEST",
+            "HTTP/legacy.test@B.TEST is of another realm than svc-kerbridge@A.TEST",
+        ),
+    ] {
+        let found = folder.with_lines(&LINES.replace("HTTP/legacy.test@A.TEST", target));
+        let start = format!("policy.toml: delegation[0].target: {words}");
+        assert!(found.iter().any(|line| line.starts_with(&start)), "{start}: {found:#?}");
+    }
+    let found = folder.with_lines("");
+    assert!(
+        found.len() == 1 && found[0].starts_with("delegation: the policy has no [[delegation]]"),
+        "{found:#?}"
+    );
+    let found = folder.with_lines(&format!("{LINES}channel_binding = \"none.pem\"\n"));
+    assert!(
+        found.len() == 1 && found[0].starts_with("policy.toml: delegation[0].channel_binding: none.pem: No such file"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn an_issuer_whose_tokens_are_taken_has_keys_from_somewhere() {
+    let folder = both();
+    let found = folder.with_lines(&format!("{LINES}{IDP}"));
+    assert!(
+        found.len() == 1
+            && found[0].starts_with("delegation.keys: has none for https://idp.test, the subject[0].issuer"),
+        "{found:#?}"
+    );
+    let keys = "\n[[delegation.keys]]\nissuer = \"https://idp.test\"\nfile = \"keys.json\"\n";
+    folder.write("kerbridge.toml", format!("{GOOD}{SECTION}{keys}"), 0o644);
+    folder.load().unwrap();
+}
+
+#[test]
+fn a_mesh_in_the_clear_asks_for_nobodys_tickets() {
+    let folder = both();
+    let clear = GOOD.replace("unix = \"mesh.sock\"", "tcp = \"127.0.0.1:0\"\nclear_text = true");
+    folder.write("kerbridge.toml", format!("{clear}{SECTION}"), 0o644);
+    let found = folder.problems();
+    assert!(
+        found.len() == 1 && found[0].starts_with("listen.mesh: is in the clear, so that anybody"),
+        "{found:#?}"
+    );
+}

@@ -1,0 +1,527 @@
+//! Gets tickets in users' names: asks the KDC once for many who wait, keeps what it gave as long as that may be, and makes one
+//! token for each who asks.
+//!
+//! Two kinds of threads. Those that ask the KDC may hang with it, and are few; those that make tokens of tickets that are there,
+//! and verify the tokens of those who ask, never do. A KDC that does not answer therefore costs those who need it, and nobody
+//! else.
+//!
+//! What is kept belongs to one policy, and is known by user (with the realm) and target; a user who is known by another name
+//! than their principal is resolved to it first, in a table of its own. Nothing that is kept leaves: [`kdc::Acting`] has no way
+//! out but one token at a time.
+
+mod asking;
+mod flights;
+pub mod kdc;
+mod log_in;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kerbridge_gss::{ChannelBindings, DelegatedUser, DelegationTarget, Principal};
+use kerbridge_wire::Reason;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+pub use log_in::LogIn;
+
+use self::asking::{Asking, Realms};
+use self::flights::{Flights, Look, NoAnswer, Question, Settled};
+use self::kdc::{Acting, Kdc, NoTicket};
+use crate::channel_bindings::CertificateFile;
+use crate::config::{DelegationLimits, TargetBinding};
+use crate::metrics::{DelegationMetrics, Found};
+use crate::negotiate::FirstToken;
+use crate::policy::{ByKdc, DelegationGrant, NotTraced, same_but_for_case};
+use crate::rate_limit::RateLimit;
+use crate::subject_token::{Issuers, VerifiedToken, Verifier};
+use crate::time::{Clock, UnixTime};
+use crate::work_pool::{NotDone, WorkPool};
+
+/// How long a refusal of the KDC is not asked for again.
+const REFUSALS_KEPT: Duration = Duration::from_secs(5);
+/// How long a name is taken to mean the same principal, in seconds.
+const NAMES_KEPT: u64 = 300;
+/// Between two looks at what may be forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// Gets tickets in users' names. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Delegation(Arc<Inner>);
+
+struct Inner {
+    /// Verify tokens and make tokens: never wait for anybody.
+    quick: WorkPool<Verifier>,
+    /// Ask the KDC.
+    kdc: WorkPool<Box<dyn Kdc>>,
+    tickets: Flights<TicketKey, Acquired, NoTicket>,
+    names: Flights<DelegatedUser, Resolved, NoTicket>,
+    asking: Asking,
+    issuers: Arc<Issuers>,
+    bindings: HashMap<String, Arc<CertificateFile>>,
+    /// This broker's own principals, which are neither user nor target.
+    own: Vec<Principal>,
+    by_user: RateLimit<u64>,
+    by_target: RateLimit<u64>,
+    keys: RandomState,
+    deadline: Duration,
+    metrics: DelegationMetrics,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct TicketKey {
+    user: Principal,
+    target: DelegationTarget,
+}
+
+/// What acts for a user, and since when.
+#[derive(Debug)]
+struct Acquired {
+    acting: Acting,
+    since: UnixTime,
+}
+
+#[derive(Debug)]
+struct Resolved {
+    principal: Principal,
+    until: UnixTime,
+}
+
+/// One finished token for the target, in a user's name. Only [`Delegation::ticket`] makes one.
+pub struct ServiceTicket {
+    token: String,
+    expires: UnixTime,
+    life: u64,
+    found: Found,
+}
+
+/// What a delegation is made of.
+pub struct Parts {
+    /// Make what asks the KDC, each on its own thread.
+    pub kdcs: Vec<Box<dyn FnOnce() -> Box<dyn Kdc> + Send>>,
+    /// Threads that verify and make tokens.
+    pub threads: usize,
+    /// Whose tokens are taken.
+    pub issuers: Arc<Issuers>,
+    /// How much at once.
+    pub limits: DelegationLimits,
+    /// This broker's own principals.
+    pub own: Vec<Principal>,
+    /// The certificates that tickets are bound to.
+    pub bindings: Vec<TargetBinding>,
+    /// How long one request may take.
+    pub deadline: Duration,
+    /// What is counted.
+    pub metrics: DelegationMetrics,
+}
+
+impl Delegation {
+    /// Starts the threads.
+    pub fn start(parts: Parts) -> std::io::Result<Self> {
+        let Parts {
+            kdcs,
+            threads,
+            issuers,
+            limits,
+            own,
+            bindings,
+            deadline,
+            metrics,
+        } = parts;
+        let verifiers = (0..threads).map(|_| {
+            let issuers = Arc::clone(&issuers);
+            move || Verifier::new(issuers)
+        });
+        let bindings = bindings
+            .into_iter()
+            .map(|TargetBinding { target, file }| (target, file));
+        Ok(Self(Arc::new(Inner {
+            quick: WorkPool::start("token", verifiers.collect(), limits.queue, metrics.token_queue())?,
+            kdc: WorkPool::start("kdc", kdcs, limits.queue, metrics.kdc_queue())?,
+            tickets: Flights::new(limits.entries, REFUSALS_KEPT),
+            names: Flights::new(limits.entries, REFUSALS_KEPT),
+            asking: Asking::new(deadline),
+            issuers,
+            bindings: bindings.collect(),
+            own,
+            by_user: RateLimit::new(limits.user_per_minute),
+            by_target: RateLimit::new(limits.target_per_minute),
+            keys: RandomState::new(),
+            deadline,
+            metrics,
+        })))
+    }
+
+    /// Whether a good token could be verified, as far as that is known without one.
+    pub fn ready(&self) -> Result<(), String> {
+        match self.0.issuers.unheard_of() {
+            Some(issuer) => Err(format!("the keys of {issuer} have not been there yet")),
+            None => Ok(()),
+        }
+    }
+
+    /// How long one request may take.
+    pub fn deadline(&self) -> Duration {
+        self.0.deadline
+    }
+
+    /// Verifies somebody's token.
+    pub async fn verify(
+        &self,
+        token: Zeroizing<String>,
+        now: UnixTime,
+        deadline: Instant,
+    ) -> Result<VerifiedToken, NoTicket> {
+        let verified = self
+            .quickly(deadline, move |verifier| verifier.verify(token.as_bytes(), now))
+            .await?;
+        verified.map_err(|reason| NoTicket::new(reason, "the token is refused"))
+    }
+
+    /// The principal that the KDC knows by a name.
+    pub async fn resolve(&self, name: &ByKdc, now: UnixTime, deadline: Instant) -> Result<Principal, NoTicket> {
+        let user = name.user().clone();
+        let realm = match &user {
+            DelegatedUser::Principal(principal) => principal.realm(),
+            DelegatedUser::Enterprise(name) => name.realm(),
+        };
+        let request = Request {
+            table: |inner| &inner.names,
+            key: user.clone(),
+            good: |known: &Resolved| now < known.until,
+            wanted: now.plus(NAMES_KEPT),
+            realms: Realms(realm.to_owned(), realm.to_owned()),
+            deadline,
+        };
+        let ask = move |kdc: &mut dyn Kdc| {
+            let principal = kdc.resolve(&user)?;
+            let until = now.plus(NAMES_KEPT);
+            Ok(Resolved { principal, until })
+        };
+        let (resolved, _) = self.answer(request, ask).await?;
+        name.resolved(&resolved.principal)
+            .map_err(|not_traced: NotTraced| NoTicket::new(not_traced.reason(), not_traced.to_string()))
+    }
+
+    /// A ticket for what was granted, to somebody whose token ends at `token_end`.
+    pub async fn ticket(
+        &self,
+        grant: &DelegationGrant,
+        token_end: UnixTime,
+        now: UnixTime,
+        deadline: Instant,
+    ) -> Result<ServiceTicket, NoTicket> {
+        let (user, target) = (grant.user().clone(), grant.target().clone());
+        self.may_act(&user, &target)?;
+        let key = TicketKey {
+            user: user.clone(),
+            target: target.clone(),
+        };
+        let request = Request {
+            table: |inner| &inner.tickets,
+            key: key.clone(),
+            good: |known: &Acquired| now < known.until(grant.max_life()),
+            wanted: token_end,
+            realms: Realms(user.realm().to_owned(), target.service().realm().to_owned()),
+            deadline,
+        };
+        let asked = target.clone();
+        let ask = move |kdc: &mut dyn Kdc| kdc.act(&user, &asked).map(|acting| Acquired { acting, since: now });
+        let (acquired, found) = self.answer(request, ask).await?;
+        let until = acquired.until(grant.max_life()).min(token_end);
+        let binding = self.0.bindings.get(&target.to_string()).cloned();
+        let ticket = Arc::clone(&acquired);
+        let made = self
+            .quickly(deadline, move |_| {
+                let mut bindings = Vec::new();
+                if let Some(file) = binding {
+                    // The one that the file has now comes first.
+                    file.bindings(now, &mut bindings);
+                }
+                token_for(&ticket.acting, &target, bindings.first())
+            })
+            .await?;
+        let (token, ticket_end) = made.inspect_err(|_| self.0.tickets.forget(&key, &acquired))?;
+        let expires = until.min(ticket_end);
+        match now.until(expires) {
+            0 => {
+                self.0.tickets.forget(&key, &acquired);
+                Err(NoTicket::new(Reason::Internal, "the KDC gave a ticket that has ended"))
+            }
+            life => Ok(ServiceTicket {
+                token,
+                expires,
+                life,
+                found,
+            }),
+        }
+    }
+
+    /// Forgets from time to time what nobody can use any more. It ends with the runtime.
+    pub async fn sweep(self, clock: Clock) {
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            self.sweep_once(clock.now());
+        }
+    }
+
+    fn sweep_once(&self, now: UnixTime) {
+        let moment = Instant::now();
+        let Inner {
+            tickets,
+            names,
+            metrics,
+            ..
+        } = &*self.0;
+        metrics.keeps(tickets.sweep(|known| now < known.acting.ticket_end(), now, moment));
+        names.sweep(|known| now < known.until, now, moment);
+    }
+
+    /// Neither for nor towards ourselves, and not more than may be.
+    fn may_act(&self, user: &Principal, target: &DelegationTarget) -> Result<(), NoTicket> {
+        let service = target.service().as_principal();
+        // Active Directory folds case.
+        if let Some(own) = self
+            .0
+            .own
+            .iter()
+            .find(|own| same_but_for_case(own, service) || same_but_for_case(own, user))
+        {
+            return Err(NoTicket::new(
+                Reason::DelegationDenied,
+                format!("{own} is this broker itself"),
+            ));
+        }
+        let now = Instant::now();
+        let (user, target) = (self.0.keys.hash_one(user), self.0.keys.hash_one(target));
+        if self.0.by_user.is_exceeded(user, now) {
+            return Err(NoTicket::new(
+                Reason::RateLimited,
+                "the user has had too many tickets within a minute",
+            ));
+        }
+        if self.0.by_target.is_exceeded(target, now) {
+            return Err(NoTicket::new(
+                Reason::RateLimited,
+                "there were too many tickets towards the target within a minute",
+            ));
+        }
+        self.0.by_user.spend(user, now);
+        self.0.by_target.spend(target, now);
+        Ok(())
+    }
+
+    async fn quickly<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        work: impl FnOnce(&mut Verifier) -> T + Send + 'static,
+    ) -> Result<T, NoTicket> {
+        match tokio::time::timeout_at(deadline, self.0.quick.run(work)).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(not_done)) => Err(not_done.into()),
+            Err(_) => Err(NoTicket::new(Reason::BrokerOverloaded, "the deadline has passed")),
+        }
+    }
+
+    /// What is known, or what the KDC says when it is asked, once for all who wait.
+    async fn answer<K, V, G>(
+        &self,
+        request: Request<K, V, G>,
+        ask: impl FnOnce(&mut dyn Kdc) -> Result<V, NoTicket> + Send + 'static,
+    ) -> Result<(Arc<V>, Found), NoTicket>
+    where
+        K: Clone + Eq + Hash + Send + Sync + 'static,
+        V: Send + Sync + 'static,
+        G: Fn(&V) -> bool,
+    {
+        let Request {
+            table,
+            key,
+            good,
+            wanted,
+            realms,
+            deadline,
+        } = request;
+        let metrics = &self.0.metrics;
+        let (waiting, found) = match table(&self.0).look(&key, good, wanted, Instant::now()) {
+            Look::Known(known) => {
+                metrics.found(Found::Kept);
+                return Ok((known, Found::Kept));
+            }
+            Look::Refused(why) => {
+                metrics.found(Found::Refused);
+                return Err(why);
+            }
+            Look::Full => {
+                return Err(NoTicket::new(
+                    Reason::BrokerOverloaded,
+                    "too many tickets are being asked for",
+                ));
+            }
+            Look::Join(_) if self.0.asking.is_overdue(&realms) => return Err(overdue()),
+            Look::Ask(question, _) if self.0.asking.is_overdue(&realms) => {
+                table(&self.0).settle(question, Settled::Failed(overdue()), wanted, Instant::now());
+                return Err(overdue());
+            }
+            Look::Join(waiting) => (waiting, Found::Joined),
+            Look::Ask(question, waiting) => {
+                self.ask(table, question, wanted, realms.clone(), ask);
+                (waiting, Found::Asked)
+            }
+        };
+        metrics.found(found);
+        match waiting.answer(deadline).await {
+            Ok(answer) => answer.map(|known| (known, found)),
+            Err(NoAnswer::Late { begun: true }) => Err(overdue()),
+            Err(NoAnswer::Late { begun: false }) if self.0.asking.is_overdue(&realms) => Err(overdue()),
+            Err(NoAnswer::Late { begun: false }) => Err(NoTicket::new(
+                Reason::BrokerOverloaded,
+                "no thread was free before the deadline",
+            )),
+            Err(NoAnswer::Abandoned) => Err(NoTicket::new(Reason::Internal, "nobody asked the KDC")),
+        }
+    }
+
+    /// Asks in the background: whoever asked first may not wait as long as the others.
+    fn ask<K, V>(
+        &self,
+        table: fn(&Inner) -> &Flights<K, V, NoTicket>,
+        question: Question<K, V, NoTicket>,
+        wanted: UnixTime,
+        realms: Realms,
+        ask: impl FnOnce(&mut dyn Kdc) -> Result<V, NoTicket> + Send + 'static,
+    ) where
+        K: Clone + Eq + Hash + Send + Sync + 'static,
+        V: Send + Sync + 'static,
+    {
+        let inner = Arc::clone(&self.0);
+        // Not all of it goes to the thread: what ends there must not be the thread's own pool.
+        let asking = inner.asking.clone();
+        tokio::spawn(async move {
+            let question = Arc::new(question);
+            let asked = Arc::clone(&question);
+            let outcome = inner.kdc.run(move |kdc| {
+                if !asked.is_wanted() {
+                    return None;
+                }
+                asked.begin();
+                let begun = asking.begin(realms);
+                let answer = ask(kdc.as_mut());
+                drop(begun);
+                Some(answer)
+            });
+            let settled = match outcome.await {
+                Ok(Some(Ok(value))) => Settled::Known(value),
+                Ok(Some(Err(why))) => Settled::Refused(why),
+                Ok(None) => Settled::Abandoned,
+                Err(not_done) => Settled::Failed(not_done.into()),
+            };
+            if let Some(question) = Arc::into_inner(question) {
+                table(&inner).settle(question, settled, wanted, Instant::now());
+            }
+        });
+    }
+}
+
+/// What is wanted of a table.
+struct Request<K, V, G> {
+    table: fn(&Inner) -> &Flights<K, V, NoTicket>,
+    key: K,
+    good: G,
+    wanted: UnixTime,
+    realms: Realms,
+    deadline: Instant,
+}
+
+impl Acquired {
+    /// How long it is used by who may use one for so long.
+    fn until(&self, max_life: u64) -> UnixTime {
+        self.acting.ticket_end().min(self.since.plus(max_life))
+    }
+}
+
+fn overdue() -> NoTicket {
+    NoTicket::new(Reason::KdcUnreachable, "the KDC does not answer in time")
+}
+
+impl From<NotDone> for NoTicket {
+    fn from(not_done: NotDone) -> Self {
+        let reason = match not_done {
+            NotDone::Full => Reason::BrokerOverloaded,
+            NotDone::Panicked | NotDone::Ended => Reason::Internal,
+        };
+        Self::new(reason, not_done.to_string())
+    }
+}
+
+/// One token in base64, and when its ticket ends. It is read as a service reads it: what is not for the target does not leave.
+fn token_for(
+    acting: &Acting,
+    target: &DelegationTarget,
+    bindings: Option<&ChannelBindings>,
+) -> Result<(String, UnixTime), NoTicket> {
+    let made = acting.token(target, bindings)?;
+    let text = STANDARD.encode(made.token.as_bytes());
+    match FirstToken::parse(&text) {
+        Ok(FirstToken::Ticket(token)) if token.service() == target.service().as_principal() => {
+            Ok((text, made.ticket_end))
+        }
+        Ok(FirstToken::Ticket(token)) => Err(NoTicket::new(
+            Reason::Internal,
+            format!("the KDC gave a ticket for {} and not for {target}", token.service()),
+        )),
+        Ok(FirstToken::Opening(_)) => Err(NoTicket::new(Reason::Internal, "the token has no ticket")),
+        Err(error) => Err(NoTicket::new(Reason::Internal, format!("the token is {error}"))),
+    }
+}
+
+impl ServiceTicket {
+    /// The token in base64, as it follows `Negotiate `.
+    pub fn into_token(self) -> String {
+        self.token
+    }
+
+    /// Until when it is of use.
+    pub fn expires(&self) -> UnixTime {
+        self.expires
+    }
+
+    /// Seconds until then.
+    pub fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// How its ticket was come by.
+    pub fn found(&self) -> Found {
+        self.found
+    }
+}
+
+impl fmt::Debug for ServiceTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceTicket")
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delegation")
+            .field("own", &self.own)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("own", &self.own).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! Asks the KDC to act for users, and maps every way in which it says no to one reason.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kerbridge_gss::{
+    ChannelBindings, DelegatedUser, DelegationError, DelegationErrorKind, DelegationStep, DelegationTarget, Delegator,
+    MechToken, Principal, ServiceToken, UserCredential,
+};
+use kerbridge_wire::Reason;
+
+use super::log_in::LogIn;
+use crate::metrics::DelegationMetrics;
+use crate::policy::same_but_for_case;
+use crate::time::UnixTime;
+
+/// Acts for users, by the KDC's leave. Calls block; each thread has one of its own.
+pub trait Kdc {
+    /// The principal that the KDC knows by this name.
+    fn resolve(&mut self, user: &DelegatedUser) -> Result<Principal, NoTicket>;
+
+    /// What acts for a user towards a target, with the ticket that it needs.
+    fn act(&mut self, user: &Principal, target: &DelegationTarget) -> Result<Acting, NoTicket>;
+}
+
+/// What makes tokens of one user's for one target. The KDC is not asked while its ticket lasts.
+pub trait Credential: Send {
+    /// One more token.
+    fn token(&self, target: &DelegationTarget, bindings: Option<&ChannelBindings>) -> Result<Made, NoTicket>;
+}
+
+/// A token that was made.
+#[derive(Debug)]
+pub struct Made {
+    /// What to send.
+    pub token: MechToken,
+    /// When its ticket ends, exactly.
+    pub ticket_end: UnixTime,
+}
+
+/// A credential with a ticket, and how long that lasts.
+pub struct Acting {
+    credential: Mutex<Box<dyn Credential>>,
+    ticket_end: UnixTime,
+}
+
+/// Why there is no ticket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoTicket {
+    /// The word of the closed list.
+    pub reason: Reason,
+    /// More about it, for the log.
+    pub detail: String,
+}
+
+impl NoTicket {
+    pub(super) fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self {
+            reason,
+            detail: detail.into(),
+        }
+    }
+}
+
+impl Acting {
+    /// A credential whose ticket ends then.
+    pub fn new(credential: Box<dyn Credential>, ticket_end: UnixTime) -> Self {
+        Self {
+            credential: Mutex::new(credential),
+            ticket_end,
+        }
+    }
+
+    /// When its ticket ends.
+    pub(super) fn ticket_end(&self) -> UnixTime {
+        self.ticket_end
+    }
+
+    /// One token. Those who want one of the same user at the same time wait for each other.
+    pub(super) fn token(
+        &self,
+        target: &DelegationTarget,
+        bindings: Option<&ChannelBindings>,
+    ) -> Result<Made, NoTicket> {
+        // A token that panicked leaves nothing half-changed: each is made of the same ticket anew.
+        let credential = self.credential.lock().unwrap_or_else(PoisonError::into_inner);
+        credential.token(target, bindings)
+    }
+}
+
+impl fmt::Debug for Acting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acting")
+            .field("ticket_end", &self.ticket_end)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The KDC as the system's GSSAPI finds it.
+#[derive(Debug)]
+pub struct GssKdc {
+    delegator: Delegator,
+    log_in: Arc<LogIn>,
+    metrics: DelegationMetrics,
+}
+
+impl GssKdc {
+    /// Asks as this service. Failed log-ins are counted together with those of other threads.
+    pub fn new(delegator: Delegator, log_in: Arc<LogIn>, metrics: DelegationMetrics) -> Self {
+        Self {
+            delegator,
+            log_in,
+            metrics,
+        }
+    }
+
+    fn impersonate(&mut self, user: &DelegatedUser) -> Result<UserCredential, NoTicket> {
+        self.log_in.may_be_tried()?;
+        let outcome = self.delegator.impersonate(user);
+        self.count(DelegationStep::Impersonate, &outcome);
+        match &outcome {
+            Err(error) if error.kind() == DelegationErrorKind::LogInRefused => self.log_in.failed(&no_ticket(error)),
+            // Nobody was asked, or nobody answered.
+            Err(error) if error.step() == DelegationStep::LogIn => {}
+            Ok(_) | Err(_) => self.log_in.succeeded(),
+        }
+        outcome.map_err(|error| no_ticket(&error))
+    }
+
+    fn count<T>(&self, step: DelegationStep, outcome: &Result<T, DelegationError>) {
+        match outcome {
+            Ok(_) => self.metrics.asked(step, None),
+            Err(error) => self.metrics.asked(error.step(), Some(error.kind())),
+        }
+    }
+}
+
+impl Kdc for GssKdc {
+    fn resolve(&mut self, user: &DelegatedUser) -> Result<Principal, NoTicket> {
+        self.impersonate(user).map(|credential| credential.user().clone())
+    }
+
+    fn act(&mut self, user: &Principal, target: &DelegationTarget) -> Result<Acting, NoTicket> {
+        let credential = self.impersonate(&DelegatedUser::Principal(user.clone()))?;
+        // A KDC with aliases may give a ticket of another name: whom the service then sees was granted nothing.
+        if !same_but_for_case(user, credential.user()) {
+            return Err(NoTicket::new(
+                Reason::PrincipalNotMapped,
+                format!("the KDC knows {user} as {}", credential.user()),
+            ));
+        }
+        let ticket = credential.token(target, None);
+        self.count(DelegationStep::Proxy, &ticket);
+        let ticket_end = UnixTime::from_seconds(ticket.map_err(|error| no_ticket(&error))?.ticket_end);
+        Ok(Acting::new(Box::new(credential), ticket_end))
+    }
+}
+
+impl Credential for UserCredential {
+    fn token(&self, target: &DelegationTarget, bindings: Option<&ChannelBindings>) -> Result<Made, NoTicket> {
+        let ServiceToken { token, ticket_end, .. } =
+            Self::token(self, target, bindings).map_err(|error| no_ticket(&error))?;
+        Ok(Made {
+            token,
+            ticket_end: UnixTime::from_seconds(ticket_end),
+        })
+    }
+}
+
+fn no_ticket(error: &DelegationError) -> NoTicket {
+    NoTicket::new(reason_of(error.kind()), error.to_string())
+}
+
+/// The word of the closed list for what the KDC or the library refused.
+pub const fn reason_of(kind: DelegationErrorKind) -> Reason {
+    use DelegationErrorKind as Kind;
+    match kind {
+        Kind::UserUnknown | Kind::UserRevoked | Kind::NotAllowed => Reason::DelegationDenied,
+        Kind::EvidenceNotForwardable => Reason::EvidenceNotForwardable,
+        Kind::UnusableName => Reason::PrincipalNotMapped,
+        Kind::TargetUnknown => Reason::InvalidTarget,
+        Kind::KdcUnreachable => Reason::KdcUnreachable,
+        // About us, and nothing that a client or a user can do anything about.
+        Kind::KeytabUnavailable
+        | Kind::LogInRefused
+        | Kind::TicketExpired
+        | Kind::EnctypeUnsupported
+        | Kind::ClockSkew
+        | Kind::Other => Reason::Internal,
+    }
+}

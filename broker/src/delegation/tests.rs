@@ -1,0 +1,427 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex};
+
+use kerbridge_gss::{EnterpriseName, MechToken, ServicePrincipal};
+use kerbridge_wire::policy::Policy as RawPolicy;
+
+use super::kdc::{Credential, Made};
+use super::*;
+use crate::metrics::Metrics;
+use crate::negotiate::tests::token_for as spnego;
+use crate::policy::Policy;
+use crate::problem::Problems;
+
+/// Long enough for a thread to begin on a machine that has much to do.
+const DEADLINE: Duration = Duration::from_millis(700);
+
+/// A KDC that says what the test says, and may hang.
+#[derive(Default)]
+struct Script {
+    asked: AtomicUsize,
+    hanging: Mutex<bool>,
+    answers: Condvar,
+    refusal: Mutex<Option<NoTicket>>,
+    /// Another service than the one that was asked for.
+    gives: Mutex<Option<String>>,
+}
+
+impl Script {
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    fn hang(&self, hangs: bool) {
+        *self.hanging.lock().unwrap() = hangs;
+        self.answers.notify_all();
+    }
+
+    fn refuse(&self, reason: Option<Reason>) {
+        *self.refusal.lock().unwrap() = reason.map(|reason| NoTicket::new(reason, "scripted"));
+    }
+
+    fn answer(&self) -> Result<(), NoTicket> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let mut hangs = self.hanging.lock().unwrap();
+        while *hangs {
+            hangs = self.answers.wait(hangs).unwrap();
+        }
+        self.refusal.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+}
+
+struct ScriptedKdc(Arc<Script>);
+
+/// Tickets end at 10,000; the ciphertext says whose they are.
+struct ScriptedCredential {
+    host: String,
+    user: Principal,
+}
+
+impl Kdc for ScriptedKdc {
+    fn resolve(&mut self, user: &DelegatedUser) -> Result<Principal, NoTicket> {
+        self.0.answer()?;
+        match user {
+            DelegatedUser::Principal(principal) => Ok(principal.clone()),
+            DelegatedUser::Enterprise(name) => {
+                let (user, _) = name.name().split_once('@').unwrap();
+                Ok(principal(&format!("{user}@A.TEST")))
+            }
+        }
+    }
+
+    fn act(&mut self, user: &Principal, target: &DelegationTarget) -> Result<Acting, NoTicket> {
+        self.0.answer()?;
+        let host = self.0.gives.lock().unwrap().clone();
+        let credential = ScriptedCredential {
+            host: host.unwrap_or_else(|| target.service().host().to_owned()),
+            user: user.clone(),
+        };
+        Ok(Acting::new(Box::new(credential), at(10_000)))
+    }
+}
+
+impl Credential for ScriptedCredential {
+    fn token(&self, _: &DelegationTarget, _: Option<&ChannelBindings>) -> Result<Made, NoTicket> {
+        Ok(Made {
+            token: MechToken::new(spnego(&self.host, self.user.as_str().as_bytes())).unwrap(),
+            ticket_end: at(10_000),
+        })
+    }
+}
+
+fn principal(text: &str) -> Principal {
+    Principal::parse(text).unwrap()
+}
+
+fn at(seconds: u64) -> UnixTime {
+    UnixTime::from_seconds(seconds)
+}
+
+const POLICY: &str = r#"
+    [[audience]]
+    name = "orders"
+    [[delegation]]
+    target = "HTTP/legacy.test@A.TEST"
+    audience = "orders"
+    principals = ["*@A.TEST", "*@B.TEST", "HTTP/api.test@A.TEST"]
+    max_life = "1h"
+    [[delegation]]
+    target = "HTTP/api.test@A.TEST"
+    audience = "orders"
+    principals = ["*@A.TEST"]
+    [[route]]
+    path = "/"
+    access = "open"
+"#;
+
+fn policy() -> (RawPolicy, Policy) {
+    let mut problems = Problems::default();
+    let file: RawPolicy = crate::strict_toml::read(POLICY, &mut problems).unwrap();
+    let policy = Policy::build(&file, &mut problems).unwrap();
+    (file, policy)
+}
+
+fn grant_towards(target: &str, user: &str) -> DelegationGrant {
+    let token = VerifiedToken::for_test(user, None, &[]);
+    let (_, policy) = policy();
+    let candidates = policy.towards(target).unwrap().shown(&token, "mesh").unwrap();
+    candidates.grant(&principal(user)).unwrap()
+}
+
+fn grant(user: &str) -> DelegationGrant {
+    grant_towards("HTTP/legacy.test@A.TEST", user)
+}
+
+const LIMITS: DelegationLimits = DelegationLimits {
+    workers: 2,
+    queue: 1024,
+    entries: 100,
+    user_per_minute: 0,
+    target_per_minute: 0,
+};
+
+fn start(limits: DelegationLimits) -> (Delegation, Arc<Script>) {
+    let script = Arc::new(Script::default());
+    let mut kdcs: Vec<Box<dyn FnOnce() -> Box<dyn Kdc> + Send>> = Vec::new();
+    for _ in 0..limits.workers {
+        let script = Arc::clone(&script);
+        kdcs.push(Box::new(move || Box::new(ScriptedKdc(script))));
+    }
+    let (file, policy) = policy();
+    let keys = r#"{"keys":[]}"#.to_owned();
+    let terms = crate::subject_token::KeyTerms {
+        issuer: "https://broker.test".into(),
+        poll: kerbridge_wire::Span::FIVE_SECONDS,
+        max_staleness: kerbridge_wire::Span::FIVE_MINUTES,
+    };
+    let issuers = Issuers::new("https://broker.test", &file, &policy, None, &[terms]).unwrap();
+    issuers.publish("https://broker.test", keys.as_bytes(), at(1)).unwrap();
+    let parts = Parts {
+        kdcs,
+        threads: 2,
+        issuers: Arc::new(issuers),
+        limits,
+        own: vec![principal("HTTP/api.test@A.TEST")],
+        bindings: Vec::new(),
+        deadline: DEADLINE,
+        metrics: Metrics::new().delegation().clone(),
+    };
+    (Delegation::start(parts).unwrap(), script)
+}
+
+async fn ticket_at(delegation: &Delegation, user: &str, now: u64) -> Result<ServiceTicket, NoTicket> {
+    let deadline = Instant::now().checked_add(DEADLINE).unwrap();
+    delegation.ticket(&grant(user), at(5000), at(now), deadline).await
+}
+
+async fn ticket(delegation: &Delegation, user: &str) -> Result<ServiceTicket, NoTicket> {
+    ticket_at(delegation, user, 1000).await
+}
+
+fn reason(outcome: Result<ServiceTicket, NoTicket>) -> Reason {
+    outcome.unwrap_err().reason
+}
+
+/// Whose ticket it is, as the scripted KDC says in its ciphertext.
+fn owner(ticket: ServiceTicket) -> String {
+    let text = ticket.into_token();
+    let FirstToken::Ticket(token) = FirstToken::parse(&text).unwrap() else {
+        panic!("no ticket")
+    };
+    String::from_utf8(token.ticket().to_vec()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_users_at_once_get_each_their_own_and_ask_once_for_each() {
+    let (delegation, script) = start(LIMITS);
+    let mut waiting = Vec::new();
+    for turn in 0..200 {
+        let (delegation, user) = (delegation.clone(), format!("user-{}@A.TEST", turn * 7 % 10));
+        waiting.push(tokio::spawn(async move {
+            let deadline = Instant::now().checked_add(Duration::from_secs(10)).unwrap();
+            let made = delegation.ticket(&grant(&user), at(5000), at(1000), deadline).await;
+            assert_eq!(owner(made.unwrap()), user);
+        }));
+    }
+    for one in waiting {
+        one.await.unwrap();
+    }
+    assert_eq!(script.asked(), 10);
+    assert_eq!(ticket(&delegation, "user-3@A.TEST").await.unwrap().found(), Found::Kept);
+}
+
+#[tokio::test]
+async fn a_ticket_is_of_use_until_the_token_the_ticket_or_the_policy_ends() {
+    let (delegation, script) = start(LIMITS);
+    let expires = |outcome: Result<ServiceTicket, NoTicket>| outcome.map(|ticket| (ticket.life(), ticket.expires()));
+    // The policy's hour, from when the KDC was asked.
+    assert_eq!(
+        expires(ticket_at(&delegation, "a@A.TEST", 1000).await),
+        Ok((3600, at(4600)))
+    );
+    assert_eq!(
+        expires(ticket_at(&delegation, "a@A.TEST", 4000).await),
+        Ok((600, at(4600)))
+    );
+    assert_eq!(script.asked(), 1);
+    // Then anew; the token's end.
+    assert_eq!(
+        expires(ticket_at(&delegation, "a@A.TEST", 4600).await),
+        Ok((400, at(5000)))
+    );
+    assert_eq!(script.asked(), 2);
+    let deadline = || Instant::now().checked_add(DEADLINE).unwrap();
+    let long = |now| {
+        let delegation = delegation.clone();
+        async move {
+            delegation
+                .ticket(&grant("a@A.TEST"), at(99_999), at(now), deadline())
+                .await
+        }
+    };
+    assert_eq!(expires(long(9000).await), Ok((1000, at(10_000))));
+    assert_eq!(script.asked(), 3);
+    assert_eq!(reason(long(10_000).await), Reason::Internal);
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_kdc_is_not_asked_for_again_at_once() {
+    let (delegation, script) = start(LIMITS);
+    script.refuse(Some(Reason::DelegationDenied));
+    for _ in 0..20 {
+        assert_eq!(reason(ticket(&delegation, "a@A.TEST").await), Reason::DelegationDenied);
+    }
+    assert_eq!(script.asked(), 1);
+    // It is about that user alone.
+    script.refuse(None);
+    assert!(ticket(&delegation, "b@A.TEST").await.is_ok());
+    assert_eq!(reason(ticket(&delegation, "a@A.TEST").await), Reason::DelegationDenied);
+}
+
+#[tokio::test]
+async fn a_kdc_that_hangs_costs_those_who_need_it_one_deadline_and_nobody_else_anything() {
+    let (delegation, script) = start(LIMITS);
+    assert!(ticket(&delegation, "kept@A.TEST").await.is_ok());
+    script.hang(true);
+    let (a, b) = tokio::join!(ticket(&delegation, "a@A.TEST"), ticket(&delegation, "b@A.TEST"));
+    assert_eq!((reason(a), reason(b)), (Reason::KdcUnreachable, Reason::KdcUnreachable));
+    // From now on nobody waits, and no thread more is asked for.
+    let asked = script.asked();
+    let began = Instant::now();
+    for user in 0..1000 {
+        assert_eq!(
+            reason(ticket(&delegation, &format!("c{user}@A.TEST")).await),
+            Reason::KdcUnreachable
+        );
+    }
+    assert_eq!(reason(ticket(&delegation, "a@A.TEST").await), Reason::KdcUnreachable);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(script.asked(), asked);
+    assert_eq!(owner(ticket(&delegation, "kept@A.TEST").await.unwrap()), "kept@A.TEST");
+    script.hang(false);
+    // What was asked is answered, if late, and kept.
+    let again = Instant::now();
+    while ticket(&delegation, "a@A.TEST").await.is_err() {
+        assert!(again.elapsed() < Duration::from_secs(10));
+    }
+    assert!(ticket(&delegation, "d@A.TEST").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_kdc_of_another_realm_that_hangs_is_that_realms_affair() {
+    let (delegation, script) = start(DelegationLimits { workers: 3, ..LIMITS });
+    script.hang(true);
+    assert_eq!(reason(ticket(&delegation, "a@B.TEST").await), Reason::KdcUnreachable);
+    // A question for the realm that hangs keeps its thread; the others are free.
+    *script.hanging.lock().unwrap() = false;
+    assert_eq!(reason(ticket(&delegation, "b@B.TEST").await), Reason::KdcUnreachable);
+    assert!(ticket(&delegation, "a@A.TEST").await.is_ok());
+    script.hang(false);
+}
+
+#[tokio::test]
+async fn more_than_may_wait_is_refused_at_once() {
+    let (delegation, script) = start(DelegationLimits {
+        workers: 1,
+        queue: 1,
+        ..LIMITS
+    });
+    script.hang(true);
+    let asking: Vec<_> = (0..6)
+        .map(|user| {
+            let delegation = delegation.clone();
+            tokio::spawn(async move { reason(ticket(&delegation, &format!("u{user}@A.TEST")).await) })
+        })
+        .collect();
+    let mut reasons = Vec::new();
+    for one in asking {
+        reasons.push(one.await.unwrap());
+    }
+    let overloaded = reasons
+        .iter()
+        .filter(|reason| **reason == Reason::BrokerOverloaded)
+        .count();
+    assert!(overloaded >= 4, "{reasons:?}");
+    script.hang(false);
+}
+
+#[tokio::test]
+async fn a_ticket_for_another_service_does_not_leave_and_is_not_kept() {
+    let (delegation, script) = start(LIMITS);
+    *script.gives.lock().unwrap() = Some("other.test".into());
+    let refused = ticket(&delegation, "a@A.TEST").await.unwrap_err();
+    assert_eq!(refused.reason, Reason::Internal);
+    assert!(refused.detail.contains("HTTP/other.test@A.TEST"), "{}", refused.detail);
+    *script.gives.lock().unwrap() = None;
+    assert!(ticket(&delegation, "a@A.TEST").await.is_ok());
+    assert_eq!(script.asked(), 2);
+}
+
+#[tokio::test]
+async fn nobody_is_acted_for_towards_this_broker_or_in_its_name() {
+    let (delegation, script) = start(LIMITS);
+    let deadline = Instant::now().checked_add(DEADLINE).unwrap();
+    for grant in [
+        grant_towards("HTTP/api.test@A.TEST", "a@A.TEST"),
+        grant("HTTP/api.test@A.TEST"),
+    ] {
+        let refused = delegation
+            .ticket(&grant, at(5000), at(1000), deadline)
+            .await
+            .unwrap_err();
+        assert_eq!(refused.reason, Reason::DelegationDenied);
+    }
+    assert_eq!(script.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_user_or_a_target_that_has_had_too_many_waits() {
+    let limited = DelegationLimits {
+        user_per_minute: 3,
+        target_per_minute: 5,
+        ..LIMITS
+    };
+    let (delegation, _) = start(limited);
+    for _ in 0..3 {
+        assert!(ticket(&delegation, "a@A.TEST").await.is_ok());
+    }
+    assert_eq!(reason(ticket(&delegation, "a@A.TEST").await), Reason::RateLimited);
+    for user in ["b@A.TEST", "c@A.TEST"] {
+        assert!(ticket(&delegation, user).await.is_ok());
+    }
+    assert_eq!(reason(ticket(&delegation, "d@A.TEST").await), Reason::RateLimited);
+}
+
+#[tokio::test]
+async fn a_name_is_resolved_once_in_a_while_and_only_to_whom_it_may_mean() {
+    let (delegation, script) = start(LIMITS);
+    let sought = |realms: &[&str]| {
+        let name = EnterpriseName::parse("alice@corp.test", "A.TEST").unwrap();
+        ByKdc::for_test(DelegatedUser::Enterprise(name), realms)
+    };
+    let resolve = |name: ByKdc, now| {
+        let delegation = delegation.clone();
+        async move {
+            let deadline = Instant::now().checked_add(DEADLINE).unwrap();
+            delegation.resolve(&name, at(now), deadline).await
+        }
+    };
+    let alice = principal("alice@A.TEST");
+    assert_eq!(resolve(sought(&["A.TEST"]), 1000).await, Ok(alice.clone()));
+    assert_eq!(resolve(sought(&["A.TEST"]), 1299).await, Ok(alice.clone()));
+    assert_eq!(script.asked(), 1);
+    assert_eq!(resolve(sought(&["A.TEST"]), 1300).await, Ok(alice));
+    assert_eq!(script.asked(), 2);
+    let refused = resolve(sought(&["B.TEST"]), 1300).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::RealmNotAllowed);
+}
+
+#[tokio::test]
+async fn what_nobody_can_use_any_more_is_forgotten() {
+    let (delegation, script) = start(LIMITS);
+    assert!(ticket(&delegation, "a@A.TEST").await.is_ok());
+    delegation.sweep_once(at(4999));
+    assert_eq!(ticket(&delegation, "a@A.TEST").await.unwrap().found(), Found::Kept);
+    // The token for which it was got has ended.
+    delegation.sweep_once(at(5000));
+    assert_eq!(ticket(&delegation, "a@A.TEST").await.unwrap().found(), Found::Asked);
+    assert_eq!(script.asked(), 2);
+}
+
+#[test]
+fn a_ticket_does_not_show_in_debug_output() {
+    let ticket = ServiceTicket {
+        token: "canary".into(),
+        expires: at(1),
+        life: 1,
+        found: Found::Kept,
+    };
+    assert!(!format!("{ticket:?}").contains("canary"));
+    let (user, host) = (principal("a@A.TEST"), ServicePrincipal::parse("HTTP/h@A.TEST").unwrap());
+    let credential = ScriptedCredential {
+        host: host.host().into(),
+        user,
+    };
+    let acting = Acting::new(Box::new(credential), at(7));
+    assert_eq!(format!("{acting:?}"), "Acting { ticket_end: UnixTime(7), .. }");
+}

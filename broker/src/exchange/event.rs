@@ -1,0 +1,99 @@
+//! Writes one event for each decision, without any token or ticket.
+
+use kerbridge_wire::Reason;
+
+use super::to_ticket::Delegated;
+use super::to_token::Issued;
+use super::{Caller, Hints, Refusal};
+use crate::log::KEPT;
+use crate::metrics::Found;
+
+/// The request that a log line is about, as far as it could be read.
+pub(super) struct About<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) hints: &'a Hints,
+    pub(super) audience: Option<&'a str>,
+}
+
+/// A token was minted.
+pub(super) fn exchanged(issued: &Issued, about: &About<'_>) {
+    let Issued { grant, token, .. } = issued;
+    let About { caller, hints, .. } = about;
+    tracing::info!(
+        name: KEPT,
+        target: "kerbridge::audit",
+        reason = Reason::Ok.as_str(),
+        principal = grant.identity().principal().as_str(),
+        subject = grant.identity().subject().as_str(),
+        audience = grant.audience().name(),
+        scope = %grant.scopes(),
+        jti = token.id(),
+        sid = grant.identity().session().as_str(),
+        expires = token.expires().seconds(),
+        channel_bound = grant.identity().channel_bound(),
+        listener = caller.listener.as_str(),
+        client_id = caller.client.as_str(),
+        source = hints.source.as_deref(),
+        server_name = hints.server_name.as_deref(),
+        request_id = hints.request_id.as_deref(),
+        route = hints.route.as_deref(),
+        "exchanged"
+    );
+}
+
+/// A ticket was made in a user's name.
+pub(super) fn delegated(delegated: &Delegated, about: &About<'_>) {
+    let Delegated { grant, ticket, token } = delegated;
+    let About { caller, hints, .. } = about;
+    tracing::info!(
+        name: KEPT,
+        target: "kerbridge::audit",
+        reason = Reason::Ok.as_str(),
+        principal = grant.user().as_str(),
+        issuer = token.issuer(),
+        subject = token.subject(),
+        jti = token.token_id(),
+        audience = grant.audience(),
+        target_service = %grant.target(),
+        expires = ticket.expires().seconds(),
+        kdc_asked = ticket.found() == Found::Asked,
+        listener = caller.listener.as_str(),
+        client_id = caller.client.as_str(),
+        source = hints.source.as_deref(),
+        request_id = hints.request_id.as_deref(),
+        route = hints.route.as_deref(),
+        "delegated"
+    );
+}
+
+/// Nothing is given.
+pub(super) fn refused(refusal: &Refusal, about: &About<'_>) {
+    let About {
+        caller,
+        hints,
+        audience,
+    } = about;
+    tracing::info!(
+        target: "kerbridge::audit",
+        reason = refusal.reason.as_str(),
+        fault = ?refusal.reason.fault(),
+        detail = short(&refusal.detail),
+        principal = refusal.principal.as_deref(),
+        subject = refusal.subject.as_deref(),
+        jti = refusal.token_id.as_deref(),
+        audience = audience.map(short),
+        listener = caller.listener.as_str(),
+        client_id = caller.client.as_str(),
+        source = hints.source.as_deref(),
+        server_name = hints.server_name.as_deref(),
+        request_id = hints.request_id.as_deref(),
+        route = hints.route.as_deref(),
+        "refused"
+    );
+}
+
+/// As much of a text of somebody else's as a log line has room for: 255 characters. A ticket may name a service of 60 KB.
+fn short(text: &str) -> &str {
+    let end = text.char_indices().nth(255).map_or(text.len(), |(at, _)| at);
+    text.get(..end).unwrap_or_default()
+}

@@ -1,0 +1,142 @@
+//! Says why nothing is given: to the log all of it, to the caller what it may know.
+
+use kerbridge_wire::Reason;
+use kerbridge_wire::exchange::{ExchangeError, OauthError};
+
+use super::request::RequestError;
+use crate::config::ListenerName;
+
+/// Why nothing is given.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The word of the closed list.
+    pub reason: Reason,
+    /// More about it, for the log.
+    pub(super) detail: Box<str>,
+    /// What to do about it, for people.
+    pub(super) advice: Option<&'static str>,
+    /// The acceptor's token for the client, in base64.
+    pub(super) negotiate: Option<Box<str>>,
+    /// The handle with which the second leg is to come.
+    pub(super) continuation: Option<Box<str>>,
+    /// Who it was, where that was proved.
+    pub(super) principal: Option<Box<str>>,
+    /// What a token calls them, or would have, where that was found.
+    pub(super) subject: Option<Box<str>>,
+    /// The `jti` of the token that was shown, where it was verified.
+    pub(super) token_id: Option<Box<str>>,
+}
+
+impl Refusal {
+    pub(super) fn new(reason: Reason, detail: impl Into<Box<str>>) -> Self {
+        Self {
+            reason,
+            detail: detail.into(),
+            advice: None,
+            negotiate: None,
+            continuation: None,
+            principal: None,
+            subject: None,
+            token_id: None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(reason: Reason, detail: &str) -> Self {
+        Self::new(reason, detail)
+    }
+
+    /// A body over the limit, which is never read whole.
+    pub fn too_large() -> Self {
+        Self::new(Reason::TokenTooLarge, "the body is over the limit")
+    }
+
+    /// A request that is none for this endpoint, with what to do about it.
+    pub fn invalid_request(advice: &'static str) -> Self {
+        Self {
+            advice: Some(advice),
+            ..Self::new(Reason::InvalidRequest, advice)
+        }
+    }
+
+    /// The error as the caller may see it: the reason is for `mesh` only, elsewhere it would be an oracle.
+    pub fn for_listener(self, listener: ListenerName) -> ExchangeError {
+        let mesh = listener == ListenerName::Mesh;
+        ExchangeError {
+            error: oauth_error(self.reason),
+            error_description: self.advice.map(str::to_owned),
+            reason: mesh.then_some(self.reason),
+            negotiate: self.negotiate.filter(|_| mesh).map(String::from),
+            continuation: self.continuation.filter(|_| mesh).map(String::from),
+        }
+    }
+}
+
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Self {
+        Self {
+            advice: Some(error.advice()),
+            ..Self::new(error.reason(), error.advice())
+        }
+    }
+}
+
+/// The RFC's word for a reason (RFC 6749 §5.2, RFC 8693 §2.2.2).
+const fn oauth_error(reason: Reason) -> OauthError {
+    match reason {
+        Reason::InvalidRequest => OauthError::InvalidRequest,
+        Reason::ClientUnauthenticated => OauthError::InvalidClient,
+        Reason::UnsupportedGrantType => OauthError::UnsupportedGrantType,
+        Reason::InvalidScope => OauthError::InvalidScope,
+        Reason::InvalidTarget | Reason::DeniedByPolicy => OauthError::InvalidTarget,
+        Reason::RateLimited
+        | Reason::UpstreamRefusedTicket
+        | Reason::GroupsUnavailable
+        | Reason::KdcUnreachable
+        | Reason::KeysUnavailable
+        | Reason::FeedStale
+        | Reason::BrokerUnavailable
+        | Reason::BrokerOverloaded
+        | Reason::StoreUnavailable
+        | Reason::Internal => OauthError::TemporarilyUnavailable,
+        Reason::Ok
+        | Reason::NoCredentials
+        | Reason::TokenMalformed
+        | Reason::AlgorithmNotAllowed
+        | Reason::UnknownIssuer
+        | Reason::UnknownKey
+        | Reason::BadSignature
+        | Reason::Expired
+        | Reason::NotYetValid
+        | Reason::WrongAudience
+        | Reason::WrongType
+        | Reason::MissingClaim
+        | Reason::Revoked
+        | Reason::MalformedCredentials
+        | Reason::MultipleCredentials
+        | Reason::TokenInQuery
+        | Reason::PathAmbiguous
+        | Reason::TokenTooLarge
+        | Reason::NtlmToken
+        | Reason::MechUnsupported
+        | Reason::ContinueNeeded
+        | Reason::ContinuationLost
+        | Reason::Replay
+        | Reason::TicketExpired
+        | Reason::TicketNotYetValid
+        | Reason::TicketTooShort
+        | Reason::ClockSkew
+        | Reason::ChannelBindingMissing
+        | Reason::ChannelBindingMismatch
+        | Reason::SpnUnknown
+        | Reason::KvnoMismatch
+        | Reason::EtypeUnavailable
+        | Reason::InsufficientScope
+        | Reason::RealmNotAllowed
+        | Reason::PrincipalNotMapped
+        | Reason::DelegationDenied
+        | Reason::EvidenceNotForwardable
+        | Reason::CrossSite
+        | Reason::InsecureTransport => OauthError::InvalidGrant,
+    }
+}

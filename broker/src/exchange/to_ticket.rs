@@ -1,0 +1,123 @@
+//! Trades a token for a ticket in its subject's name: verifies it, finds out who it is about, asks the policy, and only then
+//! the KDC.
+
+use kerbridge_gss::Principal;
+use kerbridge_wire::Reason;
+use kerbridge_wire::exchange::{ExchangeReply, NEGOTIATE_TOKEN_TYPE};
+use tokio::time::Instant;
+
+use super::request::ToTicket;
+use super::{Caller, Refusal};
+use crate::config::ListenerName;
+use crate::delegation::kdc::NoTicket;
+use crate::delegation::{Delegation, ServiceTicket};
+use crate::policy::{DelegationDenial, DelegationGrant, NotTraced, Policy, Sought};
+use crate::subject_token::VerifiedToken;
+use crate::time::UnixTime;
+
+/// All that it takes to make tickets of tokens.
+#[derive(Debug)]
+pub struct TokenToTicket {
+    /// Towards whom, for whom, on whose asking.
+    pub policy: Policy,
+    /// Realms whose principals are taken.
+    pub realms: Vec<String>,
+    /// What verifies and asks.
+    pub delegation: Delegation,
+}
+
+/// A ticket that was made, and what for.
+pub(super) struct Delegated {
+    pub(super) grant: DelegationGrant,
+    pub(super) token: VerifiedToken,
+    pub(super) ticket: ServiceTicket,
+}
+
+impl TokenToTicket {
+    /// Trades one token, or says why not.
+    pub(super) async fn exchange(
+        &self,
+        request: ToTicket,
+        caller: &Caller,
+        now: UnixTime,
+        began: Instant,
+    ) -> Result<Delegated, Refusal> {
+        let ToTicket { subject_token, target } = request;
+        // Nobody else has shown who they are.
+        if caller.listener != ListenerName::Mesh {
+            return Err(Refusal::new(
+                Reason::ClientUnauthenticated,
+                "tickets are for the mesh only",
+            ));
+        }
+        let deadline = began.checked_add(self.delegation.deadline()).unwrap_or(began);
+        // Before the token: a target of nobody's costs no signature check.
+        let towards = self.policy.towards(&target)?;
+        let token = self.delegation.verify(subject_token, now, deadline).await?;
+        // Here it will be asked whether the token, its session or its subject was revoked, once revocations are kept.
+        let shown = |refusal: Refusal| Refusal {
+            subject: Some(token.subject().into()),
+            token_id: token.token_id().map(Into::into),
+            ..refusal
+        };
+        let candidates = towards
+            .shown(&token, &caller.client)
+            .map_err(|denial| shown(denial.into()))?;
+        let user = self.user(&token, now, deadline).await.map_err(shown)?;
+        let known = |refusal: Refusal| Refusal {
+            principal: Some(user.as_str().into()),
+            ..shown(refusal)
+        };
+        let grant = candidates.grant(&user).map_err(|denial| known(denial.into()))?;
+        let ticket = self.delegation.ticket(&grant, token.expires(), now, deadline).await;
+        let ticket = ticket.map_err(|none| known(none.into()))?;
+        Ok(Delegated { grant, token, ticket })
+    }
+
+    /// Who a token is about: a principal of an accepted realm.
+    async fn user(&self, token: &VerifiedToken, now: UnixTime, deadline: Instant) -> Result<Principal, Refusal> {
+        let user = match self.policy.subjects().sought(token)? {
+            Sought::Principal(principal) => principal,
+            Sought::ByKdc(name) => self.delegation.resolve(&name, now, deadline).await?,
+        };
+        if self.realms.iter().any(|realm| realm == user.realm()) {
+            Ok(user)
+        } else {
+            Err(Refusal::new(
+                Reason::RealmNotAllowed,
+                format!("{user} is of a realm that is not on the list"),
+            ))
+        }
+    }
+}
+
+impl Delegated {
+    pub(super) fn into_reply(self) -> ExchangeReply {
+        ExchangeReply {
+            issued_token_type: NEGOTIATE_TOKEN_TYPE.to_owned(),
+            token_type: "N_A".to_owned(),
+            expires_in: self.ticket.life(),
+            scope: String::new(),
+            negotiate: None,
+            access_token: self.ticket.into_token(),
+        }
+    }
+}
+
+impl From<NoTicket> for Refusal {
+    fn from(none: NoTicket) -> Self {
+        Self::new(none.reason, none.detail)
+    }
+}
+
+impl From<DelegationDenial> for Refusal {
+    fn from(denial: DelegationDenial) -> Self {
+        Self::new(denial.reason(), denial.to_string())
+    }
+}
+
+impl From<NotTraced> for Refusal {
+    fn from(not_traced: NotTraced) -> Self {
+        Self::new(not_traced.reason(), not_traced.to_string())
+    }
+}

@@ -1,0 +1,179 @@
+//! Trades a ticket for a token: accepts it, lets it through once, finds out who came, asks the policy, mints.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kerbridge_wire::Reason;
+use kerbridge_wire::exchange::{ACCESS_TOKEN_TYPE, ExchangeReply};
+use tokio::time::Instant;
+
+use super::handshake::{Shown, encoded};
+use super::request::ToToken;
+use super::{Caller, Hints, Refusal};
+use crate::acceptor::{Accepted, AcceptorPool, HalfOpen};
+use crate::channel_bindings::Channel;
+use crate::config::ListenerName;
+use crate::continuation::Continuations;
+use crate::groups::{GroupSource, Wanted};
+use crate::identity::{Identity, IdentityRules};
+use crate::keyring::KeyRing;
+use crate::metrics::Metrics;
+use crate::policy::{Audience, Grant, Policy};
+use crate::replay::{FirstUse, ReplayGuard};
+use crate::time::UnixTime;
+use crate::token::{IssuedToken, Minter};
+
+/// All that it takes to make tokens of tickets.
+#[derive(Debug)]
+pub struct TicketToToken {
+    /// `iss`.
+    pub issuer: String,
+    /// Who may have what.
+    pub policy: Policy,
+    /// Whom we take.
+    pub rules: IdentityRules,
+    /// Who is in which group.
+    pub groups: GroupSource,
+    /// What signs and names sessions.
+    pub keyring: KeyRing,
+    /// What accepts tickets.
+    pub acceptors: AcceptorPool,
+    /// What lets each ticket's authenticator through once.
+    pub replay: ReplayGuard,
+    /// How long all of it may take.
+    pub deadline: Duration,
+    /// What waits for a second leg.
+    pub continuations: Continuations<HalfOpen>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A token that was minted, and what goes with it.
+pub(super) struct Issued {
+    pub(super) grant: Grant,
+    pub(super) token: IssuedToken,
+    negotiate: Option<String>,
+}
+
+impl TicketToToken {
+    /// Trades one ticket, or says why not.
+    pub(super) async fn exchange(
+        &self,
+        request: ToToken,
+        caller: &Caller,
+        hints: &Hints,
+        source: Option<IpAddr>,
+        now: UnixTime,
+        began: Instant,
+    ) -> Result<Issued, Refusal> {
+        let ToToken {
+            subject_token,
+            continuation,
+            audience,
+            scope,
+        } = request;
+        // Before the ticket is accepted: a mistyped audience must not use it up.
+        if self.policy.audience(&audience).is_none() {
+            return Err(Refusal::new(Reason::InvalidTarget, "the audience is not in the policy"));
+        }
+        let shown = Shown {
+            token: &subject_token,
+            continuation: continuation.as_ref().map(|handle| handle.as_str()),
+            channel: channel(caller, hints, now),
+            source,
+            came: began,
+        };
+        let (accepted, token) = self.accept(shown, caller).await?;
+        self.metrics.accepted(accepted.channel_bound());
+        self.metrics.ticket_taken(token.key().enctype);
+        let deadline = began.checked_add(self.deadline).unwrap_or(began);
+        let first_use = self.replay.first_use(&accepted, &token, now, deadline).await;
+        let issued = match first_use {
+            Ok(first_use) => match self.identify(&first_use, &audience, now, deadline).await {
+                Ok(identity) => self.mint(identity, &accepted, &audience, scope.as_ref(), caller, now),
+                Err(refusal) => Err(refusal),
+            },
+            Err(error) => Err(Refusal::new(error.reason(), error.to_string())),
+        };
+        issued.map_err(|refusal| Refusal {
+            principal: Some(accepted.client().as_str().into()),
+            ..refusal
+        })
+    }
+
+    /// Who came, and in which groups they are.
+    async fn identify(
+        &self,
+        first_use: &FirstUse<'_>,
+        audience: &str,
+        now: UnixTime,
+        deadline: Instant,
+    ) -> Result<Identity, Refusal> {
+        let accepted = first_use.accepted();
+        let session = self.keyring.session(first_use.ticket());
+        let identity = Identity::of(accepted, session, &self.rules, now)
+            .map_err(|stranger| Refusal::new(stranger.reason(), stranger.to_string()))?;
+        let wanted = Wanted {
+            by_audience: self.policy.audience(audience).is_some_and(Audience::needs_groups),
+            names: self.policy.wanted_groups(),
+        };
+        match self.groups.groups_of(accepted, wanted, now, deadline).await {
+            Ok(groups) => Ok(identity.in_groups(groups)),
+            Err(error) => Err(Refusal {
+                subject: Some(identity.subject().as_str().into()),
+                ..Refusal::new(error.reason(), error.to_string())
+            }),
+        }
+    }
+
+    fn mint(
+        &self,
+        identity: Identity,
+        accepted: &Accepted,
+        audience: &str,
+        scope: Option<&crate::policy::Scopes>,
+        caller: &Caller,
+        now: UnixTime,
+    ) -> Result<Issued, Refusal> {
+        let subject = identity.subject().clone();
+        let grant = self.policy.grant(identity, audience, scope).map_err(|denial| Refusal {
+            subject: Some(subject.as_str().into()),
+            ..Refusal::new(denial.reason(), denial.to_string())
+        })?;
+        let token = Minter::new(&self.issuer, self.keyring.signing())
+            .issue(&grant, &caller.client, now)
+            .map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
+        Ok(Issued {
+            grant,
+            token,
+            negotiate: accepted.reply().map(encoded),
+        })
+    }
+}
+
+impl Issued {
+    pub(super) fn into_reply(self) -> ExchangeReply {
+        ExchangeReply {
+            issued_token_type: ACCESS_TOKEN_TYPE.to_owned(),
+            token_type: "Bearer".to_owned(),
+            expires_in: self.token.life(),
+            scope: self.grant.scopes().to_string(),
+            negotiate: self.negotiate,
+            access_token: self.token.into_compact(),
+        }
+    }
+}
+
+/// The channel that the client's ticket came over: on `mesh` Envoy's with the client, elsewhere our own.
+fn channel(caller: &Caller, hints: &Hints, at: UnixTime) -> Channel {
+    let server_name = match caller.listener {
+        ListenerName::Mesh => &hints.server_name,
+        ListenerName::Public | ListenerName::Observe => &caller.peer.server_name,
+    };
+    Channel {
+        listener: caller.listener,
+        server_name: server_name.clone(),
+        at,
+    }
+}
