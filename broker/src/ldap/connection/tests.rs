@@ -141,12 +141,11 @@ async fn each_look_up_has_all_of_its_bytes_and_its_questions_share_them() {
     );
 }
 
-#[tokio::test]
-async fn without_tls_no_password_is_sent_where_tls_was_wanted() {
-    // The server refuses it, as one does to which somebody in between speaks.
-    let scripted = Scripted::serve(|asked| {
-        assert_eq!(asked.request, 0, "nothing follows");
-        Then::Say(said::tls(asked.number, 2))
+/// Asks for TLS at a server that answers so, and gives what became of it.
+async fn start_tls(answer: fn(u32) -> Vec<u8>) -> Result<(), LdapError> {
+    let scripted = Scripted::serve(move |asked| {
+        assert_eq!(asked.request, 0, "nothing that is LDAP follows");
+        Then::Say(answer(asked.number))
     })
     .await;
     let mut server = scripted.server();
@@ -159,7 +158,13 @@ async fn without_tls_no_password_is_sent_where_tls_was_wanted() {
     if let Place::Tcp { security, .. } = &mut server.places[0] {
         *security = Security::StartTls(Arc::new(config), ServerName::try_from("a.test").unwrap());
     }
-    let outcome = open(&server).await.map(drop);
+    open(&server).await.map(drop)
+}
+
+#[tokio::test]
+async fn without_tls_no_password_is_sent_where_tls_was_wanted() {
+    // The server refuses it, as one does to which somebody in between speaks.
+    let outcome = start_tls(|number| said::tls(number, 2)).await;
     assert!(
         matches!(
             outcome,
@@ -171,6 +176,13 @@ async fn without_tls_no_password_is_sent_where_tls_was_wanted() {
         ),
         "{outcome:?}"
     );
+}
+
+#[tokio::test]
+async fn what_is_said_in_clear_text_before_tls_is_not_taken_for_what_comes_behind_it() {
+    // The bind that is to come behind TLS is answered before it.
+    let outcome = start_tls(|number| [said::tls(number, 0), said::bound(2, 0)].concat()).await;
+    assert!(matches!(outcome, Err(LdapError::Connection(_))), "{outcome:?}");
 }
 
 #[tokio::test]
