@@ -68,7 +68,7 @@ lint: setup-lint lint-fmt lint-clippy lint-doc lint-deny ## format, clippy on ho
 fmt: setup-lint ## format the sources
 	$(host) fmt --all
 
-fuzz: setup-fuzz ## look for inputs that break a rule of the gate, FUZZ_SECONDS for each target; any Rust does, no nightly
+fuzz: setup-fuzz ## look for inputs that break a rule of gate or broker, FUZZ_SECONDS for each target; any Rust does, no nightly
 	tests/setup/fuzz.sh
 
 bench: bench-growth bench-exchange compile-filter compile-probe ## measure kerbridge against what others have, and write docs/performance.md (about 25 minutes)

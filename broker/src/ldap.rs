@@ -5,7 +5,7 @@
 
 mod connection;
 mod error;
-mod message;
+pub mod message;
 mod pool;
 #[cfg(test)]
 pub(crate) mod scripted;

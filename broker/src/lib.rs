@@ -38,7 +38,7 @@ pub mod replay;
 pub mod server;
 pub mod state_lock;
 pub mod store;
-mod strict_toml;
+pub mod strict_toml;
 pub mod subject_token;
 pub mod time;
 pub mod token;

@@ -10,7 +10,7 @@ const MOST_PROBLEMS: usize = 50;
 
 /// Reads what can be read. The value is absent where the text is not TOML, or where a field is missing that the type
 /// itself demands. A field with a mistake is noted and read as if it were absent.
-pub(crate) fn read<T: DeserializeOwned>(text: &str, problems: &mut Problems) -> Option<T> {
+pub fn read<T: DeserializeOwned>(text: &str, problems: &mut Problems) -> Option<T> {
     let mut table: toml::Table = match text.parse() {
         Ok(table) => table,
         Err(error) => {

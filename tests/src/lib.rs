@@ -43,6 +43,7 @@ pub mod http2;
 pub mod initiator;
 pub mod issuer;
 pub mod kdc;
+pub mod odd_tokens;
 pub mod openldap;
 pub mod port;
 pub mod process;

@@ -136,6 +136,15 @@ fn no_source_file_is_missing_from_the_table_of_behaviours() {
 }
 
 #[test]
+fn each_test_that_contributing_names_exists() {
+    let named = quoted(&read("CONTRIBUTING.md"));
+    let tests: Vec<_> = named.iter().filter_map(|name| name.split_once("::")).collect();
+    assert!(tests.len() > 10, "{tests:?}");
+    let missing: Vec<_> = tests.iter().filter(|(file, test)| !has_test(file, test)).collect();
+    assert!(missing.is_empty(), "CONTRIBUTING.md names {missing:#?}");
+}
+
+#[test]
 fn every_reason_that_a_document_names_exists() {
     let mut wrong = Vec::new();
     for document in [

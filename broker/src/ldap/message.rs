@@ -81,13 +81,16 @@ pub struct Entry {
 
 /// One answer to a search.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub enum Answer {
     /// An entry.
     Entry(Entry),
     /// At this URL there may be more.
     Reference(String),
     /// That was all of this page; with a cookie there is another.
-    Done { cookie: Vec<u8> },
+    Done {
+        /// Where it begins.
+        cookie: Vec<u8>,
+    },
 }
 
 impl Entry {
@@ -310,7 +313,8 @@ fn unsigned(octets: &[u8]) -> Option<u32> {
     u32::try_from(value).ok()
 }
 
-pub(super) fn read_bind(bytes: &[u8], number: u32) -> Result<(), LdapError> {
+/// The answer to a bind with this number: the server knows who asks.
+pub fn read_bind(bytes: &[u8], number: u32) -> Result<(), LdapError> {
     let envelope = Envelope::read(bytes, number)?;
     if envelope.tag != BIND_RESPONSE {
         return Err(NOT_LDAP);
@@ -318,7 +322,8 @@ pub(super) fn read_bind(bytes: &[u8], number: u32) -> Result<(), LdapError> {
     envelope.result("bind").map(drop)
 }
 
-pub(super) fn read_start_tls(bytes: &[u8], number: u32) -> Result<(), LdapError> {
+/// The answer to a wish for TLS with this number: the server is ready for it.
+pub fn read_start_tls(bytes: &[u8], number: u32) -> Result<(), LdapError> {
     let envelope = Envelope::read(bytes, number)?;
     if envelope.tag != EXTENDED_RESPONSE {
         return Err(NOT_LDAP);
@@ -326,7 +331,8 @@ pub(super) fn read_start_tls(bytes: &[u8], number: u32) -> Result<(), LdapError>
     envelope.result("starttls").map(drop)
 }
 
-pub(super) fn read_answer(bytes: &[u8], number: u32) -> Result<Answer, LdapError> {
+/// One answer to the search with this number.
+pub fn read_answer(bytes: &[u8], number: u32) -> Result<Answer, LdapError> {
     let envelope = Envelope::read(bytes, number)?;
     match envelope.tag {
         SEARCH_ENTRY => entry(envelope.operation).map(Answer::Entry),

@@ -71,6 +71,18 @@ fn curl_gets_in_over_both_versions_of_http() {
 }
 
 #[test]
+fn a_client_that_has_no_ticket_hears_so_once_and_nobody_else_does() {
+    let world = World::builder().record().start().unwrap();
+    // It asks, is told what would do, has nothing, and goes.
+    let answer = world.curl_as("a stranger", "/orders/1").send().unwrap();
+    assert_eq!(world.reason(&answer).unwrap(), (401, "no_credentials".to_owned()));
+    assert_eq!(answer.responses, 1, "{}", answer.text());
+    assert!(answer.all("www-authenticate").contains(&"Negotiate"));
+    assert_eq!(exchanges(&world), 0);
+    assert_eq!(world.access_lines().len(), 1);
+}
+
+#[test]
 fn requests_gssapi_gets_in_and_takes_the_service_for_proven() {
     let world = World::builder().record().start().unwrap();
     let url = world.url("/orders/1");

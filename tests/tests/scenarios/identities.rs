@@ -1,8 +1,6 @@
 //! Who comes: names that are hard to read, somebody who is nobody, and clients that hand over more than is asked for.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +8,7 @@ use kerbridge_tests::World;
 use kerbridge_tests::curl::{Answer, Curl};
 use kerbridge_tests::http::Request;
 use kerbridge_tests::kdc::Ccache;
-use kerbridge_tests::shipped::repository;
+use kerbridge_tests::odd_tokens::{OddTokens, compile};
 use kerbridge_tests::spnego::der;
 use kerbridge_tests::token::decode;
 use kerbridge_tests::world::SERVICE;
@@ -111,7 +109,7 @@ fn a_name_with_a_control_character_is_nobody() {
 #[test]
 fn whoever_is_well_known_as_nobody_is_refused_by_name_though_a_grant_names_them() {
     let mut world = World::builder().policy(POLICY).start().unwrap();
-    let odd = odd_tokens(&world);
+    let odd = OddTokens::compile(world.folder()).unwrap();
     let keytab = world.folder().join("http.keytab").display().to_string();
     // By the service's own key, without the flag of an anonymous ticket: the name alone.
     for (client, status, reason) in [
@@ -119,8 +117,8 @@ fn whoever_is_well_known_as_nobody_is_refused_by_name_though_a_grant_names_them(
         ("WELLKNOWN/ANONYMOUS@LAB.TEST", 403, "principal_not_mapped"),
         ("WELLKNOWN/ANONYMOUS@WELLKNOWN:ANONYMOUS", 403, "realm_not_allowed"),
     ] {
-        let token = odd.token(&["forged", &keytab, SERVICE, client], &world);
-        let answer = world.send(&negotiate(&token)).unwrap();
+        let token = &odd.make(&["forged", &keytab, SERVICE, client], []).unwrap()[0];
+        let answer = world.send(&negotiate(token)).unwrap();
         assert_eq!(answer.status, status, "{client}: {}", answer.text());
         if status != 200 {
             let refusal = world.refusal(answer.status, &answer.body).unwrap();
@@ -138,38 +136,6 @@ fn negotiate(token: &[u8]) -> Request {
     Request::get("/orders/1").header("authorization", format!("Negotiate {}", STANDARD.encode(token)))
 }
 
-/// The client of odd tokens, compiled.
-struct OddTokens(PathBuf);
-
-fn odd_tokens(world: &World) -> OddTokens {
-    let program = world.folder().join("odd_tokens");
-    let source = repository().join("tests/clients/odd_tokens.c");
-    compile(&source, &program, &["-lkrb5", "-lk5crypto", "-lcom_err"]);
-    OddTokens(program)
-}
-
-impl OddTokens {
-    fn token(&self, arguments: &[&str], world: &World) -> Vec<u8> {
-        let made = Command::new(&self.0)
-            .args(arguments)
-            .envs(world.client("alice"))
-            .output()
-            .unwrap();
-        let complaint = String::from_utf8_lossy(&made.stderr).into_owned();
-        assert!(made.status.success(), "{arguments:?}: {complaint}");
-        let hex = String::from_utf8(made.stdout).unwrap();
-        let byte = |at: usize| u8::from_str_radix(hex.get(at..at.saturating_add(2)).unwrap(), 16).unwrap();
-        (0..hex.len()).step_by(2).map(byte).collect()
-    }
-}
-
-/// Compiles C; arguments besides the source and the result.
-fn compile(source: &Path, result: &Path, more: &[&str]) {
-    let mut cc = Command::new("cc");
-    let compiled = cc.arg(source).arg("-o").arg(result).args(more).status().unwrap();
-    assert!(compiled.success());
-}
-
 /// A library that ends whatever process lets libkrb5 read a ticket that was handed over.
 const TRAP: &str = "#include <stdlib.h>\nvoid krb5_rd_cred(void) { abort(); }\n";
 
@@ -178,7 +144,7 @@ fn a_ticket_granting_ticket_that_a_client_hands_over_is_neither_read_nor_kept() 
     let mut world = World::builder().policy(POLICY).start().unwrap();
     let (source, trap) = (world.folder().join("trap.c"), world.folder().join("trap.so"));
     std::fs::write(&source, TRAP).unwrap();
-    compile(&source, &trap, &["-shared", "-fPIC"]);
+    compile(&source, &trap, &["-shared", "-fPIC"]).unwrap();
     let preload = format!("LD_PRELOAD={}", trap.display());
     let broker = world.broker();
     broker.stop().unwrap();
@@ -271,7 +237,7 @@ fn info(is_named: bool) -> Vec<u8> {
 #[test]
 fn whatever_a_client_hands_over_the_broker_lives_and_the_client_is_who_its_ticket_says() {
     let mut world = World::builder().policy(POLICY).start().unwrap();
-    let odd = odd_tokens(&world);
+    let odd = OddTokens::compile(world.folder()).unwrap();
     let pid = world.broker().pid();
     for (what, handed_over) in [
         ("a ticket", krb_cred(&[ticket()], &[info(true)])),
@@ -285,8 +251,10 @@ fn whatever_a_client_hands_over_the_broker_lives_and_the_client_is_who_its_ticke
         ("nothing", Vec::new()),
     ] {
         let hex: String = handed_over.iter().map(|byte| format!("{byte:02x}")).collect();
-        let token = odd.token(&["handing-over", SERVICE, &hex], &world);
-        let answer = world.send(&negotiate(&token)).unwrap();
+        let token = &odd
+            .make(&["handing-over", SERVICE, &hex], world.client("alice"))
+            .unwrap()[0];
+        let answer = world.send(&negotiate(token)).unwrap();
         assert_eq!(answer.status, 200, "{what}: {}", answer.text());
         let token = decode(&answer.header_text("x-kerbridge-token").unwrap()).unwrap();
         assert_eq!(token.claims["sub"], "alice@LAB.TEST", "{what}");

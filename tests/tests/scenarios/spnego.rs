@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use kerbridge_tests::World;
 use kerbridge_tests::http::{Request, Response};
 use kerbridge_tests::initiator::{BareToken, Legs};
+use kerbridge_tests::odd_tokens::OddTokens;
 use kerbridge_tests::spnego::{
     Answer, IAKERB, KERBEROS, KERBEROS_MICROSOFT, NEGO_EX, NEGO_EX_TOKEN, NTLM, NTLM_TOKEN, der, framed, init,
     mechanisms, response,
@@ -320,6 +321,33 @@ fn a_client_that_begins_more_handshakes_than_its_share_loses_its_own_oldest() {
     }
 }
 
+#[test]
+fn a_client_that_wants_the_service_proven_and_protects_its_list_at_once_needs_no_third_leg() {
+    let world = World::start().unwrap();
+    let odd = OddTokens::compile(world.folder()).unwrap();
+    let over = |list: &[&[u8]]| {
+        let hex: String = mechanisms(list).iter().map(|byte| format!("{byte:02x}")).collect();
+        odd.make(&["with-mic", SERVICE, &hex], world.client("alice")).unwrap()
+    };
+    let leg = |made: &[Vec<u8>]| {
+        let mut connection = world.connect().unwrap();
+        assert_eq!(connection.exchange(&opening()).unwrap().status, 401);
+        connection
+            .exchange(&negotiate(&response(&made[0], Some(&made[1]))))
+            .unwrap()
+    };
+    // RFC 4178 §5 has each side send its MIC once it can; Kerberos' initiator has a key before the answer (RFC 4121 §2).
+    let answer = leg(&over(&NEGO_EX_FIRST));
+    assert_eq!(subject(&answer), "alice@LAB.TEST");
+    let done = answer.all("www-authenticate").find_map(Answer::of).unwrap();
+    assert_eq!(done.state, Some(0), "{done:?}");
+    assert!(done.token.is_some(), "the service proves itself: {done:?}");
+    assert!(done.mic.is_some_and(|mic| !mic.is_empty()));
+    // The MIC is looked at all the same.
+    let (_, reason, _) = refused(&world, &leg(&over(&[KERBEROS])));
+    assert_eq!(reason, "malformed_credentials");
+}
+
 /// Threads of a process, and kilobytes that it has in memory.
 fn size(pid: u32) -> (u64, u64) {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -357,8 +385,15 @@ fn after_a_flood_of_hostile_tokens_the_broker_is_as_it_was() {
         .start()
         .unwrap();
     let ticket = world.bare_token("alice", SERVICE, &mechanisms(&NEGO_EX_FIRST)).unwrap();
+    let elsewhere = world.bare_token("alice", OTHER_SERVICE, b"").unwrap().token;
+    // The realm of the service stands in the open.
+    let mut other_realm = ticket.token.clone();
+    let at = other_realm.windows(8).position(|part| part == b"LAB.TEST").unwrap();
+    other_realm[at..at + 8].copy_from_slice(b"BAD.TEST");
     let good = [
         init(&[KERBEROS], Some(&ticket.token)),
+        init(&[KERBEROS], Some(&elsewhere)),
+        other_realm,
         init(&NEGO_EX_FIRST, Some(NEGO_EX_TOKEN)),
         response(&ticket.mutual, Some(&ticket.mic)),
         NTLM_TOKEN.to_vec(),
