@@ -4,7 +4,7 @@
 //! printed is searched when they end ([`crate::process`]), Envoy's admin pages before it ends ([`crate::envoy`]), the body of
 //! each refusal when it comes. A find fails the test, whatever the test was about.
 //!
-//! A credential is noted in pieces of [`PIECE`] characters, so that a cut one is found, too: any 63 characters in a row hold a
+//! A credential is noted in pieces of 32 characters, so that a cut one is found, too: any 63 characters in a row hold a
 //! whole piece. The first characters, which a log may show to tell one kind from another, are not enough. A token's header
 //! is no secret.
 
