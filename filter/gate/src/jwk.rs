@@ -1,5 +1,7 @@
 //! Reads key sets (RFC 7517 §5): bounded, each odd key skipped, never fatal; and finds the key that a token names.
 
+use std::rc::Rc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kerbridge_wire::Reason;
@@ -15,7 +17,7 @@ pub const KEY_LIMIT: usize = 64;
 
 /// The usable keys of one issuer, each for one algorithm.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KeySet(Vec<(String, VerifyingKey)>);
+pub struct KeySet(Vec<(Rc<str>, VerifyingKey)>);
 
 /// The answer is no key set: too large, not JSON, a member twice, or without `keys`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,16 +39,17 @@ impl KeySet {
         let Some(Json::Array(keys)) = set.member("keys") else {
             return Err(NotAKeySet);
         };
-        let mut usable: Vec<(String, VerifyingKey)> = Vec::new();
+        let mut usable: Vec<(Rc<str>, VerifyingKey)> = Vec::new();
         for jwk in keys.iter().take(KEY_LIMIT) {
             let Some(kid) = usable_name(jwk) else { continue };
             for algorithm in algorithms {
-                let is_known = |(known, key): &(String, VerifyingKey)| known == kid && key.algorithm() == *algorithm;
+                let is_known =
+                    |(known, key): &(Rc<str>, VerifyingKey)| **known == *kid && key.algorithm() == *algorithm;
                 if usable.iter().any(is_known) {
                     continue;
                 }
                 if let Some(key) = read_key(jwk, *algorithm) {
-                    usable.push((kid.to_owned(), key));
+                    usable.push((kid.into(), key));
                 }
             }
         }
@@ -59,10 +62,18 @@ impl KeySet {
     /// # Errors
     /// `unknown_key` if no key has the name, `algorithm_not_allowed` if none of that name is for the algorithm.
     pub fn find(&self, kid: &str, algorithm: &str) -> Result<VerifyingKey, Reason> {
+        self.find_named(kid, algorithm).map(|(_, key)| key.clone())
+    }
+
+    /// The same, and its name as the set has it: whoever remembers a hundred thousand tokens of a key keeps its name once.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub(crate) fn find_named(&self, kid: &str, algorithm: &str) -> Result<&(Rc<str>, VerifyingKey), Reason> {
         let mut reason = Reason::UnknownKey;
-        for (_, key) in self.0.iter().filter(|(known, _)| known == kid) {
-            if key.algorithm().name() == algorithm {
-                return Ok(key.clone());
+        for named in self.0.iter().filter(|(known, _)| **known == *kid) {
+            if named.1.algorithm().name() == algorithm {
+                return Ok(named);
             }
             reason = Reason::AlgorithmNotAllowed;
         }
@@ -71,7 +82,7 @@ impl KeySet {
 
     /// Whether a key of the set has this name.
     pub fn has(&self, kid: &str) -> bool {
-        self.0.iter().any(|(known, _)| known == kid)
+        self.0.iter().any(|(known, _)| **known == *kid)
     }
 
     /// Whether no key of the set is usable.

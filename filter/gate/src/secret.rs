@@ -25,6 +25,13 @@ impl From<&[u8]> for Secret {
     }
 }
 
+impl From<Rc<str>> for Secret {
+    /// Shares the text, copies nothing.
+    fn from(text: Rc<str>) -> Self {
+        Self(text.into())
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{} bytes]", self.0.len())

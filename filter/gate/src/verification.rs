@@ -83,14 +83,14 @@ pub(crate) fn find_key(
     }
     let claims = UnverifiedClaims::read(&jws.payload, place, issuer, wanted)?;
     let keys = snapshot.fresh_keys(place, now)?;
-    let key_id: Rc<str> = jws.key_id.as_deref().ok_or(Reason::UnknownKey)?.into();
-    let key = match keys.find(&key_id, &jws.algorithm) {
-        Ok(key) => key,
+    let key_id = jws.key_id.as_deref().ok_or(Reason::UnknownKey)?;
+    let (key_id, key) = match keys.find_named(key_id, &jws.algorithm) {
+        Ok(named) => named.clone(),
         // Keys that are never fetched will not have it later either.
         Err(Reason::UnknownKey) if issuer.keys.is_some() => {
             return Err(Missing::Key {
                 issuer: place,
-                key_id,
+                key_id: key_id.into(),
                 as_of: snapshot.keys_as_of(place),
             });
         }

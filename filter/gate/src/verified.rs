@@ -26,7 +26,7 @@ pub struct Verified {
     keys: Rc<KeySet>,
     /// What the issuer's feed could name it by; `None` where there is no feed.
     revocation: Option<RevocationKeys>,
-    identity: Vec<HeaderEdit>,
+    identity: Box<[HeaderEdit]>,
 }
 
 impl Verified {
@@ -121,26 +121,28 @@ impl Verified {
 }
 
 /// Who calls, for the upstream.
-fn identity(config: &Config, claims: &VerifiedClaims) -> Vec<HeaderEdit> {
+fn identity(config: &Config, claims: &VerifiedClaims) -> Box<[HeaderEdit]> {
     let names = &config.identity;
-    let issuer = config
-        .issuers
-        .get(claims.issuer())
-        .map(|issuer| percent_encoded(&issuer.issuer));
+    let issuer = config.issuers.get(claims.issuer()).map(|issuer| issuer.header.clone());
+    let subject = if claims.subject().bytes().all(is_plain) {
+        Secret::from(Rc::clone(claims.subject()))
+    } else {
+        Secret::new(percent_encoded(claims.subject()))
+    };
     let scopes = claims.scopes().join(" ").into_bytes();
     let edits = [
-        (&names.subject, Some(percent_encoded(claims.subject()))),
+        (&names.subject, Some(subject)),
         (&names.issuer, issuer),
-        (&names.scope, (!scopes.is_empty()).then_some(scopes)),
+        (&names.scope, (!scopes.is_empty()).then(|| Secret::new(scopes))),
         (
             &names.groups,
-            (!claims.groups().is_empty()).then(|| list(claims.groups())),
+            (!claims.groups().is_empty()).then(|| Secret::new(list(claims.groups()))),
         ),
     ];
     edits
         .into_iter()
         .filter_map(|(name, value)| name.clone().zip(value))
-        .map(|(name, value)| HeaderEdit::Set(name, Secret::new(value)))
+        .map(|(name, value)| HeaderEdit::Set(name, value))
         .collect()
 }
 
@@ -168,11 +170,15 @@ fn list(texts: &[Box<str>]) -> Vec<u8> {
     out.into_bytes()
 }
 
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic() && byte != b'%'
+}
+
 /// A text as a header value: visible ASCII as it is, everything else and the percent sign itself as `%XX`.
-fn percent_encoded(text: &str) -> Vec<u8> {
+pub(crate) fn percent_encoded(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_graphic() && byte != b'%' {
+        if is_plain(byte) {
             out.push(byte);
         } else {
             out.extend(format!("%{byte:02X}").into_bytes());

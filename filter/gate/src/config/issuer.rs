@@ -11,11 +11,15 @@ use super::check::Check;
 use crate::jwk::KeySet;
 use crate::jwt::VerifiedClaims;
 use crate::pointer::Pointer;
+use crate::secret::Secret;
+use crate::verified::percent_encoded;
 
 /// One issuer, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer {
     pub(crate) issuer: Rc<str>,
+    /// The same as a header's value, which all that is remembered of its tokens shares.
+    pub(crate) header: Secret,
     /// What statistics call it.
     pub name: Rc<str>,
     /// It is the broker: its tokens have exactly one audience, the route's own.
@@ -204,6 +208,7 @@ impl Check {
             None => (None, Vec::new()),
         };
         Issuer {
+            header: Secret::new(percent_encoded(&issuer)),
             issuer: issuer.into(),
             name: name.into(),
             is_broker,
