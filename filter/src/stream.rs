@@ -73,12 +73,16 @@ impl Request {
             return Some(step);
         }
         let headers = host::header_map(MapType::HttpRequestHeaders).ok()?;
+        let mut gate = self.shared.gate.borrow_mut();
+        let reads_source = gate.snapshot().config().is_some_and(|config| config.reads_source());
         let head = RequestHead {
             headers: &headers,
             secure: is_secure(),
-            source: network::address_of(&host::property(&["source", "address"])),
+            source: reads_source
+                .then(|| network::address_of(&host::property(&["source", "address"])))
+                .flatten(),
         };
-        Some(self.shared.gate.borrow_mut().admit(now, &head))
+        Some(gate.admit(now, &head))
     }
 
     fn judge_warm(&self, now: UnixTime) -> Option<Step> {

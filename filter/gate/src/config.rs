@@ -71,6 +71,8 @@ pub struct Config {
     pub(crate) delivers_headers: bool,
     /// Some route leads to a Kerberos service.
     has_kerberos: bool,
+    /// Something depends on where a request comes from.
+    reads_source: bool,
     /// Request headers that no client may send.
     reserved: Vec<Rc<str>>,
     /// Seconds.
@@ -164,6 +166,11 @@ impl Config {
                     .iter()
                     .filter_map(|route| route.rule())
                     .any(|rule| rule.upstream.is_some()),
+                reads_source: explain.is_some()
+                    || routes
+                        .iter()
+                        .filter_map(|route| route.rule())
+                        .any(|rule| !rule.offer.sources.is_empty()),
                 issuer_places: (0..)
                     .zip(&issuers)
                     .map(|(place, issuer)| (Rc::clone(&issuer.issuer), place))
@@ -205,6 +212,11 @@ impl Config {
     /// Whether some requests are handed to the filter of a cluster, which gets tickets for them.
     pub const fn has_kerberos(&self) -> bool {
         self.has_kerberos
+    }
+
+    /// Whether [`crate::RequestHead::source`] is looked at.
+    pub const fn reads_source(&self) -> bool {
+        self.reads_source
     }
 
     /// How many routes only log and count their verdict.

@@ -13,7 +13,7 @@ pub struct RequestHead<'a> {
     pub headers: &'a HeaderMap,
     /// It came over TLS, as Envoy knows and no client can claim.
     pub secure: bool,
-    /// Where it came from, as Envoy trusts it; `None` for a Unix socket.
+    /// Where it came from, as Envoy trusts it; `None` for a Unix socket, and where the configuration does not look at it.
     pub source: Option<IpAddr>,
 }
 

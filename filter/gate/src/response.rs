@@ -33,8 +33,6 @@ pub struct Admitted {
     pub(crate) caller: Option<Box<Caller>>,
     secure: bool,
     explains: bool,
-    /// Whether there is something to do to the response.
-    looks: bool,
 }
 
 /// What an exchange brought, verified.
@@ -89,14 +87,7 @@ impl Admitted {
             caller: None,
             secure,
             explains,
-            looks: true,
         }
-    }
-
-    /// The same, with nothing to do to the response but what every response needs.
-    pub(crate) fn without_look(self) -> Self {
-        let looks = self.config.as_ref().is_some_and(|config| config.delivers_headers);
-        Self { looks, ..self }
     }
 
     /// What was decided.
@@ -130,9 +121,11 @@ impl Admitted {
         verified.still_stands(snapshot, now)
     }
 
-    /// Whether [`Self::respond`] has anything to do. Reading a response's head costs as much as all of a known token.
-    pub const fn looks_at_the_response(&self) -> bool {
-        self.looks
+    /// Whether [`Self::respond`] has anything to do: to hand something back, or to see that nobody else does so under our
+    /// names. Reading a response's head costs as much as all of a known token.
+    pub fn looks_at_the_response(&self) -> bool {
+        let delivers = self.config.as_ref().is_some_and(|config| config.delivers_headers);
+        delivers || self.explains || self.minted.is_some() || self.caller.is_some()
     }
 
     /// Edits of the response's head. The reply token of mutual authentication rides on the real response, once; a token

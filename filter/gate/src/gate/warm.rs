@@ -10,7 +10,6 @@ use super::{Gate, Origin, Requirements, pass};
 use crate::credentials::unverified_bearer;
 use crate::refusal::Asked;
 use crate::request::has_token_in_query;
-use crate::response::Admitted;
 use crate::route::{self, Need};
 use crate::step::{HeaderEdit, Step};
 use crate::time::UnixTime;
@@ -89,6 +88,6 @@ impl Gate {
                 edits.push(HeaderEdit::Remove(Rc::clone(name)));
             }
         }
-        Some(Step::Continue(edits, Admitted::without_look(admitted)))
+        Some(Step::Continue(edits, admitted))
     }
 }
