@@ -2,7 +2,8 @@
 //!
 //! Each check looks at one thing, says what it found, which reason a client would be refused under, and the exact command
 //! for MIT, Active Directory and FreeIPA where they differ. Nothing is changed anywhere. [`finding`] is what comes out;
-//! [`keytab`], [`ticket`], [`user`], [`directory`], [`hosts`], [`state`], [`listener`] and [`envoy`] look, in that order.
+//! [`keytab`], [`ticket`], [`user`], [`directory`], [`mod@delegation`], [`hosts`], [`state`], [`listener`] and [`envoy`] look,
+//! in that order.
 
 pub mod delegation;
 pub mod directory;
@@ -49,6 +50,10 @@ pub fn examine(config: &Config, policy: &wire_policy::Policy, places: &Places, c
         }
     }
     findings.extend(directory::look(config, places.account.as_deref(), clock.now()));
+    if let Some(delegation) = config.delegation() {
+        let trial = delegation::Trial::of(delegation, config, Vec::new(), clock.now());
+        findings.extend(delegation::look(&trial, clock));
+    }
     findings.extend(hosts::look(&kerberos.acceptors, policy, &hosts::System));
     findings.extend(state::look(config.state_dir()));
     findings.extend(listener::look(

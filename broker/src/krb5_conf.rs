@@ -51,7 +51,6 @@ pub fn text(kerberos: &KerberosConfig) -> String {
          \x20   qualify_shortname = \"\"\n\
          \x20   ignore_acceptor_hostname = false\n\
          \x20   forwardable = true\n\
-         \x20   forwardable = true\n\
          \x20   allow_weak_crypto = false\n\
          \x20   permitted_enctypes = aes256-cts-hmac-sha384-192 aes128-cts-hmac-sha256-128 \
          aes256-cts-hmac-sha1-96 aes128-cts-hmac-sha1-96{weak}\n\

@@ -15,11 +15,15 @@ use kerbridge_gss::{
 use kerbridge_wire::Reason;
 
 use super::finding::Finding;
+use crate::config::{Config, DelegationConfig};
+use crate::delegation::kdc::reason_of;
 use crate::time::{Clock, UnixTime};
 
 const ACCOUNT: &str = "delegation_account";
 const USER: &str = "delegation_user";
 const TARGET: &str = "delegation_target";
+/// How many users of the policy are tried where nobody is named: two tell a protected one from a right that is missing.
+const MOST_USERS: usize = 4;
 
 /// Who acts, for whom, and towards which services it is tried.
 #[derive(Debug)]
@@ -32,6 +36,47 @@ pub struct Trial<'a> {
     pub users: Vec<Principal>,
     /// The services, each with what its tickets are bound to.
     pub targets: Vec<(&'a DelegationTarget, Option<ChannelBindings>)>,
+}
+
+impl<'a> Trial<'a> {
+    /// As configured: towards every target of the policy, for these users, or else for those whom its lines name one by one.
+    pub fn of(delegation: &'a DelegationConfig, config: &'a Config, users: Vec<Principal>, now: UnixTime) -> Self {
+        let mut targets: Vec<(&DelegationTarget, Option<ChannelBindings>)> = Vec::new();
+        for (_, target, _) in config.policy().delegation_targets() {
+            if targets.iter().all(|(known, _)| *known != target) {
+                targets.push((target, binding(delegation, target, now)));
+            }
+        }
+        Self {
+            account: &delegation.principal,
+            keytab: &delegation.keytab,
+            users: if users.is_empty() { named(delegation) } else { users },
+            targets,
+        }
+    }
+}
+
+/// What a target's tickets are bound to now.
+fn binding(delegation: &DelegationConfig, target: &DelegationTarget, now: UnixTime) -> Option<ChannelBindings> {
+    let name = target.to_string();
+    let bound = delegation.bindings.iter().find(|bound| bound.target == name)?;
+    let mut bindings = Vec::new();
+    bound.file.bindings(now, &mut bindings);
+    bindings.into_iter().next()
+}
+
+/// Who stands in the policy's lines by full name.
+fn named(delegation: &DelegationConfig) -> Vec<Principal> {
+    let lines = delegation.policy_file.delegation.iter();
+    let patterns = lines.flat_map(|line| &line.principals);
+    let mut users: Vec<Principal> = patterns
+        .filter(|pattern| !pattern.contains('*'))
+        .filter_map(|name| Principal::parse(name).ok())
+        .collect();
+    users.sort_unstable();
+    users.dedup();
+    users.truncate(MOST_USERS);
+    users
 }
 
 /// What became of one target for one user.
@@ -103,12 +148,11 @@ fn ask<'a>(credential: &UserCredential, trial: &Trial<'a>) -> Vec<Outcome<'a>> {
 
 fn no_account(error: &DelegationError, trial: &Trial<'_>) -> Finding {
     let (account, keytab) = (trial.account, trial.keytab);
-    // Clients are told no more than that it cannot be done now.
     let bad = |found: &str| {
         Finding::bad(
             ACCOUNT,
             account.as_str(),
-            Reason::KdcUnreachable,
+            reason_of(error.kind()),
             format!("{found}: {error}"),
         )
     };
@@ -126,25 +170,25 @@ fn no_account(error: &DelegationError, trial: &Trial<'_>) -> Finding {
 }
 
 fn no_user(error: &DelegationError, user: &Principal, account: &Principal) -> Finding {
-    let bad = |reason, found: &str| Finding::bad(USER, user.as_str(), reason, format!("{found}: {error}"));
-    match error.kind() {
-        Kind::UserUnknown => {
-            bad(Reason::DelegationDenied, "the KDC does not know this user").mended_by(remedies::look_up(user))
-        }
-        Kind::UserRevoked => bad(Reason::DelegationDenied, "the account is disabled, locked or has ended")
-            .mended_by(remedies::unlock(user)),
-        // Samba says of a closed account that its policy rejects it, and of one without such a name that it is no service.
-        Kind::NotAllowed => bad(
-            Reason::DelegationDenied,
-            &format!(
-                "the KDC gives {account} no ticket of this user: the user's account is closed, or, in Active Directory, \
-                 {account} has no service principal name"
-            ),
+    let bad = |found: &str| {
+        Finding::bad(
+            USER,
+            user.as_str(),
+            reason_of(error.kind()),
+            format!("{found}: {error}"),
         )
+    };
+    match error.kind() {
+        Kind::UserUnknown => bad("the KDC does not know this user").mended_by(remedies::look_up(user)),
+        Kind::UserRevoked => bad("the account is disabled, locked or has ended").mended_by(remedies::unlock(user)),
+        // Samba says of a closed account that its policy rejects it, and of one without such a name that it is no service.
+        Kind::NotAllowed => bad(&format!(
+            "the KDC gives {account} no ticket of this user: the user's account is closed, or, in Active Directory, \
+                 {account} has no service principal name"
+        ))
         .mended_by(remedies::unlock(user))
         .mended_by(remedies::give_a_service_name(account)),
-        Kind::KdcUnreachable => bad(Reason::KdcUnreachable, "no KDC answers for this user")
-            .mended_by([remedies::name_the_kdc(user.realm())]),
+        Kind::KdcUnreachable => bad("no KDC answers for this user").mended_by([remedies::name_the_kdc(user.realm())]),
         Kind::KeytabUnavailable
         | Kind::LogInRefused
         | Kind::UnusableName
@@ -153,7 +197,7 @@ fn no_user(error: &DelegationError, user: &Principal, account: &Principal) -> Fi
         | Kind::EnctypeUnsupported
         | Kind::ClockSkew
         | Kind::TicketExpired
-        | Kind::Other => bad(Reason::DelegationDenied, "nobody can act for this user"),
+        | Kind::Other => bad("nobody can act for this user"),
     }
 }
 
@@ -203,7 +247,14 @@ fn judge_target(
         }
         Err(error) => error,
     };
-    let bad = |reason, found: &str| Finding::bad(TARGET, service.as_str(), reason, format!("{found}: {error}"));
+    let bad = |found: &str| {
+        Finding::bad(
+            TARGET,
+            service.as_str(),
+            reason_of(error.kind()),
+            format!("{found}: {error}"),
+        )
+    };
     match error.kind() {
         Kind::EvidenceNotForwardable => Finding::skipped(
             TARGET,
@@ -211,29 +262,22 @@ fn judge_target(
             format!("whether {account} may act towards it shows once its ticket of {user} may be traded"),
         ),
         Kind::NotAllowed => bad(
-            Reason::DelegationDenied,
             "it is not among those towards which the account may act (a realm in a file cannot hold them: that takes \
              a directory)",
         )
         .mended_by(remedies::allow_target(account, service)),
-        Kind::TargetUnknown => bad(
-            Reason::DelegationDenied,
-            "the KDC does not know it, or its account is closed",
-        )
-        .mended_by(remedies::create_target(service)),
-        Kind::EnctypeUnsupported => {
-            bad(Reason::DelegationDenied, "it and the KDC share no encryption type").mended_by(remedies::rekey(service))
+        Kind::TargetUnknown => {
+            bad("the KDC does not know it, or its account is closed").mended_by(remedies::create_target(service))
         }
-        Kind::KdcUnreachable => {
-            bad(Reason::KdcUnreachable, "no KDC answers for it").mended_by([remedies::name_the_kdc(service.realm())])
-        }
-        Kind::ClockSkew => bad(Reason::KdcUnreachable, "the clocks differ").mended_by([remedies::set_clock()]),
+        Kind::EnctypeUnsupported => bad("it and the KDC share no encryption type").mended_by(remedies::rekey(service)),
+        Kind::KdcUnreachable => bad("no KDC answers for it").mended_by([remedies::name_the_kdc(service.realm())]),
+        Kind::ClockSkew => bad("the clocks differ").mended_by([remedies::set_clock()]),
         Kind::KeytabUnavailable
         | Kind::LogInRefused
         | Kind::UserUnknown
         | Kind::UserRevoked
         | Kind::UnusableName
         | Kind::TicketExpired
-        | Kind::Other => bad(Reason::DelegationDenied, "there is no ticket to it"),
+        | Kind::Other => bad("there is no ticket to it"),
     }
 }

@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use kerbridge_tests::broker::find_kerbridge;
+use kerbridge_tests::broker::{Broker, BrokerSettings, find_kerbridge};
 use kerbridge_tests::delegation::{
-    BRIDGE, DISABLED, DelegationRealm, EXPIRED, KERBEROS_ONLY, Kind, LEGACY, NAMELESS, NO_TARGETS, OTHER, SENSITIVE,
-    UNKNOWN,
+    ACCEPTOR, BRIDGE, DISABLED, DelegationRealm, EXPIRED, KERBEROS_ONLY, Kind, LEGACY, NAMELESS, NO_TARGETS, OTHER,
+    SENSITIVE, UNKNOWN,
 };
 use serde_json::Value;
 
@@ -141,7 +141,7 @@ fn missing_rights_are_named(realm: &DelegationRealm) {
             BRIDGE,
             "alice",
             UNKNOWN,
-            no_target,
+            "account good, user good, target bad invalid_target",
             "addprinc -randkey HTTP/nowhere.lab.test@",
             "spn add HTTP/nowhere.lab.test ACCOUNT",
         ),
@@ -215,7 +215,7 @@ fn missing_rights_are_named(realm: &DelegationRealm) {
             ..question
         },
     );
-    let expected = "account good, user good, target bad delegation_denied, target good, target bad delegation_denied";
+    let expected = "account good, user good, target bad delegation_denied, target good, target bad invalid_target";
     assert_eq!(answer.short().join(", "), expected);
     let answer = ask(realm, &Question { users: &[], ..question });
     assert_eq!(
@@ -233,7 +233,7 @@ fn missing_rights_are_named(realm: &DelegationRealm) {
     );
     assert_eq!(
         (answer.short().join(", ").as_str(), answer.code),
-        ("account bad kdc_unreachable", 1)
+        ("account bad internal", 1)
     );
     assert!(
         answer.findings[0]["found"]
@@ -352,6 +352,69 @@ fn a_kdc_that_is_away_is_named_and_its_place_asked_for() {
         ("account bad kdc_unreachable", 1)
     );
     assert!(answer.commands("any")[0].contains("LAB.TEST = { kdc = HOST }"));
+}
+
+/// As the configuration says: the policy's targets, for those of its users whom it names one by one.
+#[test]
+fn account_users_and_targets_are_those_of_the_configuration() {
+    let realm = mit();
+    let folder = tempfile::tempdir().unwrap();
+    let line = |target: &str, users: &[&str]| {
+        let users: Vec<String> = users.iter().map(|user| realm.principal(user)).collect();
+        format!(
+            "[[delegation]]\ntarget = {:?}\naudience = \"legacy\"\nprincipals = {users:?}\n",
+            realm.principal(target)
+        )
+    };
+    let settings = BrokerSettings {
+        issuer: "https://kerbridge.lab.test".to_owned(),
+        realms: vec![realm.realm().to_owned()],
+        acceptors: vec![realm.principal(ACCEPTOR)],
+        keytab: realm.keytab(ACCEPTOR),
+        policy: format!(
+            "[[audience]]\nname = \"legacy\"\n[[grant]]\nprincipals = [\"*@LAB.TEST\"]\naudience = \"legacy\"\n\
+             [[route]]\npath_prefix = \"/\"\naccept = [\"bearer\"]\naudience = \"legacy\"\n{}{}",
+            line(LEGACY, &["alice", "*"]),
+            line(OTHER, &["*", SENSITIVE])
+        ),
+        more: format!(
+            "[delegation]\nprincipal = {:?}\nkeytab = {:?}\n",
+            realm.principal(BRIDGE),
+            realm.keytab(BRIDGE)
+        ),
+    };
+    let broker = Broker::prepare(folder.path(), &settings).unwrap();
+    let run = |words: &[&str]| {
+        let output = Command::new(find_kerbridge().unwrap())
+            .args(words)
+            .args(["--output", "json", "--config"])
+            .arg(broker.config())
+            .env("KRB5_CONFIG", realm.clients().krb5_config())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let findings = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}{output:?}"));
+        Answer {
+            code: output.status.code().unwrap(),
+            findings,
+        }
+    };
+    let for_alice = "user good, target good, target bad delegation_denied";
+    let for_sensitive = "user bad evidence_not_forwardable, target skipped, target skipped";
+    let of_both = format!("account good, {for_alice}, {for_sensitive}");
+    let answer = run(&["doctor", "delegation"]);
+    assert_eq!(
+        (answer.short().join(", "), answer.code),
+        (of_both.clone(), 1),
+        "{:#?}",
+        answer.findings
+    );
+    // One who is named stands for those of the policy.
+    let answer = run(&["doctor", "delegation", "--user", "bob@LAB.TEST"]);
+    assert_eq!(answer.short().join(", "), format!("account good, {for_alice}"));
+    // The whole doctor looks at this too.
+    let answer = run(&["doctor"]);
+    assert!(answer.short().join(", ").contains(&of_both), "{:?}", answer.short());
 }
 
 /// A realm in a file has no delegation at all.

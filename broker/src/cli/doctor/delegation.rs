@@ -7,7 +7,7 @@ use kerbridge_gss::{DelegationTarget, Principal, ServicePrincipal};
 
 use super::{report, use_own_krb5_conf};
 use crate::cli::{Check, Failure, output};
-use crate::config::KerberosConfig;
+use crate::config::{Config, KerberosConfig, Surroundings};
 use crate::doctor::delegation::{Trial, look};
 use crate::time::Clock;
 
@@ -47,8 +47,7 @@ pub(super) fn run(delegation: &Delegation) -> Result<(), Failure> {
         target,
     } = delegation;
     let (Some(account), Some(keytab)) = (account, keytab) else {
-        output::complain("name --account, --keytab and --target");
-        return Err(Failure::Usage);
+        return as_configured(check, user);
     };
     let Some(kerberos) = KerberosConfig::of_one_realm(account.realm()) else {
         output::complain(format_args!(
@@ -57,17 +56,40 @@ pub(super) fn run(delegation: &Delegation) -> Result<(), Failure> {
         ));
         return Err(Failure::Usage);
     };
-    let own = use_own_krb5_conf(&kerberos).map_err(|error| {
-        output::complain(error);
-        Failure::Running
-    })?;
     let trial = Trial {
         account,
         keytab,
         users: user.clone(),
         targets: target.iter().map(|target| (target, None)).collect(),
     };
-    let findings = look(&trial, Clock::System);
+    attempt(&trial, &kerberos, check)
+}
+
+/// The account and the targets of the configuration.
+fn as_configured(check: &Check, users: &[Principal]) -> Result<(), Failure> {
+    let path = &check.file.config;
+    let config = match Config::load(path, &Surroundings::of_process()) {
+        Ok(config) => config,
+        Err(problems) => return output::checked(path, Err(problems), check.output),
+    };
+    let Some(delegation) = config.delegation() else {
+        output::complain(format_args!(
+            "{} has no [delegation]; without it name --account, --keytab and --target",
+            path.display()
+        ));
+        return Err(Failure::Usage);
+    };
+    let trial = Trial::of(delegation, &config, users.to_vec(), Clock::System.now());
+    attempt(&trial, config.kerberos(), check)
+}
+
+fn attempt(trial: &Trial<'_>, kerberos: &KerberosConfig, check: &Check) -> Result<(), Failure> {
+    // libkrb5 reads it as long as this lives.
+    let own = use_own_krb5_conf(kerberos).map_err(|error| {
+        output::complain(error);
+        Failure::Running
+    })?;
+    let findings = look(trial, Clock::System);
     drop(own);
     report(&findings, check.output)
 }
