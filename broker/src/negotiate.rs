@@ -309,6 +309,10 @@ fn spnego(inner: &[u8]) -> Result<Option<&[u8]>, NegotiateError> {
             return Err(NegotiateError::Malformed);
         }
         let mechanism = mechanisms.expect(der::OBJECT_IDENTIFIER)?;
+        // X.690 §8.19.2. MIT before 1.20.2 reads beyond its list where there is one that it cannot keep (its ticket 9085).
+        if mechanism.is_empty() {
+            return Err(NegotiateError::Malformed);
+        }
         first = first.or(Some(mechanism));
         has_kerberos |= matches!(mechanism, KERBEROS | KERBEROS_MICROSOFT);
         only_ntlm &= mechanism == NTLM;

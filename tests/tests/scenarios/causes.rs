@@ -19,6 +19,7 @@ use kerbridge_tests::spnego::{KERBEROS_MICROSOFT, NEGO_EX, NEGO_EX_TOKEN, NTLM, 
 use kerbridge_tests::wait::wait_until;
 use kerbridge_tests::world::{SERVICE, lab_program};
 use kerbridge_wire::Reason;
+use kerbridge_wire::reason::ChallengeRule;
 use serde_json::Value;
 
 use super::doctor::{bad, examine};
@@ -124,7 +125,26 @@ impl Lab {
             (reason.status(), word),
             "the answer"
         );
-        assert_eq!(self.told()["reason"], word, "what the filter is told");
+        let told = self.told();
+        assert_eq!(told["reason"], word, "what the filter is told");
+        // The acceptor's own word for the client, where the client may try again.
+        let challenges: Vec<_> = answer.all("www-authenticate").map(String::from_utf8_lossy).collect();
+        let challenge = match (reason.challenge(), told["negotiate"].as_str()) {
+            (ChallengeRule::Negotiate, Some(token)) => Some(format!("Negotiate {token}")),
+            (ChallengeRule::Negotiate, None) => Some("Negotiate".to_owned()),
+            (_, _) => None,
+        };
+        let first = challenges.iter().find(|line| line.starts_with("Negotiate"));
+        assert_eq!(first.map(AsRef::as_ref), challenge.as_deref(), "{word}: {challenges:?}");
+        let has_token = matches!(
+            reason,
+            Reason::Replay
+                | Reason::TicketNotYetValid
+                | Reason::ClockSkew
+                | Reason::ChannelBindingMismatch
+                | Reason::ContinueNeeded
+        );
+        assert!(!has_token || told["negotiate"].is_string(), "{word}: GSSAPI makes one");
         assert_eq!(self.counted(*reason), before.saturating_add(1), "{word}: the metric");
         let body: Value = serde_json::from_slice(&answer.body).unwrap();
         let request = body["request_id"].as_str().unwrap();

@@ -146,6 +146,15 @@ fn a_field_that_is_not_what_it_should_be_never_reaches_gssapi() {
 }
 
 #[test]
+fn a_mechanism_without_a_name_never_reaches_gssapi() {
+    let ticket = krb5("host.test", b"cipher");
+    for list in [&[&b""[..], KERBEROS][..], &[KERBEROS, b""]] {
+        let read = parse(&neg_token_init(list, Some(&ticket))).map(drop);
+        assert_eq!(read, Err(NegotiateError::Malformed), "{list:02x?}");
+    }
+}
+
+#[test]
 fn a_token_deep_in_others_costs_no_stack() {
     let mut nested = krb5("host.test", b"cipher");
     while nested.len() < 40_000 {
