@@ -5,7 +5,9 @@
 
 use std::fs::Permissions;
 use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -250,7 +252,12 @@ fn serve(folder: &Path, clear: u16, tls: u16) -> Result<OwnedProcess, HarnessErr
         .args(["-d", "stats", "-h", &places, "-f"])
         .arg(folder.join("slapd.conf"));
     let mut process = OwnedProcess::start(spawn)?;
-    process.wait_for_log("slapd starting", START)?;
+    // It says that it starts, and listens a little later.
+    let socket = folder.join("ldapi");
+    let tcp = |port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+    process.wait_alive_until("an OpenLDAP server that listens", START, |process| {
+        process.log().contains("slapd starting") && tcp(clear) && tcp(tls) && UnixStream::connect(&socket).is_ok()
+    })?;
     Ok(process)
 }
 

@@ -135,13 +135,14 @@ impl Site {
         self.ldap.change(&ldif).unwrap();
     }
 
-    /// Connections that were opened so far, over TLS or in clear text.
+    /// Connections that the broker has opened so far: each binds once.
     pub(super) fn connections(&self) -> usize {
-        self.ldap.log().matches(" ACCEPT from IP=").count()
+        let bind = format!(" BIND dn=\"{READER}\" method=128");
+        self.ldap.log().matches(&bind).count()
     }
 }
 
-/// A lab with this `[groups]` table, and tickets of all users.
+/// A lab with this `[groups]` table, and tickets of all users. It waits long for a directory that others keep busy.
 pub(super) fn lab(table: &str) -> World {
     builder(table)
         .broker_table("[limits]\ndeadline = \"9s\"")
@@ -149,8 +150,16 @@ pub(super) fn lab(table: &str) -> World {
         .unwrap()
 }
 
-/// The same with the broker's own deadline.
-pub(super) fn builder(table: &str) -> WorldBuilder {
+/// How long [`hasty`] waits, in milliseconds.
+pub(super) const HASTY_MS: u64 = 3000;
+
+/// The same where it is about how long it waits.
+pub(super) fn hasty(table: &str) -> World {
+    let limits = format!("[limits]\ndeadline = \"{HASTY_MS}ms\"");
+    builder(table).broker_table(&limits).start().unwrap()
+}
+
+fn builder(table: &str) -> WorldBuilder {
     let kdc = Kdc::start("LAB.TEST").unwrap();
     kdc.add_service("HTTP/localhost").unwrap();
     let keytab = kdc.folder().join("http.keytab");
