@@ -2,7 +2,7 @@
 //!
 //! A commit costs work and a wait for the disk, however little is in it. So one thread owns the file: it takes all that
 //! came while it waited, writes that in one transaction, and answers only when the disk has it. Under load it lets a little
-//! time pass between two, in which more comes; whoever comes alone does not wait for that.
+//! time pass between two, in which more comes; a few callers do not wait for that.
 
 mod file;
 
@@ -29,8 +29,10 @@ pub const FILE: &str = "store.redb";
 
 /// As many calls as share one commit.
 const LARGEST_GROUP: usize = 1024;
-/// From the beginning of one commit to that of the next.
+/// From the beginning of one commit to that of the next, under load.
 const APART: Duration = Duration::from_millis(2);
+/// As many calls in one commit are load. Fewer would wait longer than they save.
+const LOAD: usize = 8;
 /// How long a broken file is left alone before it is opened again.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 /// How long the thread has to end. One that hangs in a file system must not hang the exit.
@@ -142,10 +144,12 @@ struct Keeper {
 impl Keeper {
     fn work(mut self, queue: &Queue<Job>) {
         while let Some(jobs) = queue.take_many(LARGEST_GROUP) {
-            let began = Instant::now();
+            let (began, count) = (Instant::now(), jobs.len());
             self.group(jobs);
-            // Nobody wakes this thread meanwhile, and what comes shares one commit.
-            thread::sleep(APART.saturating_sub(began.elapsed()));
+            if count >= LOAD {
+                // Nobody wakes this thread meanwhile, and what comes shares one commit.
+                thread::sleep(APART.saturating_sub(began.elapsed()));
+            }
         }
     }
 
