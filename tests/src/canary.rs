@@ -1,8 +1,9 @@
 //! Notes every credential that the fixtures send or receive, and finds it again in whatever the product prints.
 //!
-//! Tokens, tickets, cookies and handles are noted where they pass: [`crate::curl`], [`crate::http`]. What Envoy and the broker
-//! printed is searched when they end ([`crate::process`]), Envoy's admin pages before it ends ([`crate::envoy`]), the body of
-//! each refusal when it comes. A find fails the test, whatever the test was about.
+//! Tokens, tickets, cookies and handles are noted where they pass: [`crate::curl`], [`crate::http`], [`crate::http2`], and what
+//! Envoy sends on in [`crate::scripted_server`]. What Envoy and the broker printed is searched when they end
+//! ([`crate::process`]), Envoy's admin pages before it ends ([`crate::envoy`]), statistics and the bodies of refusals when they
+//! come. A find fails the test, whatever the test was about.
 //!
 //! A credential is noted in pieces of 32 characters, so that a cut one is found, too: any 63 characters in a row hold a
 //! whole piece. The first characters, which a log may show to tell one kind from another, are not enough. A token's header

@@ -24,6 +24,8 @@ pub enum HttpError {
     Malformed(&'static str),
     /// The peer sent more than 64 MiB.
     TooLarge,
+    /// A page of statistics holds a credential; where in it.
+    Leaked(String),
 }
 
 impl fmt::Display for HttpError {
@@ -33,6 +35,7 @@ impl fmt::Display for HttpError {
             Self::Closed(so_far) => write!(f, "peer closed after {} bytes of a response", so_far.len()),
             Self::Malformed(place) => write!(f, "malformed {place}"),
             Self::TooLarge => f.write_str("response over 64 MiB"),
+            Self::Leaked(place) => write!(f, "statistics hold a credential {place}"),
         }
     }
 }
@@ -229,7 +232,12 @@ impl<S: Read + Write> Connection<S> {
     /// Every [`HttpError`].
     pub fn exchange(&mut self, request: &Request) -> Result<Response, HttpError> {
         self.send_raw(&request.encode())?;
-        self.read_response_to(request.line.starts_with(b"HEAD "))
+        let response = self.read_response_to(request.line.starts_with(b"HEAD "))?;
+        let is_statistics = request.line.starts_with(b"GET /metrics ");
+        match is_statistics.then(|| canary::find(&response.body)).flatten() {
+            Some(place) => Err(HttpError::Leaked(place)),
+            None => Ok(response),
+        }
     }
 
     /// Reads the next final response to anything but HEAD; 1xx ones before it are dropped, but 101 is final.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::{ServerConnection, StreamOwned};
 
+use crate::canary;
 use crate::certificates::Certificates;
 use crate::error::HarnessError;
 use crate::http::{Connection, HttpError, parse};
@@ -267,6 +268,10 @@ fn serve(shared: &Shared, connection: &mut Connection<impl Peer>) -> Result<(), 
 fn read_request(shared: &Shared, connection: &mut Connection<impl Peer>) -> Result<(usize, Incoming), HttpError> {
     let line = String::from_utf8_lossy(&connection.line()?).into_owned();
     let headers = connection.fields()?;
+    // What Envoy sends on is a secret whoever brought it: a browser's ticket, a ticket to a Kerberos service.
+    for (name, value) in &headers {
+        canary::note_header(name, value);
+    }
     let mut request = Incoming {
         line,
         headers,
@@ -286,6 +291,7 @@ fn read_request(shared: &Shared, connection: &mut Connection<impl Peer>) -> Resu
         let length = parse(value, 10).ok_or(HttpError::Malformed("content-length"))?;
         request.body = connection.take(length)?;
     }
+    canary::note_message(&request.body);
     request.complete = true;
     if let Some(recorded) = shared.requests().get_mut(number) {
         recorded.clone_from(&request);
