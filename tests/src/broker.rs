@@ -30,7 +30,7 @@ pub struct BrokerSettings {
     pub issuer: String,
     /// The realms whose users are taken.
     pub realms: Vec<String>,
-    /// The service principals, with realm.
+    /// The service principals, with realm; none for a broker that acts for users alone, and has no keys of its own.
     pub acceptors: Vec<String>,
     /// Their keys.
     pub keytab: PathBuf,
@@ -124,11 +124,12 @@ impl Broker {
                 quote(&settings.keytab.to_string_lossy())
             ));
         }
-        let kek = quote(&self.folder.join("kek").to_string_lossy());
-        toml.push_str(&format!(
-            "\n[keys]\nkey_encryption_key_file = {kek}\n\n{}",
-            settings.more
-        ));
+        // Who accepts no tickets makes no tokens.
+        if !settings.acceptors.is_empty() {
+            let kek = quote(&self.folder.join("kek").to_string_lossy());
+            toml.push_str(&format!("\n[keys]\nkey_encryption_key_file = {kek}\n"));
+        }
+        toml.push_str(&format!("\n{}", settings.more));
         toml
     }
 

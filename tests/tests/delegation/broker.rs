@@ -3,115 +3,350 @@
 use std::path::Path;
 
 use kerbridge_tests::apache::{Apache, remote_user};
-use kerbridge_tests::broker::{self, Broker, BrokerSettings};
-use kerbridge_tests::delegation::{ACCEPTOR, BRIDGE, DelegationRealm, LEGACY};
+use kerbridge_tests::broker::{Broker, BrokerSettings};
+use kerbridge_tests::delegation::{
+    ACCEPTOR, BRIDGE, DISABLED, DelegationRealm, EXPIRED, KERBEROS_ONLY, Kind, LEGACY, NO_TARGETS, OTHER, SENSITIVE,
+    UNKNOWN, crowd_member,
+};
 use kerbridge_tests::exchange_world::{Exchanged, exchange};
 use kerbridge_tests::http::{Connection, Request};
 use kerbridge_tests::initiator::token_in_child;
-use serde_json::Value;
-use tempfile::TempDir;
+use kerbridge_tests::token::{LabKey, now, with};
+use serde_json::json;
 
-use crate::realms::mit;
+use crate::realms::{CROWD, mit, samba};
+use crate::trader::{ISSUER, Plan, Traded, subject, trade};
 
-const ISSUER: &str = "https://kerbridge.lab.test";
-
-fn policy(realm: &DelegationRealm) -> String {
-    let name = realm.realm();
-    format!(
-        r#"
-[[audience]]
-name = "orders"
-[[grant]]
-principals = ["*@{name}"]
-audience = "orders"
-[[delegation]]
-target = "{LEGACY}@{name}"
-audience = "orders"
-principals = ["*@{name}"]
-[[route]]
-path_prefix = "/"
-accept = ["negotiate", "bearer"]
-audience = "orders"
-"#
-    )
+/// Whom the service sees behind a ticket.
+fn seen_by(apache: &Apache, ticket: &str) -> String {
+    let mut connection = Connection::tcp(apache.port()).unwrap();
+    let request = Request::get("/").header("authorization", format!("Negotiate {ticket}"));
+    let answer = connection.exchange(&request).unwrap();
+    assert_eq!(answer.status, 200, "{}", apache.log());
+    let seen = serde_json::from_slice(&answer.body).unwrap();
+    remote_user(&seen).unwrap().to_owned()
 }
 
-struct World {
-    broker: Broker,
-    _folder: TempDir,
-}
-
-fn start(realm: &DelegationRealm, bridge: &str) -> World {
+/// A user's ticket becomes a token at one broker, and that a ticket for another service in the user's name.
+fn there_and_back(realm: &DelegationRealm) {
     let folder = tempfile::tempdir().unwrap();
+    let name = realm.realm();
     let settings = BrokerSettings {
         issuer: ISSUER.to_owned(),
-        realms: vec![realm.realm().to_owned()],
+        realms: vec![name.to_owned()],
         acceptors: vec![realm.principal(ACCEPTOR)],
         keytab: realm.keytab(ACCEPTOR),
-        policy: policy(realm),
+        policy: format!(
+            r#"
+            [[audience]]
+            name = "orders"
+            [[grant]]
+            principals = ["*@{name}"]
+            audience = "orders"
+            [[delegation]]
+            target = "{LEGACY}@{name}"
+            audience = "orders"
+            principals = ["*@{name}"]
+            [[route]]
+            path_prefix = "/"
+            accept = ["negotiate", "bearer"]
+            audience = "orders"
+            "#
+        ),
+        // The token's name is not the principal's, which the token says besides.
         more: format!(
-            "[delegation]\nprincipal = {:?}\nkeytab = {:?}\n",
-            realm.principal(bridge),
-            realm.keytab(bridge)
+            "[delegation]\nprincipal = {:?}\nkeytab = {:?}\n[names]\nstrip_realm_of = [{name:?}]\n",
+            realm.principal(BRIDGE),
+            realm.keytab(BRIDGE)
         ),
     };
     let mut broker = Broker::prepare(folder.path(), &settings).unwrap();
     broker.set_krb5_config(realm.clients().krb5_config());
     broker.start().unwrap();
-    World {
-        broker,
-        _folder: folder,
-    }
-}
-
-fn escaped(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
-            other => format!("%{other:02X}"),
-        })
-        .collect()
-}
-
-impl World {
-    fn token(&self, realm: &DelegationRealm, user: &str) -> String {
-        let lab = Path::new(env!("CARGO_BIN_EXE_kerbridge-lab"));
+    let apache = Apache::start(&realm.keytab(LEGACY)).unwrap();
+    let lab = Path::new(env!("CARGO_BIN_EXE_kerbridge-lab"));
+    for user in ["alice", "bob"] {
         let tickets = realm.kinit(user).unwrap();
         let ticket = token_in_child(lab, realm.clients(), &tickets, &realm.principal(ACCEPTOR)).unwrap();
-        match exchange(&self.broker.socket(), &ticket).unwrap() {
-            Exchanged::Token(token) => token,
-            Exchanged::Refused(status, reason) => panic!("{status} {reason}\n{}", self.broker.log()),
-        }
-    }
-
-    fn ticket(&self, token: &str, target: &str) -> (u16, Value) {
-        let body = format!(
-            "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange\
-             &subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aaccess_token\
-             &requested_token_type=urn%3Akerbridge%3Atoken-type%3Anegotiate&audience={}&subject_token={}",
-            escaped(target),
-            escaped(token)
+        let Exchanged::Token(token) = exchange(&broker.socket(), &ticket).unwrap() else {
+            panic!("{}", broker.log())
+        };
+        let claims = kerbridge_tests::token::decode(&token).unwrap().claims;
+        assert_eq!(
+            (&claims["sub"], &claims["kerbridge_principal"]),
+            (&json!(user), &json!(realm.principal(user)))
         );
-        let request = Request::post("/oauth2/token", body).header("content-type", "application/x-www-form-urlencoded");
-        let answer = broker::ask(&self.broker.socket(), &request).unwrap();
-        (answer.status, serde_json::from_slice(&answer.body).unwrap())
+        let ticket = trade(&broker, &token, &realm.principal(LEGACY)).ticket();
+        assert_eq!(seen_by(&apache, &ticket), realm.principal(user));
     }
+    let log = broker.logged("\"subject\":\"bob\"");
+    let delegated: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("\"message\":\"delegated\""))
+        .collect();
+    assert_eq!(delegated.len(), 2, "{log}");
+    let principal = format!("\"principal\":\"{}\"", realm.principal("alice"));
+    assert!(
+        delegated[0].contains(&principal) && delegated[0].contains("\"kdc_asked\":true"),
+        "{log}"
+    );
+}
+
+/// Each refusal before the KDC is asked, and each of the KDC's, has its reason.
+fn refusals(realm: &DelegationRealm) {
+    let trader = Plan::of(BRIDGE).start(realm);
+    let other_key = LabKey::generate().unwrap();
+    let good = trader.claims("alice");
+    let changed = |member: &str, value| trader.sign(&with(good.clone(), member, value));
+    for (token, status, reason) in [
+        (changed("exp", json!(now())), 400, "expired"),
+        (changed("iat", json!(now().saturating_add(300))), 400, "not_yet_valid"),
+        (changed("aud", json!("orders")), 400, "wrong_audience"),
+        (changed("aud", json!(["legacy", "orders"])), 400, "wrong_audience"),
+        (changed("iss", json!("https://evil.test")), 400, "unknown_issuer"),
+        (changed("jti", json!(null)), 400, "missing_claim"),
+        (changed("sub", json!("alice")), 400, "principal_not_mapped"),
+        (changed("sub", json!("alice@OTHER.TEST")), 400, "realm_not_allowed"),
+        (
+            changed("sub", json!(format!("alice/admin@{}", realm.realm()))),
+            400,
+            "denied_by_policy",
+        ),
+        (
+            other_key.sign(&trader.key.header(), &good).unwrap(),
+            400,
+            "bad_signature",
+        ),
+        (other_key.sign(&other_key.header(), &good).unwrap(), 400, "unknown_key"),
+        (trader.foreign("upn", "alice"), 400, "unknown_issuer"),
+        ("a.b.c".to_owned(), 400, "token_malformed"),
+        ("a".repeat(17_000), 400, "token_too_large"),
+        // Our account at the KDC is nobody's subject: it is no person's principal, and would be refused even so.
+        (trader.token(BRIDGE), 400, "delegation_denied"),
+        (trader.token("nobody"), 400, "delegation_denied"),
+        (trader.token(DISABLED), 400, "delegation_denied"),
+        (trader.token(EXPIRED), 400, "delegation_denied"),
+        (trader.token(SENSITIVE), 400, "evidence_not_forwardable"),
+    ] {
+        let shown: String = token.chars().take(40).collect();
+        assert_eq!(trader.trade(&token), Traded::refused(status, reason), "{shown}");
+    }
+    let alice = trader.token("alice");
+    for (target, reason) in [
+        ("HTTP/nobodys.lab.test", "invalid_target"),
+        ("krbtgt/LAB.TEST", "invalid_target"),
+        (BRIDGE, "invalid_target"),
+        ("HTTP/elsewhere.lab.test", "denied_by_policy"),
+        // The policy allows these; the KDC does not, or does not know them.
+        (OTHER, "delegation_denied"),
+        (UNKNOWN, "invalid_target"),
+    ] {
+        assert_eq!(
+            trader.trade_for(&alice, target),
+            Traded::refused(400, reason),
+            "{target}"
+        );
+    }
+    assert!(matches!(trader.trade(&alice), Traded::Ticket(..)));
+    let log = trader.broker.logged("\"message\":\"delegated\"");
+    let count = |message: &str| log.lines().filter(|line| line.contains(message)).count();
+    assert_eq!(
+        (count("\"message\":\"refused\""), count("\"message\":\"delegated\"")),
+        (25, 1),
+        "{log}"
+    );
+    assert!(!log.contains(&alice), "a token in the log");
+}
+
+/// What is missing at the KDC is told apart: the account's right to act for who showed it no ticket, and towards whom.
+fn rights(realm: &DelegationRealm) {
+    for (account, reason) in [
+        (KERBEROS_ONLY, "evidence_not_forwardable"),
+        (NO_TARGETS, "delegation_denied"),
+    ] {
+        let trader = Plan::of(account).start(realm);
+        let refused = trader.trade(&trader.token("alice"));
+        assert_eq!(refused, Traded::refused(400, reason), "{account}");
+    }
+}
+
+/// Many users, shuffled, on many connections at once: no ticket is ever another user's.
+fn never_crossed(realm: &'static DelegationRealm) {
+    let apache = Apache::start(&realm.keytab(LEGACY)).unwrap();
+    let trader = Plan::of(BRIDGE).start(realm);
+    let tokens: Vec<(String, String)> = (0..CROWD)
+        .map(|number| {
+            (
+                realm.principal(&crowd_member(number)),
+                trader.token(&crowd_member(number)),
+            )
+        })
+        .collect();
+    let (apache, trader, tokens) = (&apache, &trader, &tokens);
+    std::thread::scope(|scope| {
+        for client in 0..6_usize {
+            scope.spawn(move || {
+                // Each client in an order of its own: 7, 11, … have no factor in common with fifty.
+                let step = [7, 11, 13, 17, 19, 23][client];
+                for turn in 0..CROWD.saturating_mul(2) {
+                    let (user, token) = &tokens[turn.wrapping_mul(step).wrapping_add(client) % CROWD];
+                    assert_eq!(&seen_by(apache, &trader.trade(token).ticket()), user);
+                }
+            });
+        }
+    });
+    // Each once for each user.
+    for question in ["s4u2self", "s4u2proxy"] {
+        let asked = trader.metric(&format!(
+            "kerbridge_kdc_requests_total{{question=\"{question}\",outcome=\"ok\"}}"
+        ));
+        assert_eq!(usize::try_from(asked).unwrap(), CROWD, "{question}");
+    }
+    assert_eq!(trader.metric("kerbridge_delegations_total{reason=\"ok\"}"), 600);
+}
+
+/// Another issuer's tokens are about whom its line says, and about nobody without one.
+fn other_issuers(realm: &DelegationRealm) {
+    let apache = Apache::start(&realm.keytab(LEGACY)).unwrap();
+    let (name, alice) = (realm.realm(), realm.principal("alice"));
+    let with_line = |claim: &str, rest: String| {
+        Plan {
+            policy: subject(claim, &rest),
+            ..Plan::of(BRIDGE)
+        }
+        .start(realm)
+    };
+
+    let trader = with_line("upn", format!("form = \"principal\"\nrealms = [{name:?}]"));
+    let ticket = trader.trade(&trader.foreign("upn", &alice)).ticket();
+    assert_eq!(seen_by(&apache, &ticket), alice);
+    for (claim, value, reason) in [
+        ("upn", "alice@OTHER.TEST", "realm_not_allowed"),
+        ("upn", "alice", "principal_not_mapped"),
+        ("name", alice.as_str(), "missing_claim"),
+        ("kerbridge_principal", alice.as_str(), "missing_claim"),
+    ] {
+        let refused = trader.trade(&trader.foreign(claim, value));
+        assert_eq!(refused, Traded::refused(400, reason), "{claim} {value}");
+    }
+    drop(trader);
+
+    let trader = with_line("/name", format!("form = \"account\"\nrealm = {name:?}"));
+    let ticket = trader.trade(&trader.foreign("name", "bob")).ticket();
+    assert_eq!(seen_by(&apache, &ticket), realm.principal("bob"));
+    for (value, reason) in [
+        ("alice@LAB.TEST", "principal_not_mapped"),
+        ("alice/admin", "principal_not_mapped"),
+        ("nobody", "delegation_denied"),
+        (SENSITIVE, "evidence_not_forwardable"),
+    ] {
+        assert_eq!(
+            trader.trade(&trader.foreign("name", value)),
+            Traded::refused(400, reason),
+            "{value}"
+        );
+    }
+    drop(trader);
+
+    let trader = with_line("upn", format!("form = \"upn\"\nrealm = {name:?}\nrealms = [{name:?}]"));
+    let answer = trader.trade(&trader.foreign("upn", "alice@ad.test"));
+    let reason = match realm.kind() {
+        // Samba knows the user, and does not say by what principal.
+        Kind::Samba => "principal_not_mapped",
+        // MIT's KDC has no such names of its own.
+        Kind::Mit => "delegation_denied",
+    };
+    assert_eq!(answer, Traded::refused(400, reason));
+    let refused = trader.trade(&trader.foreign("upn", "nobody@ad.test"));
+    assert_eq!(refused, Traded::refused(400, "delegation_denied"));
+}
+
+/// How long a ticket is of use is the least of what token, policy and KDC say.
+fn lives(realm: &DelegationRealm) {
+    let trader = Plan {
+        policy: format!(
+            "[[delegation]]\ntarget = \"{LEGACY}@{name}\"\naudience = \"orders\"\nprincipals = [\"*@{name}\"]\nmax_life = \"1m\"\n",
+            name = realm.realm()
+        ),
+        ..Plan::of(BRIDGE)
+    }
+    .start(realm);
+    let life = |member: &str, value| {
+        let claims = with(trader.claims("alice"), member, value);
+        trader.trade(&trader.sign(&claims)).life()
+    };
+    let short = life("exp", json!(now().saturating_add(30)));
+    assert!((20..=30).contains(&short), "{short}");
+    let whole = life("exp", json!(now().saturating_add(600)));
+    assert!((590..=600).contains(&whole), "{whole}");
+    let a_day = life("exp", json!(now().saturating_add(86_400)));
+    assert!((880..=900).contains(&a_day), "the policy's quarter of an hour: {a_day}");
+    let a_minute = life("aud", json!("orders"));
+    assert!((30..=60).contains(&a_minute), "{a_minute}");
 }
 
 #[test]
-fn a_token_opens_a_service_that_takes_kerberos_only() {
-    let realm = mit();
-    let world = start(realm, BRIDGE);
-    let apache = Apache::start(&realm.keytab(LEGACY)).unwrap();
-    let token = world.token(realm, "alice");
-    let (status, reply) = world.ticket(&token, &realm.principal(LEGACY));
-    assert_eq!(status, 200, "{reply}\n{}", world.broker.log());
-    let value = format!("Negotiate {}", reply["access_token"].as_str().unwrap());
-    let mut connection = Connection::tcp(apache.port()).unwrap();
-    let answer = connection
-        .exchange(&Request::get("/").header("authorization", value))
-        .unwrap();
-    assert_eq!(answer.status, 200, "{}", apache.log());
-    let seen = serde_json::from_slice(&answer.body).unwrap();
-    assert_eq!(remote_user(&seen), Some(realm.principal("alice").as_str()));
+fn a_ticket_becomes_a_token_and_that_a_ticket_for_another_service() {
+    there_and_back(mit());
+}
+
+#[test]
+#[ignore = "runs a domain controller, as root"]
+fn a_ticket_becomes_a_token_and_that_a_ticket_for_another_service_in_a_domain() {
+    there_and_back(samba());
+}
+
+#[test]
+fn each_refusal_has_its_reason_and_one_event() {
+    refusals(mit());
+}
+
+#[test]
+#[ignore = "runs a domain controller, as root"]
+fn each_refusal_has_its_reason_and_one_event_in_a_domain() {
+    refusals(samba());
+}
+
+#[test]
+fn what_the_account_may_not_is_told_apart() {
+    rights(mit());
+}
+
+#[test]
+#[ignore = "runs a domain controller, as root"]
+fn what_the_account_may_not_is_told_apart_in_a_domain() {
+    rights(samba());
+}
+
+#[test]
+fn many_at_once_are_never_crossed_and_the_kdc_is_asked_once_for_each() {
+    never_crossed(mit());
+}
+
+#[test]
+#[ignore = "runs a domain controller, as root"]
+fn many_at_once_are_never_crossed_and_the_kdc_is_asked_once_for_each_in_a_domain() {
+    never_crossed(samba());
+}
+
+#[test]
+fn tokens_of_another_issuer_are_about_whom_the_policy_says() {
+    other_issuers(mit());
+}
+
+#[test]
+#[ignore = "runs a domain controller, as root"]
+fn tokens_of_another_issuer_are_about_whom_the_policy_says_in_a_domain() {
+    other_issuers(samba());
+}
+
+#[test]
+fn a_ticket_is_of_use_no_longer_than_token_policy_and_kdc_say() {
+    lives(mit());
+}
+
+#[test]
+#[ignore = "runs a domain controller, as root"]
+fn a_ticket_is_of_use_no_longer_than_token_policy_and_kdc_say_in_a_domain() {
+    lives(samba());
 }

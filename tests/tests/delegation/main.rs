@@ -17,3 +17,4 @@ mod doctor;
 mod realms;
 mod rights;
 mod s4u;
+mod trader;

@@ -1,0 +1,265 @@
+//! A broker that trades tokens for tickets and does nothing else, and whoever asks it: the tokens are the test's own.
+
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kerbridge_tests::broker::{self, Broker, BrokerSettings};
+use kerbridge_tests::delegation::{DelegationRealm, LEGACY, OTHER, UNKNOWN};
+use kerbridge_tests::http::Request;
+use kerbridge_tests::token::{LabKey, now, with};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The `iss` of tokens of ours.
+pub(crate) const ISSUER: &str = "https://kerbridge.lab.test";
+/// That of another issuer, whose `upn` and `name` say who its tokens are about.
+pub(crate) const IDP: &str = "https://id.lab.test";
+
+/// What became of a token.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Traded {
+    /// A ticket, as it follows `Negotiate `, and how many seconds it is of use.
+    Ticket(String, u64),
+    /// None: status and reason.
+    Refused(u16, String),
+}
+
+impl Traded {
+    pub(crate) fn refused(status: u16, reason: &str) -> Self {
+        Self::Refused(status, reason.to_owned())
+    }
+
+    pub(crate) fn ticket(self) -> String {
+        match self {
+            Self::Ticket(ticket, _) => ticket,
+            Self::Refused(status, reason) => panic!("{status} {reason}"),
+        }
+    }
+
+    pub(crate) fn life(self) -> u64 {
+        match self {
+            Self::Ticket(_, life) => life,
+            Self::Refused(status, reason) => panic!("{status} {reason}"),
+        }
+    }
+}
+
+/// The broker, and the keys with which it lets itself be asked.
+pub(crate) struct Trader {
+    pub(crate) broker: Broker,
+    pub(crate) key: LabKey,
+    pub(crate) idp: LabKey,
+    realm: String,
+    folder: TempDir,
+}
+
+/// What a trader is to be, before it starts.
+pub(crate) struct Plan<'a> {
+    /// The account at the KDC, and its keytab.
+    pub(crate) account: &'a str,
+    /// More of the policy.
+    pub(crate) policy: String,
+    /// More of the section `[delegation]`.
+    pub(crate) section: String,
+    /// Another krb5.conf than the realm's.
+    pub(crate) krb5_config: Option<&'a Path>,
+}
+
+impl<'a> Plan<'a> {
+    pub(crate) fn of(account: &'a str) -> Self {
+        Self {
+            account,
+            policy: String::new(),
+            section: String::new(),
+            krb5_config: None,
+        }
+    }
+
+    /// Starts a broker with the public key of tokens in a file.
+    pub(crate) fn start(self, realm: &DelegationRealm) -> Trader {
+        let folder = tempfile::tempdir().unwrap();
+        let (key, idp) = (LabKey::generate().unwrap(), LabKey::generate().unwrap());
+        for (name, key) in [("keys.json", &key), ("idp.json", &idp)] {
+            std::fs::write(folder.path().join(name), key.key_set().to_string()).unwrap();
+        }
+        let idp_keys = if self.policy.contains("[[subject]]") {
+            format!("[[delegation.keys]]\nissuer = {IDP:?}\nfile = \"idp.json\"\n")
+        } else {
+            String::new()
+        };
+        let settings = BrokerSettings {
+            issuer: ISSUER.to_owned(),
+            realms: vec![realm.realm().to_owned()],
+            acceptors: Vec::new(),
+            keytab: realm.keytab(self.account),
+            policy: format!("{}{}", policy(realm), self.policy),
+            more: format!(
+                "[delegation]\nprincipal = {:?}\nkeytab = {:?}\n{}\n\
+                 [[delegation.keys]]\nissuer = {ISSUER:?}\nfile = \"keys.json\"\n\
+                 {idp_keys}[listen.observe]\nunix = \"observe.sock\"\n",
+                realm.principal(self.account),
+                realm.keytab(self.account),
+                self.section
+            ),
+        };
+        let mut broker = Broker::prepare(folder.path(), &settings).unwrap();
+        broker.set_krb5_config(self.krb5_config.unwrap_or_else(|| realm.clients().krb5_config()));
+        broker.start().unwrap();
+        Trader {
+            broker,
+            key,
+            idp,
+            realm: realm.realm().to_owned(),
+            folder,
+        }
+    }
+}
+
+/// Everybody of the realm towards three services, one of them for one client only; the other issuer's tokens are about the
+/// principal in `upn`.
+fn policy(realm: &DelegationRealm) -> String {
+    let name = realm.realm();
+    let mut policy = format!(
+        r#"
+        [[audience]]
+        name = "legacy"
+        [[audience]]
+        name = "orders"
+        [[route]]
+        path_prefix = "/"
+        accept = ["bearer"]
+        audience = "legacy"
+        [[delegation]]
+        target = "HTTP/elsewhere.lab.test@{name}"
+        audience = "legacy"
+        principals = ["*@{name}"]
+        clients = ["another-envoy"]
+        [[issuer]]
+        issuer = "{IDP}"
+        audiences = {{ legacy = ["client-1"] }}
+        types = ["JWT"]
+        jwks = {{ cluster = "idp" }}
+        "#
+    );
+    for target in [LEGACY, OTHER, UNKNOWN] {
+        policy.push_str(&format!(
+            "[[delegation]]\ntarget = \"{target}@{name}\"\naudience = \"legacy\"\nprincipals = [\"*@{name}\"]\n"
+        ));
+    }
+    policy
+}
+
+/// A `[[subject]]` for the other issuer.
+pub(crate) fn subject(claim: &str, rest: &str) -> String {
+    format!("[[subject]]\nissuer = {IDP:?}\nclaim = {claim:?}\n{rest}\n")
+}
+
+impl Trader {
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Claims of a good token about a user, for the service behind the audience `legacy`.
+    pub(crate) fn claims(&self, user: &str) -> Value {
+        json!({
+            "iss": ISSUER, "sub": format!("{user}@{}", self.realm), "aud": "legacy", "client_id": "mesh", "jti": "j-1",
+            "iat": now(), "exp": now().saturating_add(600),
+        })
+    }
+
+    /// A good token about a user.
+    pub(crate) fn token(&self, user: &str) -> String {
+        self.sign(&self.claims(user))
+    }
+
+    /// A token with these claims, signed as ours.
+    pub(crate) fn sign(&self, claims: &Value) -> String {
+        self.key.sign(&self.key.header(), claims).unwrap()
+    }
+
+    /// A token of the other issuer, with this claim.
+    pub(crate) fn foreign(&self, claim: &str, value: &str) -> String {
+        let claims = json!({
+            "iss": IDP, "sub": "4711", "aud": "client-1", "iat": now(), "exp": now().saturating_add(600), claim: value,
+        });
+        self.idp
+            .sign(&with(self.idp.header(), "typ", json!("JWT")), &claims)
+            .unwrap()
+    }
+
+    /// Trades a token for a ticket to [`LEGACY`].
+    pub(crate) fn trade(&self, token: &str) -> Traded {
+        self.trade_for(token, LEGACY)
+    }
+
+    /// The same for another service of the realm.
+    pub(crate) fn trade_for(&self, token: &str, target: &str) -> Traded {
+        trade(&self.broker, token, &format!("{target}@{}", self.realm))
+    }
+
+    /// How often a metric's line stands at a number: the number.
+    pub(crate) fn metric(&self, line: &str) -> u64 {
+        let answer = broker::ask(&self.folder().join("observe.sock"), &Request::get("/metrics")).unwrap();
+        let text = answer.text();
+        let mut lines = text.lines();
+        let value = lines.find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
+        value.and_then(|value| value.parse().ok()).unwrap_or_default()
+    }
+}
+
+/// Trades a token at a broker, and looks that nothing leaves it but a ticket to the target.
+pub(crate) fn trade(broker: &Broker, token: &str, target: &str) -> Traded {
+    let request = request(token, target);
+    let answer = broker::ask(&broker.socket(), &request).unwrap();
+    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    let member = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    assert!(!contains(&answer.body, b"krbtgt"), "{body}");
+    if answer.status != 200 {
+        return Traded::Refused(answer.status, member("reason"));
+    }
+    let members: Vec<&str> = body.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(
+        members,
+        ["access_token", "expires_in", "issued_token_type", "scope", "token_type"]
+    );
+    assert_eq!(member("issued_token_type"), "urn:kerbridge:token-type:negotiate");
+    assert_eq!(
+        (member("token_type"), member("scope")),
+        ("N_A".to_owned(), String::new())
+    );
+    let ticket = member("access_token");
+    let bytes = STANDARD.decode(&ticket).unwrap();
+    assert!(!contains(&bytes, b"krbtgt"), "a ticket-granting ticket: {ticket}");
+    let (service, host) = target.split('@').next().unwrap().split_once('/').unwrap();
+    assert!(
+        contains(&bytes, service.as_bytes()) && contains(&bytes, host.as_bytes()),
+        "{ticket}"
+    );
+    Traded::Ticket(ticket, body["expires_in"].as_u64().unwrap())
+}
+
+/// The request by which the filter trades a token.
+fn request(token: &str, target: &str) -> Request {
+    let escaped = |text: &str| -> String {
+        text.bytes()
+            .map(|byte| match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+                other => format!("%{other:02X}"),
+            })
+            .collect()
+    };
+    let body = format!(
+        "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange\
+         &subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aaccess_token\
+         &requested_token_type=urn%3Akerbridge%3Atoken-type%3Anegotiate&request_id=r-1&route=legacy\
+         &audience={}&subject_token={}",
+        escaped(target),
+        escaped(token)
+    );
+    Request::post("/oauth2/token", body).header("content-type", "application/x-www-form-urlencoded")
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
