@@ -8,6 +8,7 @@ mod output;
 mod policy_check;
 mod policy_render;
 mod principal_map;
+mod revoke;
 mod serve;
 
 use std::ffi::OsString;
@@ -24,6 +25,8 @@ const ILL: u8 = 1;
 const USAGE: u8 = 64;
 /// EX_SOFTWARE: it failed while running.
 const SOFTWARE: u8 = 70;
+/// EX_TEMPFAIL: it could not be done now.
+const TRY_AGAIN: u8 = 75;
 /// EX_CONFIG: the configuration is wrong.
 const CONFIG: u8 = 78;
 
@@ -35,7 +38,7 @@ struct Cli {
     command: Command,
 }
 
-const AFTER: &str = "Exit codes: 0 done, 1 the answer is no (principal map), 64 wrong usage, 70 failed while running, 78 wrong configuration.";
+const AFTER: &str = "Exit codes: 0 done, 1 the answer is no (principal map, revoke --lift), 64 wrong usage, 70 failed while running, 75 not now, try again (revoke), 78 wrong configuration.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -54,6 +57,8 @@ enum Command {
     Principal(PrincipalCommand),
     /// Look at keytab, KDC, names, state folder and Envoy; say what is wrong and which command mends it. Changes nothing.
     Doctor(doctor::Doctor),
+    /// Take tokens back before their end: one, those of a service ticket, or those of somebody.
+    Revoke(revoke::Revoke),
     /// Print a completion script for a shell.
     Completion(completion::Completion),
 }
@@ -111,6 +116,8 @@ enum Failure {
     Usage,
     Configuration,
     Running,
+    /// It could not be done now.
+    TryAgain,
     /// The doctor found something bad.
     Ill,
 }
@@ -141,6 +148,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Policy(PolicyCommand::Render(render)) => policy_render::run(&render),
         Command::Principal(PrincipalCommand::Map(map)) => principal_map::run(&map),
         Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::Revoke(revoke) => revoke::run(&revoke),
         Command::Completion(completion) => completion::run(&completion),
     };
     match done {
@@ -149,6 +157,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(Failure::Usage) => ExitCode::from(USAGE),
         Err(Failure::Configuration) => ExitCode::from(CONFIG),
         Err(Failure::Running) => ExitCode::from(SOFTWARE),
+        Err(Failure::TryAgain) => ExitCode::from(TRY_AGAIN),
         Err(Failure::Ill) => ExitCode::from(ILL),
     }
 }

@@ -55,6 +55,7 @@ pub struct Config {
     mesh: ListenerConfig,
     public: Option<ListenerConfig>,
     observe: Option<ListenerConfig>,
+    admin: Option<ListenerConfig>,
     kerberos: KerberosConfig,
     names: NameRules,
     channel_bindings: Arc<ChannelBindingRules>,
@@ -106,9 +107,8 @@ impl Config {
 
     /// Everything that is listened on.
     pub fn listeners(&self) -> impl Iterator<Item = &ListenerConfig> {
-        [Some(&self.mesh), self.public.as_ref(), self.observe.as_ref()]
-            .into_iter()
-            .flatten()
+        let others = [&self.public, &self.observe, &self.admin];
+        std::iter::once(&self.mesh).chain(others.into_iter().flatten())
     }
 
     /// What is not wrong, and yet to be known.

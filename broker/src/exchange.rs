@@ -34,6 +34,8 @@ pub struct Peer {
     pub address: Option<IpAddr>,
     /// The server name that it asked for (RFC 6066 §3), where it came by TLS and asked for one.
     pub server_name: Option<String>,
+    /// The user that it runs as, on `admin`.
+    pub uid: Option<u32>,
 }
 
 /// Who asks: through which listener, and under which name (`client_id`, RFC 9068 §2.2).
@@ -161,7 +163,7 @@ impl Exchange {
 fn source(caller: &Caller, hints: &Hints) -> Option<IpAddr> {
     match caller.listener {
         ListenerName::Mesh => hints.address(),
-        ListenerName::Public | ListenerName::Observe => caller.peer.address,
+        ListenerName::Public | ListenerName::Observe | ListenerName::Admin => caller.peer.address,
     }
 }
 

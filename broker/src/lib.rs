@@ -2,13 +2,15 @@
 //!
 //! In flow order: a request reaches [`server`]; its [`negotiate::FirstToken`] is accepted by an
 //! [`acceptor::Acceptor`]; a [`replay::ReplayGuard`] lets it through once; [`identity::Identity`] says who came, and
-//! [`groups`] which groups they are in; [`policy::Policy`] grants; [`token::Minter`] mints with a key of the [`keyring`].
+//! [`groups`] which groups they are in; [`policy::Policy`] grants; [`revocation::Revocations`] has nothing against it;
+//! [`token::Minter`] mints with a key of the [`keyring`].
 //! Each of these can be built only by the step before it. [`config`] is what cannot be wrong when that begins, [`cli`] what
 //! a person types.
 
 #![forbid(unsafe_code)]
 
 pub mod acceptor;
+pub mod admin;
 pub mod channel_bindings;
 pub mod cli;
 pub mod config;
@@ -19,6 +21,7 @@ pub mod exchange;
 pub mod failure_limit;
 pub mod groups;
 pub mod identity;
+mod jws;
 pub mod keyring;
 pub mod krb5_conf;
 pub mod ldap;
@@ -35,6 +38,7 @@ pub mod readiness;
 pub mod reload;
 pub mod render;
 pub mod replay;
+pub mod revocation;
 pub mod server;
 pub mod state_lock;
 pub mod store;

@@ -1,6 +1,7 @@
 //! Counts what the broker did, in labels of closed lists only.
 
 mod delegation;
+mod revocations;
 
 use kerbridge_gss::Enctype;
 use kerbridge_wire::Reason;
@@ -12,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 pub use delegation::{DelegationMetrics, Found};
+pub use revocations::RevocationMetrics;
 
 use crate::groups::directory::DirectoryCounters;
 
@@ -40,6 +42,7 @@ pub struct Metrics {
     store_commits: Histogram,
     directory: DirectoryCounters,
     delegation: DelegationMetrics,
+    revocations: RevocationMetrics,
 }
 
 impl Metrics {
@@ -105,6 +108,7 @@ impl Metrics {
             Unit::Seconds,
             store_commits.clone(),
         );
+        let revocations = RevocationMetrics::register(&mut registry);
         let half_open = Gauge::default();
         registry.register(
             "handshakes_half_open",
@@ -148,6 +152,7 @@ impl Metrics {
             store_commits,
             directory,
             delegation,
+            revocations,
         }
     }
 
@@ -227,6 +232,11 @@ impl Metrics {
         self.directory.clone()
     }
 
+    /// What is counted of revocations.
+    pub fn revocations(&self) -> RevocationMetrics {
+        self.revocations.clone()
+    }
+
     /// The exposition, or `None` where it cannot be written.
     pub fn exposition(&self) -> Option<String> {
         let mut text = String::new();
@@ -279,5 +289,10 @@ mod tests {
         assert!(text.contains("kerbridge_handshakes_half_open 0"), "{text}");
         assert!(text.contains("kerbridge_handshakes_pushed_out_total 0"), "{text}");
         assert!(text.contains("kerbridge_log_lines_lost_total 0"), "{text}");
+        for kind in ["jti", "sid", "subject"] {
+            let line = format!("kerbridge_revocations_total{{kind=\"{kind}\"}} 0");
+            assert!(text.contains(&line), "{text}");
+        }
+        assert!(text.contains("kerbridge_revocation_feed_as_of_seconds 0"), "{text}");
     }
 }

@@ -129,6 +129,12 @@ impl Policy {
         self.audiences.iter().find(|audience| audience.name == name)
     }
 
+    /// Longest life of a token, in seconds.
+    pub fn longest_ttl_seconds(&self) -> u64 {
+        let lives = self.audiences.iter().map(|audience| audience.ttl_seconds);
+        lives.max().unwrap_or(0).into()
+    }
+
     /// What the grants give: the union of their scopes, or of it just those that were asked for.
     pub fn grant(&self, identity: Identity, audience: &str, requested: Option<&Scopes>) -> Result<Grant, Denial> {
         let audience = self.audience(audience).ok_or(Denial::UnknownAudience)?;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::acceptor::Accepted;
 use crate::negotiate::NegotiateToken;
-use crate::store::{Consumed, ReplayTag, Store, StoreError};
+use crate::store::{Consumed, ReplayTag, Store, StoreError, Swept};
 use crate::time::{Clock, UnixTime};
 
 /// For how long a tag is kept beyond the time in which its authenticator could be accepted, in seconds: the clock may be
@@ -29,6 +29,8 @@ const SWEEP_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct ReplayGuard {
     store: Option<Arc<dyn Store>>,
+    /// Tags are noted there.
+    notes: bool,
     keep: u64,
     health: Arc<Health>,
 }
@@ -63,9 +65,16 @@ impl ReplayGuard {
         let keep = u64::from(clock_skew_seconds).saturating_mul(2).saturating_add(MARGIN);
         Self {
             store,
+            notes: true,
             keep,
             health: Arc::default(),
         }
+    }
+
+    /// The same, but only MIT's cache decides; the store is there for others, and is looked after all the same.
+    #[must_use]
+    pub fn without_notes(self) -> Self {
+        Self { notes: false, ..self }
     }
 
     /// Uses the authenticator of an accepted token up, until the deadline at the latest.
@@ -76,7 +85,7 @@ impl ReplayGuard {
         now: UnixTime,
         deadline: Instant,
     ) -> Result<FirstUse<'a>, NotFirst> {
-        if let Some(store) = &self.store {
+        if let Some(store) = self.store.as_ref().filter(|_| self.notes) {
             let tag = ReplayTag::of(token.authenticator());
             let answer = tokio::time::timeout_at(deadline, store.consume_once(tag, now.plus(self.keep)));
             match answer.await {
@@ -109,13 +118,13 @@ impl ReplayGuard {
         is_news
     }
 
-    /// Lets the store forget what can no longer be replayed, every half minute, for ever.
+    /// Lets the store forget what nobody needs any more, every half minute, for ever.
     pub async fn sweep(self, clock: Clock) {
         let Some(store) = &self.store else { return };
         loop {
             let pause = match store.sweep(clock.now()).await {
-                Ok(forgotten) => {
-                    tracing::debug!(forgotten, "the store was swept");
+                Ok(Swept { tags, revocations }) => {
+                    tracing::debug!(tags, revocations, "the store was swept");
                     self.note(None);
                     SWEEP_EVERY
                 }
@@ -173,14 +182,14 @@ mod tests {
 
     use super::*;
     use crate::negotiate::tests::token;
-    use crate::store::Answer;
+    use crate::store::{Answer, Changes, Position, Revocation, Revoked, Target};
 
     /// Answers as told, and keeps what it was asked.
     #[derive(Debug)]
     struct Scripted {
         answer: Option<Result<Consumed, StoreError>>,
         asked: Mutex<Vec<(ReplayTag, UnixTime)>>,
-        swept: Mutex<Result<u64, StoreError>>,
+        swept: Mutex<Result<Swept, StoreError>>,
     }
 
     impl Scripted {
@@ -188,7 +197,7 @@ mod tests {
             Arc::new(Self {
                 answer,
                 asked: Mutex::default(),
-                swept: Mutex::new(Ok(0)),
+                swept: Mutex::new(Ok(Swept::default())),
             })
         }
     }
@@ -202,7 +211,23 @@ mod tests {
             }
         }
 
-        fn sweep(&self, _: UnixTime) -> Answer<'_, u64> {
+        fn revoke(&self, _: Revocation, _: UnixTime) -> Answer<'_, Revoked> {
+            Box::pin(async { Err(StoreError::Closed) })
+        }
+
+        fn lift(&self, _: Target) -> Answer<'_, Option<Position>> {
+            Box::pin(async { Err(StoreError::Closed) })
+        }
+
+        fn revoked_since(&self, _: u64, _: usize) -> Answer<'_, Changes> {
+            Box::pin(async { Err(StoreError::Closed) })
+        }
+
+        fn tokens_end(&self, _: UnixTime) -> Answer<'_, UnixTime> {
+            Box::pin(async { Err(StoreError::Closed) })
+        }
+
+        fn sweep(&self, _: UnixTime) -> Answer<'_, Swept> {
             let answer = self.swept.lock().unwrap().clone();
             Box::pin(async { answer })
         }
@@ -281,7 +306,7 @@ mod tests {
             *store.swept.lock().unwrap() = Err(illness.clone());
             within(31).await;
             assert_eq!(guard.health(), Err(illness));
-            *store.swept.lock().unwrap() = Ok(0);
+            *store.swept.lock().unwrap() = Ok(Swept::default());
             within(2).await;
         }
         // An exchange met it first.

@@ -1,7 +1,9 @@
 //! Answers requests on the broker's listeners and stops without losing one.
 
+mod admin;
 mod bind;
 mod connection;
+mod feed;
 mod health;
 mod jwks;
 mod metrics;
@@ -12,11 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::routing::{get, post};
-use kerbridge_wire::exchange::{JWKS_PATH, TOKEN_PATH};
+use kerbridge_wire::exchange::{FEED_PATH, JWKS_PATH, TOKEN_PATH};
 
 pub use bind::{Bound, bind, look};
 pub use connection::{Listening, Shutdown, serve};
 
+use crate::admin::{LIFT_PATH, REVOKE_PATH, STATUS_PATH};
 use crate::config::ListenerName;
 use crate::exchange::Exchange;
 use crate::readiness::{self, Readiness};
@@ -71,9 +74,14 @@ pub fn router(listener: ListenerName, broker: Arc<Broker>) -> Router {
             .route("/readyz", get(health::readyz))
     };
     match listener {
-        ListenerName::Mesh => exchange().merge(health()),
+        ListenerName::Mesh => exchange().merge(health()).route(FEED_PATH, get(feed::get)),
         ListenerName::Public => exchange(),
         ListenerName::Observe => health().route("/metrics", get(metrics::get)),
+        ListenerName::Admin => Router::new()
+            .route(REVOKE_PATH, post(admin::revoke))
+            .route(LIFT_PATH, post(admin::lift))
+            .route(STATUS_PATH, get(admin::status))
+            .route(FEED_PATH, get(feed::get)),
     }
     .with_state(broker)
 }

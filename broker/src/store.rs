@@ -1,9 +1,11 @@
-//! Says what must survive the broker or be shared between brokers, and keeps it: which authenticators were used.
+//! Says what must survive the broker or be shared between brokers, and keeps it: which authenticators were used, and what
+//! was revoked.
 //!
 //! [`Store`] is what the rest of the broker knows; its methods say what is wanted, not how it is kept, so that one broker
-//! can have a file and several a database. Signing keys and revocations will join it as methods of their own.
+//! can have a file and several a database. Signing keys will join it as methods of their own.
 
 mod embedded;
+mod revoked;
 
 use std::fmt;
 use std::future::Future;
@@ -12,6 +14,7 @@ use std::pin::Pin;
 use ring::digest;
 
 pub use embedded::{EmbeddedStore, FILE};
+pub use revoked::{Changes, Kind, Position, Recorded, Revocation, Revoked, Target, TargetError};
 
 use crate::time::UnixTime;
 
@@ -24,8 +27,37 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// [`Consumed::First`], at least until a [`Store::sweep`] at or after `until`.
     fn consume_once(&self, tag: ReplayTag, until: UnixTime) -> Answer<'_, Consumed>;
 
-    /// Forgets the tags whose `until` is `now` or earlier, and says how many they were. Without it a store only grows.
-    fn sweep(&self, now: UnixTime) -> Answer<'_, u64>;
+    /// Revokes, and says what stands there now, at which version: a later one than any before, in the order in which
+    /// revocations become durable. What was revoked before is merged with it ([`Revocation::merged`]); where that changes
+    /// nothing, no version is used, and the newest is named.
+    fn revoke(&self, revocation: Revocation, now: UnixTime) -> Answer<'_, Revoked>;
+
+    /// Takes a revocation back, and says at which version; nothing where there is none of this target.
+    fn lift(&self, target: Target) -> Answer<'_, Option<Position>>;
+
+    /// The revocations of versions after this one, in their order, `most` at most.
+    fn revoked_since(&self, version: u64, most: usize) -> Answer<'_, Changes>;
+
+    /// Notes that tokens may be minted that are valid until then, and says until when any may be that was minted so far, by
+    /// whatever broker: whoever revokes does not know how long tokens lived before the policy was changed.
+    fn tokens_end(&self, at_least: UnixTime) -> Answer<'_, UnixTime>;
+
+    /// Forgets the tags whose `until` is `now` or earlier, and the revocations that nobody has needed for
+    /// [`KEPT_LONGER`] seconds, and says how many they were. Without it a store only grows.
+    fn sweep(&self, now: UnixTime) -> Answer<'_, Swept>;
+}
+
+/// Seconds that a revocation is kept beyond its `needed_until`: clocks differ, and a verifier may give a token that much
+/// leeway after its `exp`.
+pub const KEPT_LONGER: u64 = 300;
+
+/// What a sweep forgot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Used tags.
+    pub tags: u64,
+    /// Revocations.
+    pub revocations: u64,
 }
 
 /// Names an authenticator: SHA-256 over its ciphertext, which nobody without the session key can change, and not over the
@@ -74,6 +106,8 @@ pub enum StoreError {
     Full,
     /// No answer within the time allowed.
     Late,
+    /// It holds as many revocations as a feed may have.
+    TooMany,
     /// It cannot be read or written; the text says what the system said.
     Broken(String),
     /// It is being closed.
@@ -85,6 +119,7 @@ impl fmt::Display for StoreError {
         match self {
             Self::Full => f.write_str("the store has too much to do"),
             Self::Late => f.write_str("the store did not answer in time"),
+            Self::TooMany => f.write_str("the store holds as many revocations as a feed may have"),
             Self::Broken(problem) => write!(f, "the store cannot be used: {problem}"),
             Self::Closed => f.write_str("the store is closed"),
         }
@@ -95,3 +130,5 @@ impl std::error::Error for StoreError {}
 
 #[cfg(test)]
 pub(crate) mod conformance;
+#[cfg(test)]
+pub(crate) mod memory;

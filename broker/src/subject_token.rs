@@ -19,6 +19,7 @@ use kerbridge_wire::{Reason, Span};
 
 use crate::policy::Policy;
 use crate::render::filter_config;
+use crate::revocation::TokenNames;
 use crate::time::UnixTime;
 
 /// Stands for a cluster of Envoy's.
@@ -34,6 +35,8 @@ pub struct VerifiedToken {
     audiences: Vec<Box<str>>,
     groups: Vec<Box<str>>,
     token_id: Option<Box<str>>,
+    session: Option<Box<str>>,
+    issued: Option<UnixTime>,
     expires: UnixTime,
 }
 
@@ -77,6 +80,19 @@ impl VerifiedToken {
         self.token_id.as_deref()
     }
 
+    /// By what a token of ours can be revoked; another issuer's is not ours to revoke.
+    pub fn names(&self) -> Option<TokenNames<'_>> {
+        match self.author {
+            Author::Ours { .. } => Some(TokenNames {
+                token: self.token_id.as_deref(),
+                session: self.session.as_deref(),
+                subject: &self.subject,
+                issued: self.issued,
+            }),
+            Author::Another { .. } => None,
+        }
+    }
+
     /// `exp`
     pub fn expires(&self) -> UnixTime {
         self.expires
@@ -105,6 +121,8 @@ impl VerifiedToken {
             audiences: vec!["orders".into()],
             groups: groups.iter().map(|group| Box::from(*group)).collect(),
             token_id: Some("j".into()),
+            session: Some("s".into()),
+            issued: Some(UnixTime::from_seconds(1000)),
             expires: UnixTime::from_seconds(10_000),
         }
     }
@@ -303,6 +321,8 @@ impl Verifier {
                 .collect(),
             groups: claims.groups().to_vec(),
             token_id: claims.token_id().map(Into::into),
+            session: claims.session().map(Into::into),
+            issued: claims.issued().map(|time| UnixTime::from_seconds(time.seconds())),
             // The leeway of an issuer is for its token, not for what is had for it.
             expires: UnixTime::from_seconds(claims.expires().min(claims.ends()).seconds()),
         })

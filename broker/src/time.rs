@@ -1,9 +1,11 @@
 //! Says what a moment is: whole seconds since 1970, always an argument, read from the clock in one place only.
 
+pub mod moment;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970-01-01T00:00:00Z (`NumericDate` of RFC 7519 §2, without fractions).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixTime(u64);
 
 impl UnixTime {

@@ -6,8 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
+use crate::jws;
 use crate::keyring::{CryptoError, SigningKey, random};
-use crate::policy::Grant;
+use crate::revocation::Unrevoked;
 use crate::time::UnixTime;
 
 /// A token just minted. Only [`Minter::issue`] makes one.
@@ -23,13 +24,6 @@ pub struct IssuedToken {
 pub struct Minter<'a> {
     issuer: &'a str,
     key: &'a SigningKey,
-}
-
-#[derive(Serialize)]
-struct Header<'a> {
-    typ: &'a str,
-    alg: &'a str,
-    kid: &'a str,
 }
 
 #[derive(Serialize)]
@@ -59,18 +53,14 @@ impl<'a> Minter<'a> {
         Self { issuer, key }
     }
 
-    /// Mints what was granted. `client` is the authenticated caller of the endpoint.
-    pub fn issue(&self, grant: &Grant, client: &str, now: UnixTime) -> Result<IssuedToken, CryptoError> {
+    /// Mints what was granted and is not revoked. `client` is the authenticated caller of the endpoint.
+    pub fn issue(&self, unrevoked: Unrevoked<'_>, client: &str) -> Result<IssuedToken, CryptoError> {
+        let (grant, now) = (unrevoked.grant(), unrevoked.issued());
         let identity = grant.identity();
         let expires = now
             .plus(grant.audience().ttl_seconds().into())
             .min(identity.ticket_end());
         let id = URL_SAFE_NO_PAD.encode(random::<16>()?.as_ref());
-        let header = Header {
-            typ: "at+jwt",
-            alg: "ES256",
-            kid: self.key.id(),
-        };
         let claims = Claims {
             iss: self.issuer,
             sub: identity.subject().as_str(),
@@ -89,12 +79,7 @@ impl<'a> Minter<'a> {
             principal: Some(identity.principal().as_str())
                 .filter(|principal| grant.audience().is_delegated() && *principal != identity.subject().as_str()),
         };
-        let mut compact = part(&header)?;
-        compact.push('.');
-        compact.push_str(&part(&claims)?);
-        let signature = self.key.sign(compact.as_bytes())?;
-        compact.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut compact);
+        let compact = jws::sign(self.key, "at+jwt", &claims)?;
         Ok(IssuedToken {
             compact,
             id,
@@ -102,12 +87,6 @@ impl<'a> Minter<'a> {
             life: now.until(expires),
         })
     }
-}
-
-fn part(value: &impl Serialize) -> Result<String, CryptoError> {
-    serde_json::to_vec(value)
-        .map(|json| URL_SAFE_NO_PAD.encode(json))
-        .map_err(|_| CryptoError)
 }
 
 impl IssuedToken {
@@ -151,7 +130,7 @@ mod tests {
     use super::*;
     use crate::identity::Identity;
     use crate::keyring::{KeyEncryptionKey, KeyRing};
-    use crate::policy::Policy;
+    use crate::policy::{Grant, Policy};
     use crate::problem::Problems;
 
     fn ring() -> KeyRing {
@@ -196,7 +175,9 @@ mod tests {
     fn the_token_says_what_rfc_9068_asks_for_and_no_more() {
         let ring = ring();
         let minter = Minter::new("https://broker.test", ring.signing());
-        let token = minter.issue(&grant("15m"), "mesh", at(2000)).unwrap();
+        let token = minter
+            .issue(Unrevoked::for_test(&grant("15m"), at(2000)), "mesh")
+            .unwrap();
         let id = token.id().to_owned();
         assert_eq!((token.life(), token.expires()), (900, at(2900)));
         let (header, claims, _) = parts(&token.into_compact());
@@ -227,7 +208,7 @@ mod tests {
         let ring = ring();
         let grant = policy.grant(alice, "orders", None).unwrap();
         let token = Minter::new("https://broker.test", ring.signing())
-            .issue(&grant, "mesh", at(2000))
+            .issue(Unrevoked::for_test(&grant, at(2000)), "mesh")
             .unwrap();
         assert_eq!(parts(&token.into_compact()).1["groups"], json!(["auditors", "clerks"]));
     }
@@ -244,7 +225,8 @@ mod tests {
             let file: raw::Policy = crate::strict_toml::read(policy, &mut problems).unwrap();
             let grant = Policy::build(&file, &mut problems).unwrap();
             let grant = grant.grant(identity, "orders", None).unwrap();
-            let token = Minter::new("https://broker.test", ring.signing()).issue(&grant, "mesh", at(2000));
+            let token =
+                Minter::new("https://broker.test", ring.signing()).issue(Unrevoked::for_test(&grant, at(2000)), "mesh");
             let (_, claims, _) = parts(&token.unwrap().into_compact());
             (claims["sub"].clone(), claims.get(PRINCIPAL_CLAIM).cloned())
         };
@@ -271,7 +253,7 @@ mod tests {
         let ring = ring();
         let minter = Minter::new("https://broker.test", ring.signing());
         for (ttl, now, expires) in [("15m", 2000, 2900), ("1d", 2000, 10_000), ("3650d", 9_999, 10_000)] {
-            let token = minter.issue(&grant(ttl), "mesh", at(now)).unwrap();
+            let token = minter.issue(Unrevoked::for_test(&grant(ttl), at(now)), "mesh").unwrap();
             assert_eq!(token.expires(), at(expires), "{ttl}");
         }
     }
@@ -280,7 +262,7 @@ mod tests {
     fn the_signature_covers_header_and_claims() {
         let ring = ring();
         let compact = Minter::new("https://broker.test", ring.signing())
-            .issue(&grant("15m"), "mesh", at(2000))
+            .issue(Unrevoked::for_test(&grant("15m"), at(2000)), "mesh")
             .unwrap()
             .into_compact();
         let set: Value = serde_json::from_str(&ring.jwks()).unwrap();
@@ -302,7 +284,13 @@ mod tests {
         let ring = ring();
         let minter = Minter::new("https://broker.test", ring.signing());
         let ids: std::collections::BTreeSet<String> = (0..100)
-            .map(|_| minter.issue(&grant("15m"), "mesh", at(2000)).unwrap().id().to_owned())
+            .map(|_| {
+                minter
+                    .issue(Unrevoked::for_test(&grant("15m"), at(2000)), "mesh")
+                    .unwrap()
+                    .id()
+                    .to_owned()
+            })
             .collect();
         assert_eq!(ids.len(), 100);
         assert!(ids.iter().all(|id| id.len() == 22));
@@ -312,7 +300,7 @@ mod tests {
     fn a_token_does_not_show_in_debug_output() {
         let ring = ring();
         let token = Minter::new("https://broker.test", ring.signing())
-            .issue(&grant("15m"), "mesh", at(2000))
+            .issue(Unrevoked::for_test(&grant("15m"), at(2000)), "mesh")
             .unwrap();
         let shown = format!("{token:?}");
         assert!(!shown.contains(token.into_compact().as_str()), "{shown}");

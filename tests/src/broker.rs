@@ -111,6 +111,7 @@ impl Broker {
         let mut toml = format!(
             "issuer = {issuer}\nstate_dir = {state}\npolicy_file = \"policy.toml\"\n\n\
              [listen.mesh]\nunix = {socket}\n\n\
+             [listen.admin]\nunix = \"admin.sock\"\n\n\
              [kerberos]\nrealms = {realms:?}\n",
             issuer = quote(&settings.issuer),
             state = quote(&self.folder.join("state").to_string_lossy()),
@@ -226,6 +227,28 @@ impl Broker {
         let mut process = OwnedProcess::start(command(folder)?.name("kerbridge-command").watched().args(args))?;
         let status = process.wait_exit(READY_WITHIN)?;
         Ok((status, process.log()))
+    }
+
+    /// Revokes as an administrator does, by `kerbridge revoke`, and returns what it printed as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Exited`] where it does not end with 0, and those of [`Broker::run`].
+    pub fn revoke(&self, args: &[&str]) -> Result<serde_json::Value, HarnessError> {
+        let config = self.config().to_string_lossy().into_owned();
+        let all: Vec<&str> = ["revoke", "--config", &config, "--output", "json"]
+            .into_iter()
+            .chain(args.iter().copied())
+            .collect();
+        let (status, printed) = Self::run(&self.folder, &all)?;
+        match serde_json::from_str(&printed) {
+            Ok(value) if status.success() => Ok(value),
+            Ok(_) | Err(_) => Err(HarnessError::Exited {
+                name: "kerbridge revoke".to_owned(),
+                status,
+                log: printed,
+            }),
+        }
     }
 
     /// One request to the mesh listener, on a connection of its own.

@@ -197,6 +197,10 @@ mode = "0660" # Envoy's user must be in the socket's group
 # is client_id. Absent, all of them are taken.
 #client_names = ["envoy.example.com"]
 
+# For kerbridge revoke, on this machine: mode 0600, for root and the broker's user only.
+[listen.admin]
+unix = "admin.sock"
+
 # For people and command lines.
 #[listen.public]
 #tcp = "0.0.0.0:8444"

@@ -117,7 +117,11 @@ async fn serve_all(
     }
     // They end with the runtime.
     if let Some(direction) = &broker.exchange.to_token {
-        tokio::spawn(direction.replay.clone().sweep(broker.clock));
+        let (revocations, clock) = (Arc::clone(&direction.revocations), broker.clock);
+        // Before the first ticket: what is revoked must be known by then.
+        revocations.load(clock).await.map_err(io::Error::other)?;
+        tokio::spawn(async move { revocations.keep(clock).await });
+        tokio::spawn(direction.replay.clone().sweep(clock));
     }
     if let (Some(direction), Some(delegation)) = (&broker.exchange.to_ticket, config.delegation()) {
         tracing::info!(principal = delegation.principal.as_str(), "acting for users");
@@ -134,7 +138,7 @@ async fn serve_all(
         let router = router(one.name(), Arc::clone(&broker));
         let group = match one.name() {
             ListenerName::Mesh | ListenerName::Public => &mut exchanging,
-            ListenerName::Observe => &mut observing,
+            ListenerName::Observe | ListenerName::Admin => &mut observing,
         };
         group.serve(one, router, limits.connections);
     }

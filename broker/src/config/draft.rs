@@ -7,8 +7,9 @@ use tracing::level_filters::LevelFilter;
 
 use super::listen::Listeners;
 use super::{
-    Config, DelegationConfig, KerberosConfig, Limits, ListenerConfig, Surroundings, bindings, check_issuer, check_keys,
-    check_level, check_policy, delegation, groups, kerberos, limits, listen, names, raw, read_text, state_dir,
+    Address, Config, DelegationConfig, KerberosConfig, Limits, ListenerConfig, Surroundings, bindings, check_issuer,
+    check_keys, check_level, check_policy, delegation, groups, kerberos, limits, listen, names, raw, read_text,
+    state_dir,
 };
 use crate::channel_bindings::ChannelBindingRules;
 use crate::groups::GroupSource;
@@ -144,6 +145,29 @@ impl Draft {
         self.listeners.iter()
     }
 
+    /// The socket of `listen.admin`, where there is one and it could be read.
+    pub fn admin_socket(&self) -> Option<&Path> {
+        match &self.listeners.admin.as_ref()?.address {
+            Address::Unix { path, .. } => Some(path),
+            Address::Tls { .. } | Address::Clear { .. } => None,
+        }
+    }
+
+    /// `iss`, where it could be read.
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+
+    /// The policy, where it could be read.
+    pub fn policy(&self) -> Option<&Policy> {
+        self.policy.as_ref()
+    }
+
+    /// All that is wrong with it.
+    pub fn problems(&self) -> &Problems {
+        &self.problems
+    }
+
     /// The state directory, where its field could be read; it may not exist yet.
     pub fn state_dir(&self) -> Option<&Path> {
         self.state_dir.as_deref()
@@ -168,7 +192,13 @@ impl Draft {
         let Self {
             issuer,
             state_dir,
-            listeners: Listeners { mesh, public, observe },
+            listeners:
+                Listeners {
+                    mesh,
+                    public,
+                    observe,
+                    admin,
+                },
             kerberos,
             names,
             channel_bindings,
@@ -193,6 +223,7 @@ impl Draft {
                 mesh: mesh?,
                 public,
                 observe,
+                admin,
                 kerberos: kerberos?,
                 names: names?,
                 channel_bindings: channel_bindings?,

@@ -19,6 +19,8 @@ pub enum ListenerName {
     Public,
     /// For probes and metrics.
     Observe,
+    /// For whoever administers the broker, on its machine.
+    Admin,
 }
 
 impl ListenerName {
@@ -28,6 +30,7 @@ impl ListenerName {
             Self::Mesh => "mesh",
             Self::Public => "public",
             Self::Observe => "observe",
+            Self::Admin => "admin",
         }
     }
 }
@@ -98,16 +101,24 @@ pub(super) struct Listeners {
     pub(super) mesh: Option<ListenerConfig>,
     pub(super) public: Option<ListenerConfig>,
     pub(super) observe: Option<ListenerConfig>,
+    pub(super) admin: Option<ListenerConfig>,
 }
 
 impl Listeners {
     pub(super) fn iter(&self) -> impl Iterator<Item = &ListenerConfig> {
-        [&self.mesh, &self.public, &self.observe].into_iter().flatten()
+        [&self.mesh, &self.public, &self.observe, &self.admin]
+            .into_iter()
+            .flatten()
     }
 }
 
 pub(super) fn check(listen: raw::Listen, folder: &Path, problems: &mut Problems) -> Listeners {
-    let raw::Listen { mesh, public, observe } = listen;
+    let raw::Listen {
+        mesh,
+        public,
+        observe,
+        admin,
+    } = listen;
     if mesh.is_none() {
         problems.missing(
             "listen.mesh",
@@ -121,6 +132,7 @@ pub(super) fn check(listen: raw::Listen, folder: &Path, problems: &mut Problems)
         mesh: one(ListenerName::Mesh, mesh),
         public: one(ListenerName::Public, public),
         observe: one(ListenerName::Observe, observe),
+        admin: one(ListenerName::Admin, admin),
     };
     for (index, listener) in listeners.iter().enumerate() {
         if let Some(other) = listeners
@@ -167,6 +179,14 @@ fn check_one(
         client_name,
         client_names,
     } = listener;
+    if name == ListenerName::Admin && (unix.is_none() || tcp.is_some() || mode.is_some()) {
+        problems.note(
+            &field,
+            "is a Unix socket of mode 0600 and nothing else: whoever may open it may do everything",
+            "write unix = \"/run/kerbridge/admin.sock\" alone",
+        );
+        return None;
+    }
     let client_name = check_client_name(name, client_name, problems);
     let over_tls = tcp.is_some() && clear_text != Some(true);
     let client_names = client_names::check(name, client_names, over_tls, problems);
@@ -186,7 +206,11 @@ fn check_one(
                     "remove certificate, private_key, client_ca and clear_text",
                 );
             }
-            check_unix(&field, folder.join(path), mode.as_deref(), problems)
+            let mode = match name {
+                ListenerName::Admin => Some("0600"),
+                ListenerName::Mesh | ListenerName::Public | ListenerName::Observe => mode.as_deref(),
+            };
+            check_unix(&field, folder.join(path), mode, problems)
         }
         (None, Some(tcp)) => {
             if mode.is_some() {

@@ -29,6 +29,7 @@ pub(super) struct Listen {
     pub(super) mesh: Option<Listener>,
     pub(super) public: Option<Listener>,
     pub(super) observe: Option<Listener>,
+    pub(super) admin: Option<Listener>,
 }
 
 #[derive(Debug, Default, Deserialize)]

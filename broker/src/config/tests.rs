@@ -590,6 +590,48 @@ mod tls {
     }
 
     #[test]
+    fn the_admin_listener_is_a_socket_for_its_owner_and_nothing_else() {
+        let folder = folder();
+        let admin = |more: &str| format!("unix = \"mesh.sock\"\n[listen.admin]\n{more}");
+        folder.write(
+            "kerbridge.toml",
+            GOOD.replace("unix = \"mesh.sock\"", &admin("unix = \"admin.sock\"")),
+            0o644,
+        );
+        let config = folder.load().unwrap();
+        let address = config
+            .listeners()
+            .find(|listener| listener.name == ListenerName::Admin)
+            .map(|listener| &listener.address);
+        assert!(
+            matches!(address, Some(Address::Unix { mode: 0o600, .. })),
+            "{address:?}"
+        );
+        for wrong in [
+            "",
+            "tcp = \"127.0.0.1:9\"\nclear_text = true",
+            "unix = \"admin.sock\"\nmode = \"0660\"",
+            "unix = \"admin.sock\"\ntcp = \"127.0.0.1:9\"",
+        ] {
+            let found = folder.with("unix = \"mesh.sock\"", &admin(wrong));
+            assert!(
+                found[0].starts_with("listen.admin: is a Unix socket of mode 0600"),
+                "{found:#?}"
+            );
+        }
+        let found = folder.with(
+            "unix = \"mesh.sock\"",
+            &admin("unix = \"admin.sock\"\nclient_name = \"x\""),
+        );
+        assert!(found[0].starts_with("listen.admin.client_name: "), "{found:#?}");
+        let found = folder.with("unix = \"mesh.sock\"", &admin("unix = \"mesh.sock\""));
+        assert!(
+            found[0].starts_with("listen.admin: is at the same address as listen.mesh"),
+            "{found:#?}"
+        );
+    }
+
+    #[test]
     fn files_that_change_are_taken_when_they_are_good_and_belong_together() {
         let folder = folder();
         let good = "certificate = \"one.pem\";private_key = \"one.key\";client_ca = \"two.pem\"";

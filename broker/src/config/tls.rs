@@ -84,6 +84,8 @@ fn build(name: ListenerName, tls: &Tls, problems: &mut Problems) -> Option<Ident
             problems.note(format!("{field}.client_ca"), "has no use on listen.public", "remove it");
             return None;
         }
+        // There is no TLS on `admin`.
+        (ListenerName::Admin, _) => return None,
         (ListenerName::Observe, None) | (ListenerName::Public, None) => WebPkiClientVerifier::no_client_auth(),
         (ListenerName::Mesh | ListenerName::Observe, Some(path)) => {
             let field = format!("{field}.client_ca");

@@ -158,7 +158,7 @@ impl ExchangeRequest {
         let names = form.check_names(listener);
         let hints = match listener {
             ListenerName::Mesh => form.hints(),
-            ListenerName::Public | ListenerName::Observe => Hints::default(),
+            ListenerName::Public | ListenerName::Observe | ListenerName::Admin => Hints::default(),
         };
         (hints, names.and_then(|()| Self::build(form)))
     }

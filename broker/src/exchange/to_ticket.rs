@@ -1,6 +1,8 @@
 //! Trades a token for a ticket in its subject's name: verifies it, finds out who it is about, asks the policy, and only then
 //! the KDC.
 
+use std::sync::Arc;
+
 use kerbridge_gss::Principal;
 use kerbridge_wire::Reason;
 use kerbridge_wire::exchange::{ExchangeReply, NEGOTIATE_TOKEN_TYPE};
@@ -12,6 +14,7 @@ use crate::config::ListenerName;
 use crate::delegation::kdc::NoTicket;
 use crate::delegation::{Delegation, ServiceTicket};
 use crate::policy::{DelegationDenial, DelegationGrant, NotTraced, Policy, Sought};
+use crate::revocation::Revocations;
 use crate::subject_token::VerifiedToken;
 use crate::time::UnixTime;
 
@@ -22,6 +25,8 @@ pub struct TokenToTicket {
     pub policy: Policy,
     /// Realms whose principals are taken.
     pub realms: Vec<String>,
+    /// What takes tokens of this broker back, where it makes some.
+    pub revocations: Option<Arc<Revocations>>,
     /// What verifies and asks.
     pub delegation: Delegation,
 }
@@ -54,12 +59,15 @@ impl TokenToTicket {
         // Before the token: a target of nobody's costs no signature check.
         let towards = self.policy.towards(&target)?;
         let token = self.delegation.verify(subject_token, now, deadline).await?;
-        // Here it will be asked whether the token, its session or its subject was revoked, once revocations are kept.
         let shown = |refusal: Refusal| Refusal {
             subject: Some(token.subject().into()),
             token_id: token.token_id().map(Into::into),
             ..refusal
         };
+        if let (Some(revocations), Some(names)) = (&self.revocations, token.names()) {
+            let is_good = revocations.check(&names, now);
+            is_good.map_err(|error| shown(Refusal::new(error.reason(), error.to_string())))?;
+        }
         let candidates = towards
             .shown(&token, &caller.client)
             .map_err(|denial| shown(denial.into()))?;

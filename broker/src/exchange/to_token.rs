@@ -21,6 +21,7 @@ use crate::keyring::KeyRing;
 use crate::metrics::Metrics;
 use crate::policy::{Audience, Grant, Policy};
 use crate::replay::{FirstUse, ReplayGuard};
+use crate::revocation::Revocations;
 use crate::time::UnixTime;
 use crate::token::{IssuedToken, Minter};
 
@@ -41,6 +42,8 @@ pub struct TicketToToken {
     pub acceptors: AcceptorPool,
     /// What lets each ticket's authenticator through once.
     pub replay: ReplayGuard,
+    /// What nothing is minted against.
+    pub revocations: Arc<Revocations>,
     /// How long all of it may take.
     pub deadline: Duration,
     /// What waits for a second leg.
@@ -141,8 +144,12 @@ impl TicketToToken {
             subject: Some(subject.as_str().into()),
             ..Refusal::new(denial.reason(), denial.to_string())
         })?;
+        let unrevoked = self.revocations.admit(&grant, now).map_err(|error| Refusal {
+            subject: Some(subject.as_str().into()),
+            ..Refusal::new(error.reason(), error.to_string())
+        })?;
         let token = Minter::new(&self.issuer, self.keyring.signing())
-            .issue(&grant, &caller.client, now)
+            .issue(unrevoked, &caller.client)
             .map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
         Ok(Issued {
             grant,
@@ -169,7 +176,7 @@ impl Issued {
 fn channel(caller: &Caller, hints: &Hints, at: UnixTime) -> Channel {
     let server_name = match caller.listener {
         ListenerName::Mesh => &hints.server_name,
-        ListenerName::Public | ListenerName::Observe => &caller.peer.server_name,
+        ListenerName::Public | ListenerName::Observe | ListenerName::Admin => &caller.peer.server_name,
     };
     Channel {
         listener: caller.listener,

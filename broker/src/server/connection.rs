@@ -186,7 +186,26 @@ async fn connection(
     _permit: OwnedSemaphorePermit,
 ) {
     match stream {
-        Stream::Unix(stream) => http(stream, caller, router, shutdown).await,
+        Stream::Unix(stream) => {
+            if caller.listener == ListenerName::Admin {
+                let uid = stream.peer_cred().map(|peer| peer.uid());
+                caller.peer.uid = match uid {
+                    Ok(uid) if may_administer(uid, rustix::process::geteuid().as_raw()) => Some(uid),
+                    Ok(uid) => {
+                        tracing::warn!(
+                            uid,
+                            "somebody else than root and the broker's user came to listen.admin"
+                        );
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "nobody knows who came to listen.admin");
+                        return;
+                    }
+                };
+            }
+            http(stream, caller, router, shutdown).await;
+        }
         Stream::Clear(stream) => http(stream, caller, router, shutdown).await,
         Stream::Tls(stream, server) => {
             let tls = TlsAcceptor::from(server.current());
@@ -218,6 +237,11 @@ async fn connection(
             http(stream, caller, router, shutdown).await;
         }
     }
+}
+
+/// Whether a user may tell a broker that runs as `own` what to do: whoever could do it without asking, too.
+const fn may_administer(uid: u32, own: u32) -> bool {
+    uid == 0 || uid == own
 }
 
 /// The first DNS or URI name of a certificate that was verified (RFC 5280 §4.2.1.6).
@@ -255,7 +279,7 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let life = async {
         match listener {
             // Whoever may come here is known, and keeps its connections for long.
-            ListenerName::Mesh | ListenerName::Observe => std::future::pending().await,
+            ListenerName::Mesh | ListenerName::Observe | ListenerName::Admin => std::future::pending().await,
             ListenerName::Public => tokio::time::sleep(LIFE).await,
         }
     };

@@ -1,6 +1,8 @@
+mod admin;
 mod failures;
 mod legs;
 mod log;
+mod revocations;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -93,6 +95,7 @@ fn broker_with(
         keyring: KeyRing::open_or_create(folder.path(), &key).unwrap(),
         acceptors: AcceptorPool::start(acceptors, 16, Duration::from_secs(10), metrics.queue_depth()).unwrap(),
         replay: ReplayGuard::new(None, 300),
+        revocations: crate::revocation::tests::none(),
         deadline: Duration::from_secs(10),
         continuations: Continuations::new(metrics.half_open(), metrics.pushed_out()),
         metrics: Arc::clone(&metrics),
@@ -108,6 +111,11 @@ fn broker_with(
         Clock::Fixed(UnixTime::from_seconds(2000)),
         Readiness::watch(look).unwrap(),
     ))
+}
+
+/// What makes its tokens.
+fn tokens(broker: &Broker) -> &TicketToToken {
+    broker.exchange.to_token.as_ref().unwrap()
 }
 
 pub(super) fn body(more: &[(&str, &str)]) -> String {
@@ -141,6 +149,7 @@ async fn send(listener: ListenerName, broker: &Arc<Broker>, request: Request<Bod
         peer: Peer {
             address: Some(Ipv4Addr::LOCALHOST.into()),
             server_name: None,
+            uid: None,
         },
     });
     router(listener, Arc::clone(broker)).oneshot(request).await.unwrap()
@@ -346,11 +355,18 @@ async fn only_a_form_is_taken() {
 #[tokio::test]
 async fn each_listener_has_its_endpoints_and_no_others() {
     let broker = broker(Ok("alice@A.TEST"));
-    let paths = ["/.well-known/jwks.json", "/healthz", "/readyz", "/metrics"];
+    let paths = [
+        "/.well-known/jwks.json",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/v1/revocations",
+    ];
     for (listener, there) in [
-        (ListenerName::Mesh, [true, true, true, false]),
-        (ListenerName::Public, [true, false, false, false]),
-        (ListenerName::Observe, [false, true, true, true]),
+        (ListenerName::Mesh, [true, true, true, false, true]),
+        (ListenerName::Public, [true, false, false, false, false]),
+        (ListenerName::Observe, [false, true, true, true, false]),
+        (ListenerName::Admin, [false, false, false, false, true]),
     ] {
         for (path, there) in paths.into_iter().zip(there) {
             let request = Request::get(path).body(Body::empty()).unwrap();
@@ -362,7 +378,8 @@ async fn each_listener_has_its_endpoints_and_no_others() {
             );
         }
         let status = ask(listener, &broker, body(&[])).await.status();
-        assert_eq!(status == StatusCode::NOT_FOUND, listener == ListenerName::Observe);
+        let exchanges = matches!(listener, ListenerName::Mesh | ListenerName::Public);
+        assert_eq!(status != StatusCode::NOT_FOUND, exchanges);
     }
 }
 

@@ -5,6 +5,7 @@
 //! time pass between two, in which more comes; a few callers do not wait for that.
 
 mod file;
+mod job;
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +20,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::file::StoreFile;
-use super::{Answer, Consumed, ReplayTag, Store, StoreError};
+use self::job::{Applied, Batch, Done, Job};
+use super::{Answer, Changes, Consumed, Position, ReplayTag, Revocation, Revoked, Store, StoreError, Swept, Target};
 use crate::problem::Problem;
 use crate::queue::{NotTaken, Queue};
 use crate::time::UnixTime;
@@ -37,20 +39,6 @@ const LOAD: usize = 8;
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 /// How long the thread has to end. One that hangs in a file system must not hang the exit.
 const END_TIME: Duration = Duration::from_secs(2);
-
-/// What is asked of the thread.
-#[derive(Debug)]
-enum Job {
-    Consume {
-        tag: ReplayTag,
-        until: UnixTime,
-        done: oneshot::Sender<Result<Consumed, StoreError>>,
-    },
-    Sweep {
-        now: UnixTime,
-        done: oneshot::Sender<Result<u64, StoreError>>,
-    },
-}
 
 /// A store of one broker, in one file.
 #[derive(Debug)]
@@ -96,7 +84,7 @@ impl EmbeddedStore {
         })
     }
 
-    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job) -> Result<T, StoreError> {
+    async fn ask<T>(&self, job: impl FnOnce(Done<T>) -> Job) -> Result<T, StoreError> {
         let (done, outcome) = oneshot::channel();
         self.queue.put(job(done)).map_err(|not_taken| match not_taken {
             NotTaken::Full => StoreError::Full,
@@ -115,7 +103,23 @@ impl Store for EmbeddedStore {
         Box::pin(self.ask(move |done| Job::Consume { tag, until, done }))
     }
 
-    fn sweep(&self, now: UnixTime) -> Answer<'_, u64> {
+    fn revoke(&self, revocation: Revocation, now: UnixTime) -> Answer<'_, Revoked> {
+        Box::pin(self.ask(move |done| Job::Revoke { revocation, now, done }))
+    }
+
+    fn lift(&self, target: Target) -> Answer<'_, Option<Position>> {
+        Box::pin(self.ask(move |done| Job::Lift { target, done }))
+    }
+
+    fn revoked_since(&self, version: u64, most: usize) -> Answer<'_, Changes> {
+        Box::pin(self.ask(move |done| Job::RevokedSince { version, most, done }))
+    }
+
+    fn tokens_end(&self, at_least: UnixTime) -> Answer<'_, UnixTime> {
+        Box::pin(self.ask(move |done| Job::TokensEnd { at_least, done }))
+    }
+
+    fn sweep(&self, now: UnixTime) -> Answer<'_, Swept> {
         Box::pin(self.ask(move |done| Job::Sweep { now, done }))
     }
 }
@@ -155,33 +159,14 @@ impl Keeper {
 
     /// Does them all, or none of them, and answers each.
     fn group(&mut self, mut jobs: Vec<Job>) {
-        // Nobody waits for these any more: their deadline has passed, and the ticket was refused.
-        jobs.retain(|job| match job {
-            Job::Consume { done, .. } => !done.is_closed(),
-            Job::Sweep { done, .. } => !done.is_closed(),
-        });
+        // Nobody waits for these any more: their deadline has passed, and it was refused.
+        jobs.retain(|job| !job.is_given_up());
         if jobs.is_empty() {
             return;
         }
         match self.apply(&Batch::of(&jobs)) {
-            Ok(Applied { consumed, swept }) => {
-                let mut consumed = consumed.into_iter();
-                for job in jobs {
-                    // Whoever asked may have gone meanwhile.
-                    match job {
-                        Job::Consume { done, .. } => drop(done.send(consumed.next().ok_or(StoreError::Closed))),
-                        Job::Sweep { done, .. } => drop(done.send(Ok(swept))),
-                    }
-                }
-            }
-            Err(error) => {
-                for job in jobs {
-                    match job {
-                        Job::Consume { done, .. } => drop(done.send(Err(error.clone()))),
-                        Job::Sweep { done, .. } => drop(done.send(Err(error.clone()))),
-                    }
-                }
-            }
+            Ok(applied) => applied.answer(jobs.into_iter()),
+            Err(error) => jobs.into_iter().for_each(|job| job.fail(error.clone())),
         }
     }
 
@@ -197,7 +182,9 @@ impl Keeper {
         match outcome {
             Ok(applied) => {
                 self.file = Some(file);
-                self.commits.observe(began.elapsed().as_secs_f64());
+                if applied.is_committed {
+                    self.commits.observe(began.elapsed().as_secs_f64());
+                }
                 Ok(applied)
             }
             // redb refuses everything after an error of the disk, until the file is opened anew.
@@ -224,38 +211,10 @@ impl Keeper {
 
     fn broke(&mut self, error: StoreError) -> StoreError {
         if self.broken.is_none() {
-            tracing::error!(%error, "no ticket is accepted");
+            tracing::error!(%error, "no ticket is accepted, and nothing can be revoked");
         }
         self.broken = Some((Instant::now(), error.clone()));
         error
-    }
-}
-
-/// What one transaction is to do.
-#[derive(Debug, Default)]
-struct Batch {
-    consume: Vec<(ReplayTag, UnixTime)>,
-    sweep: Option<UnixTime>,
-}
-
-/// What it did.
-#[derive(Debug, Default)]
-struct Applied {
-    /// In the order of the batch.
-    consumed: Vec<Consumed>,
-    swept: u64,
-}
-
-impl Batch {
-    fn of(jobs: &[Job]) -> Self {
-        let mut batch = Self::default();
-        for job in jobs {
-            match job {
-                Job::Consume { tag, until, .. } => batch.consume.push((*tag, *until)),
-                Job::Sweep { now, .. } => batch.sweep = batch.sweep.max(Some(*now)),
-            }
-        }
-        batch
     }
 }
 

@@ -11,6 +11,7 @@ use super::*;
 use crate::identity::Identity;
 use crate::keyring::{KeyEncryptionKey, KeyRing};
 use crate::problem::Problems;
+use crate::revocation::Unrevoked;
 use crate::token::Minter;
 
 const OURS: &str = "https://broker.test";
@@ -82,7 +83,7 @@ fn minted(keyring: &KeyRing, audience: &str) -> String {
     let alice = Identity::for_test("alice@A.TEST").in_groups(["clerks", "wheel"].into_iter().collect());
     let grant = policy.grant(alice, audience, None).unwrap();
     Minter::new(OURS, keyring.signing())
-        .issue(&grant, "mesh", at(2000))
+        .issue(Unrevoked::for_test(&grant, at(2000)), "mesh")
         .unwrap()
         .into_compact()
 }
@@ -139,6 +140,12 @@ fn a_token_that_this_broker_mints_is_verified_by_its_own_keys() {
     assert!(token.is_for("orders") && !token.is_for("billing"));
     assert!(token.is_in_group("clerks") && !token.is_in_group("wheel"));
     assert_eq!((token.issuer(), token.expires()), (OURS, at(2900)));
+    let names = token.names().unwrap();
+    assert_eq!(
+        (names.token, names.session, names.subject, names.issued),
+        (token.token_id(), Some("session"), "alice@A.TEST", Some(at(2000)))
+    );
+    assert!(token.token_id().is_some());
     // No [[delegation]] is for it.
     let other = verifier
         .verify(minted(&keyring, "billing").as_bytes(), at(2100))

@@ -55,7 +55,7 @@ fn serving(folder: &Folder) -> (Serving, String) {
     let lines = fs::read_to_string(&config).unwrap();
     let lines = lines
         .lines()
-        .filter(|line| !line.starts_with("unix = ") && !line.starts_with("mode = "));
+        .filter(|line| *line != "unix = \"mesh.sock\"" && !line.starts_with("mode = "));
     let text: Vec<&str> = lines
         .map(|line| if line == "[listen.mesh]" { tls } else { line })
         .collect();

@@ -10,6 +10,7 @@
 
 mod certificates;
 mod fixture;
+mod revoke;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -350,3 +350,34 @@ fn a_ticket_is_of_use_no_longer_than_token_policy_and_kdc_say() {
 fn a_ticket_is_of_use_no_longer_than_token_policy_and_kdc_say_in_a_domain() {
     lives(samba());
 }
+
+#[test]
+fn a_revoked_token_gets_no_ticket_though_one_was_just_made_for_it_and_others_do() {
+    let realm = mit();
+    let world = start(realm, BRIDGE);
+    let (alice, bob) = (world.token(realm, "alice"), world.token(realm, "bob"));
+    let target = realm.principal(LEGACY);
+    assert_eq!(world.ticket(&alice, &target).0, 200);
+    let claims = kerbridge_tests::token::decode(&alice).unwrap().claims;
+    for (option, value) in [
+        ("--jti", claims["jti"].as_str().unwrap()),
+        ("--sid", claims["sid"].as_str().unwrap()),
+        ("--subject", claims["sub"].as_str().unwrap()),
+    ] {
+        world.broker.revoke(&[option, value]).unwrap();
+        let (status, refused) = world.ticket(&alice, &target);
+        assert_eq!(
+            (status, refused["reason"].as_str()),
+            (400, Some("revoked")),
+            "{option}: {refused}"
+        );
+        world.broker.revoke(&[option, value, "--lift"]).unwrap();
+        assert_eq!(world.ticket(&alice, &target).0, 200);
+    }
+    world
+        .broker
+        .revoke(&["--subject", claims["sub"].as_str().unwrap()])
+        .unwrap();
+    assert_eq!(world.ticket(&alice, &target).0, 400);
+    assert_eq!(world.ticket(&bob, &target).0, 200);
+}

@@ -68,9 +68,12 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
     }
     let limits = config.limits();
     let issuers = to_ticket.as_ref().map(|parts| Arc::clone(&parts.issuers));
+    let revocations = to_token.as_ref().map(|parts| Arc::clone(&parts.revocations));
     let exchange = Exchange {
         to_token: to_token.map(|parts| parts.start(&config, &metrics)).transpose()?,
-        to_ticket: to_ticket.map(|parts| to_ticket::start(&config, parts)).transpose()?,
+        to_ticket: to_ticket
+            .map(|parts| to_ticket::start(&config, parts, revocations))
+            .transpose()?,
         failures: FailureLimit::new(limits.failures_per_minute, limits.shared_sources.clone()),
         metrics,
     };

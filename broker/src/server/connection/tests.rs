@@ -82,6 +82,14 @@ fn claims(answer: &str) -> serde_json::Value {
     serde_json::from_slice(&claims).unwrap()
 }
 
+#[test]
+fn root_and_the_brokers_user_administer_and_nobody_else() {
+    for (uid, may) in [(0, true), (998, true), (997, false), (999, false), (u32::MAX, false)] {
+        assert_eq!(may_administer(uid, 998), may, "{uid}");
+    }
+    assert!(!may_administer(998, 0));
+}
+
 #[tokio::test]
 async fn a_unix_socket_has_its_mode_answers_and_is_removed() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,10 +1,10 @@
-//! Writes and reads the store's one file: its format, and a table of used tags in the order in which they end. An entry holds
-//! the tags of one commit that end in one second, so that a commit adds one entry or two, however many share it.
-//!
-//! The table is appended to, never searched: tags are random, and to search for them on disk would touch a page of the file
-//! for each. All of them are in memory too, 128 bits each, and read from the file when it is opened.
+//! Opens the store's one file, of this format or brought up to it, and does a batch in one durable transaction.
 
-use std::collections::{BTreeMap, HashSet};
+mod migrate;
+mod revocations;
+mod tags;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,31 +13,25 @@ use std::path::Path;
 
 use redb::{Builder, Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
-use super::{Applied, Batch};
+use self::revocations::Revocations;
+use self::tags::Tags;
+use super::job::{Applied, Batch};
 use crate::problem::Problem;
-use crate::store::{Consumed, StoreError};
-use crate::time::UnixTime;
+use crate::store::{StoreError, Swept};
 
 /// What this release reads and writes.
-const FORMAT: u32 = 2;
-/// Pages of the file that are kept in memory, in bytes; only the table's ends are worked on.
+const FORMAT: u32 = 3;
+/// Pages of the file that are kept in memory, in bytes; only the ends of its tables are worked on.
 const CACHE: usize = 4 * 1024 * 1024;
 
 const ABOUT: TableDefinition<'_, &str, u32> = TableDefinition::new("about");
 const ABOUT_FORMAT: &str = "format";
-/// From the second in which tags end, and a number that tells those of one second apart, to the tags, one behind the other.
-const REPLAY: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("replay");
-/// Bytes of a tag.
-const TAG: usize = 32;
 
-/// As much of a tag as is kept in memory.
-type Short = [u8; 16];
-
-/// The file and what is in it.
+/// The file, and what of it is in memory.
 pub(super) struct StoreFile {
     database: Database,
-    used: HashSet<Short>,
-    next: u64,
+    tags: Tags,
+    revocations: Revocations,
 }
 
 /// Why a file cannot be opened.
@@ -74,79 +68,87 @@ impl OpenError {
 }
 
 impl StoreFile {
-    /// Opens the file, or makes it; after a crash redb checks it first.
+    /// Opens the file, or makes it; after a crash redb checks it first. One of an earlier format is copied, and then brought
+    /// up to this one.
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         make(path).map_err(refused)?;
-        let database = Builder::new().set_cache_size(CACHE).create(path).map_err(refused)?;
-        check_format(&database)?;
-        let (mut used, mut next) = (HashSet::new(), 0);
-        let read = || -> Result<_, redb::Error> { Ok(database.begin_read()?.open_table(REPLAY)?) };
-        let table = read().map_err(refused)?;
-        for entry in table.iter().map_err(refused)? {
-            let (key, tags) = entry.map_err(refused)?;
-            used.extend(shorts(tags.value()));
-            next = next.max(key.value().1.saturating_add(1));
+        let mut database = open(path)?;
+        match format(&database).map_err(refused)? {
+            Some(FORMAT) => {}
+            None => create(&database).map_err(refused)?,
+            Some(before @ (1 | 2)) => {
+                drop(database);
+                let copy = migrate::copy(path, before).map_err(refused)?;
+                database = open(path)?;
+                migrate::migrate(&database, before).map_err(refused)?;
+                tracing::info!(
+                    from = before,
+                    to = FORMAT,
+                    copy = %copy.display(),
+                    "the store was brought up to this release's format"
+                );
+            }
+            Some(other) => return Err(OpenError::Format(other)),
         }
-        drop(table);
-        Ok(Self { database, used, next })
+        let read = || -> Result<_, redb::Error> {
+            let transaction = database.begin_read()?;
+            Ok((Tags::read(&transaction)?, Revocations::read(&transaction)?))
+        };
+        let (tags, revocations) = read().map_err(refused)?;
+        Ok(Self {
+            database,
+            tags,
+            revocations,
+        })
     }
 
     /// Does all of it in one durable transaction, or nothing.
     pub(super) fn apply(&mut self, batch: &Batch) -> Result<Applied, StoreError> {
-        let mut applied = Applied::default();
-        let mut fresh = BTreeMap::<u64, Vec<u8>>::new();
-        let mut here = HashSet::new();
-        for (tag, until) in &batch.consume {
-            let short = short(tag.as_bytes());
-            let is_first = !self.used.contains(&short) && here.insert(short);
-            applied
-                .consumed
-                .push(if is_first { Consumed::First } else { Consumed::Again });
-            if is_first {
-                fresh.entry(until.seconds()).or_default().extend(tag.as_bytes());
+        let broken = |error: redb::Error| StoreError::Broken(error.to_string());
+        let mut applied = Applied {
+            is_committed: false,
+            consumed: Vec::new(),
+            changed: Vec::new(),
+            tokens_end: self.revocations.tokens_end(),
+            swept: Swept::default(),
+            read: Vec::with_capacity(batch.read.len()),
+        };
+        let is_news = batch.tokens_end.is_some_and(|end| end > applied.tokens_end);
+        let is_written = is_news || batch.sweep.is_some() || !batch.change.is_empty();
+        match self.tags.all_again(&batch.consume) {
+            Some(consumed) if !is_written => applied.consumed = consumed,
+            Some(_) | None => self.write(batch, &mut applied).map_err(broken)?,
+        }
+        if !batch.read.is_empty() {
+            let transaction = self.database.begin_read().map_err(|error| broken(error.into()))?;
+            for (version, most) in &batch.read {
+                applied
+                    .read
+                    .push(self.revocations.since(&transaction, *version, *most)?);
             }
         }
-        let mut gone = Vec::new();
-        if !fresh.is_empty() || batch.sweep.is_some() {
-            self.write(&fresh, batch.sweep, &mut gone)
-                .map_err(|error| StoreError::Broken(error.to_string()))?;
-        }
-        // Only now, when the disk has it.
-        self.next = self.next.saturating_add(fresh.len() as u64);
-        self.used.extend(here);
-        for short in &gone {
-            self.used.remove(short);
-        }
-        if self.used.len() < self.used.capacity() / 8 {
-            self.used.shrink_to(self.used.len().saturating_mul(2));
-        }
-        applied.swept = gone.len() as u64;
         Ok(applied)
     }
 
-    fn write(
-        &self,
-        fresh: &BTreeMap<u64, Vec<u8>>,
-        sweep: Option<UnixTime>,
-        gone: &mut Vec<Short>,
-    ) -> Result<(), redb::Error> {
+    fn write(&mut self, batch: &Batch, applied: &mut Applied) -> Result<(), redb::Error> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
-        {
-            let mut table = transaction.open_table(REPLAY)?;
-            if let Some(now) = sweep {
-                table.retain_in(..=(now.seconds(), u64::MAX), |_, tags| {
-                    gone.extend(shorts(tags));
-                    false
-                })?;
-            }
-            for ((until, tags), number) in fresh.iter().zip(self.next..) {
-                table.insert((*until, number), tags.as_slice())?;
-            }
-        }
+        let tags = self.tags.write(&transaction, &batch.consume, batch.sweep)?;
+        let revocations = self
+            .revocations
+            .write(&transaction, &batch.change, batch.tokens_end, batch.sweep)?;
         transaction.commit()?;
+        // Only now, when the disk has it.
+        (applied.consumed, applied.swept.tags) = self.tags.committed(tags);
+        (applied.changed, applied.swept.revocations) = self.revocations.committed(revocations);
+        applied.tokens_end = self.revocations.tokens_end();
+        applied.is_committed = true;
         Ok(())
     }
+}
+
+fn open(path: &Path) -> Result<Database, OpenError> {
+    Builder::new().set_cache_size(CACHE).create(path).map_err(refused)
 }
 
 /// The file under its name with nobody else's rights to it, before redb fills it.
@@ -154,52 +156,40 @@ fn make(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => {
             file.sync_all()?;
-            // A file whose name is lost with the power is a store that has forgotten everything.
-            path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+            sync_folder(path)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// The format, written into a new file.
-fn check_format(database: &Database) -> Result<(), OpenError> {
-    let look = || -> Result<u32, redb::Error> {
-        let transaction = database.begin_write()?;
-        let found = {
-            let mut about = transaction.open_table(ABOUT)?;
-            let found = about.get(ABOUT_FORMAT)?.map(|format| format.value());
-            if found.is_none() {
-                about.insert(ABOUT_FORMAT, FORMAT)?;
-                transaction.open_table(REPLAY)?;
-            }
-            found
-        };
-        if found.is_none() {
-            transaction.commit()?;
-        } else {
-            transaction.abort()?;
-        }
-        Ok(found.unwrap_or(FORMAT))
-    };
-    match look().map_err(refused)? {
-        FORMAT => Ok(()),
-        other => Err(OpenError::Format(other)),
-    }
+/// A file whose name is lost with the power is a store that has forgotten everything.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// The format; none in a new file.
+fn format(database: &Database) -> Result<Option<u32>, redb::Error> {
+    let transaction = database.begin_write()?;
+    let format = transaction
+        .open_table(ABOUT)?
+        .get(ABOUT_FORMAT)?
+        .map(|format| format.value());
+    transaction.abort()?;
+    Ok(format)
+}
+
+/// Everything that a new file has.
+fn create(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(ABOUT)?.insert(ABOUT_FORMAT, FORMAT)?;
+    Tags::create(&transaction, &BTreeMap::new())?;
+    Revocations::create(&transaction)?;
+    Ok(transaction.commit()?)
 }
 
 fn refused(error: impl fmt::Display) -> OpenError {
     OpenError::Refused(error.to_string())
-}
-
-fn short(tag: &[u8; TAG]) -> Short {
-    let [short @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *tag;
-    short
-}
-
-/// Of the tags of an entry.
-fn shorts(tags: &[u8]) -> impl Iterator<Item = Short> {
-    tags.as_chunks().0.iter().map(short)
 }
 
 #[cfg(test)]
@@ -215,6 +205,45 @@ pub(super) mod tests {
             .unwrap()
             .insert(ABOUT_FORMAT, format)
             .unwrap();
+        transaction.commit().unwrap();
+    }
+
+    const REPLAY_1: TableDefinition<'_, (u64, u64), &[u8; 32]> = TableDefinition::new("replay");
+    const REPLAY_2: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("replay");
+
+    /// The used tags of a file as an earlier release reads it.
+    pub(in super::super) fn read_earlier(path: &Path, format: u32) -> Vec<[u8; 32]> {
+        let database = Database::open(path).unwrap();
+        let transaction = database.begin_read().unwrap();
+        let about = transaction.open_table(ABOUT).unwrap();
+        assert_eq!(about.get(ABOUT_FORMAT).unwrap().unwrap().value(), format);
+        if format == 1 {
+            let replay = transaction.open_table(REPLAY_1).unwrap();
+            replay.iter().unwrap().map(|row| *row.unwrap().1.value()).collect()
+        } else {
+            let replay = transaction.open_table(REPLAY_2).unwrap();
+            let rows = replay.iter().unwrap();
+            rows.flat_map(|row| row.unwrap().1.value().as_chunks().0.to_vec())
+                .collect()
+        }
+    }
+
+    /// A file as an earlier release wrote it.
+    pub(in super::super) fn write_earlier(path: &Path, format: u32, used: &[[u8; 32]], until: u64) {
+        let database = Database::create(path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut about = transaction.open_table(ABOUT).unwrap();
+        about.insert(ABOUT_FORMAT, format).unwrap();
+        drop(about);
+        if format == 1 {
+            let mut replay = transaction.open_table(REPLAY_1).unwrap();
+            for (number, tag) in (0..).zip(used) {
+                replay.insert((until, number), tag).unwrap();
+            }
+        } else {
+            let mut replay = transaction.open_table(REPLAY_2).unwrap();
+            replay.insert((until, 0), used.concat().as_slice()).unwrap();
+        }
         transaction.commit().unwrap();
     }
 }

@@ -36,6 +36,76 @@ async fn it_keeps_what_every_store_promises() {
 }
 
 #[tokio::test]
+async fn it_keeps_what_every_store_promises_of_revocations() {
+    use conformance::revocations::*;
+    let fresh = || open(&tempfile::tempdir().unwrap());
+    what_comes_after_a_version_is_read_in_order(&fresh()).await;
+    revocations_of_one_target_are_merged(&fresh()).await;
+    what_is_lifted_is_gone_and_cannot_be_gone_on_with(&fresh()).await;
+    what_no_token_can_need_is_swept_and_nothing_else(&fresh()).await;
+    the_end_of_tokens_never_moves_back(&fresh()).await;
+    revocations_at_the_same_time_are_in_commit_order(Arc::new(fresh())).await;
+    let folder = tempfile::tempdir().unwrap();
+    revocations_stay_after_a_restart(|| Arc::new(open(&folder)), &fresh()).await;
+}
+
+#[tokio::test]
+async fn the_store_of_tests_keeps_the_same_promises() {
+    use super::super::memory::MemoryStore;
+    use conformance::revocations::*;
+    what_comes_after_a_version_is_read_in_order(&MemoryStore::new()).await;
+    revocations_of_one_target_are_merged(&MemoryStore::new()).await;
+    what_is_lifted_is_gone_and_cannot_be_gone_on_with(&MemoryStore::new()).await;
+    what_no_token_can_need_is_swept_and_nothing_else(&MemoryStore::new()).await;
+    the_end_of_tokens_never_moves_back(&MemoryStore::new()).await;
+    revocations_at_the_same_time_are_in_commit_order(Arc::new(MemoryStore::new())).await;
+    conformance::a_tag_is_first_once(&MemoryStore::new()).await;
+    conformance::sweeping_forgets_what_has_ended_and_nothing_else(&MemoryStore::new()).await;
+}
+
+#[tokio::test]
+async fn a_file_of_an_earlier_format_is_copied_and_brought_up_and_forgets_nothing() {
+    for format in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        let tags = [*tag(1).as_bytes(), *tag(2).as_bytes()];
+        file::tests::write_earlier(&path, format, &tags, 1000);
+        let store = open(&folder);
+        for number in [1, 2] {
+            assert_eq!(store.consume_once(tag(number), at(1000)).await, Ok(Consumed::Again));
+        }
+        assert_eq!(store.consume_once(tag(3), at(1000)).await, Ok(Consumed::First));
+        let first = store.revoked_since(0, 1).await.unwrap();
+        assert_eq!((first.newest.version, first.recorded.len()), (0, 0));
+        // The copy is what the release of before goes on with, and is nobody else's to read.
+        let copy = folder.path().join(format!("store.redb.format-{format}"));
+        let mode = std::fs::metadata(&copy).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(file::tests::read_earlier(&copy, format), tags);
+        drop(store);
+        let names = |folder: &TempDir| std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(names(&folder), 2, "something is left over");
+        let again = open(&folder);
+        let known = again.revoked_since(0, 1).await.unwrap();
+        assert_eq!(known.newest.epoch, first.newest.epoch, "migrated once");
+        assert_eq!(again.sweep(at(1000)).await.unwrap().tags, 3);
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_before_a_migration_that_did_not_come_to_its_end_is_in_the_next_ones_copy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE);
+    file::tests::write_earlier(&path, 1, &[*tag(1).as_bytes()], 1000);
+    std::fs::write(folder.path().join("store.redb.format-1"), b"an earlier one").unwrap();
+    std::fs::write(folder.path().join("store.redb.tmp"), b"half of one").unwrap();
+    drop(open(&folder));
+    let copy = folder.path().join("store.redb.format-1");
+    assert_eq!(file::tests::read_earlier(&copy, 1), [*tag(1).as_bytes()]);
+    assert!(!folder.path().join("store.redb.tmp").exists());
+}
+
+#[tokio::test]
 async fn a_copy_of_the_file_at_any_time_knows_all_that_was_answered() {
     // As a broker leaves it that is killed: not closed.
     let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -162,12 +232,12 @@ fn a_file_of_another_release_or_of_no_store_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);
     drop(open(&folder));
-    file::tests::set_format(&path, 1);
+    file::tests::set_format(&path, 4);
     let problem = EmbeddedStore::open(folder.path(), 1, DEADLINE, histogram())
         .unwrap_err()
         .to_string();
     assert!(
-        problem.contains("it has format 1, and this release knows 2; run the release that wrote it"),
+        problem.contains("it has format 4, and this release knows 3; run the release that wrote it"),
         "{problem}"
     );
     std::fs::write(&path, b"no store at all").unwrap();

@@ -10,6 +10,7 @@ use crate::delegation::{Delegation, LogIn, Parts};
 use crate::exchange::TokenToTicket;
 use crate::metrics::Metrics;
 use crate::problem::{Problem, Problems};
+use crate::revocation::Revocations;
 use crate::subject_token::{Issuers, KeyTerms};
 
 /// All that is needed before there are threads. The KDC is asked when the first ticket is wanted.
@@ -68,10 +69,15 @@ pub(super) fn parts(
 }
 
 /// Starts the threads.
-pub(super) fn start(config: &Config, parts: Parts) -> Result<TokenToTicket, Problem> {
+pub(super) fn start(
+    config: &Config,
+    parts: Parts,
+    revocations: Option<Arc<Revocations>>,
+) -> Result<TokenToTicket, Problem> {
     Ok(TokenToTicket {
         policy: config.policy().clone(),
         realms: config.kerberos().realms.clone(),
+        revocations,
         delegation: Delegation::start(parts).map_err(|error| super::no_threads(&error))?,
     })
 }

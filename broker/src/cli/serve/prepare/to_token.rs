@@ -13,13 +13,18 @@ use crate::keyring::{KeyEncryptionKey, KeyRing};
 use crate::metrics::Metrics;
 use crate::problem::{Problem, Problems};
 use crate::replay::ReplayGuard;
+use crate::revocation::Revocations;
 use crate::store::{EmbeddedStore, Store};
+
+/// Revocations that may wait for the store, beside tickets.
+const OTHERS_WAITING: usize = 256;
 
 /// What was made and taken before there are threads.
 pub(super) struct Parts {
     pub(super) keyring: KeyRing,
     acceptors: Vec<Box<dyn Acceptor>>,
-    replay: ReplayGuard,
+    store: Arc<dyn Store>,
+    pub(super) revocations: Arc<Revocations>,
 }
 
 /// Makes and takes all of it, or notes all that fails.
@@ -32,11 +37,18 @@ pub(super) fn parts(
     let keyring = KeyRing::open_or_create(config.state_dir(), key).map_err(|error| error.problem().into());
     let keyring = problems.sift(keyring);
     let acceptors = problems.sift(acquire(config));
-    let replay = problems.sift(replay_guard(config, metrics).map_err(Problems::from));
+    let store = problems.sift(open_store(config, metrics).map_err(Problems::from))?;
+    let revocations = Revocations::new(
+        Arc::clone(&store),
+        config.issuer(),
+        config.policy().longest_ttl_seconds(),
+        metrics.revocations(),
+    );
     Some(Parts {
         keyring: keyring?,
         acceptors: acceptors?,
-        replay: replay?,
+        store,
+        revocations: Arc::new(revocations),
     })
 }
 
@@ -46,8 +58,10 @@ impl Parts {
         let Self {
             keyring,
             acceptors,
-            replay,
+            store,
+            revocations,
         } = self;
+        let replay = ReplayGuard::new(Some(store), config.kerberos().clock_skew_seconds);
         let limits = config.limits();
         let pool = AcceptorPool::start(acceptors, limits.queue, limits.deadline, metrics.queue_depth());
         Ok(TicketToToken {
@@ -57,7 +71,13 @@ impl Parts {
             groups: config.groups().counted_by(metrics.directory()),
             keyring,
             acceptors: pool.map_err(|error| super::no_threads(&error))?,
-            replay,
+            // Where the configuration says so, nobody but MIT's cache knows of used tickets.
+            replay: if config.replay_store() {
+                replay
+            } else {
+                replay.without_notes()
+            },
+            revocations,
             deadline: limits.deadline,
             continuations: Continuations::new(metrics.half_open(), metrics.pushed_out()),
             metrics: Arc::clone(metrics),
@@ -65,20 +85,17 @@ impl Parts {
     }
 }
 
-/// With the store, or with nobody but MIT's cache where the configuration says so.
-fn replay_guard(config: &Config, metrics: &Metrics) -> Result<ReplayGuard, Problem> {
+/// The store of the state directory.
+fn open_store(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Store>, Problem> {
     let limits = config.limits();
-    let store: Option<Arc<dyn Store>> = match config.replay_store() {
-        true => {
-            let commits = metrics.store_commits();
-            // All that the threads and their queue can hand on at once: a ticket that was taken in has been used up by then.
-            let waiting = limits.queue.saturating_add(limits.threads);
-            let store = EmbeddedStore::open(config.state_dir(), waiting, limits.deadline, commits)?;
-            Some(Arc::new(store))
-        }
-        false => None,
-    };
-    Ok(ReplayGuard::new(store, config.kerberos().clock_skew_seconds))
+    // All that the threads and their queue can hand on at once: a ticket that was taken in has been used up by then. And as
+    // much of what is not about tickets.
+    let waiting = limits
+        .queue
+        .saturating_add(limits.threads)
+        .saturating_add(OTHERS_WAITING);
+    let store = EmbeddedStore::open(config.state_dir(), waiting, limits.deadline, metrics.store_commits())?;
+    Ok(Arc::new(store))
 }
 
 /// One acceptor for each thread; what one thread cannot have, none can.

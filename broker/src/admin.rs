@@ -1,0 +1,202 @@
+//! Says what is said on the admin socket: what an administrator wants revoked or given back, what came of it, where the broker
+//! stands.
+
+pub mod client;
+
+use std::fmt;
+
+use kerbridge_wire::feed::Epoch;
+use serde::{Deserialize, Serialize};
+
+use crate::revocation::Order;
+use crate::store::{Kind, Position, Revoked, Target, TargetError};
+use crate::time::UnixTime;
+
+/// Path of revocations.
+pub const REVOKE_PATH: &str = "/v1/revoke";
+/// Path of what takes one back.
+pub const LIFT_PATH: &str = "/v1/lift";
+/// Path of [`Status`].
+pub const STATUS_PATH: &str = "/v1/status";
+
+/// A revocation that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeRequest {
+    /// By what it names tokens.
+    pub kind: Kind,
+    /// The value of that claim.
+    pub value: String,
+    /// Only what was issued at or before this, Unix time; absent: everything, and nothing is minted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+    /// Until then and no longer, Unix time; absent: as long as it is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+}
+
+/// What of revocations is to be given back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LiftRequest {
+    /// By what it names tokens.
+    pub kind: Kind,
+    /// The value of that claim.
+    pub value: String,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// By what it names tokens.
+    pub kind: Kind,
+    /// The value of that claim.
+    pub value: String,
+    /// Only what was issued at or before this, Unix time; null is everything, and nothing is minted.
+    pub before: Option<u64>,
+    /// How long the broker and the filters know of it, Unix time; null is for ever.
+    pub needed_until: Option<u64>,
+    /// The store's name.
+    pub epoch: Epoch,
+    /// The version of the feed that has it.
+    pub version: u64,
+}
+
+/// Where a broker stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The broker's version.
+    pub release: String,
+    /// Whether it wants requests, or why not.
+    pub ready: String,
+    /// What is known of tokens; null where it makes none.
+    pub tokens: Option<TokenStatus>,
+}
+
+/// Where a broker stands that makes tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenStatus {
+    /// `iss`.
+    pub issuer: String,
+    /// The identifier of the key that signs.
+    pub kid: String,
+    /// What is known of revocations; null before the store was read.
+    pub feed: Option<FeedStatus>,
+}
+
+/// Where the feed stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedStatus {
+    /// The store's name.
+    pub epoch: Epoch,
+    /// Its newest version.
+    pub version: u64,
+    /// How many revocations it has.
+    pub entries: usize,
+    /// When that was all, Unix time.
+    pub as_of: u64,
+}
+
+/// Why nothing came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdminError {
+    /// What is wrong.
+    pub problem: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl fmt::Display for AdminError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { problem, remedy } = self;
+        write!(f, "{problem}; {remedy}")
+    }
+}
+
+impl RevokeRequest {
+    /// What is to be done, if it can be meant so.
+    pub fn order(&self, now: UnixTime) -> Result<Order, AdminError> {
+        let Self {
+            kind,
+            value,
+            before,
+            until,
+        } = self;
+        let target = target(*kind, value)?;
+        let is_later = |time: &u64| *time > now.seconds();
+        match (kind, before, until) {
+            (Kind::Token, Some(_), _) | (Kind::Token, _, Some(_)) => Err(error(
+                "one token was issued at one time, and ends at its own",
+                "leave --before and --until out with --jti",
+            )),
+            (_, Some(_), Some(_)) => Err(error(
+                "what was issued before is forgotten when the last of it has ended",
+                "leave --until out with --before",
+            )),
+            (_, Some(before), None) if is_later(before) => Err(error(
+                "--before lies in the future",
+                "write a time that has come; without --before nothing is minted any more",
+            )),
+            (_, None, Some(until)) if !is_later(until) => Err(error("--until has passed", "write a time to come")),
+            (Kind::Token, None, None) => Ok(Order::token(target, None)),
+            (_, Some(before), None) => Ok(Order::up_to(target, UnixTime::from_seconds(*before))),
+            (_, None, until) => Ok(Order::ban(target, until.map(UnixTime::from_seconds))),
+        }
+    }
+}
+
+impl LiftRequest {
+    /// What is to be given back.
+    pub fn target(&self) -> Result<Target, AdminError> {
+        target(self.kind, &self.value)
+    }
+}
+
+fn target(kind: Kind, value: &str) -> Result<Target, AdminError> {
+    Target::new(kind, value)
+        .map_err(|TargetError| error(&format!("{value:?} is no {kind}: {TargetError}"), "correct the value"))
+}
+
+fn error(problem: &str, remedy: &str) -> AdminError {
+    AdminError {
+        problem: problem.to_owned(),
+        remedy: remedy.to_owned(),
+    }
+}
+
+impl Outcome {
+    /// Of a revocation.
+    pub fn revoked(revoked: &Revoked) -> Self {
+        let Revoked { position, revocation } = revoked;
+        Self {
+            kind: revocation.target.kind(),
+            value: revocation.target.value().to_owned(),
+            before: revocation.issued_at_or_before.map(UnixTime::seconds),
+            needed_until: revocation.needed_until.map(UnixTime::seconds),
+            epoch: position.epoch,
+            version: position.version,
+        }
+    }
+
+    /// Of one that was taken back.
+    pub fn lifted(target: &Target, position: Position) -> Self {
+        Self {
+            kind: target.kind(),
+            value: target.value().to_owned(),
+            before: None,
+            needed_until: None,
+            epoch: position.epoch,
+            version: position.version,
+        }
+    }
+}
+
+impl AdminError {
+    /// There is nothing to take back.
+    pub fn not_revoked(target: &Target) -> Self {
+        error(
+            &format!("{} {:?} is not revoked", target.kind(), target.value()),
+            "correct the value",
+        )
+    }
+}

@@ -1,0 +1,265 @@
+//! Revokes tokens, sessions and subjects, and gives them back: by the broker that runs, or in its store where none does.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args};
+use prometheus_client::metrics::histogram::Histogram;
+
+use super::{ConfigFile, Failure, Output, output};
+use crate::admin::client::{self, ClientError};
+use crate::admin::{AdminError, LIFT_PATH, LiftRequest, Outcome, REVOKE_PATH, RevokeRequest};
+use crate::config::{Draft, Surroundings};
+use crate::metrics::Metrics;
+use crate::policy::Policy;
+use crate::problem::Problems;
+use crate::revocation::{By, Revocations};
+use crate::state_lock::StateLock;
+use crate::store::{EmbeddedStore, FILE, Kind, StoreError};
+use crate::time::moment::{Moment, Rfc3339};
+use crate::time::{Clock, UnixTime};
+
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["jti", "sid", "subject"])))]
+pub(super) struct Revoke {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// One token, by its jti.
+    #[arg(long, value_name = "ID")]
+    jti: Option<String>,
+    /// All tokens of one service ticket, by their sid; without --before the ticket gets no other.
+    #[arg(long, value_name = "ID")]
+    sid: Option<String>,
+    /// All tokens of somebody, by their sub; without --before they get no other.
+    #[arg(long, value_name = "NAME")]
+    subject: Option<String>,
+    /// Only tokens issued at or before this: now, 2026-01-31T12:00:00Z, Unix time, or 8h for eight hours ago. Later ones are
+    /// good.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["jti", "until", "lift"])]
+    before: Option<Moment>,
+    /// Until then and no longer, as --before; 8h is in eight hours.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["jti", "lift"])]
+    until: Option<Moment>,
+    /// Take a revocation back: tokens that live still are good again.
+    #[arg(long)]
+    lift: bool,
+    /// How it is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// What there is to do.
+enum Wanted {
+    Revoke(RevokeRequest),
+    Lift(LiftRequest),
+}
+
+/// Who did it.
+#[derive(Clone, Copy)]
+enum Done {
+    Broker,
+    Store,
+}
+
+pub(super) fn run(revoke: &Revoke) -> Result<(), Failure> {
+    let now = Clock::System.now();
+    let wanted = revoke.wanted(now)?;
+    let path = &revoke.file.config;
+    let draft = Draft::read(path, &Surroundings::of_process());
+    let asked = match draft.admin_socket() {
+        Some(socket) => match ask(socket, &wanted) {
+            Err(ClientError::Nobody) => None,
+            answered => Some(answered.map_err(|error| refused(&error, socket))),
+        },
+        None => None,
+    };
+    let (outcome, done) = match asked {
+        Some(answered) => (answered?, Done::Broker),
+        None => (offline(path, &draft, &wanted)?, Done::Store),
+    };
+    revoke.print(&outcome, done)
+}
+
+impl Revoke {
+    fn wanted(&self, now: UnixTime) -> Result<Wanted, Failure> {
+        let (kind, value) = match (&self.jti, &self.sid, &self.subject) {
+            (Some(jti), _, _) => (Kind::Token, jti),
+            (_, Some(sid), _) => (Kind::Session, sid),
+            (_, _, Some(subject)) => (Kind::Subject, subject),
+            // The group sees to it.
+            (None, None, None) => return Err(Failure::Usage),
+        };
+        let value = value.clone();
+        if self.lift {
+            let lift = LiftRequest { kind, value };
+            lift.target().map_err(|error| usage(&error))?;
+            return Ok(Wanted::Lift(lift));
+        }
+        let request = RevokeRequest {
+            kind,
+            value,
+            before: self.before.map(|moment| moment.past(now).seconds()),
+            until: self.until.map(|moment| moment.future(now).seconds()),
+        };
+        request.order(now).map_err(|error| usage(&error))?;
+        Ok(Wanted::Revoke(request))
+    }
+
+    fn print(&self, outcome: &Outcome, done: Done) -> Result<(), Failure> {
+        let text = match self.output {
+            Output::Json => {
+                let mut value = serde_json::to_value(outcome).map_err(|_| Failure::Running)?;
+                if let Some(members) = value.as_object_mut() {
+                    members.insert("lifted".into(), self.lift.into());
+                    members.insert("by".into(), done.as_str().into());
+                }
+                format!("{value:#}\n")
+            }
+            Output::Text => self.text(outcome, done),
+        };
+        output::print(&text)
+    }
+
+    fn text(&self, outcome: &Outcome, done: Done) -> String {
+        let Outcome {
+            kind,
+            value,
+            before,
+            needed_until,
+            epoch: _,
+            version,
+        } = outcome;
+        let time = |seconds: u64| Rfc3339(UnixTime::from_seconds(seconds));
+        let verb = if self.lift { "lifted" } else { "revoked" };
+        let which = before.map_or_else(String::new, |before| {
+            format!(", tokens issued at or before {}", time(before))
+        });
+        let how_long = match needed_until {
+            _ if self.lift => String::new(),
+            Some(until) => format!(", kept until {}", time(*until)),
+            None => ", for ever (--lift takes it back)".into(),
+        };
+        let mut text = format!("{verb}: {kind} {value}{which}{how_long}; version {version}\n");
+        text.push_str(match done {
+            Done::Broker => "Every filter has it with its next poll.\n",
+            Done::Store => "No broker runs: it stands in the store, and filters have it once one serves again.\n",
+        });
+        text
+    }
+}
+
+impl Done {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Store => "store",
+        }
+    }
+}
+
+fn ask(socket: &Path, wanted: &Wanted) -> Result<Outcome, ClientError> {
+    match wanted {
+        Wanted::Revoke(request) => client::post(socket, REVOKE_PATH, request),
+        Wanted::Lift(request) => client::post(socket, LIFT_PATH, request),
+    }
+}
+
+fn refused(error: &ClientError, socket: &Path) -> Failure {
+    output::complain(format_args!("{}: {error}", socket.display()));
+    match error {
+        ClientError::Refused(_) => Failure::Usage,
+        ClientError::NotFound(_) => Failure::No,
+        ClientError::Unavailable(_) => Failure::TryAgain,
+        ClientError::Nobody | ClientError::NotAllowed | ClientError::Failed(_) => Failure::Running,
+    }
+}
+
+fn usage(error: &AdminError) -> Failure {
+    output::complain(error);
+    Failure::Usage
+}
+
+/// In the store itself, which nobody else may have open.
+fn offline(path: &Path, draft: &Draft, wanted: &Wanted) -> Result<Outcome, Failure> {
+    let problems = |problems: Problems| output::complain_all(path, &problems);
+    let (Some(state_dir), Some(issuer)) = (draft.state_dir(), draft.issuer()) else {
+        output::complain(
+            "no broker was found by listen.admin, and its store cannot be found: run this as the broker's user, with its \
+             configuration",
+        );
+        return Err(problems(draft.problems().clone()));
+    };
+    let lock = match StateLock::look(state_dir) {
+        Ok(()) if state_dir.join(FILE).exists() => {
+            StateLock::take(state_dir).map_err(|problem| problems(problem.into()))?
+        }
+        Ok(()) => {
+            output::complain(format_args!(
+                "{} holds no store: no broker has run, so that there is no token to revoke",
+                state_dir.display()
+            ));
+            return Err(Failure::Configuration);
+        }
+        Err(problem) => {
+            output::complain(format_args!(
+                "{}, and does not listen on the socket of [listen.admin]: {}",
+                problem.problem,
+                match draft.admin_socket() {
+                    Some(socket) => format!("restart it, so that it listens on {}", socket.display()),
+                    None => "add [listen.admin] with unix = \"/run/kerbridge/admin.sock\" and restart it".into(),
+                }
+            ));
+            return Err(Failure::Configuration);
+        }
+    };
+    let longest_life = draft.policy().map_or(0, Policy::longest_ttl_seconds);
+    let store = EmbeddedStore::open(state_dir, 16, DEADLINE, Histogram::new([1.0]))
+        .map_err(|problem| problems(problem.into()))?;
+    let revocations = Revocations::new(
+        std::sync::Arc::new(store),
+        issuer,
+        longest_life,
+        Metrics::new().revocations(),
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            output::complain(error);
+            Failure::Running
+        })?;
+    let outcome = runtime.block_on(write_down(&revocations, wanted));
+    drop(revocations);
+    drop(lock);
+    outcome
+}
+
+/// A disk may be slow where nobody waits but a person.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+async fn write_down(revocations: &Revocations, wanted: &Wanted) -> Result<Outcome, Failure> {
+    let by = By::Offline {
+        uid: rustix::process::geteuid().as_raw(),
+    };
+    let failed = |error: StoreError| {
+        output::complain(error);
+        Failure::Running
+    };
+    match wanted {
+        Wanted::Revoke(request) => {
+            let order = request.order(Clock::System.now()).map_err(|error| usage(&error))?;
+            let revoked = revocations.revoke(order, &by, Clock::System).await.map_err(failed)?;
+            Ok(Outcome::revoked(&revoked))
+        }
+        Wanted::Lift(request) => {
+            let target = request.target().map_err(|error| usage(&error))?;
+            match revocations.lift(&target, &by, Clock::System).await.map_err(failed)? {
+                Some(position) => Ok(Outcome::lifted(&target, position)),
+                None => {
+                    output::complain(AdminError::not_revoked(&target));
+                    Err(Failure::No)
+                }
+            }
+        }
+    }
+}

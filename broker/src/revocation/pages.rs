@@ -1,0 +1,273 @@
+//! Answers what filters ask: chooses the snapshot or delta, cuts it into pages, and signs each once a second at most.
+//!
+//! What was cut is kept for a while, and within bounds, so that whoever reads a snapshot of several pages finds the next one as
+//! it was when the first was read, whatever was revoked meanwhile; and so that many filters that ask the same cost what one
+//! does.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use axum::body::Bytes;
+use kerbridge_wire::feed::{
+    BODY_LIMIT, BodyHash, ENTRY_BYTES, FORMAT, Hex, PAGE_ENTRIES, PageClaims, TYPE, hash_of_pages, join_page,
+};
+use kerbridge_wire::feed_query::FeedQuery;
+use ring::digest;
+
+use super::PageError;
+use super::view::View;
+use crate::jws;
+use crate::keyring::SigningKey;
+use crate::store::Position;
+use crate::time::UnixTime;
+
+/// Snapshots and deltas that are kept.
+const MOST_KEPT: usize = 16;
+/// Most bytes of all that are kept together; the last one is kept whatever it has.
+const MOST_BYTES: usize = 256 * 1024 * 1024;
+/// Seconds for which a snapshot of several pages is given to who asks for the newest: cutting one costs milliseconds, and the
+/// next question is for what is newer anyway.
+const RECENT: u64 = 2;
+
+/// The pages of one issuer's feed.
+#[derive(Debug)]
+pub(super) struct Pages {
+    issuer: String,
+    kept: Mutex<Vec<Cut>>,
+    /// One cuts at a time: who waited finds it done.
+    cutting: tokio::sync::Mutex<()>,
+}
+
+/// Which snapshot or delta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Name {
+    newest: Position,
+    base: Option<u64>,
+}
+
+/// A snapshot or delta, cut into pages. The last used stand last.
+#[derive(Debug)]
+struct Cut {
+    name: Name,
+    entries: u32,
+    pages: Vec<CutPage>,
+    sha256_of_pages: BodyHash,
+    /// When its version was the newest.
+    as_of: UnixTime,
+}
+
+#[derive(Debug)]
+struct CutPage {
+    body: Vec<u8>,
+    sha256: BodyHash,
+    signed: Option<Signed>,
+}
+
+#[derive(Debug)]
+struct Signed {
+    as_of: UnixTime,
+    key: String,
+    jws: String,
+}
+
+impl Pages {
+    pub(super) fn new(issuer: &str) -> Self {
+        Self {
+            issuer: issuer.to_owned(),
+            kept: Mutex::default(),
+            cutting: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(super) async fn page(
+        &self,
+        query: FeedQuery,
+        view: &Arc<RwLock<View>>,
+        key: &SigningKey,
+    ) -> Result<Bytes, PageError> {
+        if let Some(page) = self.kept_page(query, view, key)? {
+            return Ok(page);
+        }
+        let _one = self.cutting.lock().await;
+        if let Some(page) = self.kept_page(query, view, key)? {
+            return Ok(page);
+        }
+        let view = Arc::clone(view);
+        let cut = move || {
+            let view = view.read().unwrap_or_else(PoisonError::into_inner);
+            let newest = view.newest().ok_or(PageError::NotRead)?;
+            let name = asked_for(query, newest, view.oldest());
+            let bodies = bodies(&view, name);
+            let as_of = view.as_of();
+            drop(view);
+            Ok(Cut::of(name, bodies, as_of))
+        };
+        // The copy and the hash of a million entries take tens of milliseconds.
+        let mut cut: Cut = tokio::task::spawn_blocking(cut).await.map_err(|_| PageError::Gone)??;
+        let page = cut.page(0, &self.issuer, key)?;
+        let mut kept = self.kept();
+        kept.retain(|other| other.name != cut.name);
+        kept.push(cut);
+        while kept.len() > MOST_KEPT || (kept.len() > 1 && kept.iter().map(Cut::bytes).sum::<usize>() > MOST_BYTES) {
+            kept.remove(0);
+        }
+        Ok(page)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Cut>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The page, where its snapshot or delta was cut before.
+    fn kept_page(&self, query: FeedQuery, view: &RwLock<View>, key: &SigningKey) -> Result<Option<Bytes>, PageError> {
+        let view = view.read().unwrap_or_else(PoisonError::into_inner);
+        let newest = view.newest().ok_or(PageError::NotRead)?;
+        let (oldest, as_of) = (view.oldest(), view.as_of());
+        drop(view);
+        let mut kept = self.kept();
+        let found = match query {
+            FeedQuery::Page {
+                epoch,
+                version,
+                base,
+                page,
+            } => {
+                let name = Name {
+                    newest: Position { epoch, version },
+                    base,
+                };
+                let has_page = |cut: &Cut| usize::try_from(page).is_ok_and(|page| page < cut.pages.len());
+                kept.iter()
+                    .position(|cut| cut.name == name && has_page(cut))
+                    .map(|at| (at, page))
+            }
+            FeedQuery::Snapshot | FeedQuery::Since { .. } => None,
+        };
+        let found = found.or_else(|| {
+            let name = asked_for(query, newest, oldest);
+            let is_it = |cut: &Cut| cut.name == name;
+            let is_recent = |cut: &Cut| {
+                cut.name.base.is_none()
+                    && cut.name.newest.epoch == newest.epoch
+                    && cut.pages.len() > 1
+                    && cut.as_of.until(as_of) <= RECENT
+            };
+            let at = kept.iter().position(is_it);
+            let at = at.or_else(|| kept.iter().rposition(is_recent).filter(|_| name.base.is_none()));
+            at.map(|at| (at, 0))
+        });
+        let Some((at, page)) = found else {
+            return Ok(None);
+        };
+        let mut cut = kept.remove(at);
+        if cut.name.newest == newest {
+            cut.as_of = as_of;
+        }
+        let page = cut.page(page, &self.issuer, key);
+        kept.push(cut);
+        page.map(Some)
+    }
+}
+
+/// What the newest answer to a question is: a delta where there can be one, else all of it.
+fn asked_for(query: FeedQuery, newest: Position, oldest: u64) -> Name {
+    let base = match query {
+        FeedQuery::Since { epoch, version } => {
+            (epoch == newest.epoch && (oldest..=newest.version).contains(&version)).then_some(version)
+        }
+        FeedQuery::Snapshot | FeedQuery::Page { .. } => None,
+    };
+    Name { newest, base }
+}
+
+/// As [`kerbridge_wire::feed::bodies`] makes them.
+fn bodies(view: &View, name: Name) -> Vec<Vec<u8>> {
+    let mut bodies = vec![Vec::new()];
+    for entry in view.since(name.base.unwrap_or(0)) {
+        match bodies.last_mut() {
+            Some(body) if body.len() < PAGE_ENTRIES.saturating_mul(ENTRY_BYTES) => {
+                body.extend_from_slice(&entry.to_bytes());
+            }
+            Some(_) | None => {
+                let mut body = Vec::with_capacity(BODY_LIMIT);
+                body.extend_from_slice(&entry.to_bytes());
+                bodies.push(body);
+            }
+        }
+    }
+    bodies
+}
+
+impl Cut {
+    fn of(name: Name, bodies: Vec<Vec<u8>>, as_of: UnixTime) -> Self {
+        let bytes: usize = bodies.iter().map(Vec::len).sum();
+        let pages: Vec<CutPage> = bodies
+            .into_iter()
+            .map(|body| CutPage {
+                sha256: hash(&body),
+                body,
+                signed: None,
+            })
+            .collect();
+        let hashes: Vec<BodyHash> = pages.iter().map(|page| page.sha256).collect();
+        Self {
+            name,
+            entries: u32::try_from(bytes.checked_div(ENTRY_BYTES).unwrap_or(0)).unwrap_or(u32::MAX),
+            pages,
+            sha256_of_pages: hash_of_pages(&hashes),
+            as_of,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let bodies = self.pages.iter().map(|page| page.body.len());
+        bodies.fold(1024, usize::saturating_add)
+    }
+
+    fn page(&mut self, number: u32, issuer: &str, key: &SigningKey) -> Result<Bytes, PageError> {
+        let pages = u32::try_from(self.pages.len()).unwrap_or(u32::MAX);
+        let at = usize::try_from(number).unwrap_or(usize::MAX);
+        let page = self.pages.get_mut(at).ok_or(PageError::NotRead)?;
+        if let Some(signed) = &page.signed
+            && signed.as_of == self.as_of
+            && signed.key == key.id()
+        {
+            return Ok(join_page(&signed.jws, &page.body).into());
+        }
+        let claims = PageClaims {
+            format: FORMAT,
+            iss: issuer.to_owned(),
+            iat: self.as_of.seconds(),
+            epoch: self.name.newest.epoch,
+            version: self.name.newest.version,
+            base: self.name.base,
+            page: number,
+            pages,
+            entries: self.entries,
+            sha256: page.sha256,
+            sha256_of_pages: Some(self.sha256_of_pages),
+        };
+        let jws = jws::sign(key, TYPE, &claims).map_err(PageError::Signature)?;
+        let joined = join_page(&jws, &page.body).into();
+        page.signed = Some(Signed {
+            as_of: self.as_of,
+            key: key.id().to_owned(),
+            jws,
+        });
+        Ok(joined)
+    }
+}
+
+fn hash(body: &[u8]) -> BodyHash {
+    let mut hash = Hex([0; 32]);
+    for (to, from) in hash.0.iter_mut().zip(digest::digest(&digest::SHA256, body).as_ref()) {
+        *to = *from;
+    }
+    hash
+}
+
+#[cfg(test)]
+impl Pages {
+    pub(super) fn count(&self) -> usize {
+        self.kept().len()
+    }
+}

@@ -1,0 +1,216 @@
+//! Says what a revocation is: what it names, which of its tokens, and how long somebody needs to know.
+
+use std::fmt;
+
+use kerbridge_wire::feed::{Entry, Epoch, RevocationKey};
+use serde::{Deserialize, Serialize};
+
+use crate::time::UnixTime;
+
+/// By what a revocation names tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    /// One token, by its `jti`.
+    #[serde(rename = "jti")]
+    Token,
+    /// All tokens of one service ticket, by their `sid`.
+    #[serde(rename = "sid")]
+    Session,
+    /// All tokens of one subject, by their `sub`.
+    #[serde(rename = "subject")]
+    Subject,
+}
+
+impl Kind {
+    /// Every kind, in the order of the documents.
+    pub const ALL: &'static [Self] = &[Self::Token, Self::Session, Self::Subject];
+
+    /// The word for it: on the command line, on the admin socket, in log and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "jti",
+            Self::Session => "sid",
+            Self::Subject => "subject",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is revoked: a token, a session or a subject. 1 to 1024 bytes without control characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    kind: Kind,
+    value: Box<str>,
+}
+
+/// The text is empty, longer than 1024 bytes, or has control characters: no claim of ours has such a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetError;
+
+/// Longest value, in bytes.
+const LONGEST: usize = 1024;
+
+impl Target {
+    /// The tokens of which the claim for this kind has exactly this value.
+    pub fn new(kind: Kind, value: &str) -> Result<Self, TargetError> {
+        if value.is_empty() || value.len() > LONGEST || value.chars().any(char::is_control) {
+            return Err(TargetError);
+        }
+        Ok(Self {
+            kind,
+            value: value.into(),
+        })
+    }
+
+    /// By what it names them.
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The value of the claim.
+    pub const fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// The name by which the feed of this issuer knows it.
+    pub fn key(&self, issuer: &str) -> RevocationKey {
+        match self.kind {
+            Kind::Token => RevocationKey::token(issuer, &self.value),
+            Kind::Session => RevocationKey::session(issuer, &self.value),
+            Kind::Subject => RevocationKey::subject(issuer, &self.value),
+        }
+    }
+}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected 1 to {LONGEST} bytes without control characters")
+    }
+}
+
+impl std::error::Error for TargetError {}
+
+/// One revocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// What it names.
+    pub target: Target,
+    /// Tokens with an `iat` up to this are revoked; `None` takes all, those that are not minted yet too.
+    pub issued_at_or_before: Option<UnixTime>,
+    /// The last second in which a token that it names could be valid; `None` has no end.
+    pub needed_until: Option<UnixTime>,
+}
+
+impl Revocation {
+    /// Both in one: of each time the later one counts, and no time is the latest.
+    #[must_use]
+    pub fn merged(self, other: &Self) -> Self {
+        let later = |one: Option<UnixTime>, other: Option<UnixTime>| one.zip(other).map(|(one, other)| one.max(other));
+        Self {
+            target: self.target,
+            issued_at_or_before: later(self.issued_at_or_before, other.issued_at_or_before),
+            needed_until: later(self.needed_until, other.needed_until),
+        }
+    }
+
+    /// As the feed of this issuer says it. No end of need is the longest that a feed can say.
+    pub fn entry(&self, issuer: &str) -> Entry {
+        let seconds = |time: UnixTime| time.seconds();
+        Entry::new(
+            self.target.key(issuer),
+            self.needed_until.map_or(u64::MAX, seconds),
+            self.issued_at_or_before.map(seconds),
+        )
+    }
+}
+
+/// Where a store stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Drawn at random when the store was made: versions of different stores cannot be compared.
+    pub epoch: Epoch,
+    /// Grows with each revocation, and with each that is taken back.
+    pub version: u64,
+}
+
+/// What came of a revocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// Who has read up to here has it.
+    pub position: Position,
+    /// What stands in the store now.
+    pub revocation: Revocation,
+}
+
+/// A revocation as it stands in a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The version that brought it, or its last change.
+    pub version: u64,
+    /// When that was.
+    pub at: UnixTime,
+    /// What it says.
+    pub revocation: Revocation,
+}
+
+/// What was revoked after a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    /// Where the store stands.
+    pub newest: Position,
+    /// What was read at an earlier version than this cannot be gone on with: something was taken back since.
+    pub continues_from: u64,
+    /// In the order of their versions. As many as were asked for mean that there may be more.
+    pub recorded: Vec<Recorded>,
+}
+
+#[cfg(test)]
+mod tests {
+    use kerbridge_wire::feed::EVER;
+
+    use super::*;
+
+    fn revocation(before: Option<u64>, until: Option<u64>) -> Revocation {
+        Revocation {
+            target: Target::new(Kind::Session, "s").unwrap(),
+            issued_at_or_before: before.map(UnixTime::from_seconds),
+            needed_until: until.map(UnixTime::from_seconds),
+        }
+    }
+
+    #[test]
+    fn of_two_revocations_the_stricter_part_of_each_counts() {
+        for (one, other, both) in [
+            ((Some(5), Some(9)), (Some(7), Some(8)), (Some(7), Some(9))),
+            ((None, Some(9)), (Some(7), None), (None, None)),
+            ((Some(5), Some(9)), (Some(5), Some(9)), (Some(5), Some(9))),
+        ] {
+            let (one, other) = (revocation(one.0, one.1), revocation(other.0, other.1));
+            let both = revocation(both.0, both.1);
+            assert_eq!(one.clone().merged(&other), both);
+            assert_eq!(other.merged(&one), both);
+        }
+    }
+
+    #[test]
+    fn what_has_no_end_has_none_in_the_feed() {
+        let entry = revocation(None, None).entry("https://broker.test");
+        assert_eq!((entry.needed_until, entry.issued_at_or_before), (EVER, EVER));
+        let entry = revocation(Some(5), Some(9)).entry("https://broker.test");
+        assert_eq!((entry.needed_until, entry.issued_at_or_before), (9, 5));
+        assert_eq!(entry.key, RevocationKey::session("https://broker.test", "s"));
+    }
+
+    #[test]
+    fn a_target_is_a_value_that_a_claim_can_have() {
+        assert!(Target::new(Kind::Subject, &"x".repeat(1024)).is_ok());
+        for value in ["", "a\n", "\u{85}", &"x".repeat(1025)] {
+            assert_eq!(Target::new(Kind::Token, value), Err(TargetError), "{value:?}");
+        }
+    }
+}
