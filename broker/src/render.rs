@@ -1,11 +1,15 @@
-//! Writes the filter's configuration from the policy file: as JSON, and as the entry of Envoy's filter list around it.
+//! Writes the configuration of the filter, of a listener and of a Kerberos service's cluster, from the policy file: as JSON, and
+//! as the entry of Envoy's filter list around it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use kerbridge_wire::Span;
 use kerbridge_wire::exchange::JWKS_PATH;
-use kerbridge_wire::filter_config::{Algorithm, BrokerConfig, FilterConfig, IssuerConfig, JwksConfig};
+use kerbridge_wire::filter_config::{
+    Algorithm, BrokerConfig, FilterConfig, IssuerConfig, JwksConfig, UpstreamFilterConfig,
+};
 use kerbridge_wire::policy::{FilterSettings, Policy};
+use kerbridge_wire::{Span, Spn};
+use serde::Serialize;
 
 /// Where Envoy finds the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,27 +88,70 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline_keys: Option<String>)
     }
 }
 
-/// The configuration as JSON, one member a line.
-pub fn json(config: &FilterConfig) -> serde_json::Result<String> {
+/// The configuration of the filter of a Kerberos service's cluster; `None` where no route leads to that service.
+pub fn upstream_config(policy: &Policy, spn: &Spn) -> Option<UpstreamFilterConfig> {
+    let upstream = policy
+        .route
+        .iter()
+        .filter_map(|route| route.upstream.as_ref())
+        .find(|upstream| upstream.kerberos.spn == *spn)?;
+    Some(UpstreamFilterConfig {
+        upstream: upstream.clone(),
+    })
+}
+
+/// The services to which the routes lead with tickets, each once.
+pub fn kerberos_upstreams(policy: &Policy) -> BTreeSet<&Spn> {
+    let upstreams = policy.route.iter().filter_map(|route| route.upstream.as_ref());
+    upstreams.map(|upstream| &upstream.kerberos.spn).collect()
+}
+
+/// A configuration as JSON, one member a line.
+pub fn json(config: &impl Serialize) -> serde_json::Result<String> {
     serde_json::to_string_pretty(config)
 }
 
 /// The entry for `http_filters` of Envoy's connection manager, as YAML.
 pub fn envoy(config: &FilterConfig, module: &Module) -> serde_json::Result<String> {
-    let mut yaml = String::from(
-        r#"- name: kerbridge
+    let mut yaml = plugin("kerbridge", module)?;
+    yaml.push_str("        value: |\n");
+    for text in json(config)?.lines() {
+        line(&mut yaml, 10, text);
+    }
+    Ok(yaml)
+}
+
+/// The entries for `http_filters` of a cluster's `HttpProtocolOptions`, as YAML. The VM is that of the listener's filter: there
+/// the two meet.
+pub fn envoy_upstream(config: &UpstreamFilterConfig, module: &Module) -> serde_json::Result<String> {
+    let mut yaml = plugin("kerbridge_upstream", module)?;
+    // A service principal has no quote in it.
+    line(&mut yaml, 8, &format!("value: '{}'", serde_json::to_string(config)?));
+    yaml.push_str(
+        r#"- name: envoy.filters.http.upstream_codec
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec
+"#,
+    );
+    Ok(yaml)
+}
+
+/// The module under a name, up to its configuration.
+fn plugin(name: &str, module: &Module) -> serde_json::Result<String> {
+    let mut yaml = format!(
+        r#"- name: {name}
   typed_config:
     "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
     config:
-      name: kerbridge
-      root_id: kerbridge
+      name: {name}
+      root_id: {name}
       failure_policy: FAIL_RELOAD
       vm_config:
         vm_id: kerbridge
         runtime: envoy.wasm.runtime.v8
         code:
           local:
-"#,
+"#
     );
     // Envoy itself checks a digest only where it fetches the module; here it is for the reader and for sha256sum.
     if let Some(sha256) = &module.sha256 {
@@ -119,12 +166,8 @@ pub fn envoy(config: &FilterConfig, module: &Module) -> serde_json::Result<Strin
     yaml.push_str(
         r#"      configuration:
         "@type": type.googleapis.com/google.protobuf.StringValue
-        value: |
 "#,
     );
-    for text in json(config)?.lines() {
-        line(&mut yaml, 10, text);
-    }
     Ok(yaml)
 }
 
@@ -188,5 +231,34 @@ mod tests {
             .collect();
         let read: FilterConfig = serde_json::from_str(&block).unwrap();
         assert_eq!(read, config);
+    }
+
+    #[test]
+    fn a_clusters_entries_name_its_service_and_the_listeners_vm() {
+        let text = r#"
+            [[route]]
+            path_prefix = "/a"
+            upstream = { kerberos = { spn = "HTTP/a.test@R" } }
+            [[route]]
+            path_prefix = "/b"
+            upstream = { kerberos = { spn = "HTTP/a.test@R" } }
+            [[route]]
+            path_prefix = "/c"
+        "#;
+        let policy: Policy = crate::strict_toml::read(text, &mut Problems::default()).unwrap();
+        let spn: Spn = "HTTP/a.test@R".parse().unwrap();
+        assert_eq!(kerberos_upstreams(&policy), BTreeSet::from([&spn]));
+        assert_eq!(upstream_config(&policy, &"HTTP/b.test@R".parse().unwrap()), None);
+        let config = upstream_config(&policy, &spn).unwrap();
+        let module = Module {
+            path: "/m.wasm".into(),
+            sha256: None,
+        };
+        let yaml = envoy_upstream(&config, &module).unwrap();
+        let (before, value) = yaml.split_once("        value: '").unwrap();
+        let read: UpstreamFilterConfig = serde_json::from_str(value.split('\'').next().unwrap()).unwrap();
+        assert_eq!(read, config);
+        assert!(before.contains("        vm_id: kerbridge\n") && before.contains("filename: \"/m.wasm\"\n"));
+        assert!(yaml.ends_with("upstream_codec.v3.UpstreamCodec\n"));
     }
 }

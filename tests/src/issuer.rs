@@ -100,7 +100,7 @@ impl Issuer {
                 let mut issuer = json!({
                     "issuer": ISSUER,
                     "name": NAME,
-                    "audiences": {"orders": [], "reports": []},
+                    "audiences": {"orders": [], "reports": [], "legacy": []},
                     "jwks": {"cluster": "id", "path": KEYS},
                 });
                 merge(&mut issuer, &more);

@@ -16,6 +16,8 @@ const POLICY: &str = "envoy/policy.toml";
 pub const HOST: &str = "api.example.com";
 /// The realm of the shipped policy.
 pub const REALM: &str = "EXAMPLE.COM";
+/// The Kerberos service of the shipped files.
+pub const LEGACY: &str = "HTTP/legacy.example.com@EXAMPLE.COM";
 /// The issuer of the shipped configuration; the lab keeps it.
 pub const ISSUER: &str = "https://kerbridge.example.com";
 /// The header with which a request makes [`module_that_traps`] panic, see `filter/src/trap.rs`.
@@ -38,7 +40,20 @@ fn read(file: &'static str) -> Result<String, HarnessError> {
 ///
 /// [`HarnessError::Io`].
 pub fn policy(host: &str, realm: &str) -> Result<String, HarnessError> {
-    Ok(read(POLICY)?.replace(HOST, host).replace(REALM, realm))
+    Ok(read(POLICY)?
+        .replace(LEGACY, &legacy(realm))
+        .replace(HOST, host)
+        .replace(REALM, realm))
+}
+
+/// The Kerberos service of the lab, in this realm.
+#[must_use]
+pub fn legacy(realm: &str) -> String {
+    if realm == REALM {
+        LEGACY.to_owned()
+    } else {
+        format!("{}@{realm}", crate::delegation::LEGACY)
+    }
 }
 
 /// The module that the filter is: `KERBRIDGE_MODULE`, or what `make build` leaves in the target folder.
@@ -115,6 +130,51 @@ impl ShippedYaml {
         Ok(())
     }
 
+    /// Names another Kerberos service wherever the shipped one is named.
+    pub fn name_legacy(&mut self, spn: &str) {
+        self.text = self.text.replace(LEGACY, spn);
+    }
+
+    /// Loads another module wherever the filter's is loaded.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Drifted`] where it is loaded nowhere.
+    pub fn set_module(&mut self, path: &Path) -> Result<(), HarnessError> {
+        let is_module = |line: &str| line.trim_start().starts_with("filename: \"") && line.ends_with(".wasm\"");
+        if !self.text.lines().any(is_module) {
+            return Err(Self::drifted("filename: \"….wasm\""));
+        }
+        let fit = |line: String| {
+            let indent = " ".repeat(depth(&line));
+            if is_module(&line) {
+                format!("{indent}filename: \"{}\"", path.display())
+            } else {
+                line
+            }
+        };
+        let all: Vec<String> = self.lines().into_iter().map(fit).collect();
+        self.set_lines(&all);
+        Ok(())
+    }
+
+    /// Removes the first line that begins with `anchor` below the one that begins with `section`, and what is nested in it.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Drifted`].
+    pub fn remove_block_below(&mut self, section: &str, anchor: &str) -> Result<(), HarnessError> {
+        let (begin, _) = self.line(section)?;
+        let all = self.lines();
+        let found = all.iter().enumerate().skip(begin);
+        let (position, _) = found
+            .into_iter()
+            .find(|(_, line)| line.trim_start().starts_with(anchor))
+            .ok_or_else(|| Self::drifted(anchor))?;
+        self.remove_at(position);
+        Ok(())
+    }
+
     /// Adds lines below the one that begins with `anchor`, as deep as that one.
     ///
     /// # Errors
@@ -135,20 +195,29 @@ impl ShippedYaml {
     ///
     /// [`HarnessError::Drifted`].
     pub fn remove_block(&mut self, anchor: &str) -> Result<(), HarnessError> {
-        let (position, indent) = self.line(anchor)?;
+        let (position, _) = self.line(anchor)?;
+        self.remove_at(position);
+        Ok(())
+    }
+
+    fn remove_at(&mut self, position: usize) {
         let mut all = self.lines();
+        let first = all.get(position).cloned().unwrap_or_default();
+        let indent = depth(&first);
+        let is_item = first.trim_start().starts_with("- ");
         let nested = all
             .iter()
             .skip(position.saturating_add(1))
             .take_while(|line| {
                 let depth = depth(line);
                 // A list may stand as deep as its key.
-                line.trim().is_empty() || depth > indent || (depth == indent && line.trim_start().starts_with("- "))
+                line.trim().is_empty()
+                    || depth > indent
+                    || (depth == indent && !is_item && line.trim_start().starts_with("- "))
             })
             .count();
         all.drain(position..=position.saturating_add(nested));
         self.set_lines(&all);
-        Ok(())
     }
 
     /// The filter's configuration: the JSON of the block below `value: |`.
@@ -263,6 +332,9 @@ mod tests {
         let mut yaml = small();
         yaml.remove_block("one:").unwrap();
         assert!(yaml.text().starts_with("a:\n  value: |\n"));
+        let mut list = ShippedYaml::from_text("- one: 1\n  x: 1\n- two: 2\n".to_owned());
+        list.remove_block("- one").unwrap();
+        assert_eq!(list.text(), "- two: 2\n");
     }
 
     #[test]

@@ -4,6 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use kerbridge_wire::Spn;
+use kerbridge_wire::filter_config::UpstreamFilterConfig;
+use kerbridge_wire::policy::Policy;
 use ring::digest;
 
 use super::{ConfigFile, Failure, output};
@@ -28,6 +31,10 @@ pub(super) struct Render {
     /// The module's path as Envoy sees it; that of --module where absent, or /etc/envoy/kerbridge_filter.wasm.
     #[arg(long, value_name = "PATH")]
     deployed_module: Option<String>,
+    /// What is printed is for the cluster of this Kerberos service, in place of the listener: the http_filters of its
+    /// HttpProtocolOptions.
+    #[arg(long, value_name = "SPN", conflicts_with = "inline_keys")]
+    upstream: Option<Spn>,
     /// Puts the broker's present public keys in, so that an Envoy that starts while the broker is away can verify.
     #[arg(long)]
     inline_keys: bool,
@@ -39,7 +46,7 @@ pub(super) struct Render {
 /// A form of the filter's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// An entry of http_filters, in YAML.
+    /// Entries of http_filters, in YAML.
     Envoy,
     /// The filter's configuration alone, in JSON.
     Json,
@@ -54,10 +61,21 @@ pub(super) fn run(render: &Render) -> Result<(), Failure> {
     } else {
         None
     };
-    let config = render::filter_config(policy.issuer(), policy.policy_file(), keys);
-    let text = match render.format {
-        Format::Json => render::json(&config).map(|text| format!("{text}\n")),
-        Format::Envoy => render::envoy(&config, &module(render)?),
+    let text = match &render.upstream {
+        None => {
+            let config = render::filter_config(policy.issuer(), policy.policy_file(), keys);
+            match render.format {
+                Format::Json => render::json(&config).map(|text| format!("{text}\n")),
+                Format::Envoy => render::envoy(&config, &module(render)?),
+            }
+        }
+        Some(spn) => {
+            let config = upstream(policy.policy_file(), spn)?;
+            match render.format {
+                Format::Json => render::json(&config).map(|text| format!("{text}\n")),
+                Format::Envoy => render::envoy_upstream(&config, &module(render)?),
+            }
+        }
     };
     let text = text.map_err(|error| {
         output::complain(error);
@@ -70,6 +88,24 @@ pub(super) fn run(render: &Render) -> Result<(), Failure> {
             Failure::Running
         }),
     }
+}
+
+fn upstream(policy: &Policy, spn: &Spn) -> Result<UpstreamFilterConfig, Failure> {
+    render::upstream_config(policy, spn).ok_or_else(|| {
+        let known: Vec<&str> = render::kerberos_upstreams(policy)
+            .into_iter()
+            .map(Spn::as_str)
+            .collect();
+        let known = if known.is_empty() {
+            "none has `upstream`".to_owned()
+        } else {
+            format!("they lead to {}", known.join(", "))
+        };
+        output::complain(format_args!(
+            "--upstream {spn}: no route of the policy leads there; {known}"
+        ));
+        Failure::Usage
+    })
 }
 
 fn keys(path: &std::path::Path) -> Result<String, Problems> {

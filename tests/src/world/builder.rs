@@ -19,6 +19,8 @@ use crate::token::LabKey;
 use crate::upstream::Upstream;
 
 const KEYS_WITHIN: Duration = Duration::from_secs(30);
+/// A port on which nobody listens.
+const NOBODY: u16 = 1;
 /// Where the echo service publishes the lab issuer's key.
 const LAB_KEYS: &str = "/lab-jwks.json";
 
@@ -37,6 +39,7 @@ pub struct WorldBuilder {
     lab_issuer: bool,
     concurrency: u32,
     port: u16,
+    legacy: u16,
     domain: Option<Domain>,
 }
 
@@ -60,6 +63,7 @@ impl Default for WorldBuilder {
             lab_issuer: false,
             concurrency: 1,
             port: 0,
+            legacy: NOBODY,
             domain: None,
         }
     }
@@ -151,6 +155,21 @@ impl WorldBuilder {
         self
     }
 
+    /// The port of 127.0.0.1 on which the Kerberos service behind `/legacy` is, with the listener's certificate; nobody unless
+    /// given.
+    #[must_use]
+    pub fn legacy(mut self, port: u16) -> Self {
+        self.legacy = port;
+        self
+    }
+
+    /// The same for a service without TLS.
+    #[must_use]
+    pub fn legacy_in_clear(self, port: u16) -> Self {
+        self.legacy(port)
+            .yaml(|yaml| yaml.remove_block_below("- name: legacy", "transport_socket:"))
+    }
+
     /// Starts everything and waits until the filter has the keys of all its issuers.
     ///
     /// # Errors
@@ -183,7 +202,8 @@ impl WorldBuilder {
             .as_ref()
             .map_or_else(|| broker.socket(), |relay| relay.socket().to_owned());
         let (concurrency, waits) = (self.concurrency, !self.broker_away);
-        let yaml = self.fit(&certificates, upstream.port(), &socket, lab_key.as_ref(), &broker)?;
+        let around = (&broker, domain.kdc.realm());
+        let yaml = self.fit(&certificates, upstream.port(), &socket, lab_key.as_ref(), around)?;
         let envoy = start_envoy(&yaml, concurrency, folder.path())?;
         if waits {
             wait_for_keys(&envoy, concurrency, lab_key.is_some())?;
@@ -214,7 +234,7 @@ impl WorldBuilder {
         let certificates = Certificates::create(folder)?;
         let broker = self.broker(folder, REALM, &keytab_in(folder))?;
         let socket = broker.socket();
-        self.fit(&certificates, 1, &socket, None, &broker)
+        self.fit(&certificates, 1, &socket, None, (&broker, REALM))
     }
 
     fn lab_key(&self, upstream: &Upstream) -> Result<Option<LabKey>, HarnessError> {
@@ -249,7 +269,7 @@ impl WorldBuilder {
         upstream: u16,
         socket: &Path,
         lab_key: Option<&LabKey>,
-        broker: &Broker,
+        (broker, realm): (&Broker, &str),
     ) -> Result<ShippedYaml, HarnessError> {
         let mut yaml = ShippedYaml::read()?;
         let shown = |path: &Path| path.display().to_string();
@@ -258,14 +278,20 @@ impl WorldBuilder {
         yaml.replace("/etc/envoy/tls/tls.crt", &shown(&certificates.certificate))?;
         yaml.replace("/etc/envoy/tls/tls.key", &shown(&certificates.private_key))?;
         yaml.replace("/run/kerbridge/mesh.sock", &shown(socket))?;
-        yaml.replace(
-            "/etc/envoy/kerbridge_filter.wasm\"",
-            &format!("{}\"", shipped::module()?.display()),
-        )?;
+        yaml.set_module(&shipped::module()?)?;
         yaml.replace(
             "address: 127.0.0.1, port_value: 8080",
             &format!("address: 127.0.0.1, port_value: {upstream}"),
         )?;
+        yaml.replace(
+            "address: 127.0.0.1, port_value: 8444",
+            &format!("address: 127.0.0.1, port_value: {}", self.legacy),
+        )?;
+        yaml.replace("/etc/envoy/tls/legacy-ca.crt", &shown(&certificates.authority))?;
+        for name in ["sni: ", "exact: "] {
+            yaml.replace(&format!("{name}legacy.example.com"), &format!("{name}localhost"))?;
+        }
+        yaml.name_legacy(&shipped::legacy(realm));
         let configuration = match &self.policy {
             Some(_) => render(broker)?,
             None => yaml.filter_configuration()?.replace(shipped::HOST, "localhost"),
@@ -280,7 +306,7 @@ impl WorldBuilder {
                 json!({
                     "issuer": LAB_ISSUER,
                     "name": "lab",
-                    "audiences": {"orders": [], "reports": []},
+                    "audiences": {"orders": [], "reports": [], "legacy": []},
                     "jwks": {"cluster": "upstream", "path": LAB_KEYS, "inline": key.key_set().to_string()},
                 })
             }));

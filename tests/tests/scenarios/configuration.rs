@@ -47,7 +47,9 @@ fn envoy_refuses_a_configuration_that_is_no_string_or_no_json() {
     assert!(refusal.contains("JSON"), "{refusal}");
     let yaml = World::builder()
         .yaml(|yaml| {
-            yaml.replace("google.protobuf.StringValue", "google.protobuf.Struct")?;
+            // That of the listener's filter, not the cluster's.
+            let typed = |kind: &str| format!("google.protobuf.{kind}\n{}value: |", " ".repeat(18));
+            yaml.replace(&typed("StringValue"), &typed("Struct"))?;
             yaml.remove_block("value: |")?;
             yaml.insert_below(
                 "\"@type\": type.googleapis.com/google.protobuf.Struct",

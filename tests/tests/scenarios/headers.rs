@@ -430,7 +430,7 @@ fn a_host_that_two_readers_could_read_differently_is_refused() {
 #[test]
 fn a_credential_that_came_without_tls_is_refused() {
     let world = builder()
-        .yaml(|yaml| yaml.remove_block("transport_socket:"))
+        .yaml(|yaml| yaml.remove_block_below("filter_chains:", "transport_socket:"))
         .start()
         .unwrap();
     let send = |target: &str, credential: &str| {

@@ -6,14 +6,18 @@ use std::time::Duration;
 use kerbridge_tests::World;
 use kerbridge_tests::http::Request;
 use kerbridge_tests::issuer::Issuer;
+use kerbridge_tests::scripted_server::{Reply, ScriptedServer};
+use kerbridge_tests::upstream::target;
 use kerbridge_tests::wait::{wait_for, wait_until};
 use serde_json::json;
 
-/// What the filter asked of its host for the last request, a word for each call in order, repetitions counted; `/` stands
-/// between the callbacks of the head and of the response's head. `None` while the request is not over.
-fn calls(log: &str) -> Option<String> {
+/// What the filter asked of its host for a request, a word for each call in order, repetitions counted; `/` stands before the
+/// callback of the response's head, `|` before that of a callout. The first request's, or that of its attempt at a Kerberos
+/// service, whose context comes next. `None` while it is not over.
+fn calls(log: &str, is_attempt: bool) -> Option<String> {
     let (mut words, mut inside): (Vec<&str>, bool) = (Vec::new(), false);
-    let begin = log.rfind("[host->vm] proxy_on_context_create(")?;
+    let mut created = log.match_indices("[host->vm] proxy_on_context_create(");
+    let (begin, _) = created.nth(usize::from(is_attempt))?;
     let context = log.get(begin..)?.split(['(', ',']).nth(1)?;
     // Other threads write to the same log: `[time][thread][level][logger] …`.
     let thread = |line: &str| line.split("][").nth(1).map(str::to_owned);
@@ -36,6 +40,11 @@ fn calls(log: &str) -> Option<String> {
                     words.push("/");
                     inside = true;
                 }
+                // Its context is the root's here; the module knows whose answer it is.
+                "http_call_response" if is_attempt => {
+                    words.push("|");
+                    inside = true;
+                }
                 _ => inside = is_ours,
             }
         } else if said.starts_with("[host<-vm] proxy_on_") && !said.contains("memory_allocate") {
@@ -52,6 +61,11 @@ fn calls(log: &str) -> Option<String> {
                 "increment_metric" => "count",
                 "call_foreign_function" => "verify",
                 "send_local_response" => "answer",
+                "set_property" => "state",
+                "http_call" => "call",
+                "get_buffer_bytes" => "body",
+                "set_effective_context" => "context",
+                "continue_stream" => "resume",
                 other => other,
             });
         }
@@ -92,10 +106,19 @@ fn world(issuer: &Issuer, delivers: bool) -> World {
 
 /// Sends a request and shows the calls that it took.
 fn trace(world: &mut World, request: &Request, status: u16) -> String {
+    let [calls, _] = trace_both(world, request, status, false);
+    calls
+}
+
+/// The same, and those of its attempt at a Kerberos service, where it has one.
+fn trace_both(world: &mut World, request: &Request, status: u16, has_attempt: bool) -> [String; 2] {
     let before = world.envoy_log().len();
     assert_eq!(world.send(request).unwrap().status, status);
     wait_for("the end of the request in the trace", Duration::from_secs(10), || {
-        calls(world.envoy_log().get(before..)?)
+        let log = world.envoy_log();
+        let log = log.get(before..)?;
+        let attempt = if has_attempt { calls(log, true)? } else { String::new() };
+        Some([calls(log, false)?, attempt])
     })
     .unwrap()
 }
@@ -135,4 +158,34 @@ fn each_path_takes_as_few_host_calls_as_is_written_here() {
             "time attribute map attribute count answer /"
         );
     }
+}
+
+#[test]
+fn an_attempt_at_a_kerberos_service_takes_as_few_host_calls_as_is_written_here() {
+    let issuer = Issuer::start().unwrap();
+    let service = ScriptedServer::tcp(|_, _| Reply::ok("in")).unwrap();
+    let rarely = json!({"jwks": {"poll": "30m", "max_staleness": "1h"}});
+    let builder = World::builder().without_keys().legacy_in_clear(service.port());
+    let builder = builder.intercept(|call| {
+        let body = json!({
+            "access_token": "YAAA", "token_type": "N_A", "expires_in": 300,
+            "issued_token_type": "urn:kerbridge:token-type:negotiate",
+        });
+        let body = body.to_string();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length";
+        let reply = Reply::Raw(format!("{head}: {}\r\n\r\n{body}", body.len()).into_bytes());
+        (target(call) == "/oauth2/token").then_some(reply)
+    });
+    let mut world = issuer.join(builder, rarely).start().unwrap();
+    wait_until("keys", Duration::from_secs(10), || {
+        world.stat("wasmcustom.kerbridge.key_sets_taken.issuer.id") == Some(2)
+    })
+    .unwrap();
+    let token = issuer.token(&json!({"aud": "legacy"})).unwrap();
+    let request = Request::get("/legacy/x").header("authorization", format!("Bearer {token}"));
+    assert_eq!(world.send(&request).unwrap().status, 200);
+    world.envoy().admin_post("/logging?wasm=trace").unwrap();
+    let [gate, attempt] = trace_both(&mut world, &request, 200, true);
+    assert_eq!(gate, "");
+    assert_eq!(attempt, "");
 }

@@ -25,6 +25,7 @@ mod identities;
 mod identity;
 mod key_rotation;
 mod lab;
+mod legacy;
 mod limits;
 mod mesh_over_tls;
 mod openldap;

@@ -112,7 +112,11 @@ fn how(reason: Reason, key: &LabKey, revoked: &str) -> How {
         | Reason::InvalidScope => {
             return How::Never("the exchange endpoint says it to whoever asks there; from it, the filter's own 503");
         }
-        Reason::UpstreamRefusedTicket => return How::Never("no ticket is brought to an upstream yet"),
+        Reason::UpstreamRefusedTicket => {
+            return How::Elsewhere(
+                "legacy/attempts.rs::a_ticket_that_stays_refused_is_502_and_the_services_challenge_stays_here",
+            );
+        }
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kerbridge_tests::World;
 use kerbridge_tests::broker::{Broker, BrokerSettings};
-use kerbridge_tests::shipped::{self, HOST, ISSUER, REALM, ShippedYaml};
+use kerbridge_tests::shipped::{self, HOST, ISSUER, LEGACY, REALM, ShippedYaml};
 
 /// `kerbridge policy render` for the shipped policy.
 fn render(folder: &Path, arguments: &[&str]) -> String {
@@ -60,9 +60,13 @@ fn the_filter_in_the_shipped_envoy_yaml_is_what_policy_render_makes() {
 #[test]
 fn the_shipped_envoy_yaml_says_what_the_requirements_ask_of_it() {
     let yaml = ShippedYaml::read().unwrap();
+    let times = |setting: &str| {
+        let lines = yaml.text().lines();
+        lines
+            .filter(|line| line.trim_start().trim_start_matches("- ") == setting)
+            .count()
+    };
     for setting in [
-        "failure_policy: FAIL_RELOAD",
-        "vm_id: kerbridge",
         "normalize_path: true",
         "merge_slashes: true",
         "path_with_escaped_slashes_action: REJECT_REQUEST",
@@ -73,16 +77,43 @@ fn the_shipped_envoy_yaml_says_what_the_requirements_ask_of_it() {
         "stream_idle_timeout: 30s",
         "request_timeout: 30s",
     ] {
-        let set = yaml
-            .text()
-            .lines()
-            .filter(|line| line.trim_start().trim_start_matches("- ") == setting);
-        assert_eq!(set.count(), 1, "{setting}");
+        assert_eq!(times(setting), 1, "{setting}");
     }
-    assert!(
-        !yaml.text().contains("retry_policy"),
-        "the same ticket twice is a replay"
+    // The listener's filter and the cluster's are in one VM.
+    for setting in ["failure_policy: FAIL_RELOAD", "vm_id: kerbridge"] {
+        assert_eq!(times(setting), 2, "{setting}");
+    }
+    // The same ticket twice is a replay: only where each attempt gets its own may anything be repeated.
+    let retried: Vec<_> = yaml
+        .text()
+        .split("- match: ")
+        .filter(|route| route.contains("retry_policy"))
+        .collect();
+    assert_eq!(retried.len(), 1);
+    assert!(retried[0].contains("cluster: legacy\n"));
+    assert!(!retried[0].contains("5xx") && retried[0].contains("retriable_status_codes: [401]"));
+}
+
+#[test]
+fn the_filter_of_the_legacy_cluster_is_what_policy_render_makes() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = ShippedYaml::read().unwrap();
+    let rendered = render(
+        folder.path(),
+        &[
+            "--upstream",
+            LEGACY,
+            "--deployed-module",
+            "/etc/envoy/kerbridge_filter.wasm",
+        ],
     );
+    let (_, from) = yaml.text().split_once("        - name: kerbridge_upstream\n").unwrap();
+    let (entries, _) = from.split_once("    load_assignment:").unwrap();
+    let shipped = format!("        - name: kerbridge_upstream\n{entries}");
+    assert_eq!(lines(&shipped), lines(&rendered));
+    let json = render(folder.path(), &["--upstream", LEGACY, "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json, serde_json::json!({"upstream": {"kerberos": {"spn": LEGACY}}}));
 }
 
 #[test]

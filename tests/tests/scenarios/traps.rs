@@ -7,7 +7,7 @@ use std::time::Duration;
 use kerbridge_tests::World;
 use kerbridge_tests::http::Request;
 use kerbridge_tests::scripted_server::Reply;
-use kerbridge_tests::shipped::{TRAP_HEADER, module, module_that_traps};
+use kerbridge_tests::shipped::{TRAP_HEADER, module_that_traps};
 use kerbridge_tests::upstream::target;
 use kerbridge_tests::wait::{Deadline, wait_until};
 use kerbridge_tests::world::SERVICE;
@@ -37,8 +37,7 @@ fn world(broker: &Arc<Broker>) -> World {
         // So that nothing but the listener can end those that wait.
         .filter(|filter| filter["broker"]["timeout"] = json!("20s"))
         .yaml(|yaml| {
-            let quoted = |path: std::path::PathBuf| format!("{}\"", path.display());
-            yaml.replace(&quoted(module()?), &quoted(module_that_traps()?))?;
+            yaml.set_module(&module_that_traps()?)?;
             for limit in ["request_timeout", "stream_idle_timeout"] {
                 yaml.replace(&format!("{limit}: 30s"), &format!("{limit}: {}s", LIMIT.as_secs()))?;
             }

@@ -71,7 +71,7 @@ fn world(latch: &Arc<Latch>, stop_iteration: bool) -> World {
         })
         .filter(|filter| filter["broker"]["timeout"] = json!("10s"))
         .yaml(move |yaml| {
-            yaml.insert_below("failure_policy: FAIL_RELOAD", &[&option])?;
+            yaml.insert_below("# Never FAIL_OPEN", &[&option])?;
             yaml.insert_below(
                 "stat_prefix: https",
                 &["http_protocol_options: {enable_trailers: true}"],

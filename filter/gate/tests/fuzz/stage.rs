@@ -9,6 +9,7 @@ use kerbridge_gate::exchange::PendingExchange;
 use kerbridge_gate::header_map::HeaderMap;
 use kerbridge_gate::jwk::KeySet;
 use kerbridge_gate::response::Admitted;
+use kerbridge_gate::upstream::{PendingTicket, TicketStep};
 use kerbridge_gate::{Config, Gate, RequestHead, Snapshot, Step, UnixTime};
 use kerbridge_wire::filter_config::Algorithm;
 
@@ -41,6 +42,8 @@ const CONFIG: &str = r#"{
      "claims": [{"claim": "/realm/roles", "any_of": ["staff", "7"]}],
      "claim_to_headers": [{"header_name": "x-roles", "claim_name": "/realm/roles"}]},
     {"name": "maybe", "path_prefix": "/maybe", "access": "optional", "accept": ["bearer", "cookie"], "audience": "orders"},
+    {"name": "kerberos", "path_prefix": "/kerberos", "accept": ["bearer", "negotiate"], "audience": "orders",
+     "upstream": {"kerberos": {"spn": "HTTP/legacy.test@LAB.TEST"}}},
     {"name": "open", "path_template": "/open/{id}/{rest=**}", "access": "open"}
   ]
 }"#;
@@ -99,6 +102,22 @@ pub(crate) fn pending(gate: &mut Gate) -> PendingExchange {
     match gate.admit(NOW, &request(&map, true)) {
         Step::Call(_, pending) => pending,
         other => panic!("a ticket is exchanged: {other:?}"),
+    }
+}
+
+/// An attempt at a Kerberos service that waits for its ticket.
+pub(crate) fn pending_ticket() -> PendingTicket {
+    let claims = br#"{"iss":"https://broker.test","sub":"alice@LAB.TEST","aud":"orders","client_id":"mesh","iat":1800000000,"exp":1800000900,"jti":"j1"}"#;
+    let bearer = [b"Bearer ", token(claims).as_bytes()].concat();
+    let map = head_of(&[(b":path", b"/kerberos/x"), (b"authorization", &bearer)]);
+    let mut gate = gate();
+    let Step::Continue(_, admitted) = rules::settled(&mut gate, &map, true, true) else {
+        panic!("a good token opens the route");
+    };
+    let spn = admitted.spn().expect("the route leads to a Kerberos service");
+    match admitted.attempt(NOW, gate.snapshot(), spn) {
+        TicketStep::Call(_, pending) => pending,
+        other => panic!("a ticket is asked for: {other:?}"),
     }
 }
 

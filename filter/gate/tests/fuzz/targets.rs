@@ -9,6 +9,8 @@ mod rules;
 #[path = "stage.rs"]
 mod stage;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use kerbridge_gate::exchange::{BrokerReply, Connection};
 use kerbridge_gate::feed::{Feed, Origin, Progress, UnverifiedPage};
 use kerbridge_gate::header_map::HeaderMap;
@@ -16,7 +18,10 @@ use kerbridge_gate::json::Json;
 use kerbridge_gate::jwk::{KEY_LIMIT, KeySet, SET_LIMIT};
 use kerbridge_gate::jwt::compact::{HEADER_LIMIT, TOKEN_LIMIT};
 use kerbridge_gate::jwt::{CompactJws, SignatureInput};
-use kerbridge_gate::{Config, Step};
+use kerbridge_gate::step::HeaderEdit;
+use kerbridge_gate::upstream::TicketStep;
+use kerbridge_gate::{Config, Role, Step};
+use kerbridge_wire::exchange::{NEGOTIATE_LIMIT, NEGOTIATE_TOKEN_TYPE};
 use kerbridge_wire::feed;
 use kerbridge_wire::filter_config::{Algorithm, FilterConfig};
 use serde_json::Value;
@@ -28,7 +33,7 @@ use stage::{NOW, encode, head_of, lines, serialised, split};
 pub(crate) type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// Every target.
-pub(crate) const ALL: [Target; 9] = [
+pub(crate) const ALL: [Target; 10] = [
     ("header_map", header_map),
     ("credentials", credentials),
     ("json", json),
@@ -38,6 +43,7 @@ pub(crate) const ALL: [Target; 9] = [
     ("config", config),
     ("feed_page", feed_page),
     ("broker_reply", broker_reply),
+    ("ticket_reply", ticket_reply),
 ];
 
 /// The host's buffer of headers: of a request, of its trailers, of a response.
@@ -196,6 +202,10 @@ pub(crate) fn claims(data: &[u8]) -> bool {
 
 /// A plugin configuration.
 pub(crate) fn config(data: &[u8]) -> bool {
+    if let Ok(Role::Upstream(spn)) = Role::parse(data) {
+        assert_eq!(spn.as_str().parse(), Ok(spn));
+        assert!(Config::parse(data).is_err(), "the two roles are told apart");
+    }
     match Config::parse(data) {
         Err(errors) => {
             assert!(!errors.0.is_empty());
@@ -323,4 +333,40 @@ pub(crate) fn broker_reply(data: &[u8]) -> bool {
         }
     }
     passed
+}
+
+/// Status, media type and body of the broker's answer to a question for a ticket, by lines.
+pub(crate) fn ticket_reply(data: &[u8]) -> bool {
+    let [status, content_type, body] = split(data);
+    let reply = BrokerReply::Response {
+        status: Some(status),
+        content_type: Some(content_type),
+        body,
+    };
+    match stage::pending_ticket().resume(reply) {
+        TicketStep::Continue(HeaderEdit::Set(name, value), decision) => {
+            assert_eq!((status, &*name), (b"200".as_slice(), "authorization"));
+            assert_eq!(decision.reason.as_str(), "ok");
+            let ticket = value.expose().strip_prefix(b"Negotiate ").expect("a scheme");
+            assert!(ticket.len() <= NEGOTIATE_LIMIT);
+            let token = STANDARD.decode(ticket).expect("strict base64");
+            assert_eq!(token.first(), Some(&0x60), "a GSSAPI token begins so");
+            let said: Value = serde_json::from_slice(body).expect("a reply is JSON");
+            assert_eq!(
+                said.get("access_token").and_then(Value::as_str).map(str::as_bytes),
+                Some(ticket)
+            );
+            let kind = said.get("issued_token_type").and_then(Value::as_str);
+            assert_eq!(kind, Some(NEGOTIATE_TOKEN_TYPE));
+            true
+        }
+        TicketStep::Respond(reply) => {
+            rules::answered(&reply);
+            assert!(reply.decision.reason.as_str() != "ok" && reply.continuation.is_none());
+            let of = |name: &str| reply.headers.iter().filter(|(other, _)| **other == *name).count();
+            assert!(of("www-authenticate") == 0 || reply.status == 401);
+            false
+        }
+        other => panic!("it is decided by now: {other:?}"),
+    }
 }
