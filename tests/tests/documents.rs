@@ -27,6 +27,7 @@ const NAMES: &[&str] = &[
     "kerbridge_principal",
     "kerbridge_reason",
     "kerbridge_requests",
+    "kerbridge_upstream",
 ];
 
 fn read(file: &str) -> String {
