@@ -2,8 +2,9 @@
 //! token for each who asks.
 //!
 //! Two kinds of threads. Those that ask the KDC may hang with it, and are few; those that make tokens of tickets that are there,
-//! and verify the tokens of those who ask, never do. A KDC that does not answer therefore costs those who need it, and nobody
-//! else.
+//! and verify the tokens of those who ask, do not ask it. A KDC that does not answer therefore costs those who need it. Once it
+//! owes an answer for as long as a request may take, nobody asks it any more; until then it may hold all threads, and users of
+//! other realms whose tickets are not there yet wait with its own.
 //!
 //! What is kept belongs to one policy, and is known by user (with the realm) and target; a user who is known by another name
 //! than their principal is resolved to it first, in a table of its own. Nothing that is kept leaves: [`kdc::Acting`] has no way

@@ -2,7 +2,7 @@
 //! verify, and hands it to the filters as signed pages.
 //!
 //! What is in memory is read anew from the store twice a second, since another broker may have revoked. Where that fails for
-//! [`TRUSTED_FOR`], nobody can say any more that something is not revoked, and nothing is minted.
+//! 30 s, nobody can say any more that something is not revoked, and nothing is minted.
 
 mod order;
 mod pages;

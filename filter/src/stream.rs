@@ -240,7 +240,9 @@ impl Request {
     /// Answers for a host that does not do what it is asked.
     fn fail(&self) -> Action {
         self.shared.metrics.count_failure();
-        fail(self.callbacks.borrow_mut().fail());
+        // Not borrowed while the host acts: it may end the stream there and then.
+        let failure = self.callbacks.borrow_mut().fail();
+        fail(failure);
         Action::Pause
     }
 

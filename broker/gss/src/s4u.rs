@@ -79,7 +79,8 @@ impl fmt::Display for NotATarget {
 impl std::error::Error for NotATarget {}
 
 /// This service, as it acts for users: its principal and its keys. It logs in when it is first needed; from half of its own
-/// ticket's life on it logs in anew, with what the keytab then holds.
+/// ticket's life on it logs in anew, with what the keytab then holds. MIT looks at that only when a credential is acquired, so
+/// one is acquired for each question; its ticket is in the cache, which stays.
 ///
 /// It may move between threads and is not shared between them: MIT locks it while the KDC is asked.
 pub struct Delegator {
@@ -88,7 +89,6 @@ pub struct Delegator {
     keytab: PathBuf,
     keytab_name: CString,
     cache: CString,
-    logged_in: Option<CredentialHandle>,
 }
 
 /// What acts for one user.
@@ -119,7 +119,6 @@ impl Delegator {
             keytab: keytab.to_owned(),
             keytab_name: prefixed(b"FILE:", keytab)?,
             cache: memory_cache(),
-            logged_in: None,
         })
     }
 
@@ -150,7 +149,7 @@ impl Delegator {
             DelegatedUser::Enterprise(name) => Name::import_enterprise(name),
         }
         .map_err(failed)?;
-        let handle = self.logged_in()?.impersonate(&name).map_err(failed)?;
+        let handle = self.acquire()?.impersonate(&name).map_err(failed)?;
         let resolved = handle
             .name()
             .and_then(|name| name.display())
@@ -170,15 +169,7 @@ impl Delegator {
 
     /// Logs in, where that was not done: for who wants to know whether the keytab does.
     pub fn log_in(&mut self) -> Result<(), DelegationError> {
-        self.logged_in().map(drop)
-    }
-
-    fn logged_in(&mut self) -> Result<&mut CredentialHandle, DelegationError> {
-        let own = match self.logged_in.take() {
-            Some(own) => own,
-            None => self.acquire()?,
-        };
-        Ok(self.logged_in.insert(own))
+        self.acquire().map(drop)
     }
 
     /// The cache keeps its name for good: a new one each time would leave the old ones behind in memory.

@@ -115,6 +115,8 @@ impl GssKdc {
     }
 
     fn impersonate(&mut self, user: &DelegatedUser) -> Result<UserCredential, NoTicket> {
+        let log_in = Arc::clone(&self.log_in);
+        let _turn = log_in.turn();
         self.log_in.may_be_tried()?;
         let outcome = self.delegator.impersonate(user);
         self.count(DelegationStep::Impersonate, &outcome);

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ const LONGEST: Duration = Duration::from_secs(300);
 pub struct LogIn {
     keytab: PathBuf,
     refused: Mutex<Option<Refused>>,
+    /// The last log-in was let in.
+    proven: AtomicBool,
+    turn: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -40,7 +44,21 @@ impl LogIn {
         Self {
             keytab,
             refused: Mutex::default(),
+            proven: AtomicBool::new(false),
+            turn: Mutex::default(),
         }
+    }
+
+    /// To be held while a log-in is tried of which nobody knows whether it will be let in: threads that try a wrong key all at
+    /// once lock the account as surely as one that does not stop. `None` where the last one was let in.
+    pub(super) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        let is_proven = || self.proven.load(Ordering::Acquire);
+        if is_proven() {
+            return None;
+        }
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever was before may have found it good.
+        (!is_proven()).then_some(turn)
     }
 
     /// Whether it may be tried now, or why it was refused the last time.
@@ -58,6 +76,7 @@ impl LogIn {
     }
 
     pub(super) fn failed(&self, why: &NoTicket) {
+        self.proven.store(false, Ordering::Release);
         let mut refused = self.refused();
         let pause = refused
             .as_ref()
@@ -78,6 +97,7 @@ impl LogIn {
 
     pub(super) fn succeeded(&self) {
         *self.refused() = None;
+        self.proven.store(true, Ordering::Release);
     }
 
     fn stamp(&self) -> Option<Stamp> {
@@ -92,6 +112,9 @@ impl LogIn {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::AtomicUsize;
+
     use kerbridge_wire::Reason;
 
     use super::*;
@@ -120,5 +143,28 @@ mod tests {
         log_in.failed(&why);
         log_in.succeeded();
         assert_eq!(log_in.may_be_tried(), Ok(()));
+    }
+
+    #[test]
+    fn one_thread_at_a_time_tries_a_key_that_is_not_proven_and_the_others_hear_of_its_refusal() {
+        const THREADS: usize = 8;
+        let log_in = LogIn::new(PathBuf::from("/nonexistent"));
+        let (tried, together) = (AtomicUsize::new(0), Barrier::new(THREADS));
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    together.wait();
+                    let _turn = log_in.turn();
+                    if log_in.may_be_tried().is_ok() {
+                        tried.fetch_add(1, Ordering::SeqCst);
+                        log_in.failed(&NoTicket::new(Reason::Internal, "scripted"));
+                    }
+                });
+            }
+        });
+        assert_eq!(tried.into_inner(), 1);
+        assert!(log_in.turn().is_some());
+        log_in.succeeded();
+        assert!(log_in.turn().is_none());
     }
 }

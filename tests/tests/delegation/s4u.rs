@@ -18,6 +18,8 @@ use kerbridge_tests::delegation::{
 use kerbridge_tests::http::{Connection, Request};
 use kerbridge_tests::kdc::Kdc;
 use kerbridge_tests::process::{OwnedProcess, Spawn};
+use kerbridge_tests::token::now;
+use kerbridge_tests::wait::wait_until;
 
 use crate::realms::{CROWD, mit, samba};
 
@@ -29,6 +31,10 @@ const TURNS: usize = 4;
 /// Runs `body` with this libkrb5 setting for `forwardable`, which the broker's own krb5.conf has. `test` is the path of the
 /// calling test, as libtest names it.
 fn in_realm(realm: fn() -> &'static DelegationRealm, test: &str, forwardable: bool, body: fn(&Kdc)) {
+    with_settings(realm, test, &format!("forwardable = {forwardable}\n"), body);
+}
+
+fn with_settings(realm: fn() -> &'static DelegationRealm, test: &str, settings: &str, body: fn(&Kdc)) {
     if let Some(folder) = std::env::var_os(FOLDER) {
         body(&Kdc::attach(folder.as_ref()).unwrap());
         std::fs::write(std::env::var_os(PASSED).unwrap(), test).unwrap();
@@ -37,7 +43,7 @@ fn in_realm(realm: fn() -> &'static DelegationRealm, test: &str, forwardable: bo
     let realm = realm();
     let folder = tempfile::tempdir().unwrap();
     let setting = folder.path().join("krb5.conf");
-    std::fs::write(&setting, format!("[libdefaults]\nforwardable = {forwardable}\n")).unwrap();
+    std::fs::write(&setting, format!("[libdefaults]\n{settings}")).unwrap();
     // What comes first wins.
     let config = format!("{}:{}", setting.display(), realm.clients().krb5_config().display());
     let passed = folder.path().join("passed");
@@ -144,6 +150,32 @@ fn not_forwardable(kdc: &Kdc) {
         (error.step(), error.kind()),
         (Step::Proxy, Kind::EvidenceNotForwardable),
         "{error}"
+    );
+}
+
+/// Our own ticket ends while we run: it is had anew.
+fn outlives_its_own_ticket(kdc: &Kdc) {
+    let mut bridge = delegator(kdc, BRIDGE);
+    let target = target(kdc, LEGACY);
+    let mut act = || {
+        let acting = bridge.impersonate(&user(kdc, "alice")).unwrap();
+        acting.token(&target, None).unwrap().ticket_end
+    };
+    let first_end = act();
+    wait_until("the end of our own ticket", Duration::from_secs(20), || {
+        now() > first_end
+    })
+    .unwrap();
+    assert!(act() > first_end);
+}
+
+#[test]
+fn who_acts_for_users_outlives_the_ticket_that_it_began_with() {
+    with_settings(
+        mit,
+        "s4u::who_acts_for_users_outlives_the_ticket_that_it_began_with",
+        "forwardable = true\nticket_lifetime = 4s\n",
+        outlives_its_own_ticket,
     );
 }
 
