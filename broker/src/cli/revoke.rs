@@ -25,13 +25,13 @@ pub(super) struct Revoke {
     #[command(flatten)]
     file: ConfigFile,
     /// One token, by its jti.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     jti: Option<String>,
     /// All tokens of one service ticket, by their sid; without --before the ticket gets no other.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     sid: Option<String>,
     /// All tokens of somebody, by their sub; without --before they get no other.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     subject: Option<String>,
     /// Only tokens issued at or before this: now, 2026-01-31T12:00:00Z, Unix time, or 8h for eight hours ago. Later ones are
     /// good.

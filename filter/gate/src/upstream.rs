@@ -100,17 +100,12 @@ impl Admitted {
     }
 
     /// What is done to the head of an answer on its way from a Kerberos service, before all else: its own challenges go, since
-    /// they are for us. `details` are Envoy's response-code details: answers of Envoy's filters, ours among them, stay. Without
-    /// any, nobody knows whose the answer is, and it is taken for the service's.
+    /// they are for us. `details` are Envoy's response-code details: answers of Envoy's filters, ours among them, stay.
     ///
     /// # Errors
     /// The answer in place of one that refuses our ticket.
     pub fn keep_back(&self, head: &HeaderMap, details: &[u8]) -> Result<HeaderEdits, LocalReply> {
-        let Some(caller) = self
-            .caller
-            .as_ref()
-            .filter(|_| details.is_empty() || details == VIA_UPSTREAM)
-        else {
+        let Some(caller) = self.caller.as_ref().filter(|_| details == VIA_UPSTREAM) else {
             return Ok(HeaderEdits::new());
         };
         if head.first(b":status") == Some(b"401") {

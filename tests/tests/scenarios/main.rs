@@ -33,6 +33,7 @@ mod outcomes;
 mod realms;
 mod reasons;
 mod replays;
+mod revocations;
 mod routes;
 mod secrets;
 mod shipped;
