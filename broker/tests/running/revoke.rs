@@ -142,7 +142,7 @@ fn without_a_broker_the_store_has_it_and_the_next_broker_serves_it() {
         keys,
         [
             RevocationKey::subject(ISSUER, "alice@A.TEST"),
-            RevocationKey::token(ISSUER, "-t"),
+            RevocationKey::token(ISSUER, "t"),
         ]
     );
     let after = json(&revoke(&folder, &["--jti", "u"]));
