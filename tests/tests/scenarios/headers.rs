@@ -451,7 +451,7 @@ fn where_a_trusted_terminator_is_in_front_clear_text_passes_and_no_token_is_hand
     for deliver in ["header", "cookie"] {
         let world = World::builder()
             .lab_issuer()
-            .yaml(|yaml| yaml.remove_block("transport_socket:"))
+            .yaml(|yaml| yaml.remove_block_below("filter_chains:", "transport_socket:"))
             .filter(move |filter| {
                 for route in filter["routes"].as_array_mut().unwrap() {
                     if route["audience"] == "orders" {
