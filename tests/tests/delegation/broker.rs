@@ -91,7 +91,11 @@ fn there_and_back(realm: &DelegationRealm) {
         let ticket = trade(&broker, &token, &realm.principal(LEGACY)).ticket();
         assert_eq!(seen_by(&apache, &ticket), realm.principal(user));
     }
-    let log = broker.logged("\"subject\":\"bob\"");
+    // Of the whole line: that of the token names the subject too.
+    let log = broker.logged(&format!(
+        "\"message\":\"delegated\",\"reason\":\"ok\",\"principal\":\"{}\"",
+        realm.principal("bob")
+    ));
     let delegated: Vec<&str> = log
         .lines()
         .filter(|line| line.contains("\"message\":\"delegated\""))
