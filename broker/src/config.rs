@@ -66,6 +66,7 @@ pub struct Config {
     replay_store: bool,
     log_level: LevelFilter,
     policy: Policy,
+    policy_file: wire_policy::Policy,
 }
 
 /// Where things are and how they are called outside the file itself.
@@ -169,6 +170,11 @@ impl Config {
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
+
+    /// The policy file as written, whose issuers are taken.
+    pub fn policy_file(&self) -> &wire_policy::Policy {
+        &self.policy_file
+    }
 }
 
 /// As much of the configuration as the policy needs: no keytab, no keys, no certificates. Built by
@@ -244,6 +250,7 @@ fn read_text(path: &Path, field: &str, problems: &mut Problems) -> Option<String
 }
 
 /// A policy as written, as it is in force, and where it stands.
+#[derive(Debug)]
 struct PolicyOfFile {
     file: wire_policy::Policy,
     policy: Policy,

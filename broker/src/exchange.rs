@@ -1,12 +1,14 @@
-//! Decides one exchange: request in, token, ticket or refusal out, with one log event and one count for each.
+//! Decides one exchange, in any of its three directions: request in, token, ticket or refusal out, with one log event and one count for each.
 
 mod event;
 mod form;
 mod handshake;
 mod refusal;
 mod request;
+mod target;
 mod to_ticket;
 mod to_token;
+mod trade;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,10 +20,14 @@ use tokio::time::Instant;
 use event::About;
 pub use refusal::Refusal;
 pub use request::{ExchangeRequest, Hints, RequestError};
+use request::{ToToken, Trade};
+use target::Target;
 pub use to_ticket::TokenToTicket;
 use to_token::Issued;
 pub use to_token::TicketToToken;
+pub use trade::TokenToToken;
 
+use crate::client_certificate::CertificateDigest;
 use crate::config::ListenerName;
 use crate::failure_limit::FailureLimit;
 use crate::metrics::Metrics;
@@ -43,10 +49,38 @@ pub struct Peer {
 pub struct Caller {
     /// The listener.
     pub listener: ListenerName,
-    /// The authenticated client's name.
+    /// The client's name: its own where it has shown who it is, otherwise what the listener calls its callers.
     pub client: String,
+    /// What it has shown.
+    pub proof: ClientProof,
     /// The other end of the connection: on `mesh` Envoy, on `public` the client or its proxy.
     pub peer: Peer,
+}
+
+/// What shows who a client is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientProof {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// That it may open the listener's Unix socket.
+    Socket,
+    /// The certificate of its connection, of an authority of the listener's.
+    Certificate(CertificateDigest),
+}
+
+impl Caller {
+    /// The client, where it has shown which one it is. The socket of `mesh` is the filter's alone; that of `public` may be open
+    /// to many, and says nothing.
+    pub fn authenticated(&self) -> Option<&str> {
+        match (self.listener, self.proof) {
+            (ListenerName::Mesh, ClientProof::Socket)
+            | (ListenerName::Mesh | ListenerName::Public, ClientProof::Certificate(_)) => Some(&self.client),
+            (ListenerName::Mesh, ClientProof::Nothing)
+            | (ListenerName::Public, ClientProof::Nothing | ClientProof::Socket)
+            | (ListenerName::Observe | ListenerName::Admin, _) => None,
+        }
+    }
 }
 
 /// All that exchanges need, in the directions in which this broker trades.
@@ -54,12 +88,20 @@ pub struct Caller {
 pub struct Exchange {
     /// Tickets for tokens.
     pub to_token: Option<TicketToToken>,
+    /// Tokens for tokens of other audiences.
+    pub trade: Option<TokenToToken>,
     /// Tokens for tickets.
     pub to_ticket: Option<TokenToTicket>,
     /// Who has failed too often.
     pub failures: FailureLimit,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+}
+
+/// A request for a token, by what is shown for it.
+enum Wanted {
+    ForTicket(ToToken),
+    ForToken(Trade),
 }
 
 impl Exchange {
@@ -92,7 +134,8 @@ impl Exchange {
                     }
                 };
             }
-            (Ok(ExchangeRequest::ToToken(request)), _) => Ok(request),
+            (Ok(ExchangeRequest::ToToken(request)), _) => Ok(Wanted::ForTicket(request)),
+            (Ok(ExchangeRequest::Trade(request)), _) => Ok(Wanted::ForToken(request)),
             (Ok(ExchangeRequest::ToTicket(_)), None) => Err(RequestError::Direction),
             (Err(error), _) => Err(error),
         };
@@ -102,16 +145,20 @@ impl Exchange {
                 let refusal = Refusal::new(Reason::RateLimited, "this source has failed too often within a minute");
                 (None, Err(refusal))
             }
-            (Ok(request), Some(direction)) => (
-                Some(request.audience.clone()),
+            (Ok(Wanted::ForTicket(request)), Some(direction)) => (
+                Some(request.target.clone()),
                 direction.exchange(request, caller, &hints, source, now, began).await,
             ),
-            (Ok(_), None) => (None, Err(RequestError::Direction.into())),
+            (Ok(Wanted::ForToken(request)), Some(minting)) if let Some(direction) = &self.trade => (
+                Some(request.target.clone()),
+                direction.exchange(request, minting, caller, now, began).await,
+            ),
+            (Ok(_), _) => (None, Err(RequestError::Direction.into())),
             (Err(error), _) => (None, Err(error.into())),
         };
         let reason = outcome.as_ref().map_or_else(|refusal| refusal.reason, |_| Reason::Ok);
         self.metrics.exchanged(reason, began.elapsed().as_secs_f64());
-        let about = about(audience.as_deref());
+        let about = about(audience.as_ref().map(Target::as_str));
         match &outcome {
             Ok(issued) => event::exchanged(issued, &about),
             Err(refusal) => {

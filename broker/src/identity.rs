@@ -1,4 +1,5 @@
-//! Decides whether an accepted context is somebody we know: realm, life left, and what a token will say of them.
+//! Decides whether an accepted context, or the subject of a verified token, is somebody we know: realm, life left, and what a
+//! token will say of them.
 
 use std::fmt;
 
@@ -10,15 +11,18 @@ use crate::config::Config;
 use crate::groups::GroupSet;
 use crate::keyring::SessionId;
 use crate::principal::mapping::{NameRules, NotMapped, Subject};
+use crate::subject_token::{Author, VerifiedToken};
 use crate::time::UnixTime;
 
-/// Somebody whose ticket was accepted, in a realm of the list, with enough life left. Built by [`Identity::of`] only.
+/// Somebody whose ticket was accepted or whose token was verified, in a realm of the list, with enough life left. Built by
+/// [`Identity::of`] and [`Identity::of_token`] only.
 #[derive(Clone, Debug)]
 pub struct Identity {
     principal: Principal,
     subject: Subject,
-    auth_time: UnixTime,
-    ticket_end: UnixTime,
+    auth_time: Option<UnixTime>,
+    methods: Vec<Box<str>>,
+    ends: UnixTime,
     session: SessionId,
     channel_bound: bool,
     groups: GroupSet,
@@ -46,6 +50,38 @@ pub enum Stranger {
     Ended,
     /// The ticket ends sooner than a token is worth minting.
     TooShort,
+}
+
+/// Why the subject of a token is not taken although the token is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenStranger {
+    /// They would not be with a ticket either.
+    Stranger(Stranger),
+    /// The token ends sooner than another is worth minting.
+    Ends,
+    /// A token of ours calls them by a name that the rules no longer give.
+    Renamed,
+}
+
+impl TokenStranger {
+    /// The word of the closed list.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Stranger(stranger) => stranger.reason(),
+            Self::Ends => Reason::Expired,
+            Self::Renamed => Reason::PrincipalNotMapped,
+        }
+    }
+}
+
+impl fmt::Display for TokenStranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stranger(stranger) => stranger.fmt(f),
+            Self::Ends => f.write_str("the token ends too soon"),
+            Self::Renamed => f.write_str("the token calls its subject by a name that [names] no longer gives"),
+        }
+    }
 }
 
 impl Stranger {
@@ -83,19 +119,21 @@ impl IdentityRules {
 
     /// What a token would call a client, or why it is not taken.
     pub fn judge(&self, accepted: &Accepted, now: UnixTime) -> Result<Subject, Stranger> {
-        let principal = accepted.client();
-        if !self.realms.iter().any(|realm| realm == principal.realm()) {
-            return Err(Stranger::Realm);
-        }
-        let mapped = self
-            .names
-            .map(principal, accepted.local_name())
-            .map_err(Stranger::Name)?;
+        let subject = self.name(accepted.client(), accepted.local_name())?;
         match now.until(accepted.ticket_end()) {
             0 => Err(Stranger::Ended),
             left if left < self.ticket_floor => Err(Stranger::TooShort),
-            _ => Ok(mapped.subject),
+            _ => Ok(subject),
         }
+    }
+
+    /// What a token calls a principal of an accepted realm.
+    fn name(&self, principal: &Principal, local_name: Option<&str>) -> Result<Subject, Stranger> {
+        if !self.realms.iter().any(|realm| realm == principal.realm()) {
+            return Err(Stranger::Realm);
+        }
+        let mapped = self.names.map(principal, local_name).map_err(Stranger::Name)?;
+        Ok(mapped.subject)
     }
 }
 
@@ -105,11 +143,44 @@ impl Identity {
         rules.judge(accepted, now).map(|subject| Self {
             principal: accepted.client().clone(),
             subject,
-            auth_time: accepted.auth_time(),
-            ticket_end: accepted.ticket_end(),
+            auth_time: Some(accepted.auth_time()),
+            methods: vec!["kerberos".into()],
+            ends: accepted.ticket_end(),
             session,
             channel_bound: accepted.channel_bound(),
             groups: GroupSet::default(),
+        })
+    }
+
+    /// Takes the subject of a verified token in, who is this principal, or says why not. What is not in the token is not in
+    /// the identity; another issuer's groups are not ours.
+    pub fn of_token(
+        token: &VerifiedToken,
+        principal: Principal,
+        session: SessionId,
+        rules: &IdentityRules,
+        now: UnixTime,
+    ) -> Result<Self, TokenStranger> {
+        let local_name = rules.names.auth_to_local.then(|| kerbridge_gss::local_name(&principal));
+        let subject = rules.name(&principal, local_name.flatten().as_deref());
+        let subject = subject.map_err(TokenStranger::Stranger)?;
+        let groups = match token.author() {
+            Author::Ours { subject: said, .. } if **said != *subject.as_str() => return Err(TokenStranger::Renamed),
+            Author::Ours { .. } => token.groups().iter().cloned().collect(),
+            Author::Another { .. } => GroupSet::default(),
+        };
+        if now.until(token.expires()) < rules.ticket_floor {
+            return Err(TokenStranger::Ends);
+        }
+        Ok(Self {
+            principal,
+            subject,
+            auth_time: token.auth_time(),
+            methods: token.methods().to_vec(),
+            ends: token.expires(),
+            session,
+            channel_bound: token.is_channel_bound(),
+            groups,
         })
     }
 
@@ -129,17 +200,22 @@ impl Identity {
         &self.principal
     }
 
-    /// When they authenticated to their KDC.
-    pub fn auth_time(&self) -> UnixTime {
+    /// When they authenticated, to their KDC or as another issuer says.
+    pub fn auth_time(&self) -> Option<UnixTime> {
         self.auth_time
     }
 
-    /// When their ticket ends.
-    pub fn ticket_end(&self) -> UnixTime {
-        self.ticket_end
+    /// How they authenticated (`amr`, RFC 8176).
+    pub fn methods(&self) -> &[Box<str>] {
+        &self.methods
     }
 
-    /// The session that their ticket is.
+    /// When their ticket ends, or the token that was shown in its place.
+    pub fn ends(&self) -> UnixTime {
+        self.ends
+    }
+
+    /// The session that their ticket is, or that of the token.
     pub fn session(&self) -> &SessionId {
         &self.session
     }

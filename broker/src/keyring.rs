@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 pub use file::KeyringError;
 pub use sealed::KeyEncryptionKey;
 
+use crate::subject_token::{Author, VerifiedToken};
 use sealed::Purpose;
 
 /// Name of the file in the state directory.
@@ -38,7 +39,8 @@ pub struct SigningKey {
     jwk: serde_json::Value,
 }
 
-/// Which service ticket somebody came with: the same for all exchanges of one ticket. 22 characters of base64url.
+/// Which service ticket somebody came with: the same for all exchanges of one ticket, and of the tokens that were had for it.
+/// 22 characters of base64url.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SessionId(String);
 
@@ -106,9 +108,18 @@ impl KeyRing {
 
     /// Names the session that a service ticket is: the first 128 bits of an HMAC over its ciphertext.
     pub fn session(&self, ticket: &[u8]) -> SessionId {
-        let tag = hmac::sign(&self.sessions, ticket);
-        let first = tag.as_ref().get(..16).unwrap_or_default();
-        SessionId(URL_SAFE_NO_PAD.encode(first))
+        SessionId::of(&hmac::sign(&self.sessions, ticket))
+    }
+
+    /// Names the session of another issuer's token, by what is the same for all tokens of it: texts with their lengths, so that
+    /// no two sessions are named by the same bytes.
+    pub fn foreign_session(&self, issuer: &str, session: &str) -> SessionId {
+        let mut named = hmac::Context::with_key(&self.sessions);
+        for text in ["another issuer's session", issuer, session] {
+            named.update(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+            named.update(text.as_bytes());
+        }
+        SessionId::of(&named.sign())
     }
 }
 
@@ -146,6 +157,19 @@ impl SigningKey {
 }
 
 impl SessionId {
+    fn of(tag: &hmac::Tag) -> Self {
+        let first = tag.as_ref().get(..16).unwrap_or_default();
+        Self(URL_SAFE_NO_PAD.encode(first))
+    }
+
+    /// That of a token of ours.
+    pub fn of_token(token: &VerifiedToken) -> Option<Self> {
+        match token.author() {
+            Author::Ours { .. } => token.session().map(|session| Self(session.to_owned())),
+            Author::Another { .. } => None,
+        }
+    }
+
     /// The text of `sid`.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -36,6 +36,7 @@ pub struct Metrics {
     bad_keytabs: Gauge,
     weak_tickets: Family<EnctypeLabel, Counter>,
     queue_depth: Gauge,
+    verify_queue: Gauge,
     half_open: Gauge,
     pushed_out: Counter,
     log_lines_lost: Counter,
@@ -109,6 +110,12 @@ impl Metrics {
             store_commits.clone(),
         );
         let revocations = RevocationMetrics::register(&mut registry);
+        let verify_queue = Gauge::default();
+        registry.register(
+            "verify_queue_depth",
+            "Tokens shown in place of tickets that wait for a thread",
+            verify_queue.clone(),
+        );
         let half_open = Gauge::default();
         registry.register(
             "handshakes_half_open",
@@ -146,6 +153,7 @@ impl Metrics {
             bad_keytabs,
             weak_tickets,
             queue_depth,
+            verify_queue,
             half_open,
             pushed_out,
             log_lines_lost,
@@ -205,6 +213,11 @@ impl Metrics {
     /// The gauge of tokens that wait.
     pub fn queue_depth(&self) -> Gauge {
         self.queue_depth.clone()
+    }
+
+    /// How many tokens that are shown in place of tickets wait for a thread.
+    pub fn verify_queue(&self) -> Gauge {
+        self.verify_queue.clone()
     }
 
     /// The gauge of handshakes that wait for their second leg.

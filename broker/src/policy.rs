@@ -1,6 +1,7 @@
 //! Decides who may have which audience with which scopes: grants add up, and what none of them gives is denied.
 
 mod delegation;
+mod exchange;
 mod groups;
 mod pattern;
 mod routes;
@@ -14,6 +15,7 @@ use kerbridge_wire::Reason;
 use kerbridge_wire::policy as raw;
 
 pub use delegation::{Candidates, DelegationDenial, DelegationGrant, Towards};
+pub use exchange::TradeDenial;
 pub use groups::no_name as no_group_name;
 pub use pattern::{PatternError, PrincipalPattern};
 pub use scope::{ScopeError, Scopes};
@@ -21,6 +23,7 @@ pub use subject::{ByKdc, NotTraced, Sought, SubjectRules, same_but_for_case};
 
 use crate::identity::Identity;
 use crate::problem::Problems;
+use crate::subject_token::Actors;
 
 const MOST_LINES: usize = 10_000;
 const LONGEST_AUDIENCE: usize = 255;
@@ -31,6 +34,7 @@ pub struct Policy {
     audiences: Vec<Audience>,
     grants: Vec<Line>,
     delegations: Vec<delegation::Line>,
+    exchanges: Vec<exchange::Line>,
     subjects: SubjectRules,
     groups: groups::Needed,
 }
@@ -40,8 +44,9 @@ pub struct Policy {
 pub struct Audience {
     name: String,
     ttl_seconds: u32,
+    resource: Option<Box<str>>,
     groups: groups::Needed,
-    is_delegated: bool,
+    needs_principal: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -54,12 +59,14 @@ struct Line {
     scopes: Scopes,
 }
 
-/// Proof that the policy lets a principal have an audience with these scopes. Only [`Policy::grant`] makes one.
+/// Proof that the policy lets a principal have an audience with these scopes. Only [`Policy::grant`] and [`Policy::trade`]
+/// make one.
 #[derive(Clone, Debug)]
 pub struct Grant {
     identity: Identity,
     audience: Audience,
     scopes: Scopes,
+    actors: Actors,
 }
 
 /// Why the policy gives nothing.
@@ -105,6 +112,7 @@ impl Policy {
             issuer: _,
             delegation: delegations,
             subject: _,
+            exchange: _,
             filter: _,
         } = file;
         let audiences = audiences(audience, file, &mut found);
@@ -114,6 +122,7 @@ impl Policy {
         let policy = Self {
             grants: grants(grant, &audiences, &mut found),
             delegations: delegation::build(file, &audiences, &mut found),
+            exchanges: exchange::build(file, &audiences, &mut found),
             subjects: subject::build(file, &mut found),
             groups: audiences.iter().map(|audience| &audience.groups).collect(),
             audiences,
@@ -127,6 +136,13 @@ impl Policy {
     /// The audience of that name. Names are compared byte by byte.
     pub fn audience(&self, name: &str) -> Option<&Audience> {
         self.audiences.iter().find(|audience| audience.name == name)
+    }
+
+    /// The audiences for which tokens that are shown here may be, each once.
+    pub fn audiences_asked_about(&self) -> BTreeSet<&str> {
+        let mut audiences = self.delegated_audiences();
+        audiences.append(&mut self.traded_audiences());
+        audiences
     }
 
     /// Longest life of a token, in seconds.
@@ -154,6 +170,7 @@ impl Policy {
             identity,
             audience: audience.clone(),
             scopes,
+            actors: Actors::default(),
         })
     }
 
@@ -207,9 +224,9 @@ impl Audience {
         self.ttl_seconds
     }
 
-    /// Whether a `[[delegation]]` is for its tokens.
-    pub fn is_delegated(&self) -> bool {
-        self.is_delegated
+    /// Whether its tokens must say the full principal: a `[[delegation]]` is about them, or an `[[exchange]]` takes them.
+    pub fn needs_principal(&self) -> bool {
+        self.needs_principal
     }
 
     /// Whether a grant or a route of it asks for a group.
@@ -234,6 +251,11 @@ impl Grant {
         &self.scopes
     }
 
+    /// Through whose hands the token came that it was traded for; nobody's where it was a ticket.
+    pub fn actors(&self) -> &Actors {
+        &self.actors
+    }
+
     /// The groups of theirs that this audience needs, in order.
     pub fn groups(&self) -> Vec<Box<str>> {
         self.audience.groups.among(self.identity.groups())
@@ -245,7 +267,7 @@ fn audiences(list: &[raw::Audience], file: &raw::Policy, problems: &mut Problems
     if list.is_empty() {
         problems.note("audience", "there is none", "add an [[audience]] with a name");
     }
-    for (index, raw::Audience { name, ttl }) in list.iter().enumerate().take(MOST_LINES) {
+    for (index, raw::Audience { name, ttl, resource }) in list.iter().enumerate().take(MOST_LINES) {
         let field = format!("audience[{index}].name");
         if name.is_empty() || name.len() > LONGEST_AUDIENCE || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             problems.note(
@@ -260,8 +282,15 @@ fn audiences(list: &[raw::Audience], file: &raw::Policy, problems: &mut Problems
         audiences.push(Audience {
             name: name.clone(),
             ttl_seconds: ttl.seconds(),
+            resource: exchange::check_resource(
+                resource.as_ref(),
+                &format!("audience[{index}].resource"),
+                &audiences,
+                problems,
+            ),
             groups: groups::Needed::of(file, name),
-            is_delegated: file.delegation.iter().any(|line| line.audience == *name),
+            needs_principal: file.delegation.iter().any(|line| line.audience == *name)
+                || file.exchange.iter().any(|line| line.from == *name),
         });
     }
     audiences

@@ -33,6 +33,7 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline_keys: Option<String>)
         // The broker's business alone.
         delegation: _,
         subject: _,
+        exchange: _,
         filter,
     } = policy;
     let FilterSettings {

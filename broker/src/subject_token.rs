@@ -4,6 +4,10 @@
 //! their thread, so each thread has a [`Verifier`]; what they share is [`Issuers`], and the keys in it that are replaced while
 //! the broker runs.
 
+mod actors;
+mod details;
+mod pool;
+
 use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +21,11 @@ use kerbridge_wire::filter_config::{FilterConfig, IssuerConfig};
 use kerbridge_wire::policy::Policy as RawPolicy;
 use kerbridge_wire::{Reason, Span};
 
+pub use self::actors::Actors;
+pub use self::details::Confirmation;
+pub use self::pool::{NotVerified, Verifiers};
+
+use self::details::{CLAIMS, Details, MayAct};
 use crate::policy::Policy;
 use crate::render::filter_config;
 use crate::revocation::TokenNames;
@@ -34,10 +43,12 @@ pub struct VerifiedToken {
     subject: Box<str>,
     audiences: Vec<Box<str>>,
     groups: Vec<Box<str>>,
+    scopes: Vec<String>,
     token_id: Option<Box<str>>,
     session: Option<Box<str>>,
     issued: Option<UnixTime>,
     expires: UnixTime,
+    details: Details,
 }
 
 /// Who wrote a token, and what it says of who it is about.
@@ -108,6 +119,65 @@ impl VerifiedToken {
         self.groups.iter().any(|own| **own == *group)
     }
 
+    /// The groups that it says its subject is in.
+    pub fn groups(&self) -> &[Box<str>] {
+        &self.groups
+    }
+
+    /// The words of `scope`.
+    pub fn scopes(&self) -> &[String] {
+        &self.scopes
+    }
+
+    /// `sid`
+    pub fn session(&self) -> Option<&str> {
+        self.session.as_deref()
+    }
+
+    /// `iat`
+    pub fn issued(&self) -> Option<UnixTime> {
+        self.issued
+    }
+
+    /// `client_id`
+    pub fn client(&self) -> Option<&str> {
+        self.details.client.as_deref()
+    }
+
+    /// `auth_time`
+    pub fn auth_time(&self) -> Option<UnixTime> {
+        self.details.auth_time
+    }
+
+    /// `amr`
+    pub fn methods(&self) -> &[Box<str>] {
+        &self.details.methods
+    }
+
+    /// Whether the ticket behind it was bound to a channel.
+    pub fn is_channel_bound(&self) -> bool {
+        self.details.is_channel_bound
+    }
+
+    /// `act`
+    pub fn actors(&self) -> &Actors {
+        &self.details.actors
+    }
+
+    /// Who must show that it is theirs.
+    pub fn confirmation(&self) -> &Confirmation {
+        &self.details.confirmation
+    }
+
+    /// Whether `may_act` lets a client of ours act with it.
+    pub fn may_be_used_by(&self, client: &str) -> bool {
+        match &self.details.may_act {
+            MayAct::Unsaid => true,
+            MayAct::Client(named) => **named == *client,
+            MayAct::Another => false,
+        }
+    }
+
     /// A token of ours for `orders`, in these groups, good until 10,000.
     #[cfg(test)]
     pub(crate) fn for_test(subject: &str, principal: Option<&str>, groups: &[&str]) -> Self {
@@ -120,10 +190,12 @@ impl VerifiedToken {
             subject: subject.into(),
             audiences: vec!["orders".into()],
             groups: groups.iter().map(|group| Box::from(*group)).collect(),
+            scopes: vec!["read".into(), "write".into()],
             token_id: Some("j".into()),
             session: Some("s".into()),
             issued: Some(UnixTime::from_seconds(1000)),
             expires: UnixTime::from_seconds(10_000),
+            details: Details::default(),
         }
     }
 
@@ -206,6 +278,11 @@ impl Issuers {
                     one.jwks.cluster = Some(NOT_ENVOY.to_owned());
                     (one.jwks.poll, one.jwks.max_staleness) = (*poll, *max_staleness);
                 }
+                // Nobody could verify its tokens, so that it is as unknown as any other.
+                None if one.jwks.inline.is_none() => {
+                    claims.pop();
+                    continue;
+                }
                 None => one.jwks.cluster = None,
             }
             // What is not fetched here says nothing.
@@ -218,7 +295,7 @@ impl Issuers {
             keys: Mutex::new(vec![None; claims.len()]),
             config,
             claims,
-            audiences: policy.delegated_audiences().into_iter().map(Into::into).collect(),
+            audiences: policy.audiences_asked_about().into_iter().map(Into::into).collect(),
         })
     }
 
@@ -266,7 +343,8 @@ pub struct Verifier {
 impl Verifier {
     /// Takes the tokens of these.
     pub fn new(issuers: Arc<Issuers>) -> Self {
-        let wanted = issuers.claims.iter().flatten().cloned().collect();
+        let details = CLAIMS.iter().filter_map(|name| Pointer::parse(name));
+        let wanted = issuers.claims.iter().flatten().cloned().chain(details).collect();
         Self {
             seen: vec![None; issuers.claims.len()],
             snapshot: None,
@@ -283,16 +361,10 @@ impl Verifier {
         let claims = verify(snapshot, moment, token, &self.wanted)?;
         let place = claims.issuer();
         let issuer = self.issuers.config.issuers.get(place).ok_or(Reason::Internal)?;
+        let value = |wanted: &Pointer| claims.value(self.wanted.iter().position(|one| one == wanted)?);
         // Each issuer has its own claim; the others' mean nothing in its tokens.
-        let claim = self
-            .issuers
-            .claims
-            .get(place)
-            .and_then(Option::as_ref)
-            .and_then(|wanted| {
-                let at = self.wanted.iter().position(|one| one == wanted)?;
-                claims.value(at)?.as_str().map(Box::from)
-            });
+        let claim = self.issuers.claims.get(place).and_then(Option::as_ref);
+        let claim = claim.and_then(|wanted| value(wanted)?.as_str().map(Box::from));
         let is_ours = self
             .issuers
             .config
@@ -310,6 +382,10 @@ impl Verifier {
                 claim,
             }
         };
+        let other = (!is_ours).then_some(issuer.issuer.as_str());
+        let ours = self.issuers.config.broker.as_ref();
+        let ours = ours.map_or("", |broker| broker.issuer.as_str());
+        let details = Details::read(|name| value(&Pointer::parse(name)?), other, ours)?;
         let audiences = self.issuers.audiences.iter();
         Ok(VerifiedToken {
             author,
@@ -320,11 +396,13 @@ impl Verifier {
                 .cloned()
                 .collect(),
             groups: claims.groups().to_vec(),
+            scopes: claims.scopes().iter().map(|word| word.to_string()).collect(),
             token_id: claims.token_id().map(Into::into),
             session: claims.session().map(Into::into),
             issued: claims.issued().map(|time| UnixTime::from_seconds(time.seconds())),
             // The leeway of an issuer is for its token, not for what is had for it.
             expires: UnixTime::from_seconds(claims.expires().min(claims.ends()).seconds()),
+            details,
         })
     }
 

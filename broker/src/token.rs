@@ -1,4 +1,4 @@
-//! Mints tokens: compact JWTs of RFC 9068, signed with ES256, that never outlive the ticket behind them.
+//! Mints tokens: compact JWTs of RFC 9068, signed with ES256, that never outlive the ticket or token behind them.
 
 use std::fmt;
 
@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::jws;
 use crate::keyring::{CryptoError, SigningKey, random};
 use crate::revocation::Unrevoked;
+use crate::subject_token::Actors;
 use crate::time::UnixTime;
 
 /// A token just minted. Only [`Minter::issue`] makes one.
@@ -36,8 +37,10 @@ struct Claims<'a> {
     exp: u64,
     jti: &'a str,
     scope: String,
-    auth_time: u64,
-    amr: [&'a str; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_time: Option<u64>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    amr: &'a [Box<str>],
     sid: &'a str,
     kerbridge_cb: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -45,6 +48,9 @@ struct Claims<'a> {
     /// `PRINCIPAL_CLAIM`, see the wire's words.
     #[serde(rename = "kerbridge_principal", skip_serializing_if = "Option::is_none")]
     principal: Option<&'a str>,
+    /// Through whose hands it came (RFC 8693 §4.1).
+    #[serde(skip_serializing_if = "Actors::is_empty")]
+    act: &'a Actors,
 }
 
 impl<'a> Minter<'a> {
@@ -57,9 +63,7 @@ impl<'a> Minter<'a> {
     pub fn issue(&self, unrevoked: Unrevoked<'_>, client: &str) -> Result<IssuedToken, CryptoError> {
         let (grant, now) = (unrevoked.grant(), unrevoked.issued());
         let identity = grant.identity();
-        let expires = now
-            .plus(grant.audience().ttl_seconds().into())
-            .min(identity.ticket_end());
+        let expires = now.plus(grant.audience().ttl_seconds().into()).min(identity.ends());
         let id = URL_SAFE_NO_PAD.encode(random::<16>()?.as_ref());
         let claims = Claims {
             iss: self.issuer,
@@ -70,14 +74,15 @@ impl<'a> Minter<'a> {
             exp: expires.seconds(),
             jti: &id,
             scope: grant.scopes().to_string(),
-            auth_time: identity.auth_time().seconds(),
-            amr: ["kerberos"],
+            auth_time: identity.auth_time().map(UnixTime::seconds),
+            amr: identity.methods(),
             sid: identity.session().as_str(),
             kerbridge_cb: identity.channel_bound(),
             groups: grant.groups(),
             // Only where somebody has to act for them, and the name alone does not say who that is.
             principal: Some(identity.principal().as_str())
-                .filter(|principal| grant.audience().is_delegated() && *principal != identity.subject().as_str()),
+                .filter(|principal| grant.audience().needs_principal() && *principal != identity.subject().as_str()),
+            act: grant.actors(),
         };
         let compact = jws::sign(self.key, "at+jwt", &claims)?;
         Ok(IssuedToken {

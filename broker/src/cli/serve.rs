@@ -73,7 +73,7 @@ fn workers(acceptors: usize) -> usize {
 async fn serve_all(
     config: &Config,
     exchange: Exchange,
-    issuers: Option<Arc<Issuers>>,
+    issuers: Arc<Issuers>,
     bound: Vec<Bound>,
     krb5_conf: krb5_conf::Followed,
 ) -> io::Result<()> {
@@ -87,7 +87,7 @@ async fn serve_all(
         bindings(config, exchange.metrics.bad_certificates()),
         Box::new(move || krb5_conf.look()),
     ];
-    follow_keys(config, issuers.as_ref(), &mut looks);
+    follow_keys(config, &issuers, &mut looks);
     let _reload = Reload::watch(looks)?;
     let broker = Arc::new(Broker::new(exchange, Clock::System, readiness));
     let limits = config.limits();
@@ -168,10 +168,9 @@ async fn serve_all(
 }
 
 /// Follows the keys of issuers: those in files by a look, the others by asking for them.
-fn follow_keys(config: &Config, issuers: Option<&Arc<Issuers>>, looks: &mut Vec<Look>) {
+fn follow_keys(config: &Config, issuers: &Arc<Issuers>, looks: &mut Vec<Look>) {
     let sources = config.delegation().map(|delegation| delegation.keys.as_slice());
     for source in sources.unwrap_or_default() {
-        let Some(issuers) = issuers else { continue };
         match published_keys::look_at_file(source, issuers, Clock::System) {
             Some(look) => {
                 look();

@@ -27,8 +27,6 @@ pub struct DelegationConfig {
     pub keys: Vec<KeySource>,
     /// The certificates that tickets are bound to.
     pub bindings: Vec<TargetBinding>,
-    /// The policy file as written, whose issuers are taken.
-    pub policy_file: wire_policy::Policy,
 }
 
 /// How much is done at once, kept and given.
@@ -158,7 +156,6 @@ pub(super) fn check(
         },
         keys,
         bindings,
-        policy_file: file.clone(),
     })
 }
 

@@ -7,9 +7,9 @@ use tracing::level_filters::LevelFilter;
 
 use super::listen::Listeners;
 use super::{
-    Address, Config, DelegationConfig, KerberosConfig, Limits, ListenerConfig, Surroundings, bindings, check_issuer,
-    check_keys, check_level, check_policy, delegation, groups, kerberos, limits, listen, names, raw, read_text,
-    state_dir,
+    Address, Config, DelegationConfig, KerberosConfig, Limits, ListenerConfig, PolicyOfFile, Surroundings, bindings,
+    check_issuer, check_keys, check_level, check_policy, delegation, groups, kerberos, limits, listen, names, raw,
+    read_text, state_dir,
 };
 use crate::channel_bindings::ChannelBindingRules;
 use crate::groups::GroupSource;
@@ -36,7 +36,7 @@ pub struct Draft {
     delegates_only: bool,
     delegation: Option<DelegationConfig>,
     log_level: Option<LevelFilter>,
-    policy: Option<Policy>,
+    policy: Option<PolicyOfFile>,
     problems: Problems,
 }
 
@@ -135,7 +135,7 @@ impl Draft {
             delegates_only,
             delegation,
             log_level,
-            policy: policy.map(|policy| policy.policy),
+            policy,
             problems,
         }
     }
@@ -160,7 +160,7 @@ impl Draft {
 
     /// The policy, where it could be read.
     pub fn policy(&self) -> Option<&Policy> {
-        self.policy.as_ref()
+        self.policy.as_ref().map(|file| &file.policy)
     }
 
     /// All that is wrong with it.
@@ -217,6 +217,7 @@ impl Draft {
             if key_encryption_key.is_none() && !delegates_only {
                 return None;
             }
+            let policy = policy?;
             Some(Config {
                 issuer: issuer?,
                 state_dir: state_dir?,
@@ -233,7 +234,8 @@ impl Draft {
                 limits: limits?,
                 replay_store,
                 log_level: log_level?,
-                policy: policy?,
+                policy: policy.policy,
+                policy_file: policy.file,
             })
         };
         match whole() {

@@ -50,7 +50,7 @@ impl<'a> Trial<'a> {
         Self {
             account: &delegation.principal,
             keytab: &delegation.keytab,
-            users: if users.is_empty() { named(delegation) } else { users },
+            users: if users.is_empty() { named(config) } else { users },
             targets,
         }
     }
@@ -66,8 +66,8 @@ fn binding(delegation: &DelegationConfig, target: &DelegationTarget, now: UnixTi
 }
 
 /// Who stands in the policy's lines by full name.
-fn named(delegation: &DelegationConfig) -> Vec<Principal> {
-    let lines = delegation.policy_file.delegation.iter();
+fn named(config: &Config) -> Vec<Principal> {
+    let lines = config.policy_file().delegation.iter();
     let patterns = lines.flat_map(|line| &line.principals);
     let mut users: Vec<Principal> = patterns
         .filter(|pattern| !pattern.contains('*'))

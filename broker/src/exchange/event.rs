@@ -7,6 +7,7 @@ use super::to_token::Issued;
 use super::{Caller, Hints, Refusal};
 use crate::log::KEPT;
 use crate::metrics::Found;
+use crate::subject_token::VerifiedToken;
 
 /// The request that a log line is about, as far as it could be read.
 pub(super) struct About<'a> {
@@ -17,7 +18,9 @@ pub(super) struct About<'a> {
 
 /// A token was minted.
 pub(super) fn exchanged(issued: &Issued, about: &About<'_>) {
-    let Issued { grant, token, .. } = issued;
+    let Issued {
+        grant, token, traded, ..
+    } = issued;
     let About { caller, hints, .. } = about;
     tracing::info!(
         name: KEPT,
@@ -30,6 +33,9 @@ pub(super) fn exchanged(issued: &Issued, about: &About<'_>) {
         jti = token.id(),
         sid = grant.identity().session().as_str(),
         expires = token.expires().seconds(),
+        traded_issuer = traded.as_ref().map(VerifiedToken::issuer),
+        traded_jti = traded.as_ref().and_then(VerifiedToken::token_id),
+        actors = traded.is_some().then(|| grant.actors().count()),
         channel_bound = grant.identity().channel_bound(),
         listener = caller.listener.as_str(),
         client_id = caller.client.as_str(),

@@ -9,10 +9,13 @@ use std::net::IpAddr;
 
 use kerbridge_gate::network::address_of;
 use kerbridge_wire::Reason;
-use kerbridge_wire::exchange::{ACCESS_TOKEN_TYPE, GRANT_TYPE, NEGOTIATE_TOKEN_TYPE, parameter};
+use kerbridge_wire::exchange::{
+    ACCESS_TOKEN_TYPE, GRANT_TYPE, ID_TOKEN_TYPE, JWT_TYPE, NEGOTIATE_TOKEN_TYPE, parameter,
+};
 use zeroize::Zeroizing;
 
 use super::form;
+use super::target::Target;
 use crate::config::ListenerName;
 use crate::policy::Scopes;
 
@@ -22,6 +25,8 @@ pub enum ExchangeRequest {
     ToToken(ToToken),
     /// A token for a ticket.
     ToTicket(ToTicket),
+    /// A token for another token.
+    Trade(Trade),
 }
 
 /// A request for a token.
@@ -31,8 +36,18 @@ pub struct ToToken {
     /// The handle of the handshake whose second leg it is.
     pub(super) continuation: Option<Zeroizing<String>>,
     /// The service for which a token is wanted.
-    pub(super) audience: String,
+    pub(super) target: Target,
     /// The scopes wanted; all that are granted where absent.
+    pub(super) scope: Option<Scopes>,
+}
+
+/// A request for a token of another audience.
+pub struct Trade {
+    /// The token that is shown.
+    pub(super) subject_token: Zeroizing<String>,
+    /// The service for which a token is wanted.
+    pub(super) target: Target,
+    /// The scopes wanted; all that are left where absent.
     pub(super) scope: Option<Scopes>,
 }
 
@@ -78,8 +93,10 @@ pub enum RequestError {
     Repeated,
     /// A parameter that would change what is asked for and is not taken here, or one of `mesh` on another listener.
     NotHere,
-    /// `resource` names the service by address (RFC 8707); services are known by `audience` only.
+    /// `resource` for a ticket, whose service is known by its principal only.
     Resource,
+    /// More than one `audience` or `resource`: a token is for exactly one service.
+    SeveralTargets,
     /// `grant_type` is missing.
     NoGrantType,
     /// Another grant type.
@@ -90,14 +107,16 @@ pub enum RequestError {
     SubjectTokenType,
     /// `requested_token_type` is another.
     RequestedTokenType,
-    /// `audience` is missing.
+    /// `audience` is missing, and so is `resource`.
     NoAudience,
-    /// `audience` is longer than any.
+    /// `audience` or `resource` is longer than any.
     LongAudience,
     /// `scope` is no list of scopes.
     Scope,
     /// `scope` or `continuation`, which a ticket in a user's name has not.
     NotForTickets,
+    /// `continuation`, which only a handshake has.
+    NoHandshake,
     /// The broker does not trade in this direction.
     Direction,
 }
@@ -107,7 +126,7 @@ impl RequestError {
     pub const fn reason(self) -> Reason {
         match self {
             Self::GrantType => Reason::UnsupportedGrantType,
-            Self::LongAudience | Self::Resource => Reason::InvalidTarget,
+            Self::LongAudience | Self::Resource | Self::SeveralTargets => Reason::InvalidTarget,
             Self::Scope => Reason::InvalidScope,
             Self::Form
             | Self::Repeated
@@ -117,6 +136,7 @@ impl RequestError {
             | Self::SubjectTokenType
             | Self::RequestedTokenType
             | Self::NotForTickets
+            | Self::NoHandshake
             | Self::Direction
             | Self::NoAudience => Reason::InvalidRequest,
         }
@@ -130,18 +150,19 @@ impl RequestError {
             Self::NotHere => {
                 "leave out client_secret, client_assertion, actor_token, and on public what only the mesh may say"
             }
-            Self::Resource => "name the service by audience, not by resource",
+            Self::Resource => "name the service of a ticket by audience, not by resource",
+            Self::SeveralTargets => "name one service: a token has exactly one audience",
             Self::NoGrantType | Self::GrantType => "grant_type is urn:ietf:params:oauth:grant-type:token-exchange",
             Self::NoSubjectToken => "subject_token is the base64 of the Negotiate header, or a token",
             Self::SubjectTokenType => {
-                "subject_token_type is urn:kerbridge:token-type:negotiate, or with a ticket as requested_token_type \
-                 urn:ietf:params:oauth:token-type:access_token"
+                "subject_token_type is urn:kerbridge:token-type:negotiate or urn:ietf:params:oauth:token-type:access_token"
             }
             Self::RequestedTokenType => "requested_token_type is urn:ietf:params:oauth:token-type:access_token",
             Self::NotForTickets => "leave out scope and continuation: a ticket has neither",
+            Self::NoHandshake => "leave out continuation: it belongs to a handshake",
             Self::Direction => "this broker does not trade that for this: see [delegation] and [[kerberos.acceptor]]",
-            Self::NoAudience => "audience names the service",
-            Self::LongAudience => "audience is at most 255 bytes long",
+            Self::NoAudience => "audience names the service, or resource its address",
+            Self::LongAudience => "audience and resource are at most 255 bytes long",
             Self::Scope => "scope is a list of scopes, separated by single spaces",
         }
     }
@@ -175,7 +196,11 @@ impl ExchangeRequest {
         match (shown.as_ref().map(|kind| kind.as_str()), wanted) {
             (Some(NEGOTIATE_TOKEN_TYPE), ACCESS_TOKEN_TYPE) => ToToken::build(form).map(Self::ToToken),
             (Some(ACCESS_TOKEN_TYPE), NEGOTIATE_TOKEN_TYPE) => ToTicket::build(form).map(Self::ToTicket),
-            (Some(NEGOTIATE_TOKEN_TYPE), _) => Err(RequestError::RequestedTokenType),
+            // What it is called changes nothing: `typ` decides, by what its issuer may write.
+            (Some(ACCESS_TOKEN_TYPE | JWT_TYPE | ID_TOKEN_TYPE), ACCESS_TOKEN_TYPE) => {
+                Trade::build(form).map(Self::Trade)
+            }
+            (Some(NEGOTIATE_TOKEN_TYPE | ACCESS_TOKEN_TYPE), _) => Err(RequestError::RequestedTokenType),
             (Some(_) | None, _) => Err(RequestError::SubjectTokenType),
         }
     }
@@ -186,11 +211,25 @@ impl ToToken {
         let scope = form.take(parameter::SCOPE)?.map(|text| text.parse()).transpose();
         let subject_token = form.take(parameter::SUBJECT_TOKEN)?;
         let continuation = form.take(parameter::CONTINUATION)?;
-        let audience = form.take(parameter::AUDIENCE)?;
         Ok(Self {
             subject_token: subject_token.ok_or(RequestError::NoSubjectToken)?,
             continuation,
-            audience: bounded(audience)?,
+            target: form.take_target()?,
+            scope: scope.map_err(|_| RequestError::Scope)?,
+        })
+    }
+}
+
+impl Trade {
+    fn build(mut form: Form) -> Result<Self, RequestError> {
+        if form.has(parameter::CONTINUATION) {
+            return Err(RequestError::NoHandshake);
+        }
+        let scope = form.take(parameter::SCOPE)?.map(|text| text.parse()).transpose();
+        let subject_token = form.take(parameter::SUBJECT_TOKEN)?;
+        Ok(Self {
+            subject_token: subject_token.ok_or(RequestError::NoSubjectToken)?,
+            target: form.take_target()?,
             scope: scope.map_err(|_| RequestError::Scope)?,
         })
     }
@@ -201,20 +240,23 @@ impl ToTicket {
         if form.has(parameter::SCOPE) || form.has(parameter::CONTINUATION) {
             return Err(RequestError::NotForTickets);
         }
+        if form.has(parameter::RESOURCE) {
+            return Err(RequestError::Resource);
+        }
         let subject_token = form.take(parameter::SUBJECT_TOKEN)?;
         let audience = form.take(parameter::AUDIENCE)?;
         Ok(Self {
             subject_token: subject_token.ok_or(RequestError::NoSubjectToken)?,
-            target: bounded(audience)?,
+            target: bounded(audience)?.ok_or(RequestError::NoAudience)?,
         })
     }
 }
 
-fn bounded(audience: Option<Zeroizing<String>>) -> Result<String, RequestError> {
+fn bounded(audience: Option<Zeroizing<String>>) -> Result<Option<String>, RequestError> {
     match audience {
-        None => Err(RequestError::NoAudience),
         Some(audience) if audience.len() > LONGEST_AUDIENCE => Err(RequestError::LongAudience),
-        Some(audience) => Ok(audience.to_string()),
+        Some(audience) => Ok(Some(audience.to_string())),
+        None => Ok(None),
     }
 }
 
@@ -239,12 +281,14 @@ impl Form {
                 "actor_token" | "actor_token_type" | "client_secret" | "client_assertion" | "client_assertion_type" => {
                     return Err(RequestError::NotHere);
                 }
-                "resource" => return Err(RequestError::Resource),
                 // A later filter's parameters among them: what this broker does not know it cannot need.
                 _ => {}
             }
             if self.fields.iter().take(index).any(|(earlier, _)| earlier == name) {
-                return Err(RequestError::Repeated);
+                return Err(match name.as_str() {
+                    parameter::AUDIENCE | parameter::RESOURCE => RequestError::SeveralTargets,
+                    _ => RequestError::Repeated,
+                });
             }
         }
         Ok(())
@@ -258,6 +302,17 @@ impl Form {
         // Moved, not copied: each copy of a ticket is one more to wipe.
         let text = String::from_utf8(std::mem::take(&mut *bytes)).map_err(|_| RequestError::Form)?;
         Ok(Some(Zeroizing::new(text)))
+    }
+
+    fn take_target(&mut self) -> Result<Target, RequestError> {
+        let target = Target {
+            audience: bounded(self.take(parameter::AUDIENCE)?)?,
+            resource: bounded(self.take(parameter::RESOURCE)?)?,
+        };
+        if target.audience.is_none() && target.resource.is_none() {
+            return Err(RequestError::NoAudience);
+        }
+        Ok(target)
     }
 
     fn has(&self, wanted: &str) -> bool {
@@ -299,6 +354,7 @@ mod tests {
         match ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh).1? {
             ExchangeRequest::ToToken(request) => Ok(request),
             ExchangeRequest::ToTicket(request) => panic!("a ticket for {}", request.target),
+            ExchangeRequest::Trade(request) => panic!("a trade for {:?}", request.target),
         }
     }
 
@@ -312,7 +368,7 @@ mod tests {
         let (hints, _) = ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh);
         let request = read(&body).map_err(drop).unwrap();
         assert_eq!(*request.subject_token, "QQ==");
-        assert_eq!(request.audience, "orders");
+        assert_eq!(request.target.as_str(), "orders");
         assert_eq!(request.scope.unwrap().to_string(), "a b");
         assert_eq!(hints.source.as_deref(), Some("10.0.0.1"));
         assert_eq!(hints.server_name, None);
@@ -322,17 +378,20 @@ mod tests {
     fn what_nobody_knows_is_ignored_as_the_rfc_wants_it() {
         // OAuth libraries send `client_id`; a later filter may have more to say.
         let request = mesh("&client_id=cli&said_by_a_later_filter=1").map_err(drop).unwrap();
-        assert_eq!(request.audience, "orders");
+        assert_eq!(request.target.as_str(), "orders");
     }
 
     #[test]
     fn each_mistake_has_its_name() {
         for (more, error) in [
-            ("&audience=billing", RequestError::Repeated),
+            ("&audience=billing", RequestError::SeveralTargets),
+            (
+                "&resource=https://a.test&resource=https://b.test",
+                RequestError::SeveralTargets,
+            ),
             ("&scope=&scope=", RequestError::Repeated),
             ("&client_secret=x", RequestError::NotHere),
             ("&actor_token=x", RequestError::NotHere),
-            ("&resource=https%3A%2F%2Forders.test", RequestError::Resource),
             ("&later=a&later=b", RequestError::Repeated),
             ("&scope=a++b", RequestError::Scope),
             (
@@ -363,14 +422,15 @@ mod tests {
                     ("a.b.c", "HTTP/legacy.test@A.TEST")
                 );
             }
-            ExchangeRequest::ToToken(_) => panic!("a token"),
+            ExchangeRequest::ToToken(_) | ExchangeRequest::Trade(_) => panic!("a token"),
         }
         for (from, to, error) in [
             (
-                "&requested_token_type=urn:kerbridge:token-type:negotiate",
-                "",
-                RequestError::SubjectTokenType,
+                "requested_token_type=urn:kerbridge:token-type:negotiate",
+                "requested_token_type=urn:ietf:params:oauth:token-type:saml2",
+                RequestError::RequestedTokenType,
             ),
+            ("a.b.c", "a.b.c&resource=https://legacy.test", RequestError::Resource),
             (
                 "token-type:access_token",
                 "token-type:id_token",
@@ -383,6 +443,39 @@ mod tests {
         ] {
             assert_eq!(read(&good.replace(from, to)).err(), Some(error), "{from} -> {to}");
         }
+    }
+
+    #[test]
+    fn a_token_is_traded_for_another_under_each_name_that_it_may_have() {
+        let good = "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token=a.b.c\
+            &subject_token_type=urn:ietf:params:oauth:token-type:access_token&audience=billing&scope=read";
+        let read = |body: &str| ExchangeRequest::read(body.as_bytes(), ListenerName::Public).1;
+        for kind in ["access_token", "jwt", "id_token"] {
+            match read(&good.replace(":access_token", &format!(":{kind}")))
+                .map_err(drop)
+                .unwrap()
+            {
+                ExchangeRequest::Trade(request) => {
+                    assert_eq!(
+                        (request.subject_token.as_str(), request.target.as_str()),
+                        ("a.b.c", "billing")
+                    );
+                    assert_eq!(request.scope.unwrap().to_string(), "read");
+                }
+                ExchangeRequest::ToToken(_) | ExchangeRequest::ToTicket(_) => panic!("{kind}"),
+            }
+        }
+        for (from, to, error) in [
+            (":access_token", ":refresh_token", RequestError::SubjectTokenType),
+            ("a.b.c", "", RequestError::NoSubjectToken),
+            ("&audience=billing", "", RequestError::NoAudience),
+            ("&scope=read", "&scope=a++b", RequestError::Scope),
+        ] {
+            assert_eq!(read(&good.replace(from, to)).err(), Some(error), "{from} -> {to}");
+        }
+        let mesh = format!("{good}&continuation=x");
+        let (_, request) = ExchangeRequest::read(mesh.as_bytes(), ListenerName::Mesh);
+        assert_eq!(request.err(), Some(RequestError::NoHandshake));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::policy::{Audience, Grant, Policy};
 use crate::replay::{FirstUse, ReplayGuard};
 use crate::revocation::Revocations;
+use crate::subject_token::VerifiedToken;
 use crate::time::UnixTime;
 use crate::token::{IssuedToken, Minter};
 
@@ -56,7 +57,9 @@ pub struct TicketToToken {
 pub(super) struct Issued {
     pub(super) grant: Grant,
     pub(super) token: IssuedToken,
-    negotiate: Option<String>,
+    pub(super) negotiate: Option<String>,
+    /// The token that it was traded for, where it was not a ticket.
+    pub(super) traded: Option<VerifiedToken>,
 }
 
 impl TicketToToken {
@@ -73,13 +76,11 @@ impl TicketToToken {
         let ToToken {
             subject_token,
             continuation,
-            audience,
+            target,
             scope,
         } = request;
         // Before the ticket is accepted: a mistyped audience must not use it up.
-        if self.policy.audience(&audience).is_none() {
-            return Err(Refusal::new(Reason::InvalidTarget, "the audience is not in the policy"));
-        }
+        let audience = target.find(&self.policy)?.name();
         let shown = Shown {
             token: &subject_token,
             continuation: continuation.as_ref().map(|handle| handle.as_str()),
@@ -93,8 +94,8 @@ impl TicketToToken {
         let deadline = began.checked_add(self.deadline).unwrap_or(began);
         let first_use = self.replay.first_use(&accepted, &token, now, deadline).await;
         let issued = match first_use {
-            Ok(first_use) => match self.identify(&first_use, &audience, now, deadline).await {
-                Ok(identity) => self.mint(identity, &accepted, &audience, scope.as_ref(), caller, now),
+            Ok(first_use) => match self.identify(&first_use, audience, now, deadline).await {
+                Ok(identity) => self.mint(identity, &accepted, audience, scope.as_ref(), caller, now),
                 Err(refusal) => Err(refusal),
             },
             Err(error) => Err(Refusal::new(error.reason(), error.to_string())),
@@ -155,6 +156,7 @@ impl TicketToToken {
             grant,
             token,
             negotiate: accepted.reply().map(encoded),
+            traded: None,
         })
     }
 }

@@ -23,8 +23,9 @@ use tower::ServiceExt as _;
 
 use self::patient::Patient;
 use super::bind::{Bound, Socket, SocketFile};
+use crate::client_certificate::CertificateDigest;
 use crate::config::{ListenerName, TlsServer};
-use crate::exchange::{Caller, Peer};
+use crate::exchange::{Caller, ClientProof, Peer};
 
 /// How long a head may take to arrive, and so how long a connection may be idle. Envoy's idle time-out for the cluster
 /// must be shorter (its example says 60 s), or it may send a request into a connection that is just being closed.
@@ -83,14 +84,24 @@ enum Stream {
 impl Bound {
     /// Registers it with the runtime in which this is called.
     pub fn register(self) -> io::Result<Listening> {
-        let (listener, file) = match self.socket {
-            Socket::Unix(listener, file) => (Listener::Unix(UnixListener::from_std(listener)?), Some(file)),
-            Socket::Tls(listener, server) => (Listener::Tls(TcpListener::from_std(listener)?, server), None),
-            Socket::Clear(listener) => (Listener::Clear(TcpListener::from_std(listener)?), None),
+        let (listener, file, proof) = match self.socket {
+            Socket::Unix(listener, file) => {
+                let listener = UnixListener::from_std(listener)?;
+                (Listener::Unix(listener), Some(file), ClientProof::Socket)
+            }
+            Socket::Tls(listener, server) => {
+                let listener = TcpListener::from_std(listener)?;
+                (Listener::Tls(listener, server), None, ClientProof::Nothing)
+            }
+            Socket::Clear(listener) => {
+                let listener = TcpListener::from_std(listener)?;
+                (Listener::Clear(listener), None, ClientProof::Nothing)
+            }
         };
         let caller = Caller {
             listener: self.name,
             client: self.client_name,
+            proof,
             peer: Peer::default(),
         };
         Ok(Listening { caller, listener, file })
@@ -221,7 +232,7 @@ async fn connection(
             caller.peer.server_name = session.server_name().map(str::to_owned);
             if caller.listener == ListenerName::Mesh {
                 let certificate = session.peer_certificates().and_then(|chain| chain.first());
-                let Some(name) = certificate.and_then(client_name) else {
+                let Some((certificate, name)) = certificate.and_then(|one| Some((one, client_name(one)?))) else {
                     tracing::warn!("a client certificate names nobody: it needs a DNS or URI name");
                     return;
                 };
@@ -233,6 +244,7 @@ async fn connection(
                     return;
                 }
                 caller.client = name;
+                caller.proof = ClientProof::Certificate(CertificateDigest::of(certificate));
             }
             http(stream, caller, router, shutdown).await;
         }

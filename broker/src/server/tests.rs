@@ -3,6 +3,7 @@ mod failures;
 mod legs;
 mod log;
 mod revocations;
+mod trades;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use super::*;
 use crate::acceptor::{Accepted, Acceptor, AcceptorPool, Leg, Progress, Rejection};
 use crate::channel_bindings::Channel;
 use crate::continuation::Continuations;
-use crate::exchange::{Caller, Peer, TicketToToken};
+use crate::exchange::{Caller, ClientProof, Peer, TicketToToken, TokenToToken};
 use crate::failure_limit::FailureLimit;
 use crate::groups::GroupSource;
 use crate::identity::IdentityRules;
@@ -32,6 +33,7 @@ use crate::policy::Policy;
 use crate::principal::mapping::NameRules;
 use crate::problem::Problems;
 use crate::replay::ReplayGuard;
+use crate::subject_token::{Issuers, Verifiers};
 use crate::time::UnixTime;
 
 /// Accepts everybody as one client, or nobody for one reason.
@@ -60,6 +62,12 @@ const POLICY: &str = r#"
     name = "orders"
     [[audience]]
     name = "billing"
+    resource = "https://billing.test"
+    [[exchange]]
+    clients = ["mesh", "orders.test"]
+    from = "orders"
+    to = "billing"
+    scopes = ["read", "refund"]
     [[grant]]
     principals = ["*@A.TEST"]
     audience = "orders"
@@ -77,8 +85,16 @@ fn broker_with(
     outcome: Result<&'static str, Reason>,
     look: impl Fn() -> readiness::Outcome + Send + 'static,
 ) -> Arc<Broker> {
+    broker_of(POLICY, outcome, look)
+}
+
+fn broker_of(
+    policy: &str,
+    outcome: Result<&'static str, Reason>,
+    look: impl Fn() -> readiness::Outcome + Send + 'static,
+) -> Arc<Broker> {
     let mut problems = Problems::default();
-    let file: raw::Policy = crate::strict_toml::read(POLICY, &mut problems).unwrap();
+    let file: raw::Policy = crate::strict_toml::read(policy, &mut problems).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let key = KeyEncryptionKey::from_base64(&"A".repeat(43)).unwrap();
     let metrics = Arc::new(Metrics::new());
@@ -101,6 +117,10 @@ fn broker_with(
         metrics: Arc::clone(&metrics),
     };
     let exchange = Exchange {
+        trade: Some(TokenToToken {
+            verifiers: verifiers(&file, &to_token, &metrics),
+            names: None,
+        }),
         to_token: Some(to_token),
         to_ticket: None,
         failures: FailureLimit::new(FAILURES, vec![Network::parse("10.0.0.9").unwrap()]),
@@ -111,6 +131,13 @@ fn broker_with(
         Clock::Fixed(UnixTime::from_seconds(2000)),
         Readiness::watch(look).unwrap(),
     ))
+}
+
+/// What verifies its tokens.
+fn verifiers(file: &raw::Policy, minting: &TicketToToken, metrics: &Metrics) -> Verifiers {
+    let keys = Some(minting.keyring.jwks());
+    let issuers = Issuers::new(&minting.issuer, file, &minting.policy, keys, &[]).unwrap();
+    Verifiers::start(&Arc::new(issuers), 1, metrics.verify_queue()).unwrap()
 }
 
 /// What makes its tokens.
@@ -146,6 +173,7 @@ async fn send(listener: ListenerName, broker: &Arc<Broker>, request: Request<Bod
     request.extensions_mut().insert(Caller {
         listener,
         client: listener.as_str().into(),
+        proof: ClientProof::Socket,
         peer: Peer {
             address: Some(Ipv4Addr::LOCALHOST.into()),
             server_name: None,
@@ -234,7 +262,10 @@ async fn our_own_faults_are_503_with_retry_after() {
 async fn each_refusal_has_its_reason_and_is_counted() {
     let alice = broker(Ok("alice@A.TEST"));
     let large = "A".repeat(NEGOTIATE_LIMIT + 4);
-    let twice = format!("{}&audience=orders", body(&[]));
+    let (two, twice) = (
+        format!("{}&audience=billing", body(&[])),
+        format!("{}&scope=read", body(&[("scope", "read")])),
+    );
     for (body, reason, word) in [
         (
             body(&[("audience", "nowhere")]),
@@ -276,6 +307,7 @@ async fn each_refusal_has_its_reason_and_is_counted() {
             Reason::InvalidRequest,
             OauthError::InvalidRequest,
         ),
+        (two, Reason::InvalidTarget, OauthError::InvalidTarget),
         (twice, Reason::InvalidRequest, OauthError::InvalidRequest),
         (
             body(&[("audience", &"x".repeat(100_000))]),

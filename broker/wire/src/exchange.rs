@@ -18,8 +18,12 @@ pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 pub const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 /// Token type of a SPNEGO or Kerberos token in base64. The namespace is ours and not registered.
 pub const NEGOTIATE_TOKEN_TYPE: &str = "urn:kerbridge:token-type:negotiate";
-/// Claim of our tokens with the full principal, where `sub` is another name and a `[[delegation]]` line is about the token's
-/// audience. A private name (RFC 7519 §4.3).
+/// Any JWT, whoever issued it (RFC 8693 §3). Taken as a subject token only.
+pub const JWT_TYPE: &str = "urn:ietf:params:oauth:token-type:jwt";
+/// An identity token of an OpenID provider (RFC 8693 §3). Taken as a subject token only.
+pub const ID_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:id_token";
+/// Claim of our tokens with the full principal, where `sub` is another name and a `[[delegation]]` or `[[exchange]]`
+/// line is about the token's audience. A private name (RFC 7519 §4.3).
 pub const PRINCIPAL_CLAIM: &str = "kerbridge_principal";
 /// `token_type` of what is no access token (RFC 8693 §2.2.1).
 pub const NO_TOKEN_TYPE: &str = "N_A";
@@ -44,6 +48,8 @@ pub mod parameter {
     pub const REQUESTED_TOKEN_TYPE: &str = "requested_token_type";
     /// The service for which it is wanted.
     pub const AUDIENCE: &str = "audience";
+    /// Its address, in place of the audience or beside it (RFC 8707).
+    pub const RESOURCE: &str = "resource";
     /// Scopes wanted, separated by spaces; all that the grants give where absent.
     pub const SCOPE: &str = "scope";
 

@@ -1,6 +1,7 @@
 //! Names, once, everything that filter and broker say to each other.
 //!
 //! - [`policy`]: the one policy file; the broker reads it whole, the filter's configuration is rendered from it.
+//! - [`clients`]: the lines of that file about clients of the broker.
 //! - [`delegation`]: the lines of that file about Kerberos services behind Envoy.
 //! - [`filter_config`]: the JSON that Envoy hands to the filter.
 //! - [`exchange`]: request, reply and error of `POST /oauth2/token` (RFC 8693).
@@ -16,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clients;
 pub mod delegation;
 pub mod exchange;
 pub mod feed;

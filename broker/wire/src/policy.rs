@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::clients::ExchangeRule;
 use crate::delegation::{Delegation, SubjectRule};
 use crate::filter_config::{ExplainConfig, IdentityHeaders, IssuerConfig, TokenCacheConfig, TokenHeader};
 use crate::span::Span;
@@ -32,6 +33,9 @@ pub struct Policy {
     /// Which principals the other issuers' tokens are about.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subject: Vec<SubjectRule>,
+    /// Which clients may trade users' tokens for one audience for tokens for another. No line, no trade.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exchange: Vec<ExchangeRule>,
     /// How the filter reaches the broker and hands identities on.
     #[serde(default)]
     pub filter: FilterSettings,
@@ -46,6 +50,9 @@ pub struct Audience {
     /// Longest life of a token, 15 minutes where absent. It never outlives the ticket, whatever stands here.
     #[serde(default = "fifteen_minutes")]
     pub ttl: Span,
+    /// The address by which clients may name it, too (RFC 8707): an absolute URI without a fragment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
 }
 
 const fn fifteen_minutes() -> Span {

@@ -6,6 +6,7 @@
 
 mod to_ticket;
 mod to_token;
+mod verifying;
 
 use std::io;
 use std::path::Path;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use kerbridge_gss::environment::use_krb5_config;
 
 use crate::config::{Config, Draft, Surroundings, prepare_state_dir};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, TokenToToken};
 use crate::failure_limit::FailureLimit;
 use crate::krb5_conf;
 use crate::metrics::Metrics;
@@ -27,8 +28,8 @@ use crate::subject_token::Issuers;
 pub(super) struct Prepared {
     pub(super) config: Config,
     pub(super) exchange: Exchange,
-    /// Whose keys are followed, where tokens are verified.
-    pub(super) issuers: Option<Arc<Issuers>>,
+    /// Whose keys are followed.
+    pub(super) issuers: Arc<Issuers>,
     pub(super) bound: Vec<Bound>,
     /// What libkrb5 runs under, to be looked at while it does.
     pub(super) krb5_conf: krb5_conf::Followed,
@@ -50,13 +51,15 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
         None => Some(None),
     };
     let own_keys = to_token.iter().flatten().map(|parts| parts.keyring.jwks()).next();
-    let to_ticket = match config.delegation() {
-        Some(delegation) => problems
-            .sift(to_ticket::parts(&config, delegation, own_keys, &metrics))
+    let issuers = problems.sift(verifying::issuers(&config, own_keys));
+    let to_ticket = match (config.delegation(), &issuers) {
+        (Some(delegation), Some(issuers)) => problems
+            .sift(to_ticket::parts(&config, delegation, issuers, &metrics))
             .map(Some),
-        None => Some(None),
+        (None, _) => Some(None),
+        (Some(_), None) => None,
     };
-    let (Some(to_token), Some(to_ticket)) = (to_token, to_ticket) else {
+    let (Some(to_token), Some(to_ticket), Some(issuers)) = (to_token, to_ticket, issuers) else {
         return Err(problems);
     };
     let bound: Vec<Bound> = config
@@ -67,13 +70,22 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
         return Err(problems);
     }
     let limits = config.limits();
-    let issuers = to_ticket.as_ref().map(|parts| Arc::clone(&parts.issuers));
     let revocations = to_token.as_ref().map(|parts| Arc::clone(&parts.revocations));
+    let to_token = to_token.map(|parts| parts.start(&config, &metrics)).transpose()?;
+    let to_ticket = to_ticket
+        .map(|parts| to_ticket::start(&config, parts, revocations))
+        .transpose()?;
+    let names = to_ticket.as_ref().map(|direction| direction.delegation.clone());
     let exchange = Exchange {
-        to_token: to_token.map(|parts| parts.start(&config, &metrics)).transpose()?,
-        to_ticket: to_ticket
-            .map(|parts| to_ticket::start(&config, parts, revocations))
-            .transpose()?,
+        trade: match &to_token {
+            Some(_) => Some(TokenToToken {
+                verifiers: verifying::start(&issuers, limits.threads, &metrics)?,
+                names,
+            }),
+            None => None,
+        },
+        to_token,
+        to_ticket,
         failures: FailureLimit::new(limits.failures_per_minute, limits.shared_sources.clone()),
         metrics,
     };

@@ -143,7 +143,7 @@ fn groups_of_a_delegation_are_in_the_tokens_of_its_audience() {
     let policy = policy(POLICY).unwrap();
     assert!(policy.audience("orders").unwrap().needs_groups());
     assert!(!policy.audience("billing").unwrap().needs_groups());
-    assert!(policy.audience("orders").unwrap().is_delegated());
+    assert!(policy.audience("orders").unwrap().needs_principal());
 }
 
 #[test]

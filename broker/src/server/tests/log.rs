@@ -71,6 +71,7 @@ async fn a_request_cannot_make_a_log_line_long() {
     let caller = Caller {
         listener: ListenerName::Public,
         client: "public".into(),
+        proof: ClientProof::Nothing,
         peer: Peer::default(),
     };
     broker.exchange.refuse(refusal, &caller);

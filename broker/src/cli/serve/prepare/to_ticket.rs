@@ -1,48 +1,25 @@
-//! Prepares the trade of tokens for tickets: whose tokens, and who asks the KDC.
+//! Prepares the trade of tokens for tickets: who asks the KDC.
 
 use std::sync::Arc;
 
 use kerbridge_gss::Delegator;
 
-use crate::config::{Config, DelegationConfig, KeySource};
+use crate::config::{Config, DelegationConfig};
 use crate::delegation::kdc::{GssKdc, Kdc};
 use crate::delegation::{Delegation, LogIn, Parts};
 use crate::exchange::TokenToTicket;
 use crate::metrics::Metrics;
 use crate::problem::{Problem, Problems};
 use crate::revocation::Revocations;
-use crate::subject_token::{Issuers, KeyTerms};
+use crate::subject_token::Issuers;
 
 /// All that is needed before there are threads. The KDC is asked when the first ticket is wanted.
 pub(super) fn parts(
     config: &Config,
     delegation: &DelegationConfig,
-    own_keys: Option<String>,
+    issuers: &Arc<Issuers>,
     metrics: &Metrics,
 ) -> Result<Parts, Problems> {
-    let terms: Vec<KeyTerms> = delegation
-        .keys
-        .iter()
-        .map(|KeySource { terms, .. }| terms.clone())
-        .collect();
-    let issuers = Issuers::new(
-        config.issuer(),
-        &delegation.policy_file,
-        config.policy(),
-        own_keys,
-        &terms,
-    );
-    let issuers = issuers.map_err(|errors| {
-        let mut problems = Problems::default();
-        for problem in errors.0 {
-            problems.note(
-                "delegation.keys",
-                format!("{}: {}", problem.field, problem.problem),
-                "correct it",
-            );
-        }
-        problems
-    })?;
     let log_in = Arc::new(LogIn::new(delegation.keytab.clone()));
     let mut kdcs: Vec<Box<dyn FnOnce() -> Box<dyn Kdc> + Send>> = Vec::new();
     for _ in 0..delegation.limits.workers {
@@ -59,7 +36,7 @@ pub(super) fn parts(
     Ok(Parts {
         kdcs,
         threads: config.limits().threads,
-        issuers: Arc::new(issuers),
+        issuers: Arc::clone(issuers),
         limits: delegation.limits,
         own: own.chain(std::iter::once(delegation.principal.clone())).collect(),
         bindings: delegation.bindings.clone(),

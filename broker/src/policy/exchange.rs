@@ -1,0 +1,214 @@
+//! Decides which client may trade a user's token for one of another audience, and how little of it is left then: what no line
+//! allows is denied, and nothing is ever added.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use kerbridge_wire::Reason;
+use kerbridge_wire::clients::ExchangeRule;
+use kerbridge_wire::policy as raw;
+
+use super::{Audience, Grant, MOST_LINES, Policy, SCOPE_REMEDY, Scopes};
+use crate::config::is_client_name;
+use crate::identity::Identity;
+use crate::problem::Problems;
+use crate::subject_token::{Actors, VerifiedToken};
+
+/// One `[[exchange]]` line.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    clients: BTreeSet<Box<str>>,
+    from: Box<str>,
+    to: Box<str>,
+    scopes: Scopes,
+}
+
+/// Why the policy lets nobody trade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TradeDenial {
+    /// The audience is not in the policy.
+    UnknownAudience,
+    /// The token names who may act with it, and it is somebody else than this client.
+    NotItsActor,
+    /// The token went through as many hands as it may.
+    TooManyActors,
+    /// No line lets this client trade tokens for any of the token's audiences for this one.
+    NoLine,
+    /// A scope was asked for that the token has not, or that no line lets through.
+    ScopeNotLeft,
+}
+
+impl TradeDenial {
+    /// The word of the closed list.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::UnknownAudience => Reason::InvalidTarget,
+            Self::NotItsActor | Self::TooManyActors | Self::NoLine => Reason::DeniedByPolicy,
+            Self::ScopeNotLeft => Reason::InvalidScope,
+        }
+    }
+}
+
+impl fmt::Display for TradeDenial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownAudience => f.write_str("the audience is not in the policy"),
+            Self::NotItsActor => f.write_str("may_act of the token names another client"),
+            Self::TooManyActors => write!(f, "the token has {} actors already", Actors::MOST),
+            Self::NoLine => f.write_str("no exchange line lets this client trade this token for that audience"),
+            Self::ScopeNotLeft => {
+                f.write_str("a scope was asked for that the token has not, or that no exchange line lets through")
+            }
+        }
+    }
+}
+
+impl Policy {
+    /// The audience that has this address (RFC 8707 §2), compared byte by byte.
+    pub fn audience_at(&self, resource: &str) -> Option<&Audience> {
+        let mut audiences = self.audiences.iter();
+        audiences.find(|audience| audience.resource.as_deref() == Some(resource))
+    }
+
+    /// The audiences whose tokens may be traded, each once.
+    pub fn traded_audiences(&self) -> BTreeSet<&str> {
+        self.exchanges.iter().map(|line| &*line.from).collect()
+    }
+
+    /// What is left of a token, whose subject is this identity, when this client trades it: of the token's scopes those that
+    /// a line lets through, or of these just those that were asked for.
+    pub fn trade(
+        &self,
+        identity: Identity,
+        token: &VerifiedToken,
+        client: &str,
+        audience: &str,
+        requested: Option<&Scopes>,
+    ) -> Result<Grant, TradeDenial> {
+        let audience = self.audience(audience).ok_or(TradeDenial::UnknownAudience)?;
+        if !token.may_be_used_by(client) {
+            return Err(TradeDenial::NotItsActor);
+        }
+        let lines: Vec<&Line> = self
+            .exchanges
+            .iter()
+            .filter(|line| *line.to == *audience.name && line.clients.contains(client) && token.is_for(&line.from))
+            .collect();
+        if lines.is_empty() {
+            return Err(TradeDenial::NoLine);
+        }
+        let let_through = |scope: &&String| lines.iter().any(|line| line.scopes.contains(scope));
+        let left: Scopes = token.scopes().iter().filter(let_through).collect();
+        let scopes = match requested {
+            Some(requested) if !requested.is_subset(&left) => return Err(TradeDenial::ScopeNotLeft),
+            Some(requested) => requested.clone(),
+            None => left,
+        };
+        let actors = token.actors().and(client).ok_or(TradeDenial::TooManyActors)?;
+        Ok(Grant {
+            identity,
+            audience: audience.clone(),
+            scopes,
+            actors,
+        })
+    }
+}
+
+/// The lines, or notes all that is wrong with them.
+pub(super) fn build(file: &raw::Policy, audiences: &[Audience], problems: &mut Problems) -> Vec<Line> {
+    if file.exchange.len() > MOST_LINES {
+        problems.note(
+            "exchange",
+            format!("more than {MOST_LINES}"),
+            "name several clients in a line",
+        );
+    }
+    let lines = file.exchange.iter().enumerate().take(MOST_LINES);
+    lines
+        .filter_map(|(index, line)| check(line, &format!("exchange[{index}]"), audiences, problems))
+        .collect()
+}
+
+fn check(line: &ExchangeRule, field: &str, audiences: &[Audience], problems: &mut Problems) -> Option<Line> {
+    let ExchangeRule {
+        clients,
+        from,
+        to,
+        scopes,
+    } = line;
+    check_clients(clients, &format!("{field}.clients"), problems);
+    for (name, audience) in [("from", from), ("to", to)] {
+        if !audiences.iter().any(|known| known.name == *audience) {
+            problems.note(
+                format!("{field}.{name}"),
+                format!("{audience:?} is no audience of this file"),
+                "correct the name or add the [[audience]]",
+            );
+        }
+    }
+    match Scopes::from_list(scopes) {
+        Ok(scopes) => Some(Line {
+            clients: clients.iter().map(|name| name.as_str().into()).collect(),
+            from: from.as_str().into(),
+            to: to.as_str().into(),
+            scopes,
+        }),
+        Err(error) => {
+            problems.note(format!("{field}.scopes"), error.to_string(), SCOPE_REMEDY);
+            None
+        }
+    }
+}
+
+/// Notes what can be no client's name. Unlike a `[[delegation]]`, none of these lines is for every client.
+pub(super) fn check_clients(clients: &[String], field: &str, problems: &mut Problems) {
+    if clients.is_empty() {
+        problems.note(field, "names nobody", "name clients, as they authenticate");
+    }
+    for (at, name) in clients.iter().enumerate().filter(|(_, name)| !is_client_name(name)) {
+        problems.note(
+            format!("{field}[{at}]"),
+            format!("{name:?} cannot be a client's name"),
+            "write the name in the client's certificate, or client_name of the mesh listener",
+        );
+    }
+}
+
+/// The address of an audience, or notes why it is none: it is compared as text, and stands in documents that clients read.
+pub(super) fn check_resource(
+    resource: Option<&String>,
+    field: &str,
+    earlier: &[Audience],
+    problems: &mut Problems,
+) -> Option<Box<str>> {
+    let resource = resource?;
+    let rest = resource.strip_prefix("https://").or(resource.strip_prefix("http://"));
+    let good = |rest: &str| {
+        !rest.is_empty()
+            && !rest.starts_with('/')
+            && resource.len() <= super::LONGEST_AUDIENCE
+            && rest
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"#?\"\\<>".contains(&byte))
+    };
+    if !rest.is_some_and(good) {
+        problems.note(
+            field,
+            format!("{resource:?} is no address of a service"),
+            "write an absolute URI without query and fragment, such as \"https://api.example.com/orders\"",
+        );
+        return None;
+    }
+    if earlier.iter().any(|other| other.resource.as_deref() == Some(resource)) {
+        problems.note(
+            field,
+            format!("{resource:?} stands here twice"),
+            "give each audience its own",
+        );
+        return None;
+    }
+    Some(resource.as_str().into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,406 @@
+//! Tokens for tokens of other audiences, and that nothing is ever added on the way.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use proptest::prelude::*;
+use proptest::sample::{Index, subsequence};
+use serde_json::json;
+
+use super::*;
+use crate::client_certificate::CertificateDigest;
+use crate::revocation::{By, Order};
+use crate::store::{Kind, Target};
+use crate::subject_token::Actors;
+
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+fn claims(token: &str) -> Value {
+    let claims = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
+}
+
+/// A token for `orders`, had for a ticket.
+async fn first_token(broker: &Arc<Broker>) -> String {
+    let response = ask(ListenerName::Mesh, broker, body(&[])).await;
+    let reply: ExchangeReply = serde_json::from_str(&text(response).await).unwrap();
+    reply.access_token
+}
+
+/// What is asked for it: `billing`, and `more`.
+fn trade(token: &str, more: &[(&str, &str)]) -> String {
+    let mut fields = vec![
+        ("subject_token", token),
+        ("subject_token_type", ACCESS_TOKEN),
+        ("audience", "billing"),
+    ];
+    fields.retain(|(name, _)| !more.iter().any(|(other, _)| other == name));
+    fields.extend(more);
+    body(&fields)
+}
+
+fn caller(client: &str, listener: ListenerName, proof: ClientProof) -> Caller {
+    Caller {
+        listener,
+        client: client.into(),
+        proof,
+        peer: Peer::default(),
+    }
+}
+
+async fn answer(broker: &Broker, body: &str, client: &str, now: u64) -> Result<ExchangeReply, Reason> {
+    let caller = caller(client, ListenerName::Mesh, ClientProof::Socket);
+    let answer = broker
+        .exchange
+        .answer(body.as_bytes(), &caller, UnixTime::from_seconds(now));
+    answer.await.map_err(|refusal| refusal.reason)
+}
+
+#[tokio::test]
+async fn a_client_that_a_line_names_has_a_token_of_another_audience_for_a_users() {
+    let broker = broker(Ok("alice@A.TEST"));
+    let first = first_token(&broker).await;
+    let response = ask(ListenerName::Mesh, &broker, trade(&first, &[])).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+    let reply: ExchangeReply = serde_json::from_str(&text(response).await).unwrap();
+    assert_eq!(
+        (
+            reply.issued_token_type.as_str(),
+            reply.token_type.as_str(),
+            reply.scope.as_str()
+        ),
+        (ACCESS_TOKEN, "Bearer", "read")
+    );
+    assert_eq!(reply.negotiate, None);
+    let (first, second) = (claims(&first), claims(&reply.access_token));
+    assert_eq!(
+        second,
+        json!({
+            "iss": "https://broker.test", "sub": "alice@A.TEST", "aud": "billing", "client_id": "mesh",
+            "iat": 2000, "exp": 2900, "jti": second["jti"], "scope": "read", "auth_time": 1000,
+            "amr": ["kerberos"], "sid": first["sid"], "kerbridge_cb": false, "act": { "sub": "mesh" },
+        })
+    );
+    assert_ne!(first["jti"], second["jti"]);
+    assert_eq!(first.get("act"), None);
+}
+
+#[tokio::test]
+async fn the_service_may_be_named_by_its_address() {
+    let broker = broker(Ok("alice@A.TEST"));
+    let first = first_token(&broker).await;
+    let named = |more: &[(&str, &str)]| trade(&first, &[&[("audience", "")], more].concat());
+    let reply = answer(&broker, &named(&[("resource", "https://billing.test")]), "mesh", 2000).await;
+    assert_eq!(claims(&reply.unwrap().access_token)["aud"], "billing");
+    for resource in [
+        "https://billing.test/",
+        "https://orders.test",
+        "billing",
+        "https://billing.test#x",
+    ] {
+        let reply = answer(&broker, &named(&[("resource", resource)]), "mesh", 2000).await;
+        assert_eq!(reply.unwrap_err(), Reason::InvalidTarget, "{resource}");
+    }
+}
+
+#[tokio::test]
+async fn each_trade_that_no_line_allows_is_refused_by_its_reason() {
+    let broker = broker(Ok("alice@A.TEST"));
+    let first = first_token(&broker).await;
+    let second = answer(&broker, &trade(&first, &[]), "mesh", 2000)
+        .await
+        .unwrap()
+        .access_token;
+    let (signed, (_, signature)) = (first.rsplit_once('.').unwrap().0, second.rsplit_once('.').unwrap());
+    let forged = format!("{signed}.{signature}");
+    for (what, body, client, now, reason) in [
+        (
+            "another client",
+            trade(&first, &[]),
+            "billing.test",
+            2000,
+            Reason::DeniedByPolicy,
+        ),
+        (
+            "no line back",
+            trade(&second, &[("audience", "orders")]),
+            "mesh",
+            2000,
+            Reason::DeniedByPolicy,
+        ),
+        (
+            "no line onwards",
+            trade(&second, &[]),
+            "mesh",
+            2000,
+            Reason::DeniedByPolicy,
+        ),
+        (
+            "no such audience",
+            trade(&first, &[("audience", "nowhere")]),
+            "mesh",
+            2000,
+            Reason::InvalidTarget,
+        ),
+        (
+            "more than the line",
+            trade(&first, &[("scope", "write")]),
+            "mesh",
+            2000,
+            Reason::InvalidScope,
+        ),
+        (
+            "more than the token",
+            trade(&first, &[("scope", "refund")]),
+            "mesh",
+            2000,
+            Reason::InvalidScope,
+        ),
+        ("its end", trade(&first, &[]), "mesh", 2900, Reason::Expired),
+        ("nearly its end", trade(&first, &[]), "mesh", 2896, Reason::Expired),
+        ("before its time", trade(&first, &[]), "mesh", 1900, Reason::NotYetValid),
+        ("a forged one", trade(&forged, &[]), "mesh", 2000, Reason::BadSignature),
+        ("no token", trade("x", &[]), "mesh", 2000, Reason::TokenMalformed),
+        (
+            "a ticket",
+            trade(&token_text(), &[]),
+            "mesh",
+            2000,
+            Reason::TokenMalformed,
+        ),
+    ] {
+        assert_eq!(answer(&broker, &body, client, now).await.unwrap_err(), reason, "{what}");
+    }
+    assert!(answer(&broker, &trade(&first, &[]), "orders.test", 2895).await.is_ok());
+}
+
+#[tokio::test]
+async fn on_public_only_a_client_with_a_certificate_trades() {
+    let broker = broker(Ok("alice@A.TEST"));
+    let first = first_token(&broker).await;
+    let (status, found) = error(ask(ListenerName::Public, &broker, trade(&first, &[])).await).await;
+    assert_eq!(
+        (status, found.error),
+        (StatusCode::UNAUTHORIZED, OauthError::InvalidClient)
+    );
+    let certificate = ClientProof::Certificate(CertificateDigest::of(b"certificate"));
+    for (listener, proof, good) in [
+        (ListenerName::Public, certificate, true),
+        (ListenerName::Public, ClientProof::Socket, false),
+        (ListenerName::Public, ClientProof::Nothing, false),
+        (ListenerName::Mesh, certificate, true),
+        (ListenerName::Mesh, ClientProof::Nothing, false),
+    ] {
+        let caller = caller("orders.test", listener, proof);
+        let body = trade(&first, &[]);
+        let outcome = broker
+            .exchange
+            .answer(body.as_bytes(), &caller, UnixTime::from_seconds(2000))
+            .await;
+        assert_eq!(
+            outcome.map(drop).map_err(|refusal| refusal.reason),
+            if good {
+                Ok(())
+            } else {
+                Err(Reason::ClientUnauthenticated)
+            },
+            "{listener} {proof:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_revoked_is_not_traded_and_a_logout_takes_what_was_traded_for_it() {
+    for (kind, value) in [(Kind::Token, "jti"), (Kind::Session, "sid"), (Kind::Subject, "sub")] {
+        let broker = broker(Ok("alice@A.TEST"));
+        let first = first_token(&broker).await;
+        let value = claims(&first)[value].as_str().unwrap().to_owned();
+        let target = Target::new(kind, &value).unwrap();
+        let order = match kind {
+            Kind::Token => Order::token(target, None),
+            Kind::Session | Kind::Subject => Order::up_to(target, UnixTime::from_seconds(2000)),
+        };
+        let by = By::Administrator { uid: Some(0) };
+        tokens(&broker)
+            .revocations
+            .revoke(order, &by, broker.clock)
+            .await
+            .unwrap();
+        let refused = answer(&broker, &trade(&first, &[]), "mesh", 2000).await;
+        assert_eq!(refused.unwrap_err(), Reason::Revoked, "{value}");
+    }
+}
+
+/// What the property draws: lines between four audiences for three clients, and a walk.
+#[derive(Clone, Debug)]
+struct Drawn {
+    ttls: Vec<u64>,
+    lines: Vec<Line>,
+    steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug)]
+struct Line {
+    clients: Vec<&'static str>,
+    from: &'static str,
+    to: &'static str,
+    scopes: Vec<&'static str>,
+}
+
+#[derive(Clone, Debug)]
+struct Step {
+    token: Index,
+    client: &'static str,
+    to: &'static str,
+    scopes: Option<Vec<&'static str>>,
+    later: u64,
+}
+
+const AUDIENCES: [&str; 4] = ["a", "b", "c", "d"];
+const CLIENTS: [&str; 3] = ["x", "y", "z"];
+const SCOPES: [&str; 4] = ["s1", "s2", "s3", "s4"];
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    let line = (
+        subsequence(&CLIENTS[..], 1..=3),
+        prop::sample::select(&AUDIENCES[..]),
+        prop::sample::select(&AUDIENCES[..]),
+        subsequence(&SCOPES[..], 0..=4),
+    );
+    let line = line.prop_map(|(clients, from, to, scopes)| Line {
+        clients,
+        from,
+        to,
+        scopes,
+    });
+    let step = (
+        any::<Index>(),
+        prop::sample::select(&CLIENTS[..]),
+        prop::sample::select(&AUDIENCES[..]),
+        prop::option::weighted(0.3, subsequence(&SCOPES[..], 1..=2)),
+        0..200_u64,
+    );
+    let step = step.prop_map(|(token, client, to, scopes, later)| Step {
+        token,
+        client,
+        to,
+        scopes,
+        later,
+    });
+    (
+        prop::collection::vec(60..4000_u64, 4),
+        prop::collection::vec(line, 0..12),
+        prop::collection::vec(step, 1..24),
+    )
+        .prop_map(|(ttls, lines, steps)| Drawn { ttls, lines, steps })
+}
+
+impl Drawn {
+    fn policy(&self) -> String {
+        let audiences = AUDIENCES.iter().zip(&self.ttls);
+        let audiences: Vec<String> = audiences
+            .map(|(name, ttl)| format!("[[audience]]\nname = \"{name}\"\nttl = \"{ttl}s\"\n"))
+            .collect();
+        let lines = self.lines.iter().map(
+            |Line {
+                 clients,
+                 from,
+                 to,
+                 scopes,
+             }| {
+                format!("[[exchange]]\nclients = {clients:?}\nfrom = {from:?}\nto = {to:?}\nscopes = {scopes:?}\n")
+            },
+        );
+        let lines: Vec<String> = lines.collect();
+        format!(
+            "{}{}[[grant]]\nprincipals = [\"*@A.TEST\"]\naudience = \"a\"\nscopes = [\"s1\", \"s2\", \"s3\"]\n\
+             [[route]]\npath = \"/\"\naccess = \"open\"\n",
+            audiences.concat(),
+            lines.concat()
+        )
+    }
+
+    /// The scopes that are let through for this step; nothing where there is no line.
+    fn let_through(&self, step: &Step, from: &str) -> Option<BTreeSet<&str>> {
+        let lines: Vec<&Line> = self
+            .lines
+            .iter()
+            .filter(|line| line.from == from && line.to == step.to && line.clients.contains(&step.client))
+            .collect();
+        let scopes = lines.iter().flat_map(|line| line.scopes.iter().copied());
+        (!lines.is_empty()).then(|| scopes.collect())
+    }
+}
+
+fn scopes(claims: &Value) -> BTreeSet<&str> {
+    claims["scope"].as_str().unwrap().split_whitespace().collect()
+}
+
+fn depth(claims: &Value) -> usize {
+    std::iter::successors(claims.get("act"), |act| act.get("act")).count()
+}
+
+/// Why this step must fail, by what was drawn alone.
+fn must_fail(drawn: &Drawn, step: &Step, parent: &Value, now: u64) -> Option<Reason> {
+    // The floor of the rules.
+    if parent["exp"].as_u64().unwrap().saturating_sub(now) < 5 {
+        return Some(Reason::Expired);
+    }
+    let Some(through) = drawn.let_through(step, parent["aud"].as_str().unwrap()) else {
+        return Some(Reason::DeniedByPolicy);
+    };
+    let mut wanted = step.scopes.iter().flatten();
+    if !wanted.all(|scope| through.contains(scope) && scopes(parent).contains(scope)) {
+        return Some(Reason::InvalidScope);
+    }
+    (depth(parent) >= Actors::MOST).then_some(Reason::DeniedByPolicy)
+}
+
+async fn walk(drawn: Drawn) {
+    let broker = broker_of(&drawn.policy(), Ok("alice@A.TEST"), || Ok(()));
+    let response = ask(ListenerName::Mesh, &broker, body(&[("audience", "a")])).await;
+    let reply: ExchangeReply = serde_json::from_str(&text(response).await).unwrap();
+    let mut held = vec![reply.access_token];
+    let mut now = 2000_u64;
+    for step in &drawn.steps {
+        now = now.saturating_add(step.later);
+        let shown = step.token.get(&held);
+        let parent = claims(shown);
+        let wanted = step.scopes.as_ref().map(|scopes| scopes.join(" "));
+        let more = [("audience", step.to), ("scope", wanted.as_deref().unwrap_or(""))];
+        let outcome = answer(&broker, &trade(shown, &more), step.client, now).await;
+        let child = match (outcome, must_fail(&drawn, step, &parent, now)) {
+            (Ok(reply), None) => reply.access_token,
+            (Err(reason), Some(expected)) => {
+                assert_eq!(reason, expected, "{step:?}");
+                continue;
+            }
+            (outcome, expected) => panic!("{step:?} at {now}: {outcome:?}, expected {expected:?}"),
+        };
+        let token = claims(&child);
+        // Nothing wider, and nothing of whose it is changed.
+        assert!(scopes(&token).is_subset(&scopes(&parent)), "{step:?}");
+        let through = drawn.let_through(step, parent["aud"].as_str().unwrap()).unwrap();
+        assert!(scopes(&token).is_subset(&through), "{step:?}");
+        assert!(token["exp"].as_u64() <= parent["exp"].as_u64(), "{step:?}");
+        assert_eq!(token["aud"], step.to);
+        for kept in ["iss", "sub", "sid", "auth_time", "amr", "kerbridge_cb"] {
+            assert_eq!(token[kept], parent[kept], "{kept}");
+        }
+        assert_eq!(token["act"]["sub"], step.client);
+        assert_eq!(token["act"].get("act"), parent.get("act"));
+        held.push(child);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn no_chain_of_trades_widens_audience_scope_or_lifetime(drawn in drawn()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(walk(drawn));
+    }
+}

@@ -1,0 +1,179 @@
+//! Reads the claims of a verified token that matter only where it is traded or looked at.
+
+use kerbridge_gate::json::Json;
+use kerbridge_wire::Reason;
+
+use super::actors::Actors;
+use crate::client_certificate::CertificateDigest;
+use crate::time::UnixTime;
+
+/// What a token says beside who it is about and what for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Details {
+    pub(super) client: Option<Box<str>>,
+    pub(super) auth_time: Option<UnixTime>,
+    pub(super) methods: Vec<Box<str>>,
+    pub(super) is_channel_bound: bool,
+    pub(super) actors: Actors,
+    pub(super) may_act: MayAct,
+    pub(super) confirmation: Confirmation,
+}
+
+/// Who may act with a token (`may_act`, RFC 8693 §4.4).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum MayAct {
+    /// It does not say.
+    #[default]
+    Unsaid,
+    /// This client of ours.
+    Client(Box<str>),
+    /// Nobody whom we know.
+    Another,
+}
+
+/// Who must show that the token is theirs (`cnf`, RFC 7800 §3.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Confirmation {
+    /// Nobody: who bears it.
+    #[default]
+    Bearer,
+    /// The holder of this certificate (RFC 8705 §3.1).
+    Certificate(CertificateDigest),
+    /// The holder of something else that we do not check.
+    Unknown,
+}
+
+/// The claims that are read. They stand behind those that issuers are asked for by their `[[subject]]`.
+pub(super) const CLAIMS: [&str; 7] = ["client_id", "auth_time", "amr", "kerbridge_cb", "act", "may_act", "cnf"];
+
+impl Details {
+    /// Reads what `claim` finds. `issuer` is the token's where it is not ours, `ours` is.
+    pub(super) fn read<'j>(
+        claim: impl Fn(&str) -> Option<&'j Json>,
+        issuer: Option<&str>,
+        ours: &str,
+    ) -> Result<Self, Reason> {
+        Ok(Self {
+            client: claim("client_id").and_then(Json::as_str).map(Into::into),
+            auth_time: match claim("auth_time") {
+                Some(time) => Some(date(time).ok_or(Reason::MissingClaim)?),
+                None => None,
+            },
+            methods: match claim("amr") {
+                Some(Json::Array(methods)) => methods.iter().filter_map(Json::as_str).map(Into::into).collect(),
+                Some(Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Object(_)) | None => {
+                    Vec::new()
+                }
+            },
+            is_channel_bound: issuer.is_none() && claim("kerbridge_cb") == Some(&Json::Bool(true)),
+            actors: Actors::read(claim("act"), issuer)?,
+            may_act: claim("may_act").map_or(MayAct::Unsaid, |named| MayAct::read(named, ours)),
+            confirmation: claim("cnf").map_or(Confirmation::Bearer, Confirmation::read),
+        })
+    }
+}
+
+impl MayAct {
+    fn read(claim: &Json, ours: &str) -> Self {
+        let text = |name: &str| claim.member(name).map(Json::as_str);
+        match (text("sub"), text("iss")) {
+            (Some(Some(client)), None) => Self::Client(client.into()),
+            (Some(Some(client)), Some(Some(issuer))) if issuer == ours => Self::Client(client.into()),
+            _ => Self::Another,
+        }
+    }
+}
+
+impl Confirmation {
+    fn read(claim: &Json) -> Self {
+        let digest = match claim {
+            // One member, since what stands beside it would be left unchecked.
+            Json::Object(members) if members.len() == 1 => claim.member("x5t#S256").and_then(Json::as_str),
+            Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_) | Json::Object(_) => None,
+        };
+        digest
+            .and_then(|text| text.parse().ok())
+            .map_or(Self::Unknown, Self::Certificate)
+    }
+}
+
+/// Whole or broken seconds after 1970 (`NumericDate`, RFC 7519 §2).
+fn date(value: &Json) -> Option<UnixTime> {
+    let Json::Number(seconds) = value else { return None };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range is checked; fractions are cut"
+    )]
+    (0.0..=253_402_300_799.0)
+        .contains(seconds)
+        .then(|| UnixTime::from_seconds(*seconds as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Details, Reason> {
+        let json = Json::parse(text.as_bytes()).unwrap();
+        Details::read(|name| json.member(name), None, "https://broker.test")
+    }
+
+    #[test]
+    fn who_may_act_is_one_client_of_ours_or_nobody() {
+        for (text, expected) in [
+            ("{}", MayAct::Unsaid),
+            (r#"{"may_act":{"sub":"billing"}}"#, MayAct::Client("billing".into())),
+            (
+                r#"{"may_act":{"sub":"billing","iss":"https://broker.test"}}"#,
+                MayAct::Client("billing".into()),
+            ),
+            (
+                r#"{"may_act":{"sub":"billing","iss":"https://idp.test"}}"#,
+                MayAct::Another,
+            ),
+            (r#"{"may_act":{"sub":"billing","iss":1}}"#, MayAct::Another),
+            (r#"{"may_act":{"iss":"https://broker.test"}}"#, MayAct::Another),
+            (r#"{"may_act":{"sub":["billing"]}}"#, MayAct::Another),
+            (r#"{"may_act":null}"#, MayAct::Another),
+        ] {
+            assert_eq!(read(text).unwrap().may_act, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_confirmation_that_cannot_be_checked_is_never_taken_for_none() {
+        let digest = CertificateDigest::of(b"certificate");
+        for (text, expected) in [
+            ("{}".to_owned(), Confirmation::Bearer),
+            (
+                format!(r#"{{"cnf":{{"x5t#S256":"{digest}"}}}}"#),
+                Confirmation::Certificate(digest),
+            ),
+            (r#"{"cnf":{"jkt":"x"}}"#.to_owned(), Confirmation::Unknown),
+            (
+                format!(r#"{{"cnf":{{"x5t#S256":"{digest}","jkt":"x"}}}}"#),
+                Confirmation::Unknown,
+            ),
+            (
+                format!(r#"{{"cnf":{{"x5t#S256":"{digest}="}}}}"#),
+                Confirmation::Unknown,
+            ),
+            (r#"{"cnf":{}}"#.to_owned(), Confirmation::Unknown),
+            (r#"{"cnf":null}"#.to_owned(), Confirmation::Unknown),
+        ] {
+            assert_eq!(read(&text).unwrap().confirmation, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_the_log_in_is_read() {
+        let details =
+            read(r#"{"client_id":"mesh","auth_time":1000.5,"amr":["kerberos",1],"kerbridge_cb":true}"#).unwrap();
+        assert_eq!(details.client.as_deref(), Some("mesh"));
+        assert_eq!(details.auth_time, Some(UnixTime::from_seconds(1000)));
+        assert_eq!(details.methods, [Box::from("kerberos")]);
+        assert!(details.is_channel_bound);
+        assert_eq!(read(r#"{"auth_time":"1000"}"#), Err(Reason::MissingClaim));
+    }
+}
