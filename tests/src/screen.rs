@@ -92,6 +92,12 @@ impl Screen {
         self.line(&[]);
     }
 
+    /// What the next steps are about.
+    pub(crate) fn chapter(&mut self, title: &str) {
+        self.gap();
+        self.line(&[(Tone::Title, &format!("== {title}"))]);
+    }
+
     /// The first line of the next step.
     pub(crate) fn step(&mut self, title: &str) {
         self.steps = self.steps.saturating_add(1);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::apache::Apache;
 use crate::broker::Broker;
 use crate::canary;
 use crate::certificates::Certificates;
@@ -26,6 +27,7 @@ use crate::upstream::Upstream;
 use crate::wait::wait_for;
 
 mod builder;
+mod domain;
 
 pub use builder::WorldBuilder;
 
@@ -48,6 +50,7 @@ pub struct World {
     relay: Option<Relay>,
     broker: Broker,
     upstream: Upstream,
+    apache: Option<Apache>,
     kdc: Kdc,
     certificates: Certificates,
     tickets: BTreeMap<String, Ccache>,
@@ -129,6 +132,12 @@ impl World {
     #[must_use]
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
+    }
+
+    /// The service that takes Kerberos only, in a world that is [`WorldBuilder::delegating`].
+    #[must_use]
+    pub fn apache(&self) -> Option<&Apache> {
+        self.apache.as_ref()
     }
 
     /// The recorder between Envoy and the broker, where there is one.

@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::screen::{Screen, Tone, mask};
 
+/// What a Kerberos ticket is called in an exchange.
+const TICKET: &str = "urn:kerbridge:token-type:negotiate";
+
 /// One direction between two parties.
 pub(crate) struct Leg {
     route: &'static str,
@@ -39,9 +42,14 @@ impl Leg {
 
     /// What the client sent; the last request where there were several.
     pub(crate) fn request(answer: &Answer) -> Self {
+        Self::request_on("client -> Envoy", answer)
+    }
+
+    /// The same on another way.
+    pub(crate) fn request_on(route: &'static str, answer: &Answer) -> Self {
         let head = answer.sent.last().map(String::as_str).unwrap_or_default();
         let mut lines = head.lines();
-        let mut leg = Self::new("client -> Envoy", lines.next().unwrap_or("nothing"));
+        let mut leg = Self::new(route, lines.next().unwrap_or("nothing"));
         for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
             let shown = ["authorization", "x-kerbridge-subject"].contains(&name.to_ascii_lowercase().as_str());
             leg.field(name, value, shown);
@@ -51,28 +59,39 @@ impl Leg {
 
     /// What the client got.
     pub(crate) fn response(answer: &Answer) -> Self {
-        let mut leg = Self::new("Envoy -> client", status(answer.status));
-        for (name, value) in &answer.headers {
-            let lower = name.to_ascii_lowercase();
-            let shown = lower.starts_with("x-kerbridge-")
-                || ["www-authenticate", "cache-control", "retry-after"].contains(&lower.as_str());
-            leg.field(name, value, shown);
-        }
+        let mut leg = Self::response_on("Envoy -> client", answer);
         if answer.status != 200 {
             leg.field("body", answer.text().trim(), true);
         }
         leg
     }
 
+    /// The same on another way, without the body.
+    pub(crate) fn response_on(route: &'static str, answer: &Answer) -> Self {
+        let mut leg = Self::new(route, status(answer.status));
+        for (name, value) in &answer.headers {
+            let lower = name.to_ascii_lowercase();
+            let shown = lower.starts_with("x-kerbridge-")
+                || ["www-authenticate", "cache-control", "retry-after"].contains(&lower.as_str());
+            leg.field(name, value, shown);
+        }
+        leg
+    }
+
     /// The call to the broker, its form taken apart.
     pub(crate) fn call(recorded: &Recorded) -> Self {
-        let mut leg = Self::new("Envoy -> broker", recorded.call.line.trim_end_matches(" HTTP/1.1"));
+        let form: Vec<(String, String)> = String::from_utf8_lossy(&recorded.call.body)
+            .split('&')
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .map(|(name, value)| (name.to_owned(), form_decoded(value)))
+            .collect();
+        let line = recorded.call.line.trim_end_matches(" HTTP/1.1");
+        let mut leg = Self::new("Envoy -> broker", format!("{line}  ({})", purpose(&form)));
         for (name, value) in &recorded.call.headers {
             leg.field(&String::from_utf8_lossy(name), &String::from_utf8_lossy(value), false);
         }
-        for pair in String::from_utf8_lossy(&recorded.call.body).split('&') {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            leg.field(name, &form_decoded(value), true);
+        for (name, value) in &form {
+            leg.field(name, value, true);
         }
         leg
     }
@@ -82,11 +101,13 @@ impl Leg {
         let Some(answer) = &recorded.answer else {
             return Self::new("broker -> Envoy", "nothing");
         };
-        let mut leg = Self::new("broker -> Envoy", status(answer.status));
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let reason = body.get("reason").and_then(Value::as_str);
+        let reason = reason.map_or_else(String::new, |reason| format!("  ({reason})"));
+        let mut leg = Self::new("broker -> Envoy", format!("{}{reason}", status(answer.status)));
         for (name, value) in &answer.headers {
             leg.field(name, value, false);
         }
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         for (name, value) in body.as_object().into_iter().flatten() {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             leg.field(name, &text, true);
@@ -95,8 +116,7 @@ impl Leg {
     }
 
     /// What the service received, or that it received nothing.
-    pub(crate) fn service(received: Option<&Incoming>) -> Self {
-        let route = "Envoy -> service";
+    pub(crate) fn service(route: &'static str, received: Option<&Incoming>) -> Self {
         let Some(received) = received else {
             return Self::new(route, "nothing");
         };
@@ -131,6 +151,16 @@ impl Leg {
         for Field { name, value, .. } in &self.fields {
             screen.keep_more(&format!("{name:<width$}  {value}"));
         }
+    }
+}
+
+/// What becomes of what in an exchange.
+fn purpose(form: &[(String, String)]) -> &'static str {
+    let wants_ticket = |(name, value): &(String, String)| name == "requested_token_type" && value == TICKET;
+    if form.iter().any(wants_ticket) {
+        "a token, to become a ticket"
+    } else {
+        "a ticket, to become a token"
     }
 }
 
@@ -211,6 +241,13 @@ mod tests {
         for challenge in ["Negotiate", "Bearer", "Bearer error=\"invalid_token\""] {
             assert_eq!(masked("www-authenticate", challenge), challenge);
         }
+    }
+
+    #[test]
+    fn an_exchange_says_what_becomes_of_what() {
+        let form = |name: &str| vec![(name.to_owned(), TICKET.to_owned())];
+        assert_eq!(purpose(&form("requested_token_type")), "a token, to become a ticket");
+        assert_eq!(purpose(&form("subject_token_type")), "a ticket, to become a token");
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(crate) fn check_refused(screen: &mut Screen, world: &World, seen: &Seen, sta
     let claim = format!("it is refused with {status}, {reason}");
     screen.check(&claim, found == format!("{status} {reason}"), &found);
     screen.check(
-        "nothing reaches the service",
+        &format!("nothing reaches {}", seen.behind.name()),
         seen.received.is_none(),
         "a request arrived",
     );

@@ -1,4 +1,5 @@
-//! Tells the story: two users with tickets, a token alone, what is refused, and what happens while the broker is away.
+//! Tells the story: two users with tickets, a token alone, what is refused, a service that takes Kerberos only, and what
+//! happens while the broker is away.
 
 use kerbridge_tests::curl::{Answer, Curl};
 use kerbridge_tests::relay::Recorded;
@@ -8,15 +9,42 @@ use kerbridge_tests::{HarnessError, World};
 use serde_json::Value;
 
 use super::leg::{Leg, masked};
-use super::refusals;
+use super::{circle, refusals};
 use crate::screen::{Screen, Tone, mask};
+
+/// Who is behind Envoy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behind {
+    /// The service that knows nothing of Kerberos.
+    Service,
+    /// The one that takes nothing else.
+    Apache,
+}
+
+impl Behind {
+    const fn route(self) -> &'static str {
+        match self {
+            Self::Service => "Envoy -> service",
+            Self::Apache => "Envoy -> Apache",
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Service => "the service",
+            Self::Apache => "Apache",
+        }
+    }
+}
 
 /// What one request did at every place.
 pub(crate) struct Seen {
+    /// Who is there at its end.
+    pub(crate) behind: Behind,
     /// What the client got.
     pub(crate) answer: Answer,
-    /// The exchange with the broker, if there was one.
-    pub(crate) exchange: Option<Recorded>,
+    /// The exchanges with the broker: none for a token, two where a ticket becomes a token and that a ticket.
+    pub(crate) exchanges: Vec<Recorded>,
     /// What the service received, if anything.
     pub(crate) received: Option<Incoming>,
 }
@@ -31,12 +59,12 @@ impl Seen {
     }
 }
 
-/// How much of the call to the broker is shown; the capture has all of it.
+/// How much of the calls to the broker is shown; the capture has all of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Detail {
-    /// Every parameter.
+    /// Every parameter of the last one.
     Full,
-    /// That there was one.
+    /// That there were some.
     Brief,
 }
 
@@ -46,7 +74,8 @@ pub(crate) fn send(screen: &mut Screen, world: &World, detail: Detail, request: 
     let requests = world.upstream().requests().len();
     let answer = request.send()?;
     let seen = Seen {
-        exchange: self::exchanges(world).into_iter().nth(exchanges),
+        behind: Behind::Service,
+        exchanges: self::exchanges(world).into_iter().skip(exchanges).collect(),
         received: world.upstream().requests().into_iter().nth(requests),
         answer,
     };
@@ -54,37 +83,41 @@ pub(crate) fn send(screen: &mut Screen, world: &World, detail: Detail, request: 
     Ok(seen)
 }
 
-fn show(screen: &mut Screen, world: &World, detail: Detail, request: &Curl, seen: &Seen) {
-    screen.line(&[(Tone::Faint, "    $ "), (Tone::Plain, &command(world, request))]);
+/// Shows the command and every leg.
+pub(crate) fn show(screen: &mut Screen, world: &World, detail: Detail, request: &Curl, seen: &Seen) {
+    show_command(screen, world, request);
     Leg::request(&seen.answer).show(screen);
-    if let Some(exchange) = &seen.exchange {
+    for (left, exchange) in (0..seen.exchanges.len()).rev().zip(&seen.exchanges) {
         let (call, reply) = (Leg::call(exchange), Leg::reply(exchange));
-        match detail {
-            Detail::Full => {
-                call.show(screen);
-                reply.show(screen);
-            }
-            Detail::Brief => {
-                call.show_brief(screen);
-                reply.show_brief(screen);
-            }
+        if detail == Detail::Full && left == 0 {
+            call.show(screen);
+            reply.show(screen);
+        } else {
+            call.show_brief(screen);
+            reply.show_brief(screen);
         }
     }
-    Leg::service(seen.received.as_ref()).show(screen);
+    Leg::service(seen.behind.route(), seen.received.as_ref()).show(screen);
     Leg::response(&seen.answer).show(screen);
 }
 
 /// The command as a person would type it.
-fn command(world: &World, request: &Curl) -> String {
+pub(crate) fn show_command(screen: &mut Screen, world: &World, request: &Curl) {
     let authority = world.certificates().authority.display().to_string();
-    for_pasting(&request.command_line(), &authority, &world.url(""))
+    let apache = world.apache().map(kerbridge_tests::apache::Apache::https);
+    let places: Vec<(String, &str)> = [(world.url(""), "$URL")]
+        .into_iter()
+        .chain(apache.map(|apache| (apache, "$APACHE")))
+        .collect();
+    let command = for_pasting(&request.command_line(), &authority, &places);
+    screen.line(&[(Tone::Faint, "    $ "), (Tone::Plain, &command)]);
 }
 
-/// The line with `CA`, `URL` and `TOKEN` for what ends with this run, so that it can be pasted where `make lab-up` is.
-fn for_pasting(line: &str, authority: &str, url: &str) -> String {
-    let line = line
-        .replace(&format!("--cacert {authority} "), "--cacert \"$CA\" ")
-        .replace(url, "$URL");
+/// The line with `CA`, `TOKEN` and names of `places` for what ends with this run, so that it can be pasted where `make lab-up`
+/// is.
+fn for_pasting(line: &str, authority: &str, places: &[(String, &str)]) -> String {
+    let line = line.replace(&format!("--cacert {authority} "), "--cacert \"$CA\" ");
+    let line = places.iter().fold(line, |line, (url, name)| line.replace(url, name));
     let token = line
         .split_once("'Authorization: Bearer ")
         .and_then(|(before, rest)| Some((before, rest.split_once('\'')?.1)));
@@ -94,7 +127,8 @@ fn for_pasting(line: &str, authority: &str, url: &str) -> String {
     }
 }
 
-fn exchanges(world: &World) -> Vec<Recorded> {
+/// All exchanges with the broker so far.
+pub(crate) fn exchanges(world: &World) -> Vec<Recorded> {
     let mut recorded = world
         .relay()
         .map(kerbridge_tests::relay::Relay::recorded)
@@ -111,9 +145,14 @@ struct Tokens {
 
 /// All steps, in order.
 pub(crate) fn tell(screen: &mut Screen, world: &mut World) -> Result<(), HarnessError> {
+    screen.chapter("From ticket to token");
     let tokens = tickets(screen, world)?;
     token_alone(screen, world, &tokens.alice)?;
+    screen.chapter("What does not get in");
     refusals::tell(screen, world, &tokens.alice, &tokens.bob)?;
+    screen.chapter("From token to ticket: a service that takes Kerberos only");
+    circle::tell(screen, world)?;
+    screen.chapter("While the broker is away");
     broker_away(screen, world, &tokens.alice)
 }
 
@@ -217,7 +256,7 @@ fn token_alone(screen: &mut Screen, world: &World, token: &str) -> Result<(), Ha
     check_subject(screen, &seen, "alice@LAB.TEST");
     screen.check(
         "the broker is not asked",
-        seen.exchange.is_none(),
+        seen.exchanges.is_empty(),
         "there was an exchange",
     );
     Ok(())
@@ -287,8 +326,16 @@ mod tests {
                 "curl --cacert /tmp/x/ca.pem --header 'Authorization: Bearer eyJ0eXAi…' --header 'a: b' https://localhost:4711/",
                 "curl --cacert \"$CA\" --header \"Authorization: Bearer $TOKEN\" --header 'a: b' $URL/",
             ),
+            (
+                "curl --cacert /tmp/x/ca.pem https://localhost:815/legacy",
+                "curl --cacert \"$CA\" $APACHE/legacy",
+            ),
         ] {
-            assert_eq!(for_pasting(line, "/tmp/x/ca.pem", "https://localhost:4711"), expected);
+            let places = [
+                ("https://localhost:4711".to_owned(), "$URL"),
+                ("https://localhost:815".to_owned(), "$APACHE"),
+            ];
+            assert_eq!(for_pasting(line, "/tmp/x/ca.pem", &places), expected);
         }
     }
 }

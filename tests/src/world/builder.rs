@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::domain::{self, Domain};
 use super::{LAB_ISSUER, REALM, World};
+use crate::apache::Apache;
 use crate::broker::{Broker, BrokerSettings};
 use crate::certificates::Certificates;
 use crate::envoy::{Envoy, EnvoyOptions};
@@ -40,14 +42,17 @@ pub struct WorldBuilder {
     concurrency: u32,
     port: u16,
     legacy: u16,
-    domain: Option<Domain>,
+    realm: Realm,
 }
 
-/// A realm that somebody else owns, in place of the lab's own.
-struct Domain {
-    kdc: Kdc,
-    keytab: PathBuf,
-    tickets: BTreeMap<String, Ccache>,
+/// Which realm a world is in.
+enum Realm {
+    /// The lab's own, in a file.
+    Own,
+    /// The lab's own, with a service that takes Kerberos only and a broker that acts for users towards it.
+    Delegating,
+    /// One that somebody else owns.
+    Given(Box<Domain>),
 }
 
 impl Default for WorldBuilder {
@@ -64,7 +69,7 @@ impl Default for WorldBuilder {
             concurrency: 1,
             port: 0,
             legacy: NOBODY,
-            domain: None,
+            realm: Realm::Own,
         }
     }
 }
@@ -137,7 +142,7 @@ impl WorldBuilder {
     /// Uses a realm that runs elsewhere, with the keytab of its `HTTP/localhost` and the tickets of its users.
     #[must_use]
     pub fn domain(mut self, kdc: Kdc, keytab: PathBuf, tickets: BTreeMap<String, Ccache>) -> Self {
-        self.domain = Some(Domain { kdc, keytab, tickets });
+        self.realm = Realm::Given(Box::new(Domain::given(kdc, keytab, tickets)));
         self
     }
 
@@ -163,6 +168,14 @@ impl WorldBuilder {
         self
     }
 
+    /// A real service that takes Kerberos only behind `/legacy`, and a broker that the lab's realm lets act for users towards it:
+    /// [`World::apache`].
+    #[must_use]
+    pub fn delegating(mut self) -> Self {
+        self.realm = Realm::Delegating;
+        self
+    }
+
     /// The same for a service without TLS.
     #[must_use]
     pub fn legacy_in_clear(self, port: u16) -> Self {
@@ -180,14 +193,27 @@ impl WorldBuilder {
             .prefix("kerbridge-")
             .tempdir()
             .map_err(|source| HarnessError::io("create the lab's folder", source))?;
-        let domain = match self.domain.take() {
-            Some(domain) => domain,
-            None => realm(folder.path())?,
+        let domain = match std::mem::replace(&mut self.realm, Realm::Own) {
+            Realm::Own => domain::plain(folder.path())?,
+            Realm::Delegating => domain::delegating(folder.path())?,
+            Realm::Given(domain) => *domain,
         };
         let certificates = Certificates::create(folder.path())?;
+        let apache = match &domain.delegation {
+            Some(delegation) => {
+                let apache = Apache::start_with_tls(&delegation.service_keytab, &certificates)?;
+                self = self.legacy(apache.port()).broker_table(&delegation.table());
+                Some(apache)
+            }
+            None => None,
+        };
         let upstream = Upstream::start()?;
         let lab_key = self.lab_key(&upstream)?;
         let mut broker = self.broker(folder.path(), domain.kdc.realm(), &domain.keytab)?;
+        if domain.delegation.is_some() {
+            // It asks the KDC; who only accepts asks nobody.
+            broker.set_krb5_config(domain.kdc.krb5_config());
+        }
         if self.broker_runs {
             broker.start()?;
         }
@@ -216,6 +242,7 @@ impl WorldBuilder {
             relay,
             broker,
             upstream,
+            apache,
             kdc: domain.kdc,
             certificates,
             tickets: domain.tickets,
@@ -232,7 +259,7 @@ impl WorldBuilder {
     /// Every [`HarnessError`].
     pub fn yaml_in(self, folder: &Path) -> Result<ShippedYaml, HarnessError> {
         let certificates = Certificates::create(folder)?;
-        let broker = self.broker(folder, REALM, &keytab_in(folder))?;
+        let broker = self.broker(folder, REALM, &domain::keytab_in(folder))?;
         let socket = broker.socket();
         self.fit(&certificates, 1, &socket, None, (&broker, REALM))
     }
@@ -320,26 +347,6 @@ impl WorldBuilder {
         }
         Ok(yaml)
     }
-}
-
-fn keytab_in(folder: &Path) -> PathBuf {
-    folder.join("http.keytab")
-}
-
-/// The lab's own realm, its users logged in.
-fn realm(folder: &Path) -> Result<Domain, HarnessError> {
-    let kdc = Kdc::start(REALM)?;
-    let keytab = keytab_in(folder);
-    let mut tickets = BTreeMap::new();
-    for service in ["HTTP/localhost", "HTTP/other.localhost"] {
-        kdc.add_service(service)?;
-    }
-    kdc.extract_keytab(&["HTTP/localhost"], &keytab)?;
-    for user in ["alice", "bob"] {
-        kdc.add_user(user, &format!("{user} of the lab"))?;
-        tickets.insert(user.to_owned(), kdc.kinit(user)?);
-    }
-    Ok(Domain { kdc, keytab, tickets })
 }
 
 /// Starts Envoy in the lab's folder.

@@ -34,6 +34,18 @@ fn the_demonstration_tells_the_story_plainly_and_leaves_a_capture_without_secret
             "kerbridge_replay",
             "kerbridge_bad_signature",
             "retry-after",
+            "a token, to become a ticket",
+            "Apache wants Kerberos and nothing else",
+            "Apache sees alice@LAB.TEST, by Kerberos",
+            "she showed her token and no ticket",
+            "her token did not reach Apache",
+            "Apache's WWW-Authenticate did not reach her",
+            "it is another one than before",
+            "the KDC did not have to be asked again",
+            "it is refused with 403, denied_by_policy",
+            "kerbridge revoke --config kerbridge.toml --jti",
+            "it is refused with 401, revoked",
+            "no ticket came twice",
         ] {
             assert!(text.contains(told), "{told} in {text}");
         }
@@ -62,6 +74,35 @@ impl Drop for Background {
     fn drop(&mut self) {
         run(&self.0, &["down", "--state", self.0.to_str().unwrap()]);
     }
+}
+
+/// Goes from ticket to token to ticket by the lines that the lab printed, and takes the token back.
+fn try_the_kerberos_service(said: &str, client: &[(&str, String)], authority: &str) {
+    let named = |name: &str| {
+        let (_, rest) = said.split_once(name).unwrap();
+        rest.split_whitespace().next().unwrap().to_owned()
+    };
+    let (url, apache) = (named(" URL="), named(" APACHE="));
+    let curl = |place: &str| Curl::new(format!("{place}/legacy/1")).trusting(Path::new(authority));
+    let answer = curl(&url).negotiate(client.iter().cloned()).send().unwrap();
+    let token = answer.header("x-kerbridge-token").unwrap().to_owned();
+    let answer = curl(&url).bearer(&token).send().unwrap();
+    assert_eq!(answer.json()["remote_user"], "alice@LAB.TEST", "{}", answer.text());
+    assert_eq!(curl(&apache).bearer(&token).send().unwrap().status, 401);
+
+    let line = said.lines().find(|line| line.contains(" revoke --config ")).unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let folder = tempfile::tempdir().unwrap();
+    let (kerbridge, arguments) = words.split_first().unwrap();
+    let mut revoke = OwnedProcess::start(Spawn::new(kerbridge, folder.path()).args(arguments)).unwrap();
+    assert!(
+        revoke.wait_exit(Duration::from_secs(20)).unwrap().success(),
+        "{}",
+        revoke.log()
+    );
+    assert_eq!(curl(&url).bearer(&token).send().unwrap().status, 401);
+    let answer = curl(&url).negotiate(client.iter().cloned()).send().unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 #[test]
@@ -94,11 +135,12 @@ fn a_lab_in_the_background_can_be_used_as_it_says_and_goes_down_whole() {
     let authority = after("--cacert ");
     let answer = Curl::new(after("-u : "))
         .trusting(Path::new(&authority))
-        .negotiate(client)
+        .negotiate(client.clone())
         .send()
         .unwrap();
     assert_eq!(answer.status, 200, "{}", answer.complaint);
     assert!(answer.text().contains("alice@LAB.TEST"));
+    try_the_kerberos_service(&said, &client, &authority);
 
     let (code, down) = run(folder.path(), &["down", "--state", state]);
     assert_eq!((code, down.trim()), (Some(0), "The lab is stopped."));

@@ -8,6 +8,11 @@ use kerbridge_tests::shipped::{self, HOST, ISSUER, LEGACY, REALM, ShippedYaml};
 
 /// `kerbridge policy render` for the shipped policy.
 fn render(folder: &Path, arguments: &[&str]) -> String {
+    policy(folder, "render", arguments)
+}
+
+/// A command of `kerbridge policy` for the shipped policy.
+fn policy(folder: &Path, command: &str, arguments: &[&str]) -> String {
     let settings = BrokerSettings {
         issuer: ISSUER.to_owned(),
         realms: vec![REALM.to_owned()],
@@ -18,7 +23,7 @@ fn render(folder: &Path, arguments: &[&str]) -> String {
     };
     let broker = Broker::prepare(folder, &settings).unwrap();
     let config = broker.config();
-    let mut all = vec!["policy", "render", "--config", config.to_str().unwrap()];
+    let mut all = vec!["policy", command, "--config", config.to_str().unwrap()];
     all.extend(arguments);
     let (status, printed) = Broker::run(folder, &all).unwrap();
     assert!(status.success(), "{printed}");
@@ -55,6 +60,13 @@ fn the_filter_in_the_shipped_envoy_yaml_is_what_policy_render_makes() {
         .find("          - name: envoy.filters.http.router\n")
         .unwrap();
     assert_eq!(lines(yaml.text().get(from..to).unwrap()), lines(&rendered));
+}
+
+#[test]
+fn policy_check_finds_nothing_in_the_shipped_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = policy(folder.path(), "check", &["--output", "json"]);
+    assert_eq!(said.trim(), "[]");
 }
 
 #[test]
