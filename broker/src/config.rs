@@ -2,6 +2,7 @@
 
 mod bindings;
 mod client_names;
+mod clients;
 mod delegation;
 mod directory;
 mod draft;
@@ -24,6 +25,7 @@ use kerbridge_wire::policy as wire_policy;
 use tracing::level_filters::LevelFilter;
 
 pub use client_names::ClientNames;
+pub use clients::ClientConfig;
 pub use delegation::{DelegationConfig, DelegationLimits, TargetBinding};
 pub use draft::Draft;
 pub use kerberos::{AcceptorConfig, KerberosConfig, check_keytab_file};
@@ -62,6 +64,7 @@ pub struct Config {
     groups: GroupSource,
     key_encryption_key: Option<KeyEncryptionKey>,
     delegation: Option<DelegationConfig>,
+    clients: Vec<ClientConfig>,
     limits: Limits,
     replay_store: bool,
     log_level: LevelFilter,
@@ -149,6 +152,11 @@ impl Config {
     /// How the broker acts for users; absent where it does not.
     pub fn delegation(&self) -> Option<&DelegationConfig> {
         self.delegation.as_ref()
+    }
+
+    /// The clients that have keys.
+    pub fn clients(&self) -> &[ClientConfig] {
+        &self.clients
     }
 
     /// How much at once.

@@ -3,6 +3,7 @@
 mod event;
 mod form;
 mod handshake;
+mod introspection;
 mod refusal;
 mod request;
 mod target;
@@ -18,6 +19,7 @@ use kerbridge_wire::{Fault, Reason};
 use tokio::time::Instant;
 
 use event::About;
+pub use introspection::Introspected;
 pub use refusal::Refusal;
 pub use request::{ExchangeRequest, Hints, RequestError};
 use request::{ToToken, Trade};
@@ -27,6 +29,7 @@ use to_token::Issued;
 pub use to_token::TicketToToken;
 pub use trade::TokenToToken;
 
+use crate::client_assertion::{AssertingClients, Assertion, NotAsserted};
 use crate::client_certificate::CertificateDigest;
 use crate::config::ListenerName;
 use crate::failure_limit::FailureLimit;
@@ -67,6 +70,19 @@ pub enum ClientProof {
     Socket,
     /// The certificate of its connection, of an authority of the listener's.
     Certificate(CertificateDigest),
+    /// A signature of its own (RFC 7523), over a connection with this certificate or none.
+    Assertion(Option<CertificateDigest>),
+}
+
+impl ClientProof {
+    /// The certificate of the connection.
+    pub const fn certificate(self) -> Option<CertificateDigest> {
+        match self {
+            Self::Certificate(digest) => Some(digest),
+            Self::Assertion(certificate) => certificate,
+            Self::Nothing | Self::Socket => None,
+        }
+    }
 }
 
 impl Caller {
@@ -75,8 +91,9 @@ impl Caller {
     pub fn authenticated(&self) -> Option<&str> {
         match (self.listener, self.proof) {
             (ListenerName::Mesh, ClientProof::Socket)
-            | (ListenerName::Mesh | ListenerName::Public, ClientProof::Certificate(_)) => Some(&self.client),
-            (ListenerName::Mesh, ClientProof::Nothing)
+            | (ListenerName::Mesh | ListenerName::Public, ClientProof::Certificate(_))
+            | (ListenerName::Public, ClientProof::Assertion(_)) => Some(&self.client),
+            (ListenerName::Mesh, ClientProof::Nothing | ClientProof::Assertion(_))
             | (ListenerName::Public, ClientProof::Nothing | ClientProof::Socket)
             | (ListenerName::Observe | ListenerName::Admin, _) => None,
         }
@@ -92,6 +109,8 @@ pub struct Exchange {
     pub trade: Option<TokenToToken>,
     /// Tokens for tickets.
     pub to_ticket: Option<TokenToTicket>,
+    /// The clients that have keys; absent where none has.
+    pub clients: Option<AssertingClients>,
     /// Who has failed too often.
     pub failures: FailureLimit,
     /// What is counted.
@@ -108,7 +127,13 @@ impl Exchange {
     /// Answers one request body.
     pub async fn answer(&self, body: &[u8], caller: &Caller, now: UnixTime) -> Result<ExchangeReply, Refusal> {
         let began = Instant::now();
-        let (hints, request) = ExchangeRequest::read(body, caller.listener);
+        let (hints, assertion, request) = ExchangeRequest::read(body, caller.listener);
+        let known = match assertion {
+            Some(assertion) => self.identify(assertion, caller, now, began).await.map(Some),
+            None => Ok(None),
+        };
+        let known = known.map_err(|refusal| self.refuse(refusal, caller))?;
+        let caller = known.as_ref().unwrap_or(caller);
         let about = |audience| About {
             caller,
             hints: &hints,
@@ -141,10 +166,7 @@ impl Exchange {
         };
         let source = source(caller, &hints);
         let (audience, outcome) = match (request, &self.to_token) {
-            _ if source.is_some_and(|source| self.failures.is_exceeded(source, began)) => {
-                let refusal = Refusal::new(Reason::RateLimited, "this source has failed too often within a minute");
-                (None, Err(refusal))
-            }
+            _ if source.is_some_and(|source| self.failures.is_exceeded(source, began)) => (None, Err(too_often())),
             (Ok(Wanted::ForTicket(request)), Some(direction)) => (
                 Some(request.target.clone()),
                 direction.exchange(request, caller, &hints, source, now, began).await,
@@ -167,6 +189,46 @@ impl Exchange {
             }
         }
         outcome.map(Issued::into_reply)
+    }
+
+    /// Who says who they are, and how: whose assertion is good, or why it is not.
+    async fn identify(
+        &self,
+        assertion: Assertion,
+        caller: &Caller,
+        now: UnixTime,
+        began: Instant,
+    ) -> Result<Caller, Refusal> {
+        let source = caller.peer.address;
+        if source.is_some_and(|source| self.failures.is_exceeded(source, began)) {
+            return Err(too_often());
+        }
+        let named = match (&self.clients, &self.to_token) {
+            (Some(clients), Some(direction)) => {
+                let deadline = began.checked_add(direction.deadline).unwrap_or(began);
+                clients.name(assertion, now, deadline).await
+            }
+            (_, _) => Err(NotAsserted {
+                reason: Reason::ClientUnauthenticated,
+                detail: "no client has keys".into(),
+            }),
+        };
+        match named {
+            Ok(client) => Ok(Caller {
+                client,
+                proof: ClientProof::Assertion(caller.proof.certificate()),
+                ..caller.clone()
+            }),
+            Err(NotAsserted { reason, detail }) => Err(Refusal::new(reason, detail)),
+        }
+    }
+
+    /// The path of the issuer, without a slash at its end; empty where it has none, and where no tokens are made.
+    pub fn issuer_path(&self) -> &str {
+        let issuer = self.to_token.as_ref().map_or("", |direction| direction.issuer.as_str());
+        let rest = issuer.split_once("://").map_or(issuer, |(_, rest)| rest);
+        let path = rest.find('/').and_then(|at| rest.get(at..)).unwrap_or_default();
+        path.trim_end_matches('/')
     }
 
     /// Whether a good request would get what it wants, as far as that is known without one.
@@ -204,6 +266,10 @@ impl Exchange {
             );
         }
     }
+}
+
+fn too_often() -> Refusal {
+    Refusal::new(Reason::RateLimited, "this source has failed too often within a minute")
 }
 
 /// The client's address: on `mesh` as Envoy trusts it, elsewhere that of the connection.

@@ -13,6 +13,7 @@ pub mod acceptor;
 pub mod admin;
 pub mod channel_bindings;
 pub mod cli;
+pub mod client_assertion;
 pub mod client_certificate;
 pub mod config;
 pub mod continuation;

@@ -30,6 +30,7 @@ pub struct Metrics {
     registry: Registry,
     exchanges: Family<ReasonLabel, Counter>,
     duration: Histogram,
+    introspections: Family<ReasonLabel, Counter>,
     accepted: Family<BoundLabel, Counter>,
     bad_certificates: Gauge,
     bad_listener_certificates: Gauge,
@@ -65,6 +66,12 @@ impl Metrics {
             "Time from the whole request to its answer",
             Unit::Seconds,
             duration.clone(),
+        );
+        let introspections = Family::<ReasonLabel, Counter>::default();
+        registry.register(
+            "introspections",
+            "Questions what a token says: ok where that was said, otherwise by the reason why not",
+            introspections.clone(),
         );
         let accepted = Family::<BoundLabel, Counter>::default();
         registry.register(
@@ -139,6 +146,7 @@ impl Metrics {
         // A series that begins with its first event hides that event from rate().
         for &reason in Reason::ALL {
             drop(exchanges.get_or_create(&label(reason)));
+            drop(introspections.get_or_create(&label(reason)));
         }
         for bound in [true, false] {
             drop(accepted.get_or_create(&bound_label(bound)));
@@ -147,6 +155,7 @@ impl Metrics {
             registry,
             exchanges,
             duration,
+            introspections,
             accepted,
             bad_certificates,
             bad_listener_certificates,
@@ -173,6 +182,16 @@ impl Metrics {
     pub fn exchanged(&self, reason: Reason, seconds: f64) {
         self.exchanges.get_or_create(&label(reason)).inc();
         self.duration.observe(seconds);
+    }
+
+    /// Counts one answered question what a token says.
+    pub fn introspected(&self, reason: Reason) {
+        self.introspections.get_or_create(&label(reason)).inc();
+    }
+
+    /// How many such questions were answered so.
+    pub fn introspections(&self, reason: Reason) -> u64 {
+        self.introspections.get_or_create(&label(reason)).get()
     }
 
     /// Counts a ticket that was taken, where its encryption type is a weak one. Only those of the configuration are ever

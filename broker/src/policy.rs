@@ -3,6 +3,7 @@
 mod delegation;
 mod exchange;
 mod groups;
+mod introspection;
 mod pattern;
 mod routes;
 mod scope;
@@ -35,6 +36,7 @@ pub struct Policy {
     grants: Vec<Line>,
     delegations: Vec<delegation::Line>,
     exchanges: Vec<exchange::Line>,
+    introspections: Vec<introspection::Line>,
     subjects: SubjectRules,
     groups: groups::Needed,
 }
@@ -113,6 +115,7 @@ impl Policy {
             delegation: delegations,
             subject: _,
             exchange: _,
+            introspection: _,
             filter: _,
         } = file;
         let audiences = audiences(audience, file, &mut found);
@@ -123,6 +126,7 @@ impl Policy {
             grants: grants(grant, &audiences, &mut found),
             delegations: delegation::build(file, &audiences, &mut found),
             exchanges: exchange::build(file, &audiences, &mut found),
+            introspections: introspection::build(file, &audiences, &mut found),
             subjects: subject::build(file, &mut found),
             groups: audiences.iter().map(|audience| &audience.groups).collect(),
             audiences,
@@ -142,6 +146,7 @@ impl Policy {
     pub fn audiences_asked_about(&self) -> BTreeSet<&str> {
         let mut audiences = self.delegated_audiences();
         audiences.append(&mut self.traded_audiences());
+        audiences.append(&mut self.audiences_looked_at());
         audiences
     }
 
@@ -222,6 +227,11 @@ impl Audience {
     /// Longest life of a token, in seconds.
     pub fn ttl_seconds(&self) -> u32 {
         self.ttl_seconds
+    }
+
+    /// Its address, where it has one (RFC 8707).
+    pub fn resource(&self) -> Option<&str> {
+        self.resource.as_deref()
     }
 
     /// Whether its tokens must say the full principal: a `[[delegation]]` is about them, or an `[[exchange]]` takes them.

@@ -34,6 +34,7 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline_keys: Option<String>)
         delegation: _,
         subject: _,
         exchange: _,
+        introspection: _,
         filter,
     } = policy;
     let FilterSettings {

@@ -5,7 +5,9 @@ mod bind;
 mod connection;
 mod feed;
 mod health;
+mod introspection;
 mod jwks;
+mod metadata;
 mod metrics;
 mod token;
 
@@ -14,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::routing::{get, post};
-use kerbridge_wire::exchange::{FEED_PATH, JWKS_PATH, TOKEN_PATH};
+use kerbridge_wire::exchange::{FEED_PATH, INTROSPECTION_PATH, JWKS_PATH, TOKEN_PATH};
 
 pub use bind::{Bound, bind, look};
 pub use connection::{Listening, Shutdown, serve};
@@ -61,12 +63,30 @@ impl Broker {
     }
 }
 
+/// The documents by which clients find their way. A client forms their places from the issuer's path.
+fn metadata(broker: &Broker) -> Router<Arc<Broker>> {
+    let path = broker.exchange.issuer_path();
+    Router::new()
+        .route(
+            &format!("{}{path}", metadata::AUTHORIZATION_SERVER),
+            get(metadata::authorization_server),
+        )
+        .route(metadata::OPENID, get(metadata::openid))
+        .route(metadata::PROTECTED_RESOURCE, get(metadata::protected_resource))
+        .route(
+            &format!("{}/{{*path}}", metadata::PROTECTED_RESOURCE),
+            get(metadata::protected_resource),
+        )
+}
+
 /// The endpoints of one listener. Each request must carry its [`Caller`](crate::exchange::Caller) as an extension.
 pub fn router(listener: ListenerName, broker: Arc<Broker>) -> Router {
     let exchange = || {
         Router::new()
             .route(TOKEN_PATH, post(token::post))
+            .route(INTROSPECTION_PATH, post(introspection::post))
             .route(JWKS_PATH, get(jwks::get))
+            .merge(metadata(&broker))
     };
     let health = || {
         Router::new()

@@ -78,6 +78,17 @@ impl ReplayTag {
         Self(tag)
     }
 
+    /// The tag of a client's assertion, by who made it and its `jti`. No authenticator has it: each text has its length before
+    /// it, which no ciphertext of Kerberos has.
+    pub fn of_assertion(client: &str, id: &str) -> Self {
+        let mut named = Vec::new();
+        for text in ["client assertion", client, id] {
+            named.extend_from_slice(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+            named.extend_from_slice(text.as_bytes());
+        }
+        Self::of(&named)
+    }
+
     /// Its 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -5,6 +5,7 @@
 //! the broker runs.
 
 mod actors;
+mod clients;
 mod details;
 mod pool;
 
@@ -22,6 +23,7 @@ use kerbridge_wire::policy::Policy as RawPolicy;
 use kerbridge_wire::{Reason, Span};
 
 pub use self::actors::Actors;
+pub use self::clients::ASSERTION_AUDIENCE;
 pub use self::details::Confirmation;
 pub use self::pool::{NotVerified, Verifiers};
 
@@ -107,6 +109,11 @@ impl VerifiedToken {
     /// `exp`
     pub fn expires(&self) -> UnixTime {
         self.expires
+    }
+
+    /// Its audience: the first of those that are asked about.
+    pub fn audience(&self) -> Option<&str> {
+        self.audiences.first().map(AsRef::as_ref)
     }
 
     /// Whether it is for this audience of the policy.
@@ -439,4 +446,4 @@ impl fmt::Debug for Verifier {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::listeners::Listeners;
 use self::prepare::Prepared;
 use super::{Failure, output};
-use crate::config::{Address, Config, ListenerConfig, ListenerName, TlsServer};
+use crate::config::{Address, Config, KeyPlace, KeySource, ListenerConfig, ListenerName, TlsServer};
 use crate::exchange::Exchange;
 use crate::krb5_conf;
 use crate::log::LogQueue;
@@ -24,7 +24,7 @@ use crate::published_keys;
 use crate::readiness::{self, Readiness};
 use crate::reload::{Look, Reload};
 use crate::server::{Bound, Broker, router};
-use crate::subject_token::Issuers;
+use crate::subject_token::{Issuers, KeyTerms};
 use crate::time::Clock;
 
 /// What `observe` says is there at once; this is for whoever reads it slowly.
@@ -35,6 +35,7 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
         config,
         exchange,
         issuers,
+        client_keys,
         bound,
         krb5_conf,
         lock,
@@ -54,7 +55,8 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
         .worker_threads(workers(config.limits().threads))
         .enable_all()
         .build();
-    let stopped = runtime.and_then(|runtime| runtime.block_on(serve_all(&config, exchange, issuers, bound, krb5_conf)));
+    let stopped = runtime
+        .and_then(|runtime| runtime.block_on(serve_all(&config, exchange, (issuers, client_keys), bound, krb5_conf)));
     let outcome = stopped.map_err(|error| {
         tracing::error!(%error, "stopped");
         Failure::Running
@@ -73,7 +75,7 @@ fn workers(acceptors: usize) -> usize {
 async fn serve_all(
     config: &Config,
     exchange: Exchange,
-    issuers: Arc<Issuers>,
+    (issuers, client_keys): (Arc<Issuers>, Option<Arc<Issuers>>),
     bound: Vec<Bound>,
     krb5_conf: krb5_conf::Followed,
 ) -> io::Result<()> {
@@ -88,6 +90,7 @@ async fn serve_all(
         Box::new(move || krb5_conf.look()),
     ];
     follow_keys(config, &issuers, &mut looks);
+    follow_client_keys(config, client_keys.as_ref(), &mut looks);
     let _reload = Reload::watch(looks)?;
     let broker = Arc::new(Broker::new(exchange, Clock::System, readiness));
     let limits = config.limits();
@@ -182,6 +185,21 @@ fn follow_keys(config: &Config, issuers: &Arc<Issuers>, looks: &mut Vec<Look>) {
                 Arc::clone(issuers),
                 Clock::System,
             ))),
+        }
+    }
+}
+
+/// Follows the keys of clients, which are in files.
+fn follow_client_keys(config: &Config, clients: Option<&Arc<Issuers>>, looks: &mut Vec<Look>) {
+    let Some(issuers) = clients else { return };
+    for client in config.clients() {
+        let source = KeySource {
+            terms: KeyTerms::of_client(&client.name),
+            place: KeyPlace::File(client.keys.clone()),
+        };
+        if let Some(look) = published_keys::look_at_file(&source, issuers, Clock::System) {
+            look();
+            looks.push(look);
         }
     }
 }

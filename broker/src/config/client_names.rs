@@ -47,8 +47,8 @@ pub(super) fn check(
     let Some(given) = given else {
         return Some(ClientNames::All);
     };
-    if listener != ListenerName::Mesh || !over_tls {
-        problems.note(field, "is for listen.mesh over TLS only", "remove it");
+    if !matches!(listener, ListenerName::Mesh | ListenerName::Public) || !over_tls {
+        problems.note(field, "is for listen.mesh and listen.public over TLS only", "remove it");
         return None;
     }
     if given.is_empty() {

@@ -7,9 +7,9 @@ use tracing::level_filters::LevelFilter;
 
 use super::listen::Listeners;
 use super::{
-    Address, Config, DelegationConfig, KerberosConfig, Limits, ListenerConfig, PolicyOfFile, Surroundings, bindings,
-    check_issuer, check_keys, check_level, check_policy, delegation, groups, kerberos, limits, listen, names, raw,
-    read_text, state_dir,
+    Address, ClientConfig, Config, DelegationConfig, KerberosConfig, Limits, ListenerConfig, PolicyOfFile,
+    Surroundings, bindings, check_issuer, check_keys, check_level, check_policy, clients, delegation, groups, kerberos,
+    limits, listen, names, raw, read_text, state_dir,
 };
 use crate::channel_bindings::ChannelBindingRules;
 use crate::groups::GroupSource;
@@ -35,6 +35,7 @@ pub struct Draft {
     /// It makes no tokens of tickets, and needs nothing for that.
     delegates_only: bool,
     delegation: Option<DelegationConfig>,
+    clients: Vec<ClientConfig>,
     log_level: Option<LevelFilter>,
     policy: Option<PolicyOfFile>,
     problems: Problems,
@@ -66,6 +67,7 @@ impl Draft {
             names,
             groups,
             keys,
+            client,
             limits,
             replay,
             delegation,
@@ -120,6 +122,14 @@ impl Draft {
             };
             delegation::check(section, folder, &beside, &mut problems)
         });
+        if !client.is_empty() && listeners.public.is_none() {
+            problems.note(
+                "client",
+                "is for listen.public, which is not there",
+                "add [listen.public], or remove each [[client]]",
+            );
+        }
+        let clients = clients::check(client, folder, &mut problems);
         Self {
             issuer,
             state_dir,
@@ -134,6 +144,7 @@ impl Draft {
             replay_store: store.unwrap_or(true),
             delegates_only,
             delegation,
+            clients,
             log_level,
             policy,
             problems,
@@ -208,6 +219,7 @@ impl Draft {
             replay_store,
             delegates_only,
             delegation,
+            clients,
             log_level,
             policy,
             problems,
@@ -231,6 +243,7 @@ impl Draft {
                 groups: groups?,
                 key_encryption_key,
                 delegation,
+                clients,
                 limits: limits?,
                 replay_store,
                 log_level: log_level?,

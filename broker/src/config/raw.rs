@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kerbridge_wire::Span;
+use kerbridge_wire::filter_config::Algorithm;
 use serde::Deserialize;
 
 #[derive(Debug, Default, Deserialize)]
@@ -17,6 +18,7 @@ pub(super) struct Config {
     pub(super) names: Names,
     pub(super) groups: Groups,
     pub(super) keys: Keys,
+    pub(super) client: Vec<Client>,
     pub(super) limits: Limits,
     pub(super) replay: Replay,
     pub(super) delegation: Option<Delegation>,
@@ -148,6 +150,14 @@ impl Keys {
         } = self;
         key_encryption_key_file.is_none() && key_encryption_credential.is_none()
     }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Client {
+    pub(super) name: Option<String>,
+    pub(super) keys: Option<PathBuf>,
+    pub(super) algorithms: Option<Vec<Algorithm>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

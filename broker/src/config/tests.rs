@@ -1,4 +1,5 @@
 mod bindings;
+mod clients;
 mod delegation;
 mod groups;
 
@@ -561,24 +562,33 @@ mod tls {
         for lines in ["unix = \"mesh.sock\"", "tcp = \"127.0.0.1:0\"\nclear_text = true"] {
             let found = folder.with("unix = \"mesh.sock\"", &format!("{lines}{names}"));
             assert!(
-                found[0].starts_with("listen.mesh.client_names: is for listen.mesh over TLS only"),
+                found[0].starts_with("listen.mesh.client_names: is for listen.mesh and listen.public over TLS only"),
                 "{found:#?}"
             );
         }
     }
 
     #[test]
-    fn public_takes_no_client_certificates_and_no_address_twice() {
+    fn public_asks_for_certificates_where_it_has_an_authority_and_no_address_stands_twice() {
         let folder = folder();
         let public = "unix = \"mesh.sock\"\n[listen.public]\ntcp = \"127.0.0.1:9\"\ncertificate = \"one.pem\"\n\
                       private_key = \"one.key\"";
         folder.write("kerbridge.toml", GOOD.replace("unix = \"mesh.sock\"", public), 0o644);
         assert_eq!(folder.load().unwrap().listeners().count(), 2);
-        let found = folder.with("unix = \"mesh.sock\"", &format!("{public}\nclient_ca = \"two.pem\""));
-        assert!(
-            found[0].starts_with("listen.public.client_ca: has no use"),
-            "{found:#?}"
+        let more = "client_ca = \"two.pem\"\nclient_names = [\"orders.test\"]";
+        folder.write(
+            "kerbridge.toml",
+            GOOD.replace("unix = \"mesh.sock\"", &format!("{public}\n{more}")),
+            0o644,
         );
+        let config = folder.load().unwrap();
+        let public_listener = config.listeners().find(|one| one.name == ListenerName::Public).unwrap();
+        match &public_listener.address {
+            Address::Tls { server, .. } => {
+                assert!(server.client_names().take("orders.test") && !server.client_names().take("x"));
+            }
+            other @ (Address::Unix { .. } | Address::Clear { .. }) => panic!("{other}"),
+        }
         let observe = "\n[listen.observe]\ntcp = \"127.0.0.1:9\"\nclear_text = true";
         let found = folder.with("unix = \"mesh.sock\"", &format!("{public}{observe}"));
         assert!(

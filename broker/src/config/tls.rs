@@ -80,19 +80,20 @@ fn build(name: ListenerName, tls: &Tls, problems: &mut Problems) -> Option<Ident
             );
             return None;
         }
-        (ListenerName::Public, Some(_)) => {
-            problems.note(format!("{field}.client_ca"), "has no use on listen.public", "remove it");
-            return None;
-        }
         // There is no TLS on `admin`.
         (ListenerName::Admin, _) => return None,
         (ListenerName::Observe, None) | (ListenerName::Public, None) => WebPkiClientVerifier::no_client_auth(),
-        (ListenerName::Mesh | ListenerName::Observe, Some(path)) => {
+        (ListenerName::Mesh | ListenerName::Observe | ListenerName::Public, Some(path)) => {
             let field = format!("{field}.client_ca");
             let mut roots = RootCertStore::empty();
             let (added, ignored) = roots.add_parsable_certificates(certificates_of(path, &field, problems)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
-            match verifier {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+            let verifier = match name {
+                // People have none.
+                ListenerName::Public => verifier.allow_unauthenticated(),
+                ListenerName::Mesh | ListenerName::Observe | ListenerName::Admin => verifier,
+            };
+            match verifier.build() {
                 Ok(verifier) if added > 0 && ignored == 0 => verifier,
                 Ok(_) | Err(_) => {
                     problems.note(

@@ -72,6 +72,20 @@ pub(super) fn delegated(delegated: &Delegated, about: &About<'_>) {
     );
 }
 
+/// A service asked what a token says. Where it was told nothing, the reason says why.
+pub(super) fn introspected(token: Option<&VerifiedToken>, reason: Reason, caller: &Caller) {
+    tracing::info!(
+        name: KEPT,
+        target: "kerbridge::audit",
+        reason = reason.as_str(),
+        subject = token.map(VerifiedToken::subject),
+        jti = token.and_then(VerifiedToken::token_id),
+        listener = caller.listener.as_str(),
+        client_id = caller.client.as_str(),
+        "introspected"
+    );
+}
+
 /// Nothing is given.
 pub(super) fn refused(refusal: &Refusal, about: &About<'_>) {
     let About {

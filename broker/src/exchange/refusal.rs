@@ -59,6 +59,14 @@ impl Refusal {
         }
     }
 
+    /// A client that tried to say who it is in a way that is none.
+    pub fn unauthenticated(advice: &'static str) -> Self {
+        Self {
+            advice: Some(advice),
+            ..Self::new(Reason::ClientUnauthenticated, advice)
+        }
+    }
+
     /// The error as the caller may see it: the reason is for `mesh` only, elsewhere it would be an oracle.
     pub fn for_listener(self, listener: ListenerName) -> ExchangeError {
         let mesh = listener == ListenerName::Mesh;

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::form;
 use super::target::Target;
+use crate::client_assertion::Assertion;
 use crate::config::ListenerName;
 use crate::policy::Scopes;
 
@@ -59,8 +60,17 @@ pub struct ToTicket {
     pub(super) target: String,
 }
 
+/// A request to say what a token says (RFC 7662 §2.1).
+pub(super) struct IntrospectionRequest {
+    /// The token.
+    pub(super) token: Zeroizing<String>,
+}
+
 /// Longest audience that is looked for, and so logged, in bytes.
 const LONGEST_AUDIENCE: usize = 255;
+/// A client's assertion of who it is, and what that is (RFC 7521 §4.2). On `public` only.
+const CLIENT_ASSERTION: &str = "client_assertion";
+const CLIENT_ASSERTION_TYPE: &str = "client_assertion_type";
 /// Longest hint, in bytes.
 const LONGEST_HINT: usize = 255;
 
@@ -119,6 +129,12 @@ pub enum RequestError {
     NoHandshake,
     /// The broker does not trade in this direction.
     Direction,
+    /// `token` is missing, at introspection.
+    NoToken,
+    /// `client_secret`, of which there are none.
+    ClientSecret,
+    /// One of `client_assertion` and `client_assertion_type` without the other.
+    HalfAnAssertion,
 }
 
 impl RequestError {
@@ -128,7 +144,10 @@ impl RequestError {
             Self::GrantType => Reason::UnsupportedGrantType,
             Self::LongAudience | Self::Resource | Self::SeveralTargets => Reason::InvalidTarget,
             Self::Scope => Reason::InvalidScope,
-            Self::Form
+            Self::ClientSecret => Reason::ClientUnauthenticated,
+            Self::HalfAnAssertion
+            | Self::NoToken
+            | Self::Form
             | Self::Repeated
             | Self::NotHere
             | Self::NoGrantType
@@ -148,7 +167,7 @@ impl RequestError {
             Self::Form => "send application/x-www-form-urlencoded in UTF-8",
             Self::Repeated => "send each parameter once",
             Self::NotHere => {
-                "leave out client_secret, client_assertion, actor_token, and on public what only the mesh may say"
+                "leave out actor_token, on mesh client_assertion, and on public what only the mesh may say"
             }
             Self::Resource => "name the service of a ticket by audience, not by resource",
             Self::SeveralTargets => "name one service: a token has exactly one audience",
@@ -162,6 +181,9 @@ impl RequestError {
             Self::NoHandshake => "leave out continuation: it belongs to a handshake",
             Self::Direction => "this broker does not trade that for this: see [delegation] and [[kerberos.acceptor]]",
             Self::NoAudience => "audience names the service, or resource its address",
+            Self::ClientSecret => "no client has a secret: authenticate by certificate or private_key_jwt",
+            Self::NoToken => "token is the token to be looked at",
+            Self::HalfAnAssertion => "client_assertion and client_assertion_type go together",
             Self::LongAudience => "audience and resource are at most 255 bytes long",
             Self::Scope => "scope is a list of scopes, separated by single spaces",
         }
@@ -169,10 +191,11 @@ impl RequestError {
 }
 
 impl ExchangeRequest {
-    /// Reads a form body that came through this listener. The hints are there for a bad request too, unless it is no form.
-    pub fn read(body: &[u8], listener: ListenerName) -> (Hints, Result<Self, RequestError>) {
+    /// Reads a form body that came through this listener: what the mesh says of the client, what the client says of itself, and
+    /// what it wants. The first two are there for a bad request too, unless it is no form.
+    pub fn read(body: &[u8], listener: ListenerName) -> (Hints, Option<Assertion>, Result<Self, RequestError>) {
         let Ok(fields) = form::fields(body) else {
-            return (Hints::default(), Err(RequestError::Form));
+            return (Hints::default(), None, Err(RequestError::Form));
         };
         let mut form = Form { fields };
         // Names first: taking a field away would hide that it stands there twice.
@@ -181,7 +204,10 @@ impl ExchangeRequest {
             ListenerName::Mesh => form.hints(),
             ListenerName::Public | ListenerName::Observe | ListenerName::Admin => Hints::default(),
         };
-        (hints, names.and_then(|()| Self::build(form)))
+        match names.and_then(|()| form.take_assertion()) {
+            Ok(assertion) => (hints, assertion, Self::build(form)),
+            Err(error) => (hints, None, Err(error)),
+        }
     }
 
     fn build(mut form: Form) -> Result<Self, RequestError> {
@@ -252,6 +278,23 @@ impl ToTicket {
     }
 }
 
+impl IntrospectionRequest {
+    /// Reads a form body that came through this listener. `token_type_hint` and what nobody knows are ignored.
+    pub(super) fn read(body: &[u8], listener: ListenerName) -> (Option<Assertion>, Result<Self, RequestError>) {
+        let Ok(fields) = form::fields(body) else {
+            return (None, Err(RequestError::Form));
+        };
+        let mut form = Form { fields };
+        match form.check_names(listener).and_then(|()| form.take_assertion()) {
+            Ok(assertion) => {
+                let token = form.take("token").and_then(|token| token.ok_or(RequestError::NoToken));
+                (assertion, token.map(|token| Self { token }))
+            }
+            Err(error) => (None, Err(error)),
+        }
+    }
+}
+
 fn bounded(audience: Option<Zeroizing<String>>) -> Result<Option<String>, RequestError> {
     match audience {
         Some(audience) if audience.len() > LONGEST_AUDIENCE => Err(RequestError::LongAudience),
@@ -277,8 +320,11 @@ impl Form {
                 {
                     return Err(RequestError::NotHere);
                 }
-                // To ignore these would be to grant something else than was asked for, or to take a secret for checked.
-                "actor_token" | "actor_token_type" | "client_secret" | "client_assertion" | "client_assertion_type" => {
+                // To ignore it would be to grant something else than was asked for.
+                "actor_token" | "actor_token_type" => return Err(RequestError::NotHere),
+                // Whoever sends a secret must not believe that it was checked.
+                "client_secret" => return Err(RequestError::ClientSecret),
+                CLIENT_ASSERTION | CLIENT_ASSERTION_TYPE if listener != ListenerName::Public => {
                     return Err(RequestError::NotHere);
                 }
                 // A later filter's parameters among them: what this broker does not know it cannot need.
@@ -313,6 +359,20 @@ impl Form {
             return Err(RequestError::NoAudience);
         }
         Ok(target)
+    }
+
+    /// What the client says of itself; nothing where it says at most its name, which proves nothing.
+    fn take_assertion(&mut self) -> Result<Option<Assertion>, RequestError> {
+        let (token, kind) = (self.take(CLIENT_ASSERTION)?, self.take(CLIENT_ASSERTION_TYPE)?);
+        match (token, kind) {
+            (None, None) => Ok(None),
+            (Some(token), Some(kind)) => Ok(Some(Assertion {
+                kind: kind.to_string(),
+                token,
+                client_id: self.take("client_id")?.map(|name| name.to_string()),
+            })),
+            (Some(_), None) | (None, Some(_)) => Err(RequestError::HalfAnAssertion),
+        }
     }
 
     fn has(&self, wanted: &str) -> bool {
@@ -351,7 +411,7 @@ mod tests {
         &subject_token_type=urn:kerbridge:token-type:negotiate&audience=orders";
 
     fn read(body: &str) -> Result<ToToken, RequestError> {
-        match ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh).1? {
+        match ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh).2? {
             ExchangeRequest::ToToken(request) => Ok(request),
             ExchangeRequest::ToTicket(request) => panic!("a ticket for {}", request.target),
             ExchangeRequest::Trade(request) => panic!("a trade for {:?}", request.target),
@@ -365,7 +425,7 @@ mod tests {
     #[test]
     fn a_good_request_is_read() {
         let body = format!("{GOOD}&scope=b+a&source=10.0.0.1&request_id=x-1&route=orders&server_name=");
-        let (hints, _) = ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh);
+        let (hints, _, _) = ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh);
         let request = read(&body).map_err(drop).unwrap();
         assert_eq!(*request.subject_token, "QQ==");
         assert_eq!(request.target.as_str(), "orders");
@@ -390,7 +450,8 @@ mod tests {
                 RequestError::SeveralTargets,
             ),
             ("&scope=&scope=", RequestError::Repeated),
-            ("&client_secret=x", RequestError::NotHere),
+            ("&client_secret=x", RequestError::ClientSecret),
+            ("&client_assertion=x", RequestError::NotHere),
             ("&actor_token=x", RequestError::NotHere),
             ("&later=a&later=b", RequestError::Repeated),
             ("&scope=a++b", RequestError::Scope),
@@ -414,7 +475,7 @@ mod tests {
         let good = "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token=a.b.c\
             &subject_token_type=urn:ietf:params:oauth:token-type:access_token\
             &requested_token_type=urn:kerbridge:token-type:negotiate&audience=HTTP%2Flegacy.test%40A.TEST";
-        let read = |body: &str| ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh).1;
+        let read = |body: &str| ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh).2;
         match read(good).map_err(drop).unwrap() {
             ExchangeRequest::ToTicket(ToTicket { subject_token, target }) => {
                 assert_eq!(
@@ -449,7 +510,7 @@ mod tests {
     fn a_token_is_traded_for_another_under_each_name_that_it_may_have() {
         let good = "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token=a.b.c\
             &subject_token_type=urn:ietf:params:oauth:token-type:access_token&audience=billing&scope=read";
-        let read = |body: &str| ExchangeRequest::read(body.as_bytes(), ListenerName::Public).1;
+        let read = |body: &str| ExchangeRequest::read(body.as_bytes(), ListenerName::Public).2;
         for kind in ["access_token", "jwt", "id_token"] {
             match read(&good.replace(":access_token", &format!(":{kind}")))
                 .map_err(drop)
@@ -474,7 +535,7 @@ mod tests {
             assert_eq!(read(&good.replace(from, to)).err(), Some(error), "{from} -> {to}");
         }
         let mesh = format!("{good}&continuation=x");
-        let (_, request) = ExchangeRequest::read(mesh.as_bytes(), ListenerName::Mesh);
+        let (_, _, request) = ExchangeRequest::read(mesh.as_bytes(), ListenerName::Mesh);
         assert_eq!(request.err(), Some(RequestError::NoHandshake));
     }
 
@@ -489,24 +550,24 @@ mod tests {
             &long,
         ] {
             let body = format!("{GOOD}{odd}");
-            let (hints, request) = ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh);
+            let (hints, _, request) = ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh);
             assert_eq!((hints, request.err()), (Hints::default(), None), "{odd}");
         }
-        let (hints, _) = ExchangeRequest::read(format!("{GOOD}{long}&route=orders").as_bytes(), ListenerName::Mesh);
+        let (hints, _, _) = ExchangeRequest::read(format!("{GOOD}{long}&route=orders").as_bytes(), ListenerName::Mesh);
         assert_eq!((hints.request_id, hints.route.as_deref()), (None, Some("orders")));
     }
 
     #[test]
     fn a_bad_request_still_says_where_it_came_from() {
-        for bad in [format!("{GOOD}&client_secret=x"), "grant_type=password".into()] {
+        for bad in [format!("{GOOD}&actor_token=x"), "grant_type=password".into()] {
             let body = format!("{bad}&request_id=r-1&source=10.0.0.1");
-            let (hints, request) = ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh);
+            let (hints, _, request) = ExchangeRequest::read(body.as_bytes(), ListenerName::Mesh);
             assert!(request.is_err());
             assert_eq!(
                 (hints.request_id.as_deref(), hints.source.as_deref()),
                 (Some("r-1"), Some("10.0.0.1"))
             );
-            let (hints, _) = ExchangeRequest::read(body.as_bytes(), ListenerName::Public);
+            let (hints, _, _) = ExchangeRequest::read(body.as_bytes(), ListenerName::Public);
             assert_eq!(hints, Hints::default());
         }
     }
@@ -535,11 +596,39 @@ mod tests {
     }
 
     #[test]
+    fn a_client_of_public_may_say_who_it_is_and_says_it_whole() {
+        let read = |more: &str| {
+            let body = format!("{GOOD}{more}");
+            let (_, assertion, request) = ExchangeRequest::read(body.as_bytes(), ListenerName::Public);
+            request.map(|_| assertion)
+        };
+        let whole = "&client_assertion_type=urn:x&client_assertion=a.b.c";
+        let Some(Assertion { kind, token, client_id }) = read(&format!("{whole}&client_id=cli")).map_err(drop).unwrap()
+        else {
+            panic!("no assertion");
+        };
+        assert_eq!(
+            (kind.as_str(), token.as_str(), client_id.as_deref()),
+            ("urn:x", "a.b.c", Some("cli"))
+        );
+        assert!(read(whole).map_err(drop).unwrap().is_some());
+        assert!(read("&client_id=cli").map_err(drop).unwrap().is_none());
+        assert!(read("&client_assertion=").map_err(drop).unwrap().is_none());
+        for half in ["&client_assertion=a.b.c", "&client_assertion_type=urn:x"] {
+            assert_eq!(read(half).err(), Some(RequestError::HalfAnAssertion), "{half}");
+        }
+        assert_eq!(
+            read(&format!("{whole}&client_assertion=a.b.c")).err(),
+            Some(RequestError::Repeated)
+        );
+    }
+
+    #[test]
     fn what_only_the_mesh_may_say_is_refused_elsewhere() {
         for name in ["source", "server_name", "request_id", "route", "continuation"] {
             assert!(mesh(&format!("&{name}=x")).is_ok());
             let body = format!("{GOOD}&{name}=x");
-            let (_, request) = ExchangeRequest::read(body.as_bytes(), ListenerName::Public);
+            let (_, _, request) = ExchangeRequest::read(body.as_bytes(), ListenerName::Public);
             assert_eq!(request.err(), Some(RequestError::NotHere), "{name}");
         }
     }

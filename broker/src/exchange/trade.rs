@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::request::Trade;
 use super::to_token::{Issued, TicketToToken};
-use super::{Caller, ClientProof, Refusal};
+use super::{Caller, Refusal};
 use crate::delegation::Delegation;
 use crate::identity::Identity;
 use crate::keyring::SessionId;
@@ -109,12 +109,10 @@ impl TokenToToken {
 
 /// A token that is bound to a certificate is traded by its holder alone.
 fn check_holder(token: &VerifiedToken, caller: &Caller) -> Result<(), Refusal> {
-    let is_holder = match (token.confirmation(), &caller.proof) {
-        (Confirmation::Bearer, _) => true,
-        (Confirmation::Certificate(bound), ClientProof::Certificate(shown)) => bound == shown,
-        (Confirmation::Certificate(_), ClientProof::Nothing | ClientProof::Socket) | (Confirmation::Unknown, _) => {
-            false
-        }
+    let is_holder = match token.confirmation() {
+        Confirmation::Bearer => true,
+        Confirmation::Certificate(bound) => caller.proof.certificate() == Some(*bound),
+        Confirmation::Unknown => false,
     };
     if is_holder {
         return Ok(());

@@ -70,6 +70,23 @@ impl Policy {
         audiences.find(|audience| audience.resource.as_deref() == Some(resource))
     }
 
+    /// The audience whose address is this, but for the scheme: a proxy before us may have taken TLS off.
+    pub fn audience_served_at(&self, host_and_path: &str) -> Option<&Audience> {
+        let mut audiences = self.audiences.iter();
+        audiences.find(|audience| {
+            let address = audience.resource.as_deref().and_then(|one| one.split_once("://"));
+            address.is_some_and(|(_, rest)| rest == host_and_path)
+        })
+    }
+
+    /// The scopes that somebody can have for an audience, each once, in order.
+    pub fn scopes_of(&self, audience: &Audience) -> BTreeSet<&str> {
+        let granted = self.grants.iter().filter(|line| line.audience == audience.name);
+        let traded = self.exchanges.iter().filter(|line| *line.to == *audience.name);
+        let scopes = granted.map(|line| &line.scopes).chain(traded.map(|line| &line.scopes));
+        scopes.flat_map(Scopes::iter).map(String::as_str).collect()
+    }
+
     /// The audiences whose tokens may be traded, each once.
     pub fn traded_audiences(&self) -> BTreeSet<&str> {
         self.exchanges.iter().map(|line| &*line.from).collect()

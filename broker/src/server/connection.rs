@@ -230,16 +230,27 @@ async fn connection(
             };
             let (_, session) = stream.get_ref();
             caller.peer.server_name = session.server_name().map(str::to_owned);
-            if caller.listener == ListenerName::Mesh {
-                let certificate = session.peer_certificates().and_then(|chain| chain.first());
+            let certificate = session.peer_certificates().and_then(|chain| chain.first());
+            // `observe` asks nobody for a name; on `public` whoever shows no certificate has none.
+            let is_named = match caller.listener {
+                ListenerName::Mesh => true,
+                ListenerName::Public => certificate.is_some(),
+                ListenerName::Observe | ListenerName::Admin => false,
+            };
+            if is_named {
+                let listener = caller.listener.as_str();
                 let Some((certificate, name)) = certificate.and_then(|one| Some((one, client_name(one)?))) else {
-                    tracing::warn!("a client certificate names nobody: it needs a DNS or URI name");
+                    tracing::warn!(
+                        listener,
+                        "a client certificate names nobody: it needs a DNS or URI name"
+                    );
                     return;
                 };
                 if !server.client_names().take(&name) {
                     tracing::warn!(
+                        listener,
                         client_id = name,
-                        "a client certificate is not on listen.mesh.client_names"
+                        "a client certificate is not on the listener's client_names"
                     );
                     return;
                 }

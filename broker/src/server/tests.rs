@@ -1,7 +1,9 @@
 mod admin;
+mod clients;
 mod failures;
 mod legs;
 mod log;
+mod metadata;
 mod revocations;
 mod trades;
 
@@ -121,6 +123,7 @@ fn broker_of(
             verifiers: verifiers(&file, &to_token, &metrics),
             names: None,
         }),
+        clients: None,
         to_token: Some(to_token),
         to_ticket: None,
         failures: FailureLimit::new(FAILURES, vec![Network::parse("10.0.0.9").unwrap()]),
@@ -303,7 +306,7 @@ async fn each_refusal_has_its_reason_and_is_counted() {
             OauthError::InvalidGrant,
         ),
         (
-            body(&[("client_secret", "x")]),
+            body(&[("actor_token", "x")]),
             Reason::InvalidRequest,
             OauthError::InvalidRequest,
         ),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt as _;
@@ -33,18 +33,21 @@ pub(super) async fn post(
         Ok(body) => broker.exchange.answer(&body, &caller, broker.clock.now()).await,
         Err(refusal) => Err(broker.exchange.refuse(refusal, &caller)),
     };
-    let mut response = match outcome {
+    unkept(match outcome {
         Ok(reply) => Json(reply).into_response(),
-        Err(refusal) => refused(refusal, &caller),
-    };
-    // RFC 6749 §5.1: neither tokens nor refusals are anybody's to keep.
+        Err(refusal) => refused(refusal, &caller, &headers),
+    })
+}
+
+/// Says that neither tokens nor refusals are anybody's to keep (RFC 6749 §5.1).
+pub(super) fn unkept(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
     response
 }
 
-async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> {
+pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let is_form = match (types.next(), types.next()) {
         (Some(one), None) => one
@@ -56,6 +59,11 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> {
     };
     let kept = if is_form { LARGEST_BODY } else { 0 };
     let read = tokio::time::timeout(BODY_TIME, collect(body, kept)).await;
+    if tries_basic(headers) {
+        return Err(Refusal::unauthenticated(
+            "no client has a secret: authenticate by certificate or private_key_jwt",
+        ));
+    }
     if !is_form {
         return Err(Refusal::invalid_request(
             "content-type is application/x-www-form-urlencoded",
@@ -89,7 +97,8 @@ async fn collect(mut body: Body, most: usize) -> Result<Option<Vec<u8>>, axum::E
     Ok(kept)
 }
 
-fn refused(refusal: Refusal, caller: &Caller) -> Response {
+/// An error as the RFC has it. `headers` are those of the request.
+pub(super) fn refused(refusal: Refusal, caller: &Caller, headers: &HeaderMap) -> Response {
     let reason = refusal.reason;
     let error = refusal.for_listener(caller.listener);
     let status = match (reason, error.error) {
@@ -111,5 +120,19 @@ fn refused(refusal: Refusal, caller: &Caller) -> Response {
         let seconds = HeaderValue::from(Span::FIVE_SECONDS.seconds());
         response.headers_mut().insert(RETRY_AFTER, seconds);
     }
+    // RFC 6749 §5.2: whoever tried by a header hears which scheme failed.
+    if status == StatusCode::UNAUTHORIZED && tries_basic(headers) {
+        let challenge = HeaderValue::from_static("Basic realm=\"kerbridge\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
     response
+}
+
+/// Whether a client came with a secret in a header. None has one.
+fn tries_basic(headers: &HeaderMap) -> bool {
+    let mut tried = headers.get_all(AUTHORIZATION).iter();
+    tried.any(|value| {
+        let scheme = value.as_bytes().get(..6).unwrap_or_default();
+        scheme.eq_ignore_ascii_case(b"basic ")
+    })
 }

@@ -112,7 +112,7 @@ fn refused_by_name(error: Option<NegotiateError>) {
 
 /// The body of a token request.
 pub(crate) fn token_request(data: &[u8]) -> bool {
-    let (hints, on_mesh) = ExchangeRequest::read(data, ListenerName::Mesh);
+    let (hints, _, on_mesh) = ExchangeRequest::read(data, ListenerName::Mesh);
     let Hints {
         source,
         server_name,
@@ -122,9 +122,12 @@ pub(crate) fn token_request(data: &[u8]) -> bool {
     for hint in [source, server_name, request_id, route].into_iter().flatten() {
         assert!((1..=255).contains(&hint.len()) && hint.bytes().all(|byte| byte.is_ascii_graphic()));
     }
-    let (nothing, on_public) = ExchangeRequest::read(data, ListenerName::Public);
+    let (nothing, assertion, on_public) = ExchangeRequest::read(data, ListenerName::Public);
     assert_eq!(nothing, Hints::default(), "the mesh alone says who asks");
-    assert!(on_mesh.is_ok() || on_public.is_err(), "nothing is good on public alone");
+    assert!(
+        on_mesh.is_ok() || on_public.is_err() || assertion.is_some(),
+        "nothing but what says which client it is is good on public alone"
+    );
     for error in [on_mesh.as_ref().err(), on_public.as_ref().err()].into_iter().flatten() {
         assert!(!error.advice().is_empty());
         assert_ne!(error.reason(), Reason::Ok);

@@ -19,3 +19,13 @@ pub struct ExchangeRule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
 }
+
+/// A line that lets some clients ask what tokens of some audiences say (RFC 7662). No line, no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IntrospectionRule {
+    /// The clients, by the names that they authenticate with.
+    pub clients: Vec<String>,
+    /// The audiences, by name: those whose services they are.
+    pub audiences: Vec<String>,
+}

@@ -8,6 +8,8 @@ use crate::reason::Reason;
 
 /// Path of the exchange endpoint.
 pub const TOKEN_PATH: &str = "/oauth2/token";
+/// Path of the endpoint that says what a token says (RFC 7662).
+pub const INTROSPECTION_PATH: &str = "/oauth2/introspect";
 /// Path of the published signing keys (RFC 7517 §5).
 pub const JWKS_PATH: &str = "/.well-known/jwks.json";
 /// Path of the signed revocations.

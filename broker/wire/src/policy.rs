@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clients::ExchangeRule;
+use crate::clients::{ExchangeRule, IntrospectionRule};
 use crate::delegation::{Delegation, SubjectRule};
 use crate::filter_config::{ExplainConfig, IdentityHeaders, IssuerConfig, TokenCacheConfig, TokenHeader};
 use crate::span::Span;
@@ -36,6 +36,9 @@ pub struct Policy {
     /// Which clients may trade users' tokens for one audience for tokens for another. No line, no trade.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exchange: Vec<ExchangeRule>,
+    /// Which clients may ask what tokens of which audiences say. No line, no answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub introspection: Vec<IntrospectionRule>,
     /// How the filter reaches the broker and hands identities on.
     #[serde(default)]
     pub filter: FilterSettings,
@@ -200,7 +203,7 @@ pub struct KerberosUpstream {
 }
 
 /// What a request must show to get through, for one host and one part of its paths.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// What logs and the broker call it; `route-N` by position where absent.

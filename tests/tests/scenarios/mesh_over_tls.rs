@@ -104,7 +104,7 @@ fn over_tls_a_proxy_is_known_by_its_certificate_and_without_one_that_is_listed_i
     assert_eq!(with_ticket(&world), (503, "broker_unavailable".to_owned()));
     assert_eq!(world.upstream().requests().len(), arrived);
     assert_eq!(with_token(&world), (200, "ok".to_owned()));
-    let line = logged(&mut world, "a client certificate is not on listen.mesh.client_names").unwrap();
+    let line = logged(&mut world, "a client certificate is not on the listener's client_names").unwrap();
     assert_eq!(line["client_id"], CLIENT);
 
     // No certificate, and no keys from before.

@@ -4,6 +4,7 @@
 //! has problems, as far as its fields could be read. Only where nothing is wrong are the state directory, krb5.conf, the
 //! keys and the addresses made and taken; what fails then is again said all at once.
 
+mod clients;
 mod to_ticket;
 mod to_token;
 mod verifying;
@@ -30,6 +31,8 @@ pub(super) struct Prepared {
     pub(super) exchange: Exchange,
     /// Whose keys are followed.
     pub(super) issuers: Arc<Issuers>,
+    /// The clients whose keys are followed.
+    pub(super) client_keys: Option<Arc<Issuers>>,
     pub(super) bound: Vec<Bound>,
     /// What libkrb5 runs under, to be looked at while it does.
     pub(super) krb5_conf: krb5_conf::Followed,
@@ -71,6 +74,11 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
     }
     let limits = config.limits();
     let revocations = to_token.as_ref().map(|parts| Arc::clone(&parts.revocations));
+    let clients = match &to_token {
+        Some(parts) => clients::start(&config, &parts.store, &metrics)?,
+        None => None,
+    };
+    let (clients, client_keys) = clients.unzip();
     let to_token = to_token.map(|parts| parts.start(&config, &metrics)).transpose()?;
     let to_ticket = to_ticket
         .map(|parts| to_ticket::start(&config, parts, revocations))
@@ -86,6 +94,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
         },
         to_token,
         to_ticket,
+        clients,
         failures: FailureLimit::new(limits.failures_per_minute, limits.shared_sources.clone()),
         metrics,
     };
@@ -93,6 +102,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
         config,
         exchange,
         issuers,
+        client_keys,
         bound,
         krb5_conf,
         lock,

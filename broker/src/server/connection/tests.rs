@@ -338,11 +338,18 @@ fn uri(name: &str) -> SanType {
 }
 
 fn tls(authority: &Authority, clients: ClientNames) -> ListenerConfig {
+    tls_of(ListenerName::Mesh, authority, clients)
+}
+
+fn tls_of(name: ListenerName, authority: &Authority, clients: ClientNames) -> ListenerConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let (chain, key) = authority.sign(vec![dns("localhost")], ExtendedKeyUsagePurpose::ServerAuth);
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authority.roots()), Arc::clone(&provider))
-        .build()
-        .unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authority.roots()), Arc::clone(&provider));
+    let verifier = match name {
+        ListenerName::Public => verifier.allow_unauthenticated(),
+        ListenerName::Mesh | ListenerName::Observe | ListenerName::Admin => verifier,
+    };
+    let verifier = verifier.build().unwrap();
     let certificate = chain.first().unwrap().clone();
     let server = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -354,7 +361,7 @@ fn tls(authority: &Authority, clients: ClientNames) -> ListenerConfig {
         address: "127.0.0.1:0".parse().unwrap(),
         server: Arc::new(TlsServer::for_test(server, certificate, clients)),
     };
-    listener(ListenerName::Mesh, address)
+    listener(name, address)
 }
 
 async fn exchange_by_tls(to: SocketAddr, authority: &Authority, client: Option<Identity>) -> io::Result<String> {
@@ -387,6 +394,20 @@ async fn the_name_in_a_client_certificate_becomes_the_client_id() {
         let answer = exchange_by_tls(running.tcp(), &authority, client(names)).await.unwrap();
         assert_eq!(claims(&answer)["client_id"], client_id);
     }
+}
+
+#[tokio::test]
+async fn on_public_a_certificate_names_the_client_and_none_is_needed() {
+    let authority = Authority::new();
+    let listed = ClientNames::Listed(["cli.test".to_owned()].into());
+    let running = start(&tls_of(ListenerName::Public, &authority, listed), 10);
+    let client = |name| Some(authority.sign(vec![dns(name)], ExtendedKeyUsagePurpose::ClientAuth));
+    for (client, client_id) in [(None, "sidecar"), (client("cli.test"), "cli.test")] {
+        let answer = exchange_by_tls(running.tcp(), &authority, client).await.unwrap();
+        assert_eq!(claims(&answer)["client_id"], client_id);
+    }
+    let answer = exchange_by_tls(running.tcp(), &authority, client("other.test")).await;
+    assert!(!matches!(&answer, Ok(text) if !text.is_empty()), "{answer:?}");
 }
 
 #[tokio::test]

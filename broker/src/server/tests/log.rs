@@ -84,7 +84,7 @@ async fn a_refused_request_is_logged_with_what_the_mesh_said_of_it() {
     let (log, _own) = Log::of_this_thread();
     let broker = broker(Ok("alice@A.TEST"));
     let hints = [("request_id", "r-1"), ("source", "10.0.0.1"), ("route", "orders")];
-    let refused = [&hints[..], &[("client_secret", "x")]].concat();
+    let refused = [&hints[..], &[("actor_token", "x")]].concat();
     let response = ask(ListenerName::Mesh, &broker, body(&refused)).await;
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     let lines = log.take();

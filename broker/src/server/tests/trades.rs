@@ -16,20 +16,20 @@ use crate::subject_token::Actors;
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-fn claims(token: &str) -> Value {
+pub(super) fn claims(token: &str) -> Value {
     let claims = token.split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
 }
 
 /// A token for `orders`, had for a ticket.
-async fn first_token(broker: &Arc<Broker>) -> String {
+pub(super) async fn first_token(broker: &Arc<Broker>) -> String {
     let response = ask(ListenerName::Mesh, broker, body(&[])).await;
     let reply: ExchangeReply = serde_json::from_str(&text(response).await).unwrap();
     reply.access_token
 }
 
 /// What is asked for it: `billing`, and `more`.
-fn trade(token: &str, more: &[(&str, &str)]) -> String {
+pub(super) fn trade(token: &str, more: &[(&str, &str)]) -> String {
     let mut fields = vec![
         ("subject_token", token),
         ("subject_token_type", ACCESS_TOKEN),

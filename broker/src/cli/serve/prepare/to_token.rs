@@ -23,7 +23,7 @@ const OTHERS_WAITING: usize = 256;
 pub(super) struct Parts {
     pub(super) keyring: KeyRing,
     acceptors: Vec<Box<dyn Acceptor>>,
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     pub(super) revocations: Arc<Revocations>,
 }
 

@@ -1,0 +1,80 @@
+use super::*;
+
+const PUBLIC: &str = "unix = \"mesh.sock\"\n[listen.public]\nunix = \"public.sock\"";
+const CLIENT: &str = "[[client]]\nname = \"cli\"\nkeys = \"cli.json\"\n";
+const KEYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"k",
+    "x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;
+
+fn folder(client: &str) -> Folder {
+    let folder = Folder::good();
+    folder.write(
+        "kerbridge.toml",
+        format!("{}{client}", GOOD.replace("unix = \"mesh.sock\"", PUBLIC)),
+        0o644,
+    );
+    folder.write("cli.json", KEYS, 0o644);
+    folder
+}
+
+#[test]
+fn a_client_has_a_name_and_public_keys_in_a_file() {
+    let config = folder(CLIENT).load().unwrap();
+    let [client] = config.clients() else {
+        panic!("one client")
+    };
+    assert_eq!((client.name.as_str(), client.algorithms.len()), ("cli", 1));
+    assert!(client.keys.ends_with("cli.json"));
+}
+
+#[test]
+fn each_mistake_is_named() {
+    for (client, expected) in [
+        (
+            CLIENT.replace("name = \"cli\"\n", ""),
+            "client[0].name: is missing; name the client",
+        ),
+        (
+            CLIENT.replace("\"cli\"", "\"c li\""),
+            "client[0].name: \"c li\" cannot be a client's name; choose",
+        ),
+        (
+            CLIENT.replace("keys = \"cli.json\"\n", ""),
+            "client[0].keys: is missing; name the file",
+        ),
+        (
+            CLIENT.replace("cli.json", "none.json"),
+            "client[0].keys: none.json: No such file",
+        ),
+        (
+            CLIENT.replace("cli.json", "kek"),
+            "client[0].keys: kek holds no public key for these algorithms; write",
+        ),
+        (
+            format!("{CLIENT}algorithms = [\"RS256\"]\n"),
+            "client[0].keys: cli.json holds no public key for these algorithms; write",
+        ),
+        (
+            format!("{CLIENT}{CLIENT}"),
+            "client[1].name: \"cli\" stands here twice; keep one",
+        ),
+    ] {
+        let found = folder(&client).problems();
+        assert!(
+            found.len() == 1 && found[0].starts_with(expected),
+            "{expected}: {found:#?}"
+        );
+    }
+    let found = folder(&format!("{CLIENT}algorithms = []\n")).problems();
+    assert!(
+        found[0].starts_with("client[0].algorithms: names none; write"),
+        "{found:#?}"
+    );
+    let alone = Folder::good();
+    alone.write("kerbridge.toml", format!("{GOOD}{CLIENT}"), 0o644);
+    alone.write("cli.json", KEYS, 0o644);
+    let found = alone.problems();
+    assert!(
+        found.len() == 1 && found[0].starts_with("client: is for listen.public"),
+        "{found:#?}"
+    );
+}

@@ -1,0 +1,92 @@
+//! Tells clients and verifiers where the endpoints are and what they take (RFC 8414, and as much of OpenID Connect Discovery as
+//! finds the keys), and clients of a service where its tokens come from (RFC 9728).
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, HOST};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use kerbridge_wire::exchange::{GRANT_TYPE, INTROSPECTION_PATH, JWKS_PATH, TOKEN_PATH};
+use serde_json::{Value, json};
+
+use super::Broker;
+use crate::exchange::TicketToToken;
+
+/// Where RFC 8414 §3 has it, before the path of the issuer.
+pub(super) const AUTHORIZATION_SERVER: &str = "/.well-known/oauth-authorization-server";
+/// Where OpenID Connect Discovery 1.0 §4 has it, behind the path of the issuer.
+pub(super) const OPENID: &str = "/.well-known/openid-configuration";
+/// Where RFC 9728 §3 has it, before the path of the resource.
+pub(super) const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";
+/// Seconds for which a document may be kept: it changes when the configuration does.
+const KEPT: HeaderValue = HeaderValue::from_static("max-age=300");
+
+/// The metadata of the authorization server.
+pub(super) async fn authorization_server(State(broker): State<Arc<Broker>>) -> Response {
+    document(&broker, |direction| {
+        let endpoint = |path: &str| format!("{}{path}", direction.issuer);
+        let authentication = json!(["tls_client_auth", "private_key_jwt"]);
+        let algorithms = json!(["ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "EdDSA"]);
+        json!({
+            "issuer": direction.issuer,
+            "token_endpoint": endpoint(TOKEN_PATH),
+            "token_endpoint_auth_methods_supported": ["none", "tls_client_auth", "private_key_jwt"],
+            "token_endpoint_auth_signing_alg_values_supported": algorithms,
+            "introspection_endpoint": endpoint(INTROSPECTION_PATH),
+            "introspection_endpoint_auth_methods_supported": authentication,
+            "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
+            "jwks_uri": endpoint(JWKS_PATH),
+            "grant_types_supported": [GRANT_TYPE],
+            // Required (RFC 8414 §2), and there is no authorization endpoint.
+            "response_types_supported": [],
+        })
+    })
+}
+
+/// As much as a verifier needs that finds keys this way. There are no identity tokens.
+pub(super) async fn openid(State(broker): State<Arc<Broker>>) -> Response {
+    document(&broker, |direction| {
+        json!({
+            "issuer": direction.issuer,
+            "jwks_uri": format!("{}{JWKS_PATH}", direction.issuer),
+            "token_endpoint": format!("{}{TOKEN_PATH}", direction.issuer),
+            "response_types_supported": [],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        })
+    })
+}
+
+/// The metadata of the service whose address is asked at.
+pub(super) async fn protected_resource(State(broker): State<Arc<Broker>>, headers: HeaderMap, uri: Uri) -> Response {
+    let Some(direction) = &broker.exchange.to_token else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let path = uri.path().strip_prefix(PROTECTED_RESOURCE).unwrap_or_default();
+    // By HTTP/1.1 it is in the header, and a proxy before us leaves it there.
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let address = host.map(|host| format!("{}{path}", host.to_ascii_lowercase()));
+    let Some(audience) = address.and_then(|address| direction.policy.audience_served_at(&address)) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    kept(json!({
+        "resource": audience.resource(),
+        "authorization_servers": [direction.issuer],
+        "scopes_supported": direction.policy.scopes_of(audience),
+        "bearer_methods_supported": ["header"],
+    }))
+}
+
+fn document(broker: &Broker, write: impl FnOnce(&TicketToToken) -> Value) -> Response {
+    match &broker.exchange.to_token {
+        Some(direction) => kept(write(direction)),
+        // Who makes no tokens is no authorization server.
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+fn kept(document: Value) -> Response {
+    ([(CACHE_CONTROL, KEPT)], Json(document)).into_response()
+}
