@@ -34,12 +34,12 @@ host-crates := --workspace --exclude kerbridge-filter --exclude kerbridge-filter
 
 ##@ Use it
 .PHONY: demo build lab-up lab-down
-demo: setup-demo compile lab ## the main job on screen, step by step, on real parts (under a minute after the build)
+demo: setup-demo compile lab ## ticket to token to ticket on screen, step by step, on real parts (seconds after the build)
 	$(lab) demo
 
 build: setup-build compile ## the broker target/release/kerbridge, the module target/wasm32-wasip1/release/kerbridge_filter.wasm
 
-lab-up: setup-demo compile lab ## start the lab and leave it running: prints URLs, KRB5_CONFIG and a curl line
+lab-up: setup-demo compile lab ## start the lab and leave it running: prints the lines to try it with
 	$(lab) up
 
 lab-down: ## stop the lab

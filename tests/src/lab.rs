@@ -188,12 +188,11 @@ fn describe(world: &mut World, control: &Path, folder: &Path) -> Result<Value, H
 /// How to use the lab.
 fn usage(state: &Value) -> String {
     let value = |name: &str| state.get(name).and_then(Value::as_str).unwrap_or_default();
-    let (url, ca) = (value("url"), value("ca"));
     let mut text = String::from("\n");
     for (name, line) in [
         (
             "https",
-            format!("{url}  (Envoy with envoy/envoy.yaml and envoy/policy.toml)"),
+            format!("{}  (Envoy with envoy/envoy.yaml and envoy/policy.toml)", value("url")),
         ),
         (
             "service",
@@ -209,32 +208,36 @@ fn usage(state: &Value) -> String {
     ] {
         writeln!(text, "  {name:<13}{line}").unwrap_or(());
     }
-    let token = |path: &str| {
+    let with_token = |place: &str| format!("  curl -i --cacert $CA -H \"Authorization: Bearer $TOKEN\" {place}");
+    let token = |place: &str| {
         format!(
-            "  TOKEN=$(curl -sS -i --cacert {ca} --negotiate -u : {url}{path} | \
+            "  TOKEN=$(curl -sSi --cacert $CA --negotiate -u : {place} | \
              sed -n 's/^x-kerbridge-token: //p' | tr -d '\\r')"
         )
     };
-    let with_token =
-        |url: &str, path: &str| format!("  curl -i --cacert {ca} -H \"Authorization: Bearer $TOKEN\" {url}{path}");
     let lines = [
         String::new(),
-        "As alice:".to_owned(),
+        "For this shell, as alice; the lines below and those of make demo use it:".to_owned(),
         String::new(),
         format!("  export KRB5_CONFIG={}", value("krb5_config")),
         format!("  export KRB5CCNAME={}", value("alice")),
-        format!("  curl -i --cacert {ca} --negotiate -u : {url}/orders/1"),
+        format!("  CA={} URL={} APACHE={}", value("ca"), value("url"), value("apache")),
         String::new(),
-        "With the token that comes in x-kerbridge-token:".to_owned(),
+        "With her ticket:".to_owned(),
         String::new(),
-        token("/orders/1"),
-        with_token(url, "/orders/1"),
+        "  curl -i --cacert $CA --negotiate -u : $URL/orders/1".to_owned(),
         String::new(),
-        "With a token alone to Apache, which takes Kerberos only (through Envoy, then straight):".to_owned(),
+        "With the token alone that comes in x-kerbridge-token:".to_owned(),
         String::new(),
-        token("/legacy/1"),
-        with_token(url, "/legacy/1"),
-        with_token(value("apache"), "/legacy/1"),
+        token("$URL/orders/1"),
+        with_token("$URL/orders/1"),
+        String::new(),
+        "With a token alone to Apache, which takes Kerberos only: through Envoy, then straight, which it refuses:"
+            .to_owned(),
+        String::new(),
+        token("$URL/legacy/1"),
+        with_token("$URL/legacy/1"),
+        with_token("$APACHE/legacy/1"),
         String::new(),
         "To take back what alice has; she may come again with her ticket:".to_owned(),
         String::new(),
@@ -244,11 +247,10 @@ fn usage(state: &Value) -> String {
             value("config")
         ),
         String::new(),
-        format!("As bob, who may not go to Apache: export KRB5CCNAME={}", value("bob")),
-        format!(
-            "For the curl lines of make demo: CA={ca} URL={url} APACHE={}",
-            value("apache")
-        ),
+        "As bob, who may not go to Apache:".to_owned(),
+        String::new(),
+        format!("  export KRB5CCNAME={}", value("bob")),
+        String::new(),
         "To stop: make lab-down".to_owned(),
     ];
     text + &lines.join("\n")
