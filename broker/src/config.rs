@@ -65,6 +65,7 @@ pub struct Config {
     key_encryption_key: Option<KeyEncryptionKey>,
     delegation: Option<DelegationConfig>,
     clients: Vec<ClientConfig>,
+    issuer_keys: Vec<KeySource>,
     limits: Limits,
     replay_store: bool,
     log_level: LevelFilter,
@@ -152,6 +153,13 @@ impl Config {
     /// How the broker acts for users; absent where it does not.
     pub fn delegation(&self) -> Option<&DelegationConfig> {
         self.delegation.as_ref()
+    }
+
+    /// Where keys of issuers come from, beside the policy and this broker's own.
+    pub fn key_sources(&self) -> &[KeySource] {
+        self.delegation
+            .as_ref()
+            .map_or(&self.issuer_keys, |delegation| &delegation.keys)
     }
 
     /// The clients that have keys.

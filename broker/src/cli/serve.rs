@@ -172,8 +172,7 @@ async fn serve_all(
 
 /// Follows the keys of issuers: those in files by a look, the others by asking for them.
 fn follow_keys(config: &Config, issuers: &Arc<Issuers>, looks: &mut Vec<Look>) {
-    let sources = config.delegation().map(|delegation| delegation.keys.as_slice());
-    for source in sources.unwrap_or_default() {
+    for source in config.key_sources() {
         match published_keys::look_at_file(source, issuers, Clock::System) {
             Some(look) => {
                 look();

@@ -121,7 +121,7 @@ pub(super) fn check(
         0,
         most,
     ));
-    let keys = key_source::check(keys, folder, problems);
+    let keys = key_source::check(keys, "delegation.keys", folder, problems);
     if let Some(Address::Clear { .. }) = beside.mesh.map(|mesh| &mesh.address) {
         problems.note(
             "listen.mesh",
@@ -247,17 +247,45 @@ fn check_issuers(
             );
         }
     }
+    check_traced(keys, "delegation.keys", policy, beside.issuer, problems);
+}
+
+/// Each of these issuers is one whose tokens are taken: we, or another that the policy traces.
+fn check_traced(keys: &[KeySource], section: &str, policy: &Policy, ours: Option<&str>, problems: &mut Problems) {
     for (index, source) in keys.iter().enumerate() {
         let issuer = source.terms.issuer.as_str();
-        let is_traced = policy.subjects().claim_of(issuer).is_some();
-        if !is_traced && beside.issuer != Some(issuer) {
+        if policy.subjects().claim_of(issuer).is_none() && ours != Some(issuer) {
             problems.note(
-                format!("delegation.keys[{index}].issuer"),
+                format!("{section}[{index}].issuer"),
                 format!("no [[subject]] of the policy is about {issuer:?}, so that its tokens are never taken"),
                 "add one there, or remove this",
             );
         }
     }
+}
+
+/// Where keys of other issuers come from for a broker that trades their tokens and acts for nobody.
+pub(super) fn check_issuer_keys(
+    list: Vec<raw::KeySource>,
+    folder: &Path,
+    has_delegation: bool,
+    policy: Option<&PolicyOfFile>,
+    problems: &mut Problems,
+) -> Vec<KeySource> {
+    const SECTION: &str = "issuer_keys";
+    if has_delegation && !list.is_empty() {
+        problems.note(
+            SECTION,
+            "stands beside [delegation]",
+            "write each as a [[delegation.keys]]",
+        );
+        return Vec::new();
+    }
+    let keys = key_source::check(list, SECTION, folder, problems);
+    if let Some(PolicyOfFile { policy, .. }) = policy {
+        check_traced(&keys, SECTION, policy, None, problems);
+    }
+    keys
 }
 
 fn check_targets(policy: &Policy, own: &Principal, kerberos: Option<&KerberosConfig>, problems: &mut Problems) {

@@ -7,7 +7,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::listen::Listeners;
 use super::{
-    Address, ClientConfig, Config, DelegationConfig, KerberosConfig, Limits, ListenerConfig, PolicyOfFile,
+    Address, ClientConfig, Config, DelegationConfig, KerberosConfig, KeySource, Limits, ListenerConfig, PolicyOfFile,
     Surroundings, bindings, check_issuer, check_keys, check_level, check_policy, clients, delegation, groups, kerberos,
     limits, listen, names, raw, read_text, state_dir,
 };
@@ -36,6 +36,7 @@ pub struct Draft {
     delegates_only: bool,
     delegation: Option<DelegationConfig>,
     clients: Vec<ClientConfig>,
+    issuer_keys: Vec<KeySource>,
     log_level: Option<LevelFilter>,
     policy: Option<PolicyOfFile>,
     problems: Problems,
@@ -68,6 +69,7 @@ impl Draft {
             groups,
             keys,
             client,
+            issuer_keys,
             limits,
             replay,
             delegation,
@@ -112,6 +114,13 @@ impl Draft {
         // Where tokens are not made, who is in a group is somebody else's to say.
         let asked = groups.as_ref().filter(|_| !delegates_only);
         let policy = check_policy(policy_file, folder, realms, asked, &mut problems);
+        let issuer_keys = delegation::check_issuer_keys(
+            issuer_keys,
+            folder,
+            delegation.is_some(),
+            policy.as_ref(),
+            &mut problems,
+        );
         let delegation = delegation.and_then(|section| {
             let beside = delegation::Beside {
                 only: delegates_only,
@@ -145,6 +154,7 @@ impl Draft {
             delegates_only,
             delegation,
             clients,
+            issuer_keys,
             log_level,
             policy,
             problems,
@@ -220,6 +230,7 @@ impl Draft {
             delegates_only,
             delegation,
             clients,
+            issuer_keys,
             log_level,
             policy,
             problems,
@@ -244,6 +255,7 @@ impl Draft {
                 key_encryption_key,
                 delegation,
                 clients,
+                issuer_keys,
                 limits: limits?,
                 replay_store,
                 log_level: log_level?,

@@ -59,17 +59,23 @@ pub enum KeyPlace {
     },
 }
 
-pub(super) fn check(list: Vec<raw::KeySource>, folder: &Path, problems: &mut Problems) -> Vec<KeySource> {
+/// The sources that stand in `section`, or notes what is wrong with them.
+pub(super) fn check(
+    list: Vec<raw::KeySource>,
+    section: &str,
+    folder: &Path,
+    problems: &mut Problems,
+) -> Vec<KeySource> {
     let mut sources: Vec<KeySource> = Vec::new();
     for (index, source) in list.into_iter().enumerate() {
-        let field = format!("delegation.keys[{index}]");
+        let field = format!("{section}[{index}]");
         let Some(source) = check_one(source, &field, folder, problems) else {
             continue;
         };
         if sources.iter().any(|other| other.terms.issuer == source.terms.issuer) {
             problems.note(
                 format!("{field}.issuer"),
-                "has an earlier [[delegation.keys]] already",
+                format!("has an earlier [[{section}]] already"),
                 "keep one of the two",
             );
         }
@@ -224,7 +230,7 @@ mod tests {
         let mut problems = Problems::default();
         let raw: raw::KeySource =
             crate::strict_toml::read(&format!("issuer = \"https://idp.test\"\n{text}"), &mut problems).unwrap();
-        let source = check(vec![raw], Path::new("/etc/kerbridge"), &mut problems).pop();
+        let source = check(vec![raw], "delegation.keys", Path::new("/etc/kerbridge"), &mut problems).pop();
         match source {
             Some(source) if problems.is_empty() => Ok(source.place),
             Some(_) | None => Err(problems.to_string()),

@@ -19,6 +19,7 @@ pub(super) struct Config {
     pub(super) groups: Groups,
     pub(super) keys: Keys,
     pub(super) client: Vec<Client>,
+    pub(super) issuer_keys: Vec<KeySource>,
     pub(super) limits: Limits,
     pub(super) replay: Replay,
     pub(super) delegation: Option<Delegation>,

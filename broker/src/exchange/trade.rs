@@ -15,6 +15,7 @@ use crate::delegation::Delegation;
 use crate::identity::Identity;
 use crate::keyring::SessionId;
 use crate::policy::{Sought, TradeDenial};
+use crate::revocation::TokenNames;
 use crate::subject_token::{Confirmation, NotVerified, VerifiedToken, Verifiers};
 use crate::time::UnixTime;
 use crate::token::Minter;
@@ -59,10 +60,6 @@ impl TokenToToken {
             token_id: token.token_id().map(Into::into),
             ..refusal
         };
-        if let Some(names) = token.names() {
-            let is_good = minting.revocations.check(&names, now);
-            is_good.map_err(|error| shown(Refusal::new(error.reason(), error.to_string())))?;
-        }
         check_holder(&token, caller).map_err(shown)?;
         let user = self.user(&token, minting, now, deadline).await.map_err(shown)?;
         let known = |refusal: Refusal| Refusal {
@@ -72,6 +69,15 @@ impl TokenToToken {
         let session = session(&token, minting).map_err(known)?;
         let identity = Identity::of_token(&token, user.clone(), session, &minting.rules, now)
             .map_err(|stranger| known(Refusal::new(stranger.reason(), stranger.to_string())))?;
+        // By the names that the new token will have: another issuer's token of before a logout is as old as one of ours.
+        let names = TokenNames {
+            token: token.names().and_then(|names| names.token),
+            session: Some(identity.session().as_str()),
+            subject: identity.subject().as_str(),
+            issued: token.issued(),
+        };
+        let is_good = minting.revocations.check(&names, now);
+        is_good.map_err(|error| known(Refusal::new(error.reason(), error.to_string())))?;
         let grant = minting
             .policy
             .trade(identity, &token, client, &audience, scope.as_ref());

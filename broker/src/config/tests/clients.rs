@@ -78,3 +78,54 @@ fn each_mistake_is_named() {
         "{found:#?}"
     );
 }
+
+const TRACED: &str = r#"
+[[issuer]]
+issuer = "https://idp.test"
+audiences = { orders = [] }
+jwks = { cluster = "idp" }
+[[subject]]
+issuer = "https://idp.test"
+claim = "upn"
+form = "principal"
+realms = ["A.TEST"]
+"#;
+
+#[test]
+fn keys_of_another_issuer_are_followed_where_its_tokens_are_traded_and_nobody_is_acted_for() {
+    let folder = Folder::good();
+    let keys = "[[issuer_keys]]\nissuer = \"https://idp.test\"\nfile = \"idp.json\"\n";
+    folder.write("kerbridge.toml", format!("{GOOD}{keys}"), 0o644);
+    folder.write("policy.toml", format!("{POLICY}{TRACED}"), 0o644);
+    let config = folder.load().unwrap();
+    let [source] = config.key_sources() else {
+        panic!("one source")
+    };
+    assert_eq!(source.terms.issuer, "https://idp.test");
+    // A policy is one file for several brokers: who has no keys of an issuer does not take its tokens.
+    folder.write("kerbridge.toml", GOOD, 0o644);
+    assert!(folder.load().unwrap().key_sources().is_empty());
+    folder.write(
+        "kerbridge.toml",
+        format!("{GOOD}{}", keys.replace("file = \"idp.json\"\n", "")),
+        0o644,
+    );
+    let found = folder.problems();
+    assert!(found[0].starts_with("issuer_keys[0]: is missing"), "{found:#?}");
+    folder.write("kerbridge.toml", format!("{GOOD}{keys}"), 0o644);
+    folder.write("policy.toml", POLICY, 0o644);
+    let found = folder.problems();
+    assert!(
+        found.len() == 1 && found[0].starts_with("issuer_keys[0].issuer: no [[subject]] of the policy is about"),
+        "{found:#?}"
+    );
+    let delegation = "[delegation]\nprincipal = \"x@A.TEST\"\nkeytab = \"http.keytab\"\n";
+    folder.write("kerbridge.toml", format!("{GOOD}{keys}{delegation}"), 0o644);
+    let found = folder.problems();
+    assert!(
+        found
+            .iter()
+            .any(|line| line.starts_with("issuer_keys: stands beside [delegation]; write each")),
+        "{found:#?}"
+    );
+}

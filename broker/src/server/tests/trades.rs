@@ -13,6 +13,7 @@ use crate::client_certificate::CertificateDigest;
 use crate::revocation::{By, Order};
 use crate::store::{Kind, Target};
 use crate::subject_token::Actors;
+use crate::subject_token::tests::Key;
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
@@ -230,6 +231,127 @@ async fn what_is_revoked_is_not_traded_and_a_logout_takes_what_was_traded_for_it
             .unwrap();
         let refused = answer(&broker, &trade(&first, &[]), "mesh", 2000).await;
         assert_eq!(refused.unwrap_err(), Reason::Revoked, "{value}");
+    }
+}
+
+const IDP: &str = "https://idp.test";
+
+/// A broker that takes tokens of another issuer, signed by this key.
+fn broker_with_issuer(key: &Key) -> Arc<Broker> {
+    let policy = format!(
+        "{POLICY}
+        [[issuer]]
+        issuer = \"{IDP}\"
+        audiences = {{ orders = [\"client-1\"] }}
+        jwks = {{ inline = '{}' }}
+        [[subject]]
+        issuer = \"{IDP}\"
+        claim = \"upn\"
+        form = \"principal\"
+        realms = [\"A.TEST\", \"B.TEST\"]",
+        key.set()
+    );
+    broker_of(&policy, Ok("alice@A.TEST"), || Ok(()))
+}
+
+/// A token of that issuer, with these claims in place of its own; `null` takes one out.
+fn foreign(key: &Key, more: Value) -> String {
+    let mut claims = json!({
+        "iss": IDP, "sub": "4711", "aud": "client-1", "exp": 2300, "iat": 1900, "jti": "j", "upn": "bob@A.TEST",
+        "scope": "read admin", "groups": ["clerks"], "sid": "s-1", "auth_time": 1500, "amr": ["pwd", "otp"],
+        "kerbridge_cb": true,
+    });
+    let Value::Object(more) = more else { panic!("no object") };
+    let members = claims.as_object_mut().unwrap();
+    members.extend(more);
+    members.retain(|_, value| !value.is_null());
+    key.sign_as("at+jwt", &claims)
+}
+
+#[tokio::test]
+async fn another_issuers_token_is_traded_for_what_a_principal_would_have_of_it() {
+    let key = Key::new();
+    let broker = broker_with_issuer(&key);
+    let traded = async |more: Value| {
+        let reply = answer(&broker, &trade(&foreign(&key, more), &[]), "mesh", 2000).await;
+        claims(&reply.unwrap().access_token)
+    };
+    let first = traded(json!({})).await;
+    assert_eq!(
+        first,
+        json!({
+            "iss": "https://broker.test", "sub": "bob@A.TEST", "aud": "billing", "client_id": "mesh", "iat": 2000,
+            "exp": 2300, "jti": first["jti"], "scope": "read", "auth_time": 1500, "amr": ["pwd", "otp"],
+            "sid": first["sid"], "kerbridge_cb": false, "act": { "sub": "mesh" },
+        })
+    );
+    // The same session has the same name, another has another, and one that is not said is the token's.
+    assert_eq!(traded(json!({ "jti": "k" })).await["sid"], first["sid"]);
+    let other = traded(json!({ "sid": "s-2" })).await["sid"].clone();
+    let unsaid = traded(json!({ "sid": null, "jti": "s-3" })).await["sid"].clone();
+    assert!(first["sid"] != other && other != unsaid && unsaid != first["sid"]);
+    let acted = traded(json!({ "act": { "sub": "portal" }, "may_act": { "sub": "mesh" }, "auth_time": null })).await;
+    assert_eq!(
+        acted["act"],
+        json!({ "sub": "mesh", "act": { "sub": "portal", "iss": IDP } })
+    );
+    assert_eq!(acted.get("auth_time"), None);
+}
+
+#[tokio::test]
+async fn another_issuers_token_is_refused_where_it_is_not_for_this_client_service_or_principal() {
+    let key = Key::new();
+    let broker = broker_with_issuer(&key);
+    let deep = (0..4).fold(json!({ "sub": "a" }), |act, _| json!({ "sub": "a", "act": act }));
+    for (more, reason) in [
+        (json!({ "aud": "client-2" }), Reason::DeniedByPolicy),
+        (json!({ "upn": "bob@C.TEST" }), Reason::RealmNotAllowed),
+        (json!({ "upn": "bob@B.TEST" }), Reason::RealmNotAllowed),
+        (json!({ "upn": "bob" }), Reason::PrincipalNotMapped),
+        (json!({ "upn": null }), Reason::MissingClaim),
+        (json!({ "sid": null, "jti": null }), Reason::MissingClaim),
+        (json!({ "may_act": { "sub": "portal" } }), Reason::DeniedByPolicy),
+        (
+            json!({ "may_act": { "sub": "mesh", "iss": IDP } }),
+            Reason::DeniedByPolicy,
+        ),
+        (json!({ "act": { "name": "portal" } }), Reason::MissingClaim),
+        (json!({ "act": deep }), Reason::DeniedByPolicy),
+        (json!({ "cnf": { "jkt": "x" } }), Reason::DeniedByPolicy),
+        (
+            json!({ "cnf": { "x5t#S256": CertificateDigest::of(b"x").to_string() } }),
+            Reason::DeniedByPolicy,
+        ),
+        (json!({ "iss": "https://other.test" }), Reason::UnknownIssuer),
+        (json!({ "exp": 2004 }), Reason::Expired),
+    ] {
+        let token = foreign(&key, more.clone());
+        let refused = answer(&broker, &trade(&token, &[]), "mesh", 2000).await;
+        assert_eq!(refused.map(drop).unwrap_err(), reason, "{more}");
+    }
+    let asked = [("scope", "admin")];
+    let refused = answer(&broker, &trade(&foreign(&key, json!({})), &asked), "mesh", 2000).await;
+    assert_eq!(refused.unwrap_err(), Reason::InvalidScope);
+}
+
+#[tokio::test]
+async fn another_issuers_token_of_before_a_logout_buys_nothing_after_it() {
+    let key = Key::new();
+    let old = trade(&foreign(&key, json!({})), &[]);
+    for (kind, claim) in [(Kind::Session, "sid"), (Kind::Subject, "sub")] {
+        let broker = broker_with_issuer(&key);
+        let traded = answer(&broker, &old, "mesh", 2000).await.unwrap().access_token;
+        let target = Target::new(kind, claims(&traded)[claim].as_str().unwrap()).unwrap();
+        let order = Order::up_to(target, UnixTime::from_seconds(1950));
+        let by = By::Administrator { uid: Some(0) };
+        tokens(&broker)
+            .revocations
+            .revoke(order, &by, broker.clock)
+            .await
+            .unwrap();
+        assert_eq!(answer(&broker, &old, "mesh", 2000).await.unwrap_err(), Reason::Revoked);
+        let new = trade(&foreign(&key, json!({ "iat": 1960 })), &[]);
+        assert!(answer(&broker, &new, "mesh", 2000).await.is_ok());
     }
 }
 

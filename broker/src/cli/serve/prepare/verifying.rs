@@ -9,12 +9,8 @@ use crate::subject_token::{Issuers, KeyTerms, Verifiers};
 
 /// Whose tokens are taken. `own_keys` are this broker's, where it has some.
 pub(super) fn issuers(config: &Config, own_keys: Option<String>) -> Result<Arc<Issuers>, Problems> {
-    let sources = config.delegation().map(|delegation| delegation.keys.as_slice());
-    let terms: Vec<KeyTerms> = sources
-        .unwrap_or_default()
-        .iter()
-        .map(|KeySource { terms, .. }| terms.clone())
-        .collect();
+    let sources = config.key_sources().iter();
+    let terms: Vec<KeyTerms> = sources.map(|KeySource { terms, .. }| terms.clone()).collect();
     let issuers = Issuers::new(config.issuer(), config.policy_file(), config.policy(), own_keys, &terms);
     issuers.map(Arc::new).map_err(|errors| {
         let mut problems = Problems::default();
