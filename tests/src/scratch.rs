@@ -32,8 +32,12 @@ impl Scratch {
         let path = folder.path().to_owned();
         std::thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {
+                // The rest of the process runs on until the exit: under another name nothing is added while it is removed.
+                let ended = path.with_extension("ended");
                 // What cannot be removed is only untidy.
-                std::fs::remove_dir_all(&path).unwrap_or(());
+                std::fs::rename(&path, &ended)
+                    .and_then(|()| std::fs::remove_dir_all(&ended))
+                    .unwrap_or(());
                 std::process::exit(signal.saturating_add(128));
             }
         });
