@@ -14,6 +14,7 @@
 //! What the two kinds make of it: MIT's directory has no resource-based delegation, and Samba 4.17 keeps it and does not
 //! look at it; Samba 4.17 has a group of protected users and issues tickets for them to others as for anybody.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::error::HarnessError;
@@ -145,6 +146,15 @@ impl DelegationRealm {
         }
     }
 
+    /// The processes that are the KDC.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        match &self.kdc {
+            RunningKdc::Mit(kdc) => kdc.pids(),
+            RunningKdc::Samba(samba) => vec![samba.pid()],
+        }
+    }
+
     /// Lets one of the bridges act for users towards a service, from now on.
     ///
     /// # Errors
@@ -172,6 +182,49 @@ impl DelegationRealm {
                 removed: vec![target_of(bridge, target)],
                 ..Plan::default()
             }),
+        }
+    }
+
+    /// Where the KDC listens.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Io`] or [`HarnessError::UnexpectedAnswer`].
+    pub fn address(&self) -> Result<SocketAddr, HarnessError> {
+        let path = self.clients().krb5_config();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| HarnessError::io(format!("read {}", path.display()), source))?;
+        let place = text.lines().find_map(|line| line.strip_prefix("kdc = ")?.parse().ok());
+        place.ok_or_else(|| HarnessError::UnexpectedAnswer {
+            what: "the KDC's place in its clients' krb5.conf".to_owned(),
+            answer: text.clone(),
+        })
+    }
+
+    /// Closes somebody's account, as an administrator does.
+    ///
+    /// # Errors
+    ///
+    /// What the KDC's tools said.
+    pub fn disable(&self, user: &str) -> Result<(), HarnessError> {
+        match &self.kdc {
+            RunningKdc::Mit(kdc) => kdc.modify(user, "-allow_tix"),
+            RunningKdc::Samba(samba) => samba.change(&Plan {
+                attributes: vec![controlled(user, control::DISABLED)],
+                ..Plan::default()
+            }),
+        }
+    }
+
+    /// Starts the KDC again, once it has ended, at its old place.
+    ///
+    /// # Errors
+    ///
+    /// As [`DelegationRealm::start`].
+    pub fn start_again(&mut self) -> Result<(), HarnessError> {
+        match &mut self.kdc {
+            RunningKdc::Mit(kdc) => kdc.start_again(),
+            RunningKdc::Samba(samba) => samba.start_again(),
         }
     }
 
@@ -244,13 +297,6 @@ fn plan(crowd: usize) -> Plan {
         users: people(crowd),
         ..Plan::default()
     };
-    let control = |account: &str, bits: u32| {
-        (
-            account.to_owned(),
-            "userAccountControl".to_owned(),
-            (control::NORMAL | bits).to_string(),
-        )
-    };
     for (account, bits) in [
         (SENSITIVE, control::NOT_DELEGATED),
         (DISABLED, control::DISABLED),
@@ -259,7 +305,7 @@ fn plan(crowd: usize) -> Plan {
         (RESOURCE_BASED, control::TRUSTED_TO_AUTHENTICATE_FOR_DELEGATION),
         (NAMELESS, control::TRUSTED_TO_AUTHENTICATE_FOR_DELEGATION),
     ] {
-        plan.attributes.push(control(account, bits));
+        plan.attributes.push(controlled(account, bits));
     }
     // A tenth of a microsecond after the beginning of 1601.
     plan.attributes
@@ -289,6 +335,11 @@ fn plan(crowd: usize) -> Plan {
     plan.resource_delegates
         .push(("legacy".to_owned(), RESOURCE_BASED.to_owned()));
     plan
+}
+
+fn controlled(account: &str, bits: u32) -> (String, String, String) {
+    let bits = (control::NORMAL | bits).to_string();
+    [account, "userAccountControl", &bits].map(str::to_owned).into()
 }
 
 fn target_of(bridge: &str, target: &str) -> (String, String, String) {

@@ -181,6 +181,16 @@ impl Kdc {
         self.owned.as_ref().map(|owned| owned.process.log()).unwrap_or_default()
     }
 
+    /// The processes that are the KDC: itself, and its directory where it has one; none where another process owns it.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        let Some(owned) = &self.owned else {
+            return Vec::new();
+        };
+        let directory = owned.directory.as_ref().map(OpenLdap::pid);
+        std::iter::once(owned.process.pid()).chain(directory).collect()
+    }
+
     /// How many requests it has answered so far, of both kinds, refused ones too; 0 where another process owns it.
     #[must_use]
     pub fn requests(&self) -> usize {
@@ -225,13 +235,17 @@ impl Kdc {
     ///
     /// As [`Kdc::kadmin`].
     pub fn add_users(&self, names: &[impl AsRef<str>]) -> Result<(), HarnessError> {
-        let mut lines = String::new();
-        for name in names.iter().map(AsRef::as_ref) {
-            let password = format!("password of {name}");
-            self.write_secret(&password_file(name), &password)?;
-            lines.push_str(&format!("addprinc -pw \"{password}\" \"{name}\"\n"));
+        // So few that the lines fit into a pipe.
+        for some in names.chunks(200) {
+            let mut lines = String::new();
+            for name in some.iter().map(AsRef::as_ref) {
+                let password = format!("password of {name}");
+                self.write_secret(&password_file(name), &password)?;
+                lines.push_str(&format!("addprinc -pw \"{password}\" \"{name}\"\n"));
+            }
+            self.kadmin(&lines)?;
         }
-        self.kadmin(&lines).map(drop)
+        Ok(())
     }
 
     /// Adds a service with a random key: `HTTP/localhost`.
@@ -316,6 +330,19 @@ impl Kdc {
             Some(owned) => owned.process.terminate().map(drop),
             None => Ok(()),
         }
+    }
+
+    /// Serves the realm again at the same port, after [`Kdc::stop`]. What was logged before is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kdc::start`].
+    pub fn start_again(&mut self) -> Result<(), HarnessError> {
+        let process = self.serve()?;
+        if let Some(owned) = &mut self.owned {
+            owned.process = process;
+        }
+        Ok(())
     }
 
     fn serve(&self) -> Result<OwnedProcess, HarnessError> {

@@ -19,6 +19,7 @@
 //! - [`shipped`] fits the repository's Envoy configuration to one world.
 //! - [`broker`] runs the real broker; [`relay`] stands before it and records.
 //! - [`initiator`] is a client that checks the service's reply; [`spnego`] builds what other clients send.
+//! - [`tickets`] finds the Kerberos tickets in whatever was printed, sent or kept.
 //! - [`exchange_world`] starts a KDC and a broker alone.
 //! - [`world`] starts all of them for one scenario.
 //! - [`canary`] notes the credentials that pass, and finds them in what is printed.
@@ -52,6 +53,7 @@ pub mod samba;
 pub mod scripted_server;
 pub mod shipped;
 pub mod spnego;
+pub mod tickets;
 pub mod tls;
 pub mod token;
 pub mod upstream;

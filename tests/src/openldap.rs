@@ -162,6 +162,12 @@ impl OpenLdap {
         self.process.log()
     }
 
+    /// Its process's number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// The process, to be stopped or frozen.
     pub fn process(&mut self) -> &mut OwnedProcess {
         &mut self.process

@@ -213,6 +213,23 @@ impl Samba {
         self.process.terminate().map(drop)
     }
 
+    /// Starts the controller again at its address, after [`Samba::stop`]. What was logged before is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Samba::start`].
+    pub fn start_again(&mut self) -> Result<(), HarnessError> {
+        let folder = self.folder.path();
+        self.process = serve(folder, &folder.join("etc/smb.conf"), self.address)?;
+        Ok(())
+    }
+
+    /// Its process's number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Its process, to freeze it.
     pub fn process(&mut self) -> &mut OwnedProcess {
         &mut self.process

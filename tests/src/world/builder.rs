@@ -139,7 +139,8 @@ impl WorldBuilder {
         self
     }
 
-    /// Uses a realm that runs elsewhere, with the keytab of its `HTTP/localhost` and the tickets of its users.
+    /// Uses a realm that runs elsewhere, with the keytab of its `HTTP/localhost` and the tickets of its users. The broker finds
+    /// its KDC.
     #[must_use]
     pub fn domain(mut self, kdc: Kdc, keytab: PathBuf, tickets: BTreeMap<String, Ccache>) -> Self {
         self.realm = Realm::Given(Box::new(Domain::given(kdc, keytab, tickets)));
@@ -193,6 +194,8 @@ impl WorldBuilder {
             .prefix("kerbridge-")
             .tempdir()
             .map_err(|source| HarnessError::io("create the lab's folder", source))?;
+        // Who only accepts asks no KDC.
+        let asks_kdc = !matches!(self.realm, Realm::Own);
         let domain = match std::mem::replace(&mut self.realm, Realm::Own) {
             Realm::Own => domain::plain(folder.path())?,
             Realm::Delegating => domain::delegating(folder.path())?,
@@ -210,8 +213,7 @@ impl WorldBuilder {
         let upstream = Upstream::start()?;
         let lab_key = self.lab_key(&upstream)?;
         let mut broker = self.broker(folder.path(), domain.kdc.realm(), &domain.keytab)?;
-        if domain.delegation.is_some() {
-            // It asks the KDC; who only accepts asks nobody.
+        if asks_kdc {
             broker.set_krb5_config(domain.kdc.krb5_config());
         }
         if self.broker_runs {

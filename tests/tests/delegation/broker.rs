@@ -1,6 +1,7 @@
 //! The broker trades a token for a ticket in its subject's name: who gets one, for what, and how each refusal is named.
 
 use std::path::Path;
+use std::time::Duration;
 
 use kerbridge_tests::apache::{Apache, remote_user};
 use kerbridge_tests::broker::{Broker, BrokerSettings};
@@ -12,6 +13,7 @@ use kerbridge_tests::exchange_world::{Exchanged, exchange};
 use kerbridge_tests::http::{Connection, Request};
 use kerbridge_tests::initiator::token_in_child;
 use kerbridge_tests::token::{LabKey, now, with};
+use kerbridge_tests::wait::wait_until;
 use serde_json::json;
 
 use crate::realms::{CROWD, mit, samba};
@@ -365,6 +367,28 @@ fn a_ticket_is_of_use_no_longer_than_token_policy_and_kdc_say() {
 #[ignore = "runs a domain controller, as root"]
 fn a_ticket_is_of_use_no_longer_than_token_policy_and_kdc_say_in_a_domain() {
     lives(samba());
+}
+
+/// The KDC gives tickets to the service for a few seconds.
+#[test]
+fn a_ticket_that_ends_is_had_anew() {
+    let realm = DelegationRealm::start(Kind::Mit, 0).unwrap();
+    realm.clients().modify(LEGACY, "-maxlife 4s").unwrap();
+    let apache = Apache::start(&realm.keytab(LEGACY)).unwrap();
+    let trader = Plan::of(BRIDGE).start(&realm);
+    let token = trader.token("alice");
+    let asked = || trader.metric("kerbridge_kdc_requests_total{question=\"s4u2proxy\",outcome=\"ok\"}");
+    let first = trader.trade(&token).life();
+    assert_eq!(((1..=4).contains(&first), asked()), (true, 1), "{first}");
+    // What comes until then, and in the second of its end, is a ticket that the service takes.
+    wait_until("the ticket's end", Duration::from_secs(20), || {
+        assert_eq!(
+            seen_by(&apache, &trader.trade(&token).ticket()),
+            realm.principal("alice")
+        );
+        asked() == 2
+    })
+    .unwrap();
 }
 
 #[test]

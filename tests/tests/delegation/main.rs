@@ -11,9 +11,15 @@
     reason = "a helper that fails in a test ends the test"
 )]
 
+mod away;
 mod bound;
+mod bridge;
 mod broker;
+mod channel;
+mod circle;
+mod crowd;
 mod doctor;
+mod outputs;
 mod realms;
 mod rights;
 mod s4u;

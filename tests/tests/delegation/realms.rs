@@ -7,6 +7,8 @@ use kerbridge_tests::delegation::{DelegationRealm, Kind};
 
 /// How many users there are beside the named ones.
 pub(crate) const CROWD: usize = 50;
+/// One more, whose account is closed by a test.
+pub(crate) const LEAVER: usize = CROWD;
 
 static MIT: OnceLock<DelegationRealm> = OnceLock::new();
 static SAMBA: OnceLock<DelegationRealm> = OnceLock::new();
@@ -28,7 +30,7 @@ fn start(kind: Kind) -> DelegationRealm {
         // It may have been removed by hand.
         drop(std::fs::remove_dir_all(last));
     }
-    let realm = DelegationRealm::start(kind, CROWD).unwrap();
+    let realm = DelegationRealm::start(kind, CROWD + 1).unwrap();
     std::fs::write(record, realm.folder().as_os_str().as_encoded_bytes()).unwrap();
     realm
 }

@@ -1,13 +1,14 @@
 //! A broker that trades tokens for tickets and does nothing else, and whoever asks it: the tokens are the test's own.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use kerbridge_tests::broker::{self, Broker, BrokerSettings};
 use kerbridge_tests::delegation::{DelegationRealm, LEGACY, OTHER, UNKNOWN};
 use kerbridge_tests::http::Request;
+use kerbridge_tests::tickets::services;
 use kerbridge_tests::token::{LabKey, now, with};
+use kerbridge_wire::exchange::NEGOTIATE_TOKEN_TYPE;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -214,33 +215,32 @@ pub(crate) fn trade(broker: &Broker, token: &str, target: &str) -> Traded {
     let answer = broker::ask(&broker.socket(), &request).unwrap();
     let body: Value = serde_json::from_slice(&answer.body).unwrap();
     let member = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    assert!(!contains(&answer.body, b"krbtgt"), "{body}");
+    let tickets = services(&answer.body);
     if answer.status != 200 {
+        assert_eq!(tickets, BTreeSet::new(), "{body}");
         return Traded::Refused(answer.status, member("reason"));
     }
+    assert_eq!(tickets, BTreeSet::from([target.to_owned()]), "{body}");
     let members: Vec<&str> = body.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(
         members,
         ["access_token", "expires_in", "issued_token_type", "scope", "token_type"]
     );
-    assert_eq!(member("issued_token_type"), "urn:kerbridge:token-type:negotiate");
+    assert_eq!(member("issued_token_type"), NEGOTIATE_TOKEN_TYPE);
     assert_eq!(
         (member("token_type"), member("scope")),
         ("N_A".to_owned(), String::new())
     );
-    let ticket = member("access_token");
-    let bytes = STANDARD.decode(&ticket).unwrap();
-    assert!(!contains(&bytes, b"krbtgt"), "a ticket-granting ticket: {ticket}");
-    let (service, host) = target.split('@').next().unwrap().split_once('/').unwrap();
-    assert!(
-        contains(&bytes, service.as_bytes()) && contains(&bytes, host.as_bytes()),
-        "{ticket}"
-    );
-    Traded::Ticket(ticket, body["expires_in"].as_u64().unwrap())
+    Traded::Ticket(member("access_token"), body["expires_in"].as_u64().unwrap())
 }
 
 /// The request by which the filter trades a token.
 fn request(token: &str, target: &str) -> Request {
+    request_of(token, target, NEGOTIATE_TOKEN_TYPE)
+}
+
+/// The same for a token of any kind.
+pub(crate) fn request_of(token: &str, audience: &str, kind: &str) -> Request {
     let escaped = |text: &str| -> String {
         text.bytes()
             .map(|byte| match byte {
@@ -252,14 +252,10 @@ fn request(token: &str, target: &str) -> Request {
     let body = format!(
         "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange\
          &subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aaccess_token\
-         &requested_token_type=urn%3Akerbridge%3Atoken-type%3Anegotiate&request_id=r-1&route=legacy\
-         &audience={}&subject_token={}",
-        escaped(target),
+         &requested_token_type={}&request_id=r-1&route=legacy&audience={}&subject_token={}",
+        escaped(kind),
+        escaped(audience),
         escaped(token)
     );
     Request::post("/oauth2/token", body).header("content-type", "application/x-www-form-urlencoded")
-}
-
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).any(|window| window == part)
 }
