@@ -292,6 +292,8 @@ const fn bound_label(bound: bool) -> BoundLabel {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -326,5 +328,37 @@ mod tests {
             assert!(text.contains(&line), "{text}");
         }
         assert!(text.contains("kerbridge_revocation_feed_as_of_seconds 0"), "{text}");
+    }
+
+    /// What stands in the first cell of the page's table, and its kind.
+    fn documented() -> BTreeSet<(String, String)> {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md")).unwrap();
+        let rows = page
+            .lines()
+            .skip_while(|line| !line.starts_with("| metric of the broker"));
+        rows.skip(2)
+            .take_while(|line| line.starts_with('|'))
+            .map(|line| {
+                let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+                (cells[1].trim_matches('`').to_owned(), cells[2].to_owned())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_metric_has_its_row_in_the_documents_and_no_other_has() {
+        let metrics = Metrics::new();
+        // RC4: which types are weak and taken is up to the configuration, so that none is there from the start.
+        metrics.ticket_taken(Enctype::from(23));
+        let text = metrics.exposition().unwrap();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let exposed: BTreeSet<(String, String)> = types
+            .map(|line| {
+                let (name, kind) = line.split_once(' ').unwrap();
+                let end = if kind == "counter" { "_total" } else { "" };
+                (format!("{name}{end}"), kind.to_owned())
+            })
+            .collect();
+        assert_eq!(documented(), exposed);
     }
 }

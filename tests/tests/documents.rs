@@ -175,6 +175,41 @@ fn every_reason_that_a_document_names_exists() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The metrics that the filter's source names, without `kerbridge.` and what follows.
+fn metrics_of_the_filter() -> BTreeSet<String> {
+    let text = read("filter/src/metrics.rs");
+    let is_name = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let literals = text
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| !line.starts_with("//"))
+        .flat_map(|line| line.split('"').skip(1).step_by(2));
+    literals
+        .filter_map(|literal| literal.strip_prefix("kerbridge.").unwrap_or(literal).split('.').next())
+        .filter(is_name)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn each_metric_of_the_filter_has_its_row_and_no_other_has() {
+    let rows = tables(&read("docs/metrics.md"), "metric of the filter");
+    let written: BTreeSet<String> = rows
+        .iter()
+        .filter_map(|row| {
+            quoted(row.first()?)
+                .first()?
+                .strip_prefix("kerbridge_")
+                .map(str::to_owned)
+        })
+        .collect();
+    assert_eq!(written, metrics_of_the_filter());
+    assert!(
+        written.contains("requests") && written.contains("keys_age_seconds"),
+        "{written:?}"
+    );
+}
+
 #[test]
 fn a_table_is_found_by_its_first_word_and_ends_with_its_last_row() {
     let text = "# t\n| reason | x |\n|---|---|\n| `ok` `replay` | 1 |\n\n| other | y |\n|---|---|\n| `z` | 2 |\n";
