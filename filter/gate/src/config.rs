@@ -251,6 +251,8 @@ fn read<T>(bytes: &[u8], from_json: fn(&[u8]) -> Result<T, serde_json::Error>) -
 struct HeaderNames {
     reserved: Vec<Rc<str>>,
     taken: HashSet<Rc<str>>,
+    /// Those of them that carry claims: routes share no others.
+    claims: HashSet<Rc<str>>,
 }
 
 impl HeaderNames {
@@ -332,16 +334,18 @@ impl HeaderNames {
         }
     }
 
-    /// A header that carries a claim. Several routes may use one name.
+    /// A header that carries a claim. Several routes may use one name, which no other field has: a claim under the name of an
+    /// identity header would stand in the place of what was verified.
     fn claim(&mut self, check: &mut Check, name: &str, field: &str) -> Rc<str> {
-        match self
-            .taken
-            .get(name)
-            .filter(|_| self.reserved.iter().any(|known| **known == *name))
-        {
-            Some(known) => Rc::clone(known),
-            None => self.reserve(check, name, field),
+        if let Some(known) = self.claims.get(name) {
+            return Rc::clone(known);
         }
+        let is_new = !self.taken.contains(name);
+        let name = self.reserve(check, name, field);
+        if is_new {
+            self.claims.insert(Rc::clone(&name));
+        }
+        name
     }
 }
 

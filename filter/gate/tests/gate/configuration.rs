@@ -218,3 +218,28 @@ fn all_mistakes_are_reported_at_once() {
     let text = CONFIG.replace("\"host\": \"api.test\"", "\"host\": \"http://api.test\"");
     assert_eq!(fields(&text).len(), 7);
 }
+
+#[test]
+fn a_claim_takes_no_header_of_another_field_and_routes_share_those_of_claims() {
+    let more = r#"{"token_header": {"name": "x-api-token"}, "identity_headers": {"groups": "x-groups"},
+        "explain": {"header": "x-explain", "sources": ["127.0.0.0/8"]}, "#;
+    let audience = "\"audience\": \"orders\"";
+    let with_claims_in = |header: &str| {
+        let claim = format!(r#"{audience}, "claim_to_headers": [{{"header_name": "{header}", "claim_name": "aud"}}]"#);
+        CONFIG.replacen('{', more, 1).replace(audience, &claim)
+    };
+    assert_eq!(fields(&with_claims_in("x-tenant")), [""; 0]);
+    for header in [
+        "x-kerbridge-subject",
+        "x-kerbridge-issuer",
+        "x-kerbridge-scope",
+        "x-groups",
+        "x-explain",
+        "x-api-token",
+    ] {
+        let routes: Vec<String> = [0, 2, 3, 4, 6]
+            .map(|route| format!("routes[{route}].claim_to_headers[0].header_name"))
+            .into();
+        assert_eq!(fields(&with_claims_in(header)), routes, "{header}");
+    }
+}
