@@ -187,11 +187,24 @@ pub(crate) fn edit(kind: MapType, edits: &[HeaderEdit]) -> Result<(), HostError>
     Ok(())
 }
 
-/// An attribute of the request or its connection; empty where it has none.
-pub(crate) fn property(path: &[&str]) -> Vec<u8> {
+/// An attribute of the request or its connection; `None` where it has none.
+pub(crate) fn attribute(path: &[&str]) -> Result<Option<Vec<u8>>, HostError> {
+    #[cfg(feature = "trap")]
+    crate::trap::refuse_attribute(path)?;
     let path = path.join("\0");
-    // SAFETY: the host reads the path and writes a pointer and a size; all live through the call.
-    take_bytes(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) }).unwrap_or_default()
+    let mut status = OK;
+    let value = take_bytes(|data, size| {
+        // SAFETY: the host reads the path and writes a pointer and a size; all live through the call.
+        status = unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) };
+        status
+    });
+    if status == NOT_FOUND { Ok(None) } else { value.map(Some) }
+}
+
+/// The same, for those of which nothing follows that an empty one would not say: empty where there is none, and where the host
+/// fails.
+pub(crate) fn property(path: &[&str]) -> Vec<u8> {
+    attribute(path).ok().flatten().unwrap_or_default()
 }
 
 /// Writes a value of the stream's filter state, where Envoy keeps it as `wasm.<name>`. A name that was declared read-only is

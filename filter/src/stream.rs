@@ -319,14 +319,21 @@ impl Request {
         let now = host::now().ok_or(host::HostError)?;
         let head = host::header_map(MapType::HttpResponseHeaders)?;
         if admitted.spn().is_some() {
-            let details = host::property(&["response", "code_details"]);
-            match admitted.keep_back(&head, &details) {
+            let details = host::attribute(&["response", "code_details"])?;
+            match admitted.keep_back(&head, details.as_deref()) {
                 Ok(edits) => host::edit(MapType::HttpResponseHeaders, &edits)?,
                 Err(reply) => return Ok(Some(reply)),
             }
         }
         host::edit(MapType::HttpResponseHeaders, &admitted.respond(now, &head))?;
         Ok(None)
+    }
+
+    fn edit_response_trailers(&self) -> Result<(), host::HostError> {
+        let trailers = host::header_map(MapType::HttpResponseTrailers)?;
+        let admitted = self.admitted.borrow();
+        let edits = admitted.as_ref().map(|admitted| admitted.keep_back_trailers(&trailers));
+        host::edit(MapType::HttpResponseTrailers, &edits.unwrap_or_default())
     }
 
     fn replace_response(&self, reply: &LocalReply) {
@@ -410,6 +417,18 @@ impl HttpContext for Stream {
             return request.fail();
         }
         request.later()
+    }
+
+    fn on_http_response_trailers(&mut self, _trailers: usize) -> Action {
+        let request = &self.0;
+        if request.spn().is_none() {
+            return Action::Continue;
+        }
+        match request.edit_response_trailers() {
+            Ok(()) => Action::Continue,
+            // A challenge of the service's must not go down.
+            Err(host::HostError) => request.fail(),
+        }
     }
 
     fn on_http_response_headers(&mut self, _headers: usize, _end: bool) -> Action {

@@ -20,7 +20,9 @@ pub const REALM: &str = "EXAMPLE.COM";
 pub const LEGACY: &str = "HTTP/legacy.example.com@EXAMPLE.COM";
 /// The issuer of the shipped configuration; the lab keeps it.
 pub const ISSUER: &str = "https://kerbridge.example.com";
-/// The header with which a request makes [`module_that_traps`] panic, see `filter/src/trap.rs`.
+/// The header of a response for which the host of [`module_that_traps`] fails, see `filter/src/trap.rs`.
+pub const FAILURE_HEADER: &str = "x-host-fails-for-tests";
+/// The header with which a request makes [`module_that_traps`] panic.
 pub const TRAP_HEADER: &str = "x-trap-for-tests";
 
 /// The repository's top folder.

@@ -19,6 +19,9 @@ use crate::time::UnixTime;
 /// Envoy's response-code details of an answer that came from the service.
 const VIA_UPSTREAM: &[u8] = b"via_upstream";
 
+/// Where a service's challenges stand.
+const CHALLENGES: &[&str] = &["www-authenticate", "proxy-authenticate"];
+
 /// What a ticket is got by: the verified token of a request that passed on a route to a Kerberos service, and what it takes to
 /// answer in the service's place.
 #[derive(Debug)]
@@ -100,18 +103,27 @@ impl Admitted {
     }
 
     /// What is done to the head of an answer on its way from a Kerberos service, before all else: its own challenges go, since
-    /// they are for us. `details` are Envoy's response-code details: answers of Envoy's filters, ours among them, stay.
+    /// they are for us. `details` are Envoy's response-code details: answers of Envoy's filters, ours among them, stay. Those of
+    /// another module have none.
     ///
     /// # Errors
     /// The answer in place of one that refuses our ticket.
-    pub fn keep_back(&self, head: &HeaderMap, details: &[u8]) -> Result<HeaderEdits, LocalReply> {
-        let Some(caller) = self.caller.as_ref().filter(|_| details == VIA_UPSTREAM) else {
+    pub fn keep_back(&self, head: &HeaderMap, details: Option<&[u8]>) -> Result<HeaderEdits, LocalReply> {
+        let Some(caller) = self.caller.as_ref().filter(|_| details == Some(VIA_UPSTREAM)) else {
             return Ok(HeaderEdits::new());
         };
         if head.first(b":status") == Some(b"401") {
             return Err(caller.refuse(Reason::UpstreamRefusedTicket));
         }
-        Ok(removals(&["www-authenticate", "proxy-authenticate"], head))
+        Ok(removals(CHALLENGES, head))
+    }
+
+    /// The same for the trailers of an answer: only a service sends any.
+    pub fn keep_back_trailers(&self, trailers: &HeaderMap) -> HeaderEdits {
+        match self.caller {
+            Some(_) => removals(CHALLENGES, trailers),
+            None => HeaderEdits::new(),
+        }
     }
 }
 

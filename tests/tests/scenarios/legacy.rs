@@ -2,6 +2,7 @@
 //! to be had. The broker's half is a script here, so that every answer of it can be tried; each ticket is another one.
 
 mod attempts;
+mod challenges;
 mod crowd;
 mod held;
 mod misled;
@@ -21,6 +22,8 @@ use kerbridge_tests::wait::wait_until;
 use kerbridge_tests::world::{LAB_ISSUER, WorldBuilder};
 use kerbridge_tests::{HarnessError, World};
 use serde_json::{Value, json};
+
+use crate::headers::with_upstream_trailers;
 
 /// The service of the lab.
 const SPN: &str = "HTTP/legacy.lab.test@LAB.TEST";
@@ -216,6 +219,19 @@ fn lua(yaml: &mut ShippedYaml, code: &str) -> Result<(), HarnessError> {
          default_source_code: {{inline_string: \"{code}\"}}\n"
     );
     yaml.replace(router, &format!("{filter}{router}"))
+}
+
+/// Lets Envoy send trailers to and from the service, which HTTP/1.1 connections do not carry by default.
+fn with_trailers(yaml: &mut ShippedYaml) -> Result<(), HarnessError> {
+    yaml.insert_below(
+        "stat_prefix: https",
+        &["http_protocol_options: {enable_trailers: true}"],
+    )?;
+    with_upstream_trailers(yaml)?;
+    yaml.replace(
+        "explicit_http_config: {http_protocol_options: {}}\n        http_filters:",
+        "explicit_http_config: {http_protocol_options: {enable_trailers: true}}\n        http_filters:",
+    )
 }
 
 fn plain() -> Scene {

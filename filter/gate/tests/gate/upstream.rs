@@ -133,7 +133,7 @@ fn a_clients_ticket_becomes_a_token_and_that_a_ticket_of_the_service() {
         (b"www-authenticate", b"Negotiate oservice"),
     ]);
     assert_eq!(
-        shown(&admitted.keep_back(&answer, b"via_upstream").unwrap()),
+        shown(&admitted.keep_back(&answer, Some(b"via_upstream")).unwrap()),
         ["-www-authenticate"]
     );
     assert_eq!(
@@ -213,7 +213,7 @@ fn what_did_not_pass_as_one_for_a_kerberos_service_gets_no_ticket() {
             (b":status".as_slice(), b"401".as_slice()),
             (b"www-authenticate", b"Basic"),
         ]);
-        assert_eq!(admitted.keep_back(&answer, b"via_upstream"), Ok(vec![]));
+        assert_eq!(admitted.keep_back(&answer, Some(b"via_upstream")), Ok(vec![]));
     }
 }
 
@@ -477,7 +477,7 @@ fn a_ticket_that_the_service_refuses_is_502_and_what_envoy_answers_itself_stays(
             (b"set-cookie", b"a=b"),
         ])
     };
-    let reply = admitted.keep_back(&answer("401"), b"via_upstream").unwrap_err();
+    let reply = admitted.keep_back(&answer("401"), Some(b"via_upstream")).unwrap_err();
     assert_eq!(
         (reply.decision.reason, reply.status),
         (Reason::UpstreamRefusedTicket, 502)
@@ -488,21 +488,45 @@ fn a_ticket_that_the_service_refuses_is_502_and_what_envoy_answers_itself_stays(
         "reason=upstream_refused_ticket route=legacy issuer=kerbridge"
     );
     for status in ["200", "302", "403", "407", "500"] {
-        let edits = admitted.keep_back(&answer(status), b"via_upstream").unwrap();
+        let edits = admitted.keep_back(&answer(status), Some(b"via_upstream")).unwrap();
         assert_eq!(shown(&edits), ["-www-authenticate"], "{status}");
     }
     for (status, details) in [
-        ("401", "kerbridge_expired"),
-        ("403", "rbac_access_denied_matched_policy[none]"),
-        ("503", "upstream_reset_before_response_started{connection_termination}"),
-        ("401", ""),
+        ("401", Some("kerbridge_expired")),
+        ("403", Some("rbac_access_denied_matched_policy[none]")),
+        (
+            "503",
+            Some("upstream_reset_before_response_started{connection_termination}"),
+        ),
+        ("401", Some("")),
+        // Another module's answer.
+        ("401", None),
     ] {
         assert_eq!(
-            admitted.keep_back(&answer(status), details.as_bytes()),
+            admitted.keep_back(&answer(status), details.map(str::as_bytes)),
             Ok(vec![]),
-            "{details}"
+            "{details:?}"
         );
     }
+}
+
+#[test]
+fn challenges_in_trailers_of_a_kerberos_service_are_kept_back_too() {
+    let key = Key::new("k1");
+    let gate = gate(&key);
+    let trailers = HeaderMap::from_pairs([
+        (b"www-authenticate".as_slice(), b"Negotiate oservice".as_slice()),
+        (b"WWW_Authenticate", b"Basic"),
+        (b"proxy-authenticate", b"Basic"),
+        (b"x-check", b"7"),
+    ]);
+    let kerberos = admitted(&gate, &key.token(&claims("orders", "")));
+    assert_eq!(
+        shown(&kerberos.keep_back_trailers(&trailers)),
+        ["-www-authenticate", "-WWW_Authenticate", "-proxy-authenticate"]
+    );
+    let (_, open) = passed(run(&gate, NOW, &head("/health", &[]), true));
+    assert!(open.keep_back_trailers(&trailers).is_empty());
 }
 
 #[test]

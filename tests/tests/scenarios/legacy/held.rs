@@ -5,7 +5,6 @@ use kerbridge_tests::scripted_server::Reply;
 use kerbridge_tests::tls::TlsStream;
 
 use super::*;
-use crate::headers::with_upstream_trailers;
 
 fn scene(stop_iteration: bool) -> Scene {
     Scene::start(
@@ -14,17 +13,7 @@ fn scene(stop_iteration: bool) -> Scene {
             builder
                 .filter(|filter| filter["broker"]["timeout"] = json!("10s"))
                 .yaml(move |yaml| {
-                    yaml.insert_below(
-                        "stat_prefix: https",
-                        &["http_protocol_options: {enable_trailers: true}"],
-                    )?;
-                    with_upstream_trailers(yaml)?;
-                    let trailers =
-                        "explicit_http_config: {http_protocol_options: {enable_trailers: true}}\n        http_filters:";
-                    yaml.replace(
-                        "explicit_http_config: {http_protocol_options: {}}\n        http_filters:",
-                        trailers,
-                    )?;
+                    with_trailers(yaml)?;
                     let option = format!("allow_on_headers_stop_iteration: {stop_iteration}");
                     yaml.insert_below("root_id: kerbridge_upstream", &[&option])
                 })
