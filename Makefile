@@ -48,7 +48,7 @@ lab-down: ## stop the lab
 	else $(MAKE) setup-demo lab && $(lab) down; fi
 
 ##@ Work on it
-.PHONY: setup test test-quick wasm-imports lint fmt fuzz bench bench-growth bench-exchange bench-page advisories
+.PHONY: setup test test-quick wasm-imports lint fmt fuzz bench bench-growth bench-exchange bench-revocations bench-page advisories
 setup: ## install all that is missing, for use and for work; starts no service (each target calls for its own part)
 	$(setup) build demo test lint bench fuzz
 	$(say) 'setup: nothing is missing'
@@ -82,6 +82,10 @@ bench-growth: setup-bench ## only the instruction counts of the native gate whil
 bench-exchange: setup-bench compile-broker ## only the ticket exchange: the broker beside the library alone and beside Apache (about 5 minutes)
 	$(say) 'measuring ticket exchanges'
 	$(host) bench --locked -p kerbridge-tests --bench exchange
+
+bench-revocations: setup-bench ## only what up to a million revocations cost the broker (about two minutes after the build)
+	$(say) 'measuring revocations'
+	$(host) bench --locked -p kerbridge-broker --bench revocations
 
 bench-page: setup-bench ## write docs/performance.md anew from the last full runs
 	$(host) bench --locked -p kerbridge-tests --bench envoy -- page

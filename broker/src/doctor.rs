@@ -2,8 +2,8 @@
 //!
 //! Each check looks at one thing, says what it found, which reason a client would be refused under, and the exact command
 //! for MIT, Active Directory and FreeIPA where they differ. Nothing is changed anywhere. [`finding`] is what comes out;
-//! [`keytab`], [`ticket`], [`user`], [`directory`], [`mod@delegation`], [`hosts`], [`state`], [`listener`] and [`envoy`] look,
-//! in that order.
+//! [`keytab`], [`ticket`], [`user`], [`directory`], [`mod@delegation`], [`hosts`], [`state`], [`revocations`], [`listener`] and
+//! [`envoy`] look, in that order.
 
 pub mod delegation;
 pub mod directory;
@@ -12,6 +12,7 @@ pub mod finding;
 pub mod hosts;
 pub mod keytab;
 pub mod listener;
+pub mod revocations;
 pub mod state;
 pub mod ticket;
 pub mod user;
@@ -56,10 +57,12 @@ pub fn examine(config: &Config, policy: &wire_policy::Policy, places: &Places, c
     }
     findings.extend(hosts::look(&kerberos.acceptors, policy, &hosts::System));
     findings.extend(state::look(config.state_dir()));
+    findings.extend(revocations::look(config, clock.now()));
     findings.extend(listener::look(
         config.channel_bindings(),
         places.envoy_listener.as_deref(),
     ));
-    findings.extend(envoy::look(places.envoy_admin.as_deref()));
+    let is_served = config.key_encryption_key().is_some();
+    findings.extend(envoy::look(places.envoy_admin.as_deref(), config.issuer(), is_served));
     findings
 }

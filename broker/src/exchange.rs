@@ -6,6 +6,7 @@ mod handshake;
 mod introspection;
 mod refusal;
 mod request;
+mod revocation;
 mod target;
 mod to_ticket;
 mod to_token;
@@ -23,6 +24,7 @@ pub use introspection::Introspected;
 pub use refusal::Refusal;
 pub use request::{ExchangeRequest, Hints, RequestError};
 use request::{ToToken, Trade};
+pub use revocation::Shown;
 use target::Target;
 pub use to_ticket::TokenToTicket;
 use to_token::Issued;
@@ -185,7 +187,7 @@ impl Exchange {
             Ok(issued) => event::exchanged(issued, &about),
             Err(refusal) => {
                 event::refused(refusal, &about);
-                self.note_failure(refusal.reason, source, began);
+                self.note_failure(refusal.reason, caller.listener, source, began);
             }
         }
         outcome.map(Issued::into_reply)
@@ -251,13 +253,14 @@ impl Exchange {
             audience: None,
         };
         event::refused(&refusal, &about);
-        self.note_failure(refusal.reason, source(caller, about.hints), Instant::now());
+        let source = source(caller, about.hints);
+        self.note_failure(refusal.reason, caller.listener, source, Instant::now());
         refusal
     }
 
-    fn note_failure(&self, reason: Reason, source: Option<IpAddr>, now: Instant) {
+    fn note_failure(&self, reason: Reason, listener: ListenerName, source: Option<IpAddr>, now: Instant) {
         if let Some(source) = source
-            && is_failure(reason)
+            && is_failure(reason, listener)
             && self.failures.failed(source, now)
         {
             tracing::warn!(
@@ -280,9 +283,19 @@ fn source(caller: &Caller, hints: &Hints) -> Option<IpAddr> {
     }
 }
 
-/// Whether a refusal counts against its source. A person without a right has proven who they are; a handshake that goes on
-/// has not failed; and one that is made to wait must not wait longer for it.
-const fn is_failure(reason: Reason) -> bool {
+/// Whether a refusal counts against its source. A person without a right, or from whom it was taken back, has proven who they
+/// are; a handshake that goes on has not failed; and one that is made to wait must not wait longer for it. On `mesh` the
+/// request is the filter's: an audience that nobody knows is a mistake in a configuration, and not the client's.
+const fn is_failure(reason: Reason, listener: ListenerName) -> bool {
+    let is_of_the_request = matches!(
+        reason,
+        Reason::InvalidRequest
+            | Reason::UnsupportedGrantType
+            | Reason::InvalidScope
+            | Reason::InvalidTarget
+            | Reason::ClientUnauthenticated
+    );
     matches!(reason.fault(), Fault::Client | Fault::ClientOrUs)
-        && !matches!(reason, Reason::ContinueNeeded | Reason::RateLimited)
+        && !matches!(reason, Reason::Revoked | Reason::ContinueNeeded | Reason::RateLimited)
+        && !(is_of_the_request && matches!(listener, ListenerName::Mesh))
 }

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kerbridge_wire::exchange::JWKS_PATH;
+use kerbridge_wire::exchange::{FEED_PATH, JWKS_PATH};
 use kerbridge_wire::filter_config::{
-    Algorithm, BrokerConfig, FilterConfig, IssuerConfig, JwksConfig, UpstreamFilterConfig,
+    Algorithm, BrokerConfig, FeedConfig, FilterConfig, IssuerConfig, JwksConfig, UpstreamFilterConfig,
 };
 use kerbridge_wire::policy::{FilterSettings, Policy};
 use kerbridge_wire::{Span, Spn};
@@ -23,8 +23,17 @@ pub struct Module {
 /// `:authority` of the filter's calls to the broker.
 const AUTHORITY: &str = "kerbridge";
 
-/// The filter's configuration. `inline_keys` is a key set to start with while the broker is away.
-pub fn filter_config(issuer: &str, policy: &Policy, inline_keys: Option<String>) -> FilterConfig {
+/// What a filter starts with while the broker is away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inline {
+    /// The broker's public keys (RFC 7517 §5).
+    pub keys: Option<String>,
+    /// The pages of its feed, each in base64.
+    pub feed: Vec<String>,
+}
+
+/// The filter's configuration. Keys and revocations grow stale alike: without either nobody knows whether a token is good.
+pub fn filter_config(issuer: &str, policy: &Policy, inline: Inline) -> FilterConfig {
     let Policy {
         audience: _,
         grant: _,
@@ -62,9 +71,16 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline_keys: Option<String>)
             path: JWKS_PATH.to_owned(),
             poll,
             max_staleness,
-            inline: inline_keys,
+            inline: inline.keys,
         },
-        feed: None,
+        feed: Some(FeedConfig {
+            cluster: cluster.clone(),
+            authority: AUTHORITY.to_owned(),
+            path: FEED_PATH.to_owned(),
+            poll,
+            max_staleness,
+            inline: inline.feed,
+        }),
         clock_skew_seconds,
         expiry_skew_seconds: 0,
         max_lifetime: None,
@@ -203,19 +219,29 @@ mod tests {
 
     #[test]
     fn what_is_rendered_reads_back_as_the_filter_reads_it() {
-        let config = filter_config("https://broker.test", &policy(), Some("{\"keys\":[]}".into()));
+        let inline = Inline {
+            keys: Some("{\"keys\":[]}".into()),
+            feed: vec!["cGFnZQ==".into()],
+        };
+        let config = filter_config("https://broker.test", &policy(), inline);
         let read: FilterConfig = serde_json::from_str(&json(&config).unwrap()).unwrap();
         assert_eq!(read, config);
         assert_eq!(read.routes, policy().route);
         assert_eq!(read.issuers[0].jwks.cluster.as_deref(), Some("broker"));
         assert_eq!(read.issuers[0].jwks.poll.seconds(), 3);
+        let feed = read.issuers[0].feed.as_ref().unwrap();
+        assert_eq!(
+            (feed.cluster.as_str(), feed.path.as_str()),
+            ("broker", "/v1/revocations")
+        );
+        assert_eq!((feed.poll.seconds(), feed.inline.len()), (3, 1));
         assert_eq!(read.broker.unwrap().issuer, read.issuers[0].issuer);
         assert_eq!(read.identity_headers.subject, "x-who");
     }
 
     #[test]
     fn the_envoy_entry_holds_the_same_json_in_its_literal_block() {
-        let config = filter_config("https://broker.test", &policy(), None);
+        let config = filter_config("https://broker.test", &policy(), Inline::default());
         let module = Module {
             path: "/etc/envoy/a \"b\".wasm".into(),
             sha256: Some("00ff".into()),

@@ -19,7 +19,7 @@ use kerbridge_wire::feed_query::FeedQuery;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-pub use order::{By, Order, Until};
+pub use order::{By, Order, Right, Until};
 pub use unrevoked::Unrevoked;
 
 use self::pages::Pages;

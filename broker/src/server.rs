@@ -9,6 +9,7 @@ mod introspection;
 mod jwks;
 mod metadata;
 mod metrics;
+mod revocation;
 mod token;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::routing::{get, post};
-use kerbridge_wire::exchange::{FEED_PATH, INTROSPECTION_PATH, JWKS_PATH, TOKEN_PATH};
+use kerbridge_wire::exchange::{FEED_PATH, INTROSPECTION_PATH, JWKS_PATH, REVOCATION_PATH, TOKEN_PATH};
 
 pub use bind::{Bound, bind, look};
 pub use connection::{Listening, Shutdown, serve};
@@ -85,6 +86,7 @@ pub fn router(listener: ListenerName, broker: Arc<Broker>) -> Router {
         Router::new()
             .route(TOKEN_PATH, post(token::post))
             .route(INTROSPECTION_PATH, post(introspection::post))
+            .route(REVOCATION_PATH, post(revocation::post))
             .route(JWKS_PATH, get(jwks::get))
             .merge(metadata(&broker))
     };

@@ -29,7 +29,7 @@ pub use self::pool::{NotVerified, Verifiers};
 
 use self::details::{CLAIMS, Details, MayAct};
 use crate::policy::Policy;
-use crate::render::filter_config;
+use crate::render::{Inline, filter_config};
 use crate::revocation::TokenNames;
 use crate::time::UnixTime;
 
@@ -265,7 +265,11 @@ impl Issuers {
         own_keys: Option<String>,
         terms: &[KeyTerms],
     ) -> Result<Self, ConfigErrors> {
-        let rendered = filter_config(issuer, file, own_keys);
+        let inline = Inline {
+            keys: own_keys,
+            feed: Vec::new(),
+        };
+        let rendered = filter_config(issuer, file, inline);
         let subjects = policy.subjects();
         let traced = |one: &IssuerConfig| subjects.claim_of(&one.issuer);
         let (mut issuers, mut claims) = (Vec::new(), Vec::new());

@@ -139,9 +139,9 @@ impl Metrics {
         self.show(&format!("kerbridge.keys_age_seconds.issuer.{issuer}"), seconds);
     }
 
-    /// Shows the age of an issuer's revocations in seconds: `kerbridge.feed_age_seconds.issuer.<issuer>`.
+    /// Shows the age of an issuer's revocations in seconds: `kerbridge.revocation_age_seconds.issuer.<issuer>`.
     pub(crate) fn feed_age(&self, issuer: &str, seconds: u64) {
-        self.show(&format!("kerbridge.feed_age_seconds.issuer.{issuer}"), seconds);
+        self.show(&format!("kerbridge.revocation_age_seconds.issuer.{issuer}"), seconds);
     }
 
     fn show(&self, name: &str, value: u64) {

@@ -15,8 +15,8 @@ use tokio::net::UnixStream;
 
 use super::AdminError;
 
-/// Largest answer that is read, in bytes.
-const LARGEST: usize = 1024 * 1024;
+/// Largest answer that is read, in bytes: more than a page of the feed.
+const LARGEST: usize = 2 * 1024 * 1024;
 /// How long an answer may take: longer than the store's deadline may be.
 const PATIENCE: Duration = Duration::from_secs(75);
 

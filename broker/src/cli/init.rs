@@ -16,7 +16,7 @@ use super::{Failure, output};
 use crate::config::{Config, Surroundings, check_keytab_file};
 use crate::keyring::random;
 use crate::problem::Problems;
-use crate::render::{self, Module};
+use crate::render::{self, Inline, Module};
 use crate::strict_toml;
 
 #[derive(Debug, Args)]
@@ -123,8 +123,8 @@ fn files(keytab: &Path, kek: &Path, services: &[ServicePrincipal], issuer: &str)
         path: DEPLOYED.into(),
         sha256: None,
     };
-    let snippet =
-        render::envoy(&render::filter_config(issuer, &parsed, None), &module).map_err(|_| Failure::Running)?;
+    let snippet = render::envoy(&render::filter_config(issuer, &parsed, Inline::default()), &module)
+        .map_err(|_| Failure::Running)?;
     let key = random::<32>().map_err(|error| {
         output::complain(error);
         Failure::Running

@@ -1,5 +1,7 @@
 //! Prints the filter's configuration, made from the policy file.
 
+mod inline;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -10,10 +12,9 @@ use kerbridge_wire::policy::Policy;
 use ring::digest;
 
 use super::{ConfigFile, Failure, output};
-use crate::config::{Config, PolicyConfig, Surroundings};
-use crate::keyring::KeyRing;
-use crate::problem::{Problem, Problems};
-use crate::render::{self, Module};
+use crate::config::PolicyConfig;
+use crate::problem::Problems;
+use crate::render::{self, Inline, Module};
 
 /// Where the packages put the module.
 pub(super) const DEPLOYED: &str = "/etc/envoy/kerbridge_filter.wasm";
@@ -35,7 +36,8 @@ pub(super) struct Render {
     /// HttpProtocolOptions.
     #[arg(long, value_name = "SPN", conflicts_with = "inline_keys")]
     upstream: Option<Spn>,
-    /// Puts the broker's present public keys in, so that an Envoy that starts while the broker is away can verify.
+    /// Puts the broker's present public keys and revocations in, so that an Envoy that starts while the broker is away can
+    /// verify.
     #[arg(long)]
     inline_keys: bool,
     /// Writes to this file instead of standard output, and replaces it.
@@ -56,14 +58,14 @@ pub(super) fn run(render: &Render) -> Result<(), Failure> {
     let path = &render.file.config;
     let problems = |problems: Problems| output::complain_all(path, &problems);
     let policy = PolicyConfig::load(path).map_err(problems)?;
-    let keys = if render.inline_keys {
-        Some(keys(path).map_err(problems)?)
+    let inline = if render.inline_keys {
+        inline::get(path).map_err(problems)?
     } else {
-        None
+        Inline::default()
     };
     let text = match &render.upstream {
         None => {
-            let config = render::filter_config(policy.issuer(), policy.policy_file(), keys);
+            let config = render::filter_config(policy.issuer(), policy.policy_file(), inline);
             match render.format {
                 Format::Json => render::json(&config).map(|text| format!("{text}\n")),
                 Format::Envoy => render::envoy(&config, &module(render)?),
@@ -106,27 +108,6 @@ fn upstream(policy: &Policy, spn: &Spn) -> Result<UpstreamFilterConfig, Failure>
         ));
         Failure::Usage
     })
-}
-
-fn keys(path: &std::path::Path) -> Result<String, Problems> {
-    let config = Config::load(path, &Surroundings::of_process())?;
-    let Some(key) = config.key_encryption_key() else {
-        return Err(Problem {
-            field: "keys".into(),
-            problem: "this broker has none of its own".into(),
-            remedy: "render where tokens are made, or without --inline-keys".into(),
-        }
-        .into());
-    };
-    KeyRing::open(config.state_dir(), key)
-        .map(|keyring| keyring.jwks())
-        .map_err(|error| {
-            let remedy = format!("{}; the keys are made by the broker's first start", error.remedy());
-            Problems::from(Problem {
-                remedy,
-                ..error.problem()
-            })
-        })
 }
 
 fn module(render: &Render) -> Result<Module, Failure> {

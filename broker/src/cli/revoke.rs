@@ -1,5 +1,6 @@
 //! Revokes tokens, sessions and subjects, and gives them back: by the broker that runs, or in its store where none does.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -228,6 +229,12 @@ fn offline(path: &Path, draft: &Draft, wanted: &Wanted) -> Result<Outcome, Failu
             output::complain(error);
             Failure::Running
         })?;
+    // The event that a broker would have in its log. Standard output is for what came of it.
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_writer(io::stderr)
+        .init();
     let outcome = runtime.block_on(write_down(&revocations, wanted));
     drop(revocations);
     drop(lock);

@@ -5,6 +5,7 @@ mod admin;
 use serde_json::Value;
 
 use super::finding::{Finding, Remedy};
+use super::revocations;
 
 const CHECK: &str = "envoy";
 /// The first that has `failure_policy`.
@@ -12,8 +13,8 @@ const OLDEST: (u32, u32) = (1, 33);
 /// A ticket with many groups takes up to 64 KiB of base64.
 const HEADERS_KB: u64 = 96;
 
-/// Asks Envoy's admin address.
-pub fn look(admin: Option<&str>) -> Vec<Finding> {
+/// Asks Envoy's admin address. Its filter is to know what the broker of this issuer revokes, where that serves a feed.
+pub fn look(admin: Option<&str>, issuer: &str, is_served: bool) -> Vec<Finding> {
     let Some(address) = admin else {
         return vec![Finding::skipped(
             CHECK,
@@ -24,7 +25,7 @@ pub fn look(admin: Option<&str>) -> Vec<Finding> {
     let info = admin::get(address, "/server_info");
     let dump = admin::get(address, "/config_dump");
     match (info, dump) {
-        (Ok(info), Ok(dump)) => judge(address, &info, &dump),
+        (Ok(info), Ok(dump)) => judge(address, &info, &dump, (issuer, is_served)),
         (Err(error), _) | (_, Err(error)) => {
             vec![Finding::warning(
                 CHECK,
@@ -35,7 +36,7 @@ pub fn look(admin: Option<&str>) -> Vec<Finding> {
     }
 }
 
-fn judge(address: &str, info: &Value, dump: &Value) -> Vec<Finding> {
+fn judge(address: &str, info: &Value, dump: &Value, feed: (&str, bool)) -> Vec<Finding> {
     let mut findings = vec![version(
         address,
         info.get("version").and_then(Value::as_str).unwrap_or_default(),
@@ -50,7 +51,12 @@ fn judge(address: &str, info: &Value, dump: &Value) -> Vec<Finding> {
         );
     }
     // The dump shows a static listener twice: as it stands in the bootstrap, and as it runs.
-    for finding in managers.into_iter().flat_map(judge_manager) {
+    let judged = managers.into_iter().flat_map(|manager| {
+        let mut findings = judge_manager(manager);
+        findings.extend(judge_feed(manager, feed));
+        findings
+    });
+    for finding in judged {
         if !findings.contains(&finding) {
             findings.push(finding);
         }
@@ -126,6 +132,13 @@ const WANTED: [(&str, &str, &str); 4] = [
         "a client may send x_kerbridge_subject, which many services read as x-kerbridge-subject",
     ),
 ];
+
+/// Whether the filter's own configuration names the broker's feed.
+fn judge_feed(manager: &Value, (issuer, is_served): (&str, bool)) -> Option<Finding> {
+    let name = manager.get("stat_prefix").and_then(Value::as_str).unwrap_or("unnamed");
+    let text = filter(manager)?.pointer("/configuration/value")?.as_str()?;
+    revocations::compare(name, &serde_json::from_str(text).ok()?, issuer, is_served)
+}
 
 fn judge_manager(manager: &Value) -> Vec<Finding> {
     let name = manager.get("stat_prefix").and_then(Value::as_str).unwrap_or("unnamed");
@@ -210,6 +223,7 @@ mod tests {
             "admin",
             &json!({"version": "abc/1.40.0/Clean/RELEASE/BoringSSL"}),
             &dump,
+            ("https://broker.test", true),
         )
     }
 
@@ -239,6 +253,18 @@ mod tests {
                 .collect();
             assert_eq!(found.len(), 1, "{field}: {found:?}");
             assert!(found[0].found.starts_with(field), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_filter_that_does_not_read_the_brokers_feed_is_named() {
+        for (feed, verdict) in [("", Verdict::Bad), (r#", "feed": {"cluster": "b"}"#, Verdict::Good)] {
+            let mut manager = manager();
+            let own = format!(r#"{{"issuers": [{{"issuer": "https://broker.test"{feed}}}]}}"#);
+            manager["http_filters"][0]["typed_config"]["config"]["configuration"] = json!({"value": own});
+            let found = judged(&manager);
+            let found = found.iter().find(|finding| finding.check == "revocations").unwrap();
+            assert_eq!(found.verdict, verdict, "{found:?}");
         }
     }
 

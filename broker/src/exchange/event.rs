@@ -86,6 +86,20 @@ pub(super) fn introspected(token: Option<&VerifiedToken>, reason: Reason, caller
     );
 }
 
+/// Somebody wanted a token taken back that is none of ours, or none any more.
+pub(super) fn nothing_to_revoke(reason: Reason, caller: &Caller, hints: &Hints) {
+    tracing::info!(
+        target: "kerbridge::audit",
+        reason = reason.as_str(),
+        listener = caller.listener.as_str(),
+        client_id = caller.client.as_str(),
+        source = hints.source.as_deref(),
+        request_id = hints.request_id.as_deref(),
+        route = hints.route.as_deref(),
+        "nothing to revoke"
+    );
+}
+
 /// Nothing is given.
 pub(super) fn refused(refusal: &Refusal, about: &About<'_>) {
     let About {

@@ -111,7 +111,7 @@ impl Exchange {
             audience: None,
         };
         event::refused(&refusal, &about);
-        self.note_failure(refusal.reason, caller.peer.address, Instant::now());
+        self.note_failure(refusal.reason, caller.listener, caller.peer.address, Instant::now());
         refusal
     }
 }

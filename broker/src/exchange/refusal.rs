@@ -11,6 +11,8 @@ use crate::config::ListenerName;
 pub struct Refusal {
     /// The word of the closed list.
     pub reason: Reason,
+    /// The RFC's word, where it is not that of the token endpoint.
+    pub(super) error: Option<OauthError>,
     /// More about it, for the log.
     pub(super) detail: Box<str>,
     /// What to do about it, for people.
@@ -31,6 +33,7 @@ impl Refusal {
     pub(super) fn new(reason: Reason, detail: impl Into<Box<str>>) -> Self {
         Self {
             reason,
+            error: None,
             detail: detail.into(),
             advice: None,
             negotiate: None,
@@ -71,7 +74,7 @@ impl Refusal {
     pub fn for_listener(self, listener: ListenerName) -> ExchangeError {
         let mesh = listener == ListenerName::Mesh;
         ExchangeError {
-            error: oauth_error(self.reason),
+            error: self.error.unwrap_or_else(|| oauth_error(self.reason)),
             error_description: self.advice.map(str::to_owned),
             reason: mesh.then_some(self.reason),
             negotiate: self.negotiate.filter(|_| mesh).map(String::from),

@@ -66,6 +66,11 @@ pub(super) struct IntrospectionRequest {
     pub(super) token: Zeroizing<String>,
 }
 
+/// A request to take a token back.
+pub(super) struct RevocationRequest {
+    pub(super) token: Zeroizing<String>,
+}
+
 /// Longest audience that is looked for, and so logged, in bytes.
 const LONGEST_AUDIENCE: usize = 255;
 /// A client's assertion of who it is, and what that is (RFC 7521 §4.2). On `public` only.
@@ -182,7 +187,7 @@ impl RequestError {
             Self::Direction => "this broker does not trade that for this: see [delegation] and [[kerberos.acceptor]]",
             Self::NoAudience => "audience names the service, or resource its address",
             Self::ClientSecret => "no client has a secret: authenticate by certificate or private_key_jwt",
-            Self::NoToken => "token is the token to be looked at",
+            Self::NoToken => "token is the token that it is about",
             Self::HalfAnAssertion => "client_assertion and client_assertion_type go together",
             Self::LongAudience => "audience and resource are at most 255 bytes long",
             Self::Scope => "scope is a list of scopes, separated by single spaces",
@@ -291,6 +296,29 @@ impl IntrospectionRequest {
                 (assertion, token.map(|token| Self { token }))
             }
             Err(error) => (None, Err(error)),
+        }
+    }
+}
+
+impl RevocationRequest {
+    /// Reads a form body that came through this listener, as [`ExchangeRequest::read`] does. `token_type_hint` and what nobody
+    /// knows are ignored (RFC 7009 §2.1).
+    pub(super) fn read(body: &[u8], listener: ListenerName) -> (Hints, Option<Assertion>, Result<Self, RequestError>) {
+        let Ok(fields) = form::fields(body) else {
+            return (Hints::default(), None, Err(RequestError::Form));
+        };
+        let mut form = Form { fields };
+        let names = form.check_names(listener);
+        let hints = match listener {
+            ListenerName::Mesh => form.hints(),
+            ListenerName::Public | ListenerName::Observe | ListenerName::Admin => Hints::default(),
+        };
+        match names.and_then(|()| form.take_assertion()) {
+            Ok(assertion) => {
+                let token = form.take("token").and_then(|token| token.ok_or(RequestError::NoToken));
+                (hints, assertion, token.map(|token| Self { token }))
+            }
+            Err(error) => (hints, None, Err(error)),
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::config::ListenerName;
 use crate::delegation::kdc::NoTicket;
 use crate::delegation::{Delegation, ServiceTicket};
 use crate::policy::{DelegationDenial, DelegationGrant, NotTraced, Policy, Sought};
-use crate::revocation::Revocations;
+use crate::principal::mapping::{NameRules, Subject};
+use crate::revocation::{RevocationError, Revocations, TokenNames};
 use crate::subject_token::VerifiedToken;
 use crate::time::UnixTime;
 
@@ -25,6 +26,8 @@ pub struct TokenToTicket {
     pub policy: Policy,
     /// Realms whose principals are taken.
     pub realms: Vec<String>,
+    /// What tokens call them, and so what is revoked of them.
+    pub names: NameRules,
     /// What takes tokens of this broker back, where it makes some.
     pub revocations: Option<Arc<Revocations>>,
     /// What verifies and asks.
@@ -64,10 +67,7 @@ impl TokenToTicket {
             token_id: token.token_id().map(Into::into),
             ..refusal
         };
-        if let (Some(revocations), Some(names)) = (&self.revocations, token.names()) {
-            let is_good = revocations.check(&names, now);
-            is_good.map_err(|error| shown(Refusal::new(error.reason(), error.to_string())))?;
-        }
+        self.check_token(&token, now).map_err(shown)?;
         let candidates = towards
             .shown(&token, &caller.client)
             .map_err(|denial| shown(denial.into()))?;
@@ -77,9 +77,38 @@ impl TokenToTicket {
             ..shown(refusal)
         };
         let grant = candidates.grant(&user).map_err(|denial| known(denial.into()))?;
+        self.check_user(&token, &user, now).map_err(known)?;
         let ticket = self.delegation.ticket(&grant, token.expires(), now, deadline).await;
         let ticket = ticket.map_err(|none| known(none.into()))?;
+        // The KDC may have taken its time, and somebody may have been taken out meanwhile.
+        self.check_token(&token, now).map_err(known)?;
+        self.check_user(&token, &user, now).map_err(known)?;
         Ok(Delegated { grant, token, ticket })
+    }
+
+    /// Whether a token of ours was revoked. Another issuer's is not ours to revoke.
+    fn check_token(&self, token: &VerifiedToken, now: UnixTime) -> Result<(), Refusal> {
+        match (&self.revocations, token.names()) {
+            (Some(revocations), Some(names)) => revocations.check(&names, now).map_err(Refusal::from),
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    /// Whether who is to be acted for was revoked: whoever was taken out has no tickets made in their name, whoever wrote the
+    /// token.
+    fn check_user(&self, token: &VerifiedToken, user: &Principal, now: UnixTime) -> Result<(), Refusal> {
+        let (Some(revocations), None) = (&self.revocations, token.names()) else {
+            return Ok(());
+        };
+        // Nobody has been given a token under another name than this.
+        let subject = self.names.subject_of(user);
+        let names = TokenNames {
+            token: None,
+            session: None,
+            subject: subject.as_ref().map_or(user.as_str(), Subject::as_str),
+            issued: token.issued(),
+        };
+        revocations.check(&names, now).map_err(Refusal::from)
     }
 
     /// Who a token is about: a principal of an accepted realm.
@@ -109,6 +138,12 @@ impl Delegated {
             negotiate: None,
             access_token: self.ticket.into_token(),
         }
+    }
+}
+
+impl From<RevocationError> for Refusal {
+    fn from(error: RevocationError) -> Self {
+        Self::new(error.reason(), error.to_string())
     }
 }
 

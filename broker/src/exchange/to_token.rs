@@ -147,7 +147,7 @@ impl TicketToToken {
         })?;
         let unrevoked = self.revocations.admit(&grant, now).map_err(|error| Refusal {
             subject: Some(subject.as_str().into()),
-            ..Refusal::new(error.reason(), error.to_string())
+            ..Refusal::from(error)
         })?;
         let token = Minter::new(&self.issuer, self.keyring.signing())
             .issue(unrevoked, &caller.client)

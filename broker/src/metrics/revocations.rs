@@ -1,5 +1,6 @@
 //! Counts revocations, and says where the feed stands and how old it is.
 
+use kerbridge_wire::Reason;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -9,11 +10,22 @@ use crate::store::{Kind, Position};
 use crate::time::UnixTime;
 
 type KindLabel = [(&'static str, &'static str); 1];
+type ReasonLabel = [(&'static str, &'static str); 1];
+
+/// How a request to take a token back may be answered.
+const ANSWERS: &[Reason] = &[
+    Reason::Ok,
+    Reason::InvalidRequest,
+    Reason::ClientUnauthenticated,
+    Reason::DeniedByPolicy,
+    Reason::StoreUnavailable,
+];
 
 /// The part of the metrics that is about revocations.
 #[derive(Clone, Debug)]
 pub struct RevocationMetrics {
     revoked: Family<KindLabel, Counter>,
+    asked: Family<ReasonLabel, Counter>,
     version: Gauge,
     entries: Gauge,
     as_of: Gauge,
@@ -26,6 +38,12 @@ impl RevocationMetrics {
             "revocations",
             "Revocations that this broker took in, by what they name",
             revoked.clone(),
+        );
+        let asked = Family::<ReasonLabel, Counter>::default();
+        registry.register(
+            "revocation_requests",
+            "Requests to take one token back, by how they were answered: ok where it was, and where there was nothing to take back",
+            asked.clone(),
         );
         let (version, entries, as_of) = (Gauge::default(), Gauge::default(), Gauge::default());
         registry.register(
@@ -44,8 +62,12 @@ impl RevocationMetrics {
         for &kind in Kind::ALL {
             drop(revoked.get_or_create(&label(kind)));
         }
+        for &reason in ANSWERS {
+            drop(asked.get_or_create(&[("reason", reason.as_str())]));
+        }
         Self {
             revoked,
+            asked,
             version,
             entries,
             as_of,
@@ -55,6 +77,16 @@ impl RevocationMetrics {
     /// Counts one revocation.
     pub fn revoked(&self, kind: Kind) {
         self.revoked.get_or_create(&label(kind)).inc();
+    }
+
+    /// Counts one answered request to take a token back.
+    pub fn answered(&self, reason: Reason) {
+        self.asked.get_or_create(&[("reason", reason.as_str())]).inc();
+    }
+
+    /// How many were answered so.
+    pub fn answers(&self, reason: Reason) -> u64 {
+        self.asked.get_or_create(&[("reason", reason.as_str())]).get()
     }
 
     /// Notes where the feed stands.

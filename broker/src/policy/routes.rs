@@ -9,7 +9,7 @@ use kerbridge_wire::policy::{Access, Route};
 
 use super::Policy;
 use crate::problem::Problems;
-use crate::render::filter_config;
+use crate::render::{Inline, filter_config};
 
 /// Stands for the broker's own issuer, which is not part of the policy file.
 const ISSUER: &str = "https://issuer.invalid";
@@ -24,10 +24,10 @@ pub(super) fn check(file: &raw::Policy, policy: &Policy, problems: &mut Problems
         );
         return;
     }
-    if let Err(errors) = Config::build(filter_config(ISSUER, file, None)) {
-        // The broker's cluster is rendered twice, for its keys and for exchanges.
-        let twice = |field: &str| field == "broker.cluster";
-        for found in errors.0.into_iter().filter(|found| !twice(&found.field)) {
+    if let Err(errors) = Config::build(filter_config(ISSUER, file, Inline::default())) {
+        // The broker's cluster is rendered for its keys, for its revocations and for exchanges, times for the first two.
+        let again = |field: &str| field == "broker.cluster" || field.starts_with("issuers[0].feed.");
+        for found in errors.0.into_iter().filter(|found| !again(&found.field)) {
             let (problem, remedy) = if found.problem.starts_with("expected ") {
                 ("does not fit".to_owned(), found.problem)
             } else {

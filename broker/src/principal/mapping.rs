@@ -158,6 +158,15 @@ impl fmt::Display for NotMapped {
 }
 
 impl NameRules {
+    /// What tokens call a principal, with krb5.conf asked where the rules want that; `None` where they have no name for it.
+    pub fn subject_of(&self, principal: &Principal) -> Option<Subject> {
+        let local = self
+            .asks_local_names()
+            .then(|| kerbridge_gss::local_name(principal))
+            .flatten();
+        self.map(principal, local.as_deref()).ok().map(|mapped| mapped.subject)
+    }
+
     /// Whether the local name of each principal must be asked for.
     pub const fn asks_local_names(&self) -> bool {
         self.auth_to_local

@@ -25,6 +25,27 @@ pub enum Until {
     Ever,
 }
 
+/// What gives somebody the right to take one token back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// It is the client to whom it was issued.
+    Client,
+    /// It has another token of the same subject, or this one.
+    User,
+    /// It has a token of an administrator.
+    Administrator,
+}
+
+impl Right {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::User => "user",
+            Self::Administrator => "administrator",
+        }
+    }
+}
+
 /// Who asks for it.
 #[derive(Clone, Copy, Debug)]
 pub enum By<'a> {
@@ -38,8 +59,10 @@ pub enum By<'a> {
         /// The user.
         uid: u32,
     },
-    /// A client of the mesh or the public listener.
+    /// A client of the mesh or the public listener, who has the token.
     Client {
+        /// What gives it the right.
+        right: Right,
         /// Which listener.
         listener: &'static str,
         /// `client_id`.
@@ -179,12 +202,13 @@ impl<'a> Who<'a> {
                 ..Self::default()
             },
             By::Client {
+                right,
                 listener,
                 client,
                 subject,
                 source,
             } => Self {
-                by: "client",
+                by: right.as_str(),
                 uid: None,
                 listener: Some(listener),
                 client: Some(client),

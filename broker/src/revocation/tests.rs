@@ -32,7 +32,7 @@ fn of(store: &Arc<MemoryStore>, longest_life: u64) -> Revocations {
 }
 
 /// Of a new store in memory, loaded at [`NOW`], for tokens of 15 minutes.
-fn fresh() -> (Arc<MemoryStore>, Arc<Revocations>) {
+pub(crate) fn fresh() -> (Arc<MemoryStore>, Arc<Revocations>) {
     let store = Arc::new(MemoryStore::new());
     let revocations = of(&store, 900);
     // Nothing in it has to wait.

@@ -107,11 +107,7 @@ fn misnamed(value: &str, rules: &IdentityRules) -> Option<AdminError> {
         });
     }
     let principal = principal::canonical(value).ok()?;
-    let local = names
-        .auth_to_local
-        .then(|| kerbridge_gss::local_name(&principal))
-        .flatten();
-    let subject = names.map(&principal, local.as_deref()).ok()?.subject;
+    let subject = names.subject_of(&principal)?;
     (subject.as_str() != value).then(|| AdminError {
         problem: format!("tokens of {value} have another subject"),
         remedy: format!("write {:?}", subject.as_str()),

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, HOST};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
-use kerbridge_wire::exchange::{GRANT_TYPE, INTROSPECTION_PATH, JWKS_PATH, TOKEN_PATH};
+use kerbridge_wire::exchange::{GRANT_TYPE, INTROSPECTION_PATH, JWKS_PATH, REVOCATION_PATH, TOKEN_PATH};
 use serde_json::{Value, json};
 
 use super::Broker;
@@ -37,6 +37,9 @@ pub(super) async fn authorization_server(State(broker): State<Arc<Broker>>) -> R
             "introspection_endpoint": endpoint(INTROSPECTION_PATH),
             "introspection_endpoint_auth_methods_supported": authentication,
             "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
+            "revocation_endpoint": endpoint(REVOCATION_PATH),
+            "revocation_endpoint_auth_methods_supported": ["none", "tls_client_auth", "private_key_jwt"],
+            "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
             "jwks_uri": endpoint(JWKS_PATH),
             "grant_types_supported": [GRANT_TYPE],
             // Required (RFC 8414 §2), and there is no authorization endpoint.

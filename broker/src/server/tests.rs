@@ -5,6 +5,7 @@ mod legs;
 mod log;
 mod metadata;
 mod revocations;
+mod token_revocation;
 mod trades;
 
 use std::net::Ipv4Addr;

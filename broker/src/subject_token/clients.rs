@@ -11,7 +11,7 @@ use kerbridge_wire::policy::{Access, FilterSettings, Policy as RawPolicy, Route}
 
 use super::{Issuers, KeyTerms, NOT_ENVOY};
 use crate::config::ClientConfig;
-use crate::render::filter_config;
+use crate::render::{Inline, filter_config};
 
 /// What stands for this broker among the audiences of assertions.
 pub const ASSERTION_AUDIENCE: &str = "this-broker";
@@ -58,7 +58,7 @@ impl Issuers {
         let config = FilterConfig {
             issuers: issuers.collect(),
             broker: None,
-            ..filter_config(issuer, &nothing, None)
+            ..filter_config(issuer, &nothing, Inline::default())
         };
         GateConfig::build(config.clone())?;
         Ok(Self {

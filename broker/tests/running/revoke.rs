@@ -120,7 +120,18 @@ fn without_a_broker_the_store_has_it_and_the_next_broker_serves_it() {
     assert_eq!(none.status.code(), Some(78));
     assert!(text(&none.stderr).contains("no store"), "{}", text(&none.stderr));
     Serving::start(&folder).signal(Signal::TERM);
-    let before = json(&revoke(&folder, &["--subject", "alice@A.TEST"]));
+    let output = revoke(&folder, &["--subject", "alice@A.TEST"]);
+    let before = json(&output);
+    let event: Value = serde_json::from_slice(&output.stderr).unwrap();
+    for (member, value) in [
+        ("target", Value::from("kerbridge::audit")),
+        ("message", "revoked".into()),
+        ("value", "alice@A.TEST".into()),
+        ("by", "offline".into()),
+        ("uid", rustix::process::geteuid().as_raw().into()),
+    ] {
+        assert_eq!(event[member], value, "{event}");
+    }
     assert_eq!((&before["by"], &before["version"]), (&"store".into(), &1.into()));
     json(&revoke(&folder, &["--jti", "t"]));
     let words = folder.run(&[

@@ -10,6 +10,10 @@ use crate::reason::Reason;
 pub const TOKEN_PATH: &str = "/oauth2/token";
 /// Path of the endpoint that says what a token says (RFC 7662).
 pub const INTROSPECTION_PATH: &str = "/oauth2/introspect";
+/// Path of the endpoint that takes one token back (RFC 7009).
+pub const REVOCATION_PATH: &str = "/oauth2/revoke";
+/// The scope of a token whose holder may take back anybody's.
+pub const ADMIN_SCOPE: &str = "kerbridge:admin";
 /// Path of the published signing keys (RFC 7517 §5).
 pub const JWKS_PATH: &str = "/.well-known/jwks.json";
 /// Path of the signed revocations.

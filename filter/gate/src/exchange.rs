@@ -158,9 +158,10 @@ fn form_encode(value: &[u8], out: &mut Vec<u8>) {
 impl PendingExchange {
     /// Goes on with the broker's answer. Its word alone opens nothing: a token is verified like any other.
     pub fn resume(self, gate: &mut Gate, now: UnixTime, reply: BrokerReply<'_>) -> Step {
+        let asked = self.asked.by_ticket();
         match read_reply(reply) {
-            Ok(minted) => gate.judge_token(self.asked, self.requirements, now, Origin::Exchanged(minted)),
-            Err(refusal) => self.asked.refuse(refusal),
+            Ok(minted) => gate.judge_token(asked, self.requirements, now, Origin::Exchanged(minted)),
+            Err(refusal) => asked.refuse(refusal),
         }
     }
 }
@@ -260,7 +261,9 @@ fn is_of_an_exchange(reason: Reason) -> bool {
     match reason.challenge() {
         ChallengeRule::Others | ChallengeRule::Negotiate => true,
         ChallengeRule::None => matches!(reason.status(), 403 | 429 | 503) || reason == Reason::MalformedCredentials,
-        ChallengeRule::Every | ChallengeRule::InvalidToken | ChallengeRule::InsufficientScope => false,
+        // Of what is wrong with tokens only this can be wrong with a ticket, too.
+        ChallengeRule::InvalidToken => reason == Reason::Revoked,
+        ChallengeRule::Every | ChallengeRule::InsufficientScope => false,
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Asked {
     /// Negotiate is not offered, whatever the route accepts.
     pub(crate) withholds_negotiate: bool,
     pub(crate) secure: bool,
+    /// It was by a ticket that it was to pass.
+    by_ticket: bool,
     /// The client may see the decision, and asks for it.
     pub(crate) explains: bool,
     /// The cookie that is judged: a 401 deletes it.
@@ -115,6 +117,7 @@ impl Asked {
             is_foreign: head.withholds_negotiate(),
             withholds_negotiate: head.withholds_negotiate(),
             secure: head.secure,
+            by_ticket: false,
             explains: false,
             cookie_shown: false,
         }
@@ -134,8 +137,17 @@ impl Asked {
             is_foreign: false,
             withholds_negotiate: false,
             secure,
+            by_ticket: false,
             explains: false,
             cookie_shown: false,
+        }
+    }
+
+    /// The same, where a ticket was shown.
+    pub(crate) fn by_ticket(self) -> Self {
+        Self {
+            by_ticket: true,
+            ..self
         }
     }
 
@@ -196,7 +208,7 @@ impl Asked {
             negotiate,
             continuation,
         } = refusal;
-        let challenges = self.challenges(reason.challenge(), negotiate.as_ref());
+        let challenges = self.challenges(reason, negotiate.as_ref());
         let mut status = reason.status();
         if status == 401 && challenges.is_empty() {
             // A 401 must carry a challenge (RFC 9110 §15.5.2).
@@ -253,16 +265,18 @@ impl Asked {
         }
     }
 
-    fn challenges(&self, challenge: ChallengeRule, negotiate: Option<&Secret>) -> Vec<Vec<u8>> {
+    fn challenges(&self, reason: Reason, negotiate: Option<&Secret>) -> Vec<Vec<u8>> {
         let Some(rule) = self.rule() else { return Vec::new() };
-        let offers_negotiate = rule.accepts(Scheme::Negotiate) && !self.withholds_negotiate;
+        // A browser would go on bringing the ticket that was revoked.
+        let wants_ticket_again = !(self.by_ticket && reason == Reason::Revoked);
+        let offers_negotiate = rule.accepts(Scheme::Negotiate) && !self.withholds_negotiate && wants_ticket_again;
         let realm = &rule.audience;
         let bearer = |more: &str| {
             (rule.accepts(Scheme::Bearer) || rule.accepts(Scheme::Header))
                 .then(|| format!("Bearer realm=\"{realm}\"{more}").into_bytes())
         };
         let bare = || offers_negotiate.then(|| b"Negotiate".to_vec());
-        let lines = match challenge {
+        let lines = match reason.challenge() {
             ChallengeRule::None => vec![],
             ChallengeRule::Every => vec![bare(), bearer("")],
             ChallengeRule::InvalidToken => vec![bare(), bearer(", error=\"invalid_token\"")],

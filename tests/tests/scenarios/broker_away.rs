@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kerbridge_tests::World;
+use kerbridge_tests::broker::Broker;
 use kerbridge_tests::curl::Answer;
-use kerbridge_tests::http::Request;
 use kerbridge_tests::shipped::ISSUER;
 use kerbridge_tests::token::{LabKey, claims};
 use kerbridge_tests::wait::{Deadline, wait_until};
@@ -129,27 +129,56 @@ fn before_the_first_keys_everything_protected_is_503_and_then_all_is_well() {
     assert_eq!(world.reason(&refused).unwrap(), (401, "unknown_key".to_owned()));
 }
 
+/// What `policy render --inline-keys` puts into the filter's configuration.
+fn inline(world: &mut World) -> (Value, Value) {
+    let broker = world.broker();
+    let config = broker.config();
+    let arguments = ["policy", "render", "--inline-keys", "--format", "json", "--config"];
+    let all = [&arguments[..], &[config.to_str().unwrap()]].concat();
+    let (status, printed) = Broker::run(config.parent().unwrap(), &all).unwrap();
+    assert!(status.success(), "{printed}");
+    let rendered: Value = serde_json::from_str(&printed).unwrap();
+    let own = &rendered["issuers"][0];
+    (own["jwks"]["inline"].clone(), own["feed"]["inline"].clone())
+}
+
 #[test]
-fn a_fresh_envoy_starts_from_inline_keys_while_the_broker_is_away() {
+fn a_fresh_envoy_starts_from_inline_keys_and_revocations_while_the_broker_is_away() {
     let mut world = World::start().unwrap();
     let token = world.token("alice", "/orders/1").unwrap();
-    let keys = world
-        .broker()
-        .ask(&Request::get("/.well-known/jwks.json"))
-        .unwrap()
-        .text();
-    world.broker().stop().unwrap();
-    world
-        .restart_envoy(|yaml| {
-            yaml.edit_filter_configuration(|filter| filter["issuers"][0]["jwks"]["inline"] = json!(keys))
-        })
-        .unwrap();
-    assert_eq!(world.curl("/orders/1").bearer(&token).send().unwrap().status, 200);
-    assert_ours(
-        &world,
-        &world.curl_as("alice", "/orders/1").send().unwrap(),
-        "broker_unavailable",
-    );
+    let revoked = world.token("bob", "/orders/1").unwrap();
+    let claims: Value = kerbridge_tests::token::decode(&revoked).unwrap().claims;
+    let jti = claims["jti"].as_str().unwrap();
+    world.broker().revoke(&["--jti", jti]).unwrap();
+    // From the broker, and from its store.
+    for runs in [true, false] {
+        if !runs {
+            world.broker().stop().unwrap();
+        }
+        let (keys, feed) = inline(&mut world);
+        if runs {
+            world.broker().stop().unwrap();
+        }
+        world
+            .restart_envoy(|yaml| {
+                yaml.edit_filter_configuration(|filter| {
+                    let own = &mut filter["issuers"][0];
+                    (own["jwks"]["inline"], own["feed"]["inline"]) = (keys, feed);
+                })
+            })
+            .unwrap();
+        assert_eq!(world.curl("/orders/1").bearer(&token).send().unwrap().status, 200);
+        let refused = world.curl("/orders/1").bearer(&revoked).send().unwrap();
+        assert_eq!(world.reason(&refused).unwrap(), (401, "revoked".to_owned()), "{runs}");
+        assert_ours(
+            &world,
+            &world.curl_as("alice", "/orders/1").send().unwrap(),
+            "broker_unavailable",
+        );
+        if runs {
+            world.broker().start().unwrap();
+        }
+    }
 
     world
         .restart_envoy(|yaml| {

@@ -73,17 +73,21 @@ fn a_lab_that_works_is_well_and_each_illness_is_named_with_what_mends_it() {
         "clock",
         "host",
         "state_dir",
+        "revocations",
         "channel_bindings",
         "envoy",
     ] {
         assert!(good(check), "{check}: {findings:#?}");
     }
 
-    // A clock that is off by more than Kerberos allows.
+    // A clock that is off by more than Kerberos allows, and by which revocations are old.
     let (findings, code) = examine(&mut world, &[], Some("+20m"));
     assert_eq!(
         (bad(&findings), code),
-        (vec!["clock clock_skew".to_owned()], Some(1)),
+        (
+            vec!["clock clock_skew".to_owned(), "revocations feed_stale".to_owned()],
+            Some(1)
+        ),
         "{findings:#?}"
     );
     assert!(commands(&findings, "clock").contains("chronyc makestep"));

@@ -232,7 +232,7 @@ fn gauges_show_how_old_keys_and_revocations_are() {
     let mut world = start(issuer.join(World::builder().broker_stopped(), more).concurrency(1));
     issuer.revoke(&[token_entry("one")]);
     let labels = [("kerbridge_issuer", "id")];
-    let ages = ["kerbridge_keys_age_seconds", "kerbridge_feed_age_seconds"];
+    let ages = ["kerbridge_keys_age_seconds", "kerbridge_revocation_age_seconds"];
     for age in ages {
         wait_until(age, Duration::from_secs(10), || {
             metric(&mut world, age, &labels).is_some()

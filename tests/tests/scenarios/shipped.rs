@@ -134,7 +134,11 @@ fn an_idle_connection_to_the_broker_is_closed_by_envoy_first() {
     // of its own, and none ever fails on one that the broker was closing.
     let mut world = World::builder()
         .yaml(|yaml| yaml.replace("{idle_timeout: 30s}", "{idle_timeout: 1s}"))
-        .filter(|filter| filter["issuers"][0]["jwks"]["poll"] = serde_json::json!("10s"))
+        .filter(|filter| {
+            for polled in ["jwks", "feed"] {
+                filter["issuers"][0][polled]["poll"] = serde_json::json!("10s");
+            }
+        })
         .start()
         .unwrap();
     let idle = "cluster.kerbridge_broker.upstream_cx_idle_timeout";

@@ -26,7 +26,12 @@ async fn the_metadata_name_endpoints_that_are_there_and_ways_that_are_taken() {
     assert_eq!(status, StatusCode::OK);
     // What clients compare letter for letter (RFC 8414 §3.3).
     assert_eq!(server["issuer"], "https://broker.test");
-    for member in ["token_endpoint", "introspection_endpoint", "jwks_uri"] {
+    for member in [
+        "token_endpoint",
+        "introspection_endpoint",
+        "revocation_endpoint",
+        "jwks_uri",
+    ] {
         let path = server[member]
             .as_str()
             .unwrap()

@@ -369,6 +369,22 @@ fn the_brokers_refusals_keep_their_reason_and_the_acceptors_error_token() {
             401,
             bearer.clone(),
         ),
+        // Not asked for again: it would be the same ticket.
+        (
+            "400",
+            r#"{"error":"invalid_grant","reason":"revoked"}"#,
+            Reason::Revoked,
+            401,
+            vec![r#"Bearer realm="orders", error="invalid_token""#.to_owned()],
+        ),
+        // Something of a token's that no ticket has.
+        (
+            "400",
+            r#"{"error":"invalid_grant","reason":"expired"}"#,
+            Reason::DeniedByPolicy,
+            403,
+            vec![],
+        ),
         (
             "400",
             r#"{"error":"invalid_grant","reason":"malformed_credentials"}"#,
@@ -432,6 +448,20 @@ fn the_brokers_refusals_keep_their_reason_and_the_acceptors_error_token() {
         assert_eq!((answer.decision.reason, answer.status), (reason, code), "{body}");
         assert_eq!(lines(&answer, "www-authenticate"), challenges, "{body}");
     }
+}
+
+#[test]
+fn a_revoked_ticket_is_403_where_nothing_else_is_accepted() {
+    let gate = gate(&Key::new("k1"));
+    let (_, pending) = ask(&gate, "/tickets", true);
+    let answer = reply(resume(
+        &gate,
+        pending,
+        "400",
+        r#"{"error":"invalid_grant","reason":"revoked"}"#,
+    ));
+    assert_eq!((answer.decision.reason, answer.status), (Reason::Revoked, 403));
+    assert!(lines(&answer, "www-authenticate").is_empty());
 }
 
 #[test]

@@ -54,6 +54,7 @@ pub(super) fn start(
     Ok(TokenToTicket {
         policy: config.policy().clone(),
         realms: config.kerberos().realms.clone(),
+        names: config.names().clone(),
         revocations,
         delegation: Delegation::start(parts).map_err(|error| super::no_threads(&error))?,
     })

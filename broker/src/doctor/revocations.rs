@@ -1,0 +1,226 @@
+//! Says whether filters can learn what was revoked: asks the running broker for its feed as one of them does, and reads it by
+//! the gate's own rules.
+
+use kerbridge_gate::feed::UnverifiedPage;
+use kerbridge_gate::jwk::KeySet;
+use kerbridge_wire::Reason;
+use kerbridge_wire::exchange::FEED_PATH;
+use kerbridge_wire::feed::PageClaims;
+use kerbridge_wire::filter_config::Algorithm;
+use serde_json::Value;
+
+use super::finding::{Finding, Remedy};
+use crate::admin::client::{self, ClientError};
+use crate::config::{Address, Config, ListenerName};
+use crate::keyring::KeyRing;
+use crate::time::UnixTime;
+
+const CHECK: &str = "revocations";
+/// Seconds after which a broker that looks into its store twice a second has not done so for too long.
+const OLD: u64 = 10;
+
+/// Looks at the feed of this configuration's broker; nothing where it makes no tokens.
+pub fn look(config: &Config, now: UnixTime) -> Vec<Finding> {
+    let Some(key) = config.key_encryption_key() else {
+        return Vec::new();
+    };
+    // Both serve the same feed. Who runs this may open one of them and not the other.
+    let sockets = [ListenerName::Admin, ListenerName::Mesh].map(|name| {
+        config.listeners().find_map(|listener| match &listener.address {
+            Address::Unix { path, .. } if listener.name == name => Some(path),
+            Address::Unix { .. } | Address::Tls { .. } | Address::Clear { .. } => None,
+        })
+    });
+    let Some(socket) = sockets.into_iter().flatten().next() else {
+        return vec![Finding::skipped(
+            CHECK,
+            config.issuer(),
+            "no listener is a Unix socket: add [listen.admin] to have the feed looked at",
+        )];
+    };
+    let subject = socket.display().to_string();
+    let page = match client::get(socket, FEED_PATH) {
+        Ok(page) => page.to_vec(),
+        Err(ClientError::Nobody) => return vec![Finding::skipped(CHECK, subject, "no broker listens there")],
+        Err(ClientError::NotAllowed) => {
+            return vec![Finding::skipped(
+                CHECK,
+                subject,
+                "run this as root or the broker's user to look at the feed",
+            )];
+        }
+        Err(error) => return vec![stale(&subject, format!("the feed is not served: {error}"))],
+    };
+    let keys = match KeyRing::open(config.state_dir(), key) {
+        Ok(keyring) => keyring.jwks(),
+        Err(error) => return vec![Finding::skipped(CHECK, subject, error.problem().problem)],
+    };
+    match read(page, &keys) {
+        Ok(claims) => vec![judge(&subject, config.issuer(), &claims, now)],
+        Err(problem) => vec![stale(&subject, problem)],
+    }
+}
+
+/// The claims of a page that one of these keys has signed.
+fn read(page: Vec<u8>, keys: &str) -> Result<PageClaims, String> {
+    let keys = KeySet::parse(keys.as_bytes(), &[Algorithm::Es256]).map_err(|_| "the broker's keys cannot be read")?;
+    let page = UnverifiedPage::read(page, &keys).map_err(|error| format!("filters refuse the feed: {error}"))?;
+    let is_good = page.signature().verify();
+    let page = page
+        .resume(is_good)
+        .map_err(|error| format!("filters refuse the feed: {error}"))?;
+    Ok(page.claims().clone())
+}
+
+fn judge(subject: &str, issuer: &str, claims: &PageClaims, now: UnixTime) -> Finding {
+    let PageClaims {
+        iss,
+        iat,
+        version,
+        entries,
+        ..
+    } = claims;
+    if iss != issuer {
+        return stale(subject, format!("the feed is of {iss}, and tokens are of {issuer}"));
+    }
+    let age = now.seconds().saturating_sub(*iat);
+    if age > OLD {
+        return stale(
+            subject,
+            format!("the feed is {age} s old: the broker cannot read its store, or its clock is behind"),
+        );
+    }
+    let ahead = iat.saturating_sub(now.seconds());
+    if ahead > OLD {
+        return stale(
+            subject,
+            format!("the feed is from a time to come: the broker's clock is {ahead} s ahead"),
+        );
+    }
+    Finding::good(
+        CHECK,
+        subject,
+        format!("the feed has {entries} revocations, at version {version}, {age} s old"),
+    )
+}
+
+fn stale(subject: &str, problem: String) -> Finding {
+    Finding::bad(CHECK, subject, Reason::FeedStale, problem).mended_by([Remedy::any(
+        "look at the broker's log for the store, and at the clocks: timedatectl",
+    )])
+}
+
+/// Whether a filter with this configuration and the broker of this issuer are of one mind; nothing where the filter does not
+/// know the issuer. `is_served` is whether the broker makes tokens, and so has a feed.
+pub(super) fn compare(listener: &str, filter: &Value, issuer: &str, is_served: bool) -> Option<Finding> {
+    let issuers = filter.get("issuers")?.as_array()?;
+    let own = issuers
+        .iter()
+        .find(|one| one.get("issuer").and_then(Value::as_str) == Some(issuer))?;
+    let is_read = own.get("feed").is_some_and(|feed| !feed.is_null());
+    let render = || Remedy::any("kerbridge policy render --config kerbridge.toml, and replace the filter's entry");
+    match (is_read, is_served) {
+        (false, true) => Some(
+            Finding::gap(
+                CHECK,
+                listener,
+                format!("the filter has no feed of {issuer}: a token that was revoked passes until it ends"),
+            )
+            .mended_by([render()]),
+        ),
+        (true, false) => Some(
+            Finding::bad(
+                CHECK,
+                listener,
+                Reason::FeedStale,
+                format!("the filter reads a feed of {issuer}, and this broker makes no tokens and serves none"),
+            )
+            .mended_by([Remedy::any(
+                "let filter.cluster of the policy be the broker that makes the tokens, and render again",
+            )]),
+        ),
+        (true, true) => Some(Finding::good(
+            CHECK,
+            listener,
+            format!("the filter reads the feed of {issuer}"),
+        )),
+        (false, false) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kerbridge_wire::feed::{FORMAT, Hex};
+    use serde_json::json;
+
+    use super::super::finding::Verdict;
+    use super::*;
+
+    const ISSUER: &str = "https://broker.test";
+
+    fn claims(iat: u64) -> PageClaims {
+        PageClaims {
+            format: FORMAT,
+            iss: ISSUER.into(),
+            iat,
+            epoch: Hex([1; 16]),
+            version: 7,
+            base: None,
+            page: 0,
+            pages: 1,
+            entries: 3,
+            sha256: Hex([0; 32]),
+            sha256_of_pages: None,
+        }
+    }
+
+    #[test]
+    fn a_feed_is_judged_by_its_age_and_its_issuer() {
+        let now = UnixTime::from_seconds(1000);
+        for (iat, verdict) in [
+            (1000, Verdict::Good),
+            (1000 - OLD, Verdict::Good),
+            (999 - OLD, Verdict::Bad),
+            (1000 + OLD, Verdict::Good),
+            (1001 + OLD, Verdict::Bad),
+        ] {
+            assert_eq!(judge("s", ISSUER, &claims(iat), now).verdict, verdict, "{iat}");
+        }
+        let other = judge("s", "https://other.test", &claims(1000), now);
+        assert_eq!((other.verdict, other.reason), (Verdict::Bad, Some(Reason::FeedStale)));
+    }
+
+    #[test]
+    fn a_page_that_filters_would_refuse_is_said_to_be_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = crate::keyring::KeyEncryptionKey::from_base64(&"A".repeat(43)).unwrap();
+        let keyring = KeyRing::open_or_create(folder.path(), &key).unwrap();
+        let signed = |claims: &PageClaims| {
+            let jws = crate::jws::sign(keyring.signing(), kerbridge_wire::feed::TYPE, claims).unwrap();
+            kerbridge_wire::feed::join_page(&jws, &[])
+        };
+        let mut empty = claims(1000);
+        empty.entries = 0;
+        assert_eq!(read(signed(&empty), &keyring.jwks()), Ok(empty.clone()));
+        assert!(
+            read(signed(&empty), r#"{"keys":[]}"#)
+                .unwrap_err()
+                .contains("filters refuse")
+        );
+        assert!(read(b"nonsense".to_vec(), &keyring.jwks()).is_err());
+    }
+
+    #[test]
+    fn a_filter_and_a_broker_that_are_not_of_one_mind_are_named() {
+        let filter = |feed: Value| json!({"issuers": [{"issuer": ISSUER, "feed": feed}]});
+        let read = filter(json!({"cluster": "b"}));
+        let verdict = |filter: &Value, is_served| {
+            compare("https", filter, ISSUER, is_served).map(|finding| (finding.verdict, finding.reason))
+        };
+        assert_eq!(verdict(&read, true), Some((Verdict::Good, None)));
+        assert_eq!(verdict(&read, false), Some((Verdict::Bad, Some(Reason::FeedStale))));
+        assert_eq!(verdict(&filter(Value::Null), true), Some((Verdict::Bad, None)));
+        assert_eq!(verdict(&filter(Value::Null), false), None);
+        assert_eq!(verdict(&json!({"issuers": []}), true), None);
+    }
+}

@@ -1,0 +1,198 @@
+//! Decides what comes of a request to take one token back (RFC 7009): who may, and what there is to take back.
+//!
+//! Whoever asks has the token itself. That alone gives no right: a service that was sent a token could end its user's work. It
+//! is for the client to whom the token was issued, for its user, who shows any token of the same subject, and for who shows a
+//! token with the scope [`ADMIN_SCOPE`]. A token that is none of ours, or none any more, is answered as one that was taken
+//! back (RFC 7009 §2.2): whoever asks has what it wanted.
+
+use std::net::IpAddr;
+
+use kerbridge_wire::Reason;
+use kerbridge_wire::exchange::{ADMIN_SCOPE, OauthError};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::event::{self, About};
+use super::request::RevocationRequest;
+use super::to_token::TicketToToken;
+use super::{Caller, Exchange, Hints, Refusal, TokenToToken, source};
+use crate::revocation::{By, Order, RevocationError, Right};
+use crate::store::{Kind, Target};
+use crate::subject_token::{NotVerified, VerifiedToken};
+use crate::time::{Clock, UnixTime};
+
+/// What stands in the `Authorization` header.
+#[derive(Clone, Copy)]
+pub enum Shown<'h> {
+    /// There is none.
+    Nothing,
+    /// A Bearer token (RFC 6750 §2.1).
+    Bearer(&'h str),
+    /// Something else, or more than one.
+    Other,
+}
+
+/// What was taken back, or why there was nothing.
+enum Outcome {
+    Revoked,
+    Nothing(Reason),
+}
+
+impl Exchange {
+    /// Takes the token of one request body back, or one that nobody need take back. Every answer is one event, and is counted.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn revoke(&self, body: &[u8], shown: Shown<'_>, caller: &Caller, clock: Clock) -> Result<(), Refusal> {
+        let (began, now) = (Instant::now(), clock.now());
+        let (hints, assertion, request) = RevocationRequest::read(body, caller.listener);
+        let known = match assertion {
+            Some(assertion) => self.identify(assertion, caller, now, began).await.map(Some),
+            None => Ok(None),
+        };
+        let known = known.map_err(|refusal| self.refuse_revocation(refusal, caller, &hints))?;
+        let caller = known.as_ref().unwrap_or(caller);
+        let outcome = match (request, &self.to_token, &self.trade) {
+            (Ok(RevocationRequest { token }), Some(direction), Some(trade)) => {
+                let asked = Asked {
+                    direction,
+                    trade,
+                    caller,
+                    source: source(caller, &hints),
+                    clock,
+                    deadline: began.checked_add(direction.deadline).unwrap_or(began),
+                };
+                asked.decide(token, shown, now).await
+            }
+            // Who makes no tokens knows none.
+            (Ok(_), _, _) => Ok(Outcome::Nothing(Reason::UnknownIssuer)),
+            (Err(error), _, _) => Err(error.into()),
+        };
+        match outcome {
+            // The event is that of the revocation.
+            Ok(Outcome::Revoked) => {}
+            Ok(Outcome::Nothing(why)) => event::nothing_to_revoke(why, caller, &hints),
+            Err(refusal) => return Err(self.refuse_revocation(refusal, caller, &hints)),
+        }
+        self.metrics.revocations().answered(Reason::Ok);
+        Ok(())
+    }
+
+    /// Counts and logs a refusal, one of before there was a body to look at too.
+    pub fn refuse_revocation(&self, refusal: Refusal, caller: &Caller, hints: &Hints) -> Refusal {
+        self.metrics.revocations().answered(refusal.reason);
+        let about = About {
+            caller,
+            hints,
+            audience: None,
+        };
+        event::refused(&refusal, &about);
+        self.note_failure(refusal.reason, caller.listener, source(caller, hints), Instant::now());
+        refusal
+    }
+}
+
+struct Asked<'a> {
+    direction: &'a TicketToToken,
+    trade: &'a TokenToToken,
+    caller: &'a Caller,
+    source: Option<IpAddr>,
+    clock: Clock,
+    deadline: Instant,
+}
+
+impl Asked<'_> {
+    async fn decide(&self, token: Zeroizing<String>, shown: Shown<'_>, now: UnixTime) -> Result<Outcome, Refusal> {
+        let is_same = matches!(shown, Shown::Bearer(own) if *own == **token);
+        let found = self.stands(token, now).await?;
+        // First who asks (RFC 7009 §2.1). Whoever shows the token itself may do so again: the first answer may be lost.
+        let user = match (shown, &found) {
+            (Shown::Nothing, _) => None,
+            (Shown::Bearer(_), Err(reason)) if is_same => return Ok(Outcome::Nothing(*reason)),
+            (Shown::Bearer(own), _) => {
+                let own = self.stands(Zeroizing::new(own.to_owned()), now).await?;
+                Some(own.map_err(|reason| unauthenticated(reason.as_str()))?)
+            }
+            (Shown::Other, _) => return Err(unauthenticated("Authorization is no Bearer token")),
+        };
+        let token = match found {
+            Ok(token) => token,
+            Err(reason) => return Ok(Outcome::Nothing(reason)),
+        };
+        let Some(token_id) = token.token_id() else {
+            return Ok(Outcome::Nothing(Reason::MissingClaim));
+        };
+        let right = match &user {
+            _ if token.client() == Some(&*self.caller.client) => Right::Client,
+            Some(user) if user.subject() == token.subject() => Right::User,
+            Some(user) if user.scopes().iter().any(|scope| **scope == *ADMIN_SCOPE) => Right::Administrator,
+            Some(_) | None => return Err(another_s(&token)),
+        };
+        let by = By::Client {
+            right,
+            listener: self.caller.listener.as_str(),
+            client: &self.caller.client,
+            subject: user.as_ref().map(VerifiedToken::subject),
+            source: self.source,
+        };
+        let target = Target::new(Kind::Token, token_id).map_err(|_| unavailable(Reason::Internal, "an odd jti"))?;
+        let order = Order::token(target, Some(token.expires()));
+        match self.direction.revocations.revoke(order, &by, self.clock).await {
+            Ok(_) => Ok(Outcome::Revoked),
+            Err(error) => Err(unavailable(Reason::StoreUnavailable, error.to_string())),
+        }
+    }
+
+    /// A token of ours that stands, or why it is none; whether it is may not be known.
+    async fn stands(&self, token: Zeroizing<String>, now: UnixTime) -> Result<Result<VerifiedToken, Reason>, Refusal> {
+        let token = match self.trade.verifiers.verify(token, now, self.deadline).await {
+            Ok(token) => token,
+            // It will be good once the clocks agree.
+            Err(NotVerified {
+                reason:
+                    reason @ (Reason::NotYetValid | Reason::KeysUnavailable | Reason::BrokerOverloaded | Reason::Internal),
+            }) => {
+                let reason = if reason == Reason::NotYetValid {
+                    Reason::Internal
+                } else {
+                    reason
+                };
+                return Err(unavailable(reason, "the token cannot be judged now"));
+            }
+            Err(NotVerified { reason }) => return Ok(Err(reason)),
+        };
+        // Another issuer's is not ours to revoke.
+        let Some(names) = token.names() else {
+            return Ok(Err(Reason::UnknownIssuer));
+        };
+        match self.direction.revocations.check(&names, now) {
+            Ok(()) => Ok(Ok(token)),
+            Err(RevocationError::Revoked(_)) => Ok(Err(Reason::Revoked)),
+            Err(error @ RevocationError::Unknown) => Err(unavailable(error.reason(), error.to_string())),
+        }
+    }
+}
+
+fn unauthenticated(detail: &str) -> Refusal {
+    Refusal {
+        advice: Some("show a token of this issuer that stands, as Bearer"),
+        ..Refusal::new(Reason::ClientUnauthenticated, detail)
+    }
+}
+
+fn another_s(token: &VerifiedToken) -> Refusal {
+    Refusal {
+        error: Some(OauthError::UnauthorizedClient),
+        advice: Some("show, as Bearer, the token itself, or another one of its user"),
+        subject: Some(token.subject().into()),
+        token_id: token.token_id().map(Into::into),
+        ..Refusal::new(
+            Reason::DeniedByPolicy,
+            "the token is another client's and another user's",
+        )
+    }
+}
+
+fn unavailable(reason: Reason, detail: impl Into<Box<str>>) -> Refusal {
+    Refusal::new(reason, detail)
+}
