@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kerbridge_tests::curl::Curl;
-use kerbridge_tests::process::{OwnedProcess, Spawn};
+use kerbridge_tests::process::{OwnedProcess, Signal, Spawn};
+use kerbridge_tests::wait::wait_until;
 use kerbridge_tests::world::lab_program;
 
 /// Runs the lab's program to its end; its exit code and all that it printed.
@@ -65,6 +66,47 @@ fn a_demonstration_without_a_broker_fails_and_says_why() {
     let mut process = OwnedProcess::start(spawn).unwrap();
     assert!(!process.wait_exit(Duration::from_secs(60)).unwrap().success());
     assert!(process.log().contains("/nonexistent/kerbridge") && process.log().contains("make build"));
+}
+
+/// Processes whose command line has this text in it.
+fn processes_about(text: &str) -> Vec<String> {
+    let command_line = |pid: std::fs::DirEntry| {
+        let bytes = std::fs::read(pid.path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
+    };
+    let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    all.filter_map(command_line)
+        .filter(|line| line.contains(text))
+        .collect()
+}
+
+#[test]
+fn an_interrupted_demonstration_leaves_neither_files_nor_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    // Apache may be another user.
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+    let inside = folder.path().join("tmp");
+    std::fs::create_dir(&inside).unwrap();
+    let spawn = Spawn::new(lab_program().unwrap(), folder.path())
+        .args(["demo", "--capture", folder.path().to_str().unwrap()])
+        .env("TMPDIR", &inside);
+    let mut process = OwnedProcess::start(spawn).unwrap();
+    process.wait_for_log("ready after", Duration::from_secs(60)).unwrap();
+    let running = processes_about(inside.to_str().unwrap());
+    for program in ["envoy", "apache.conf", "slapd", "kerbridge serve"] {
+        assert!(
+            running.iter().any(|line| line.contains(program)),
+            "{program} in {running:?}"
+        );
+    }
+    process.signal(Signal::INT).unwrap();
+    assert_eq!(process.wait_exit(Duration::from_secs(10)).unwrap().code(), Some(130));
+    wait_until("the end of what it started", Duration::from_secs(10), || {
+        processes_about(inside.to_str().unwrap()).is_empty()
+    })
+    .unwrap();
+    let left: Vec<_> = std::fs::read_dir(&inside).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 /// Takes the lab down even where the test fails.
