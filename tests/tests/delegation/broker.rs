@@ -17,7 +17,7 @@ use kerbridge_tests::wait::wait_until;
 use serde_json::json;
 
 use crate::realms::{CROWD, mit, samba};
-use crate::trader::{ISSUER, Plan, Traded, subject, trade};
+use crate::trader::{IDP, ISSUER, Plan, Traded, foreign_token, subject, trade};
 
 /// Whom the service sees behind a ticket.
 fn seen_by(apache: &Apache, ticket: &str) -> String {
@@ -31,6 +31,11 @@ fn seen_by(apache: &Apache, ticket: &str) -> String {
 
 /// A broker of both directions: what it is shown for `orders` it trades for tickets to [`LEGACY`].
 fn both_ways(realm: &DelegationRealm, folder: &Path) -> Broker {
+    both_ways_with(realm, folder, ("", ""))
+}
+
+/// The same with more of the policy and of the configuration.
+fn both_ways_with(realm: &DelegationRealm, folder: &Path, (policy, section): (&str, &str)) -> Broker {
     let name = realm.realm();
     let settings = BrokerSettings {
         issuer: ISSUER.to_owned(),
@@ -52,11 +57,12 @@ fn both_ways(realm: &DelegationRealm, folder: &Path) -> Broker {
             path_prefix = "/"
             accept = ["negotiate", "bearer"]
             audience = "orders"
+            {policy}
             "#
         ),
         // The token's name is not the principal's, which the token says besides.
         more: format!(
-            "[delegation]\nprincipal = {:?}\nkeytab = {:?}\n[names]\nstrip_realm_of = [{name:?}]\n",
+            "[delegation]\nprincipal = {:?}\nkeytab = {:?}\n[names]\nstrip_realm_of = [{name:?}]\n{section}",
             realm.principal(BRIDGE),
             realm.keytab(BRIDGE)
         ),
@@ -409,4 +415,30 @@ fn a_revoked_token_gets_no_ticket_though_one_was_just_made_for_it_and_others_do(
         broker.revoke(&[option, value, "--lift"]).unwrap();
         assert!(is_given(&alice), "{option}");
     }
+}
+
+#[test]
+fn whoever_was_taken_out_gets_no_ticket_by_another_issuers_token_either() {
+    let realm = mit();
+    let folder = tempfile::tempdir().unwrap();
+    let idp = LabKey::generate().unwrap();
+    std::fs::write(folder.path().join("idp.json"), idp.key_set().to_string()).unwrap();
+    let issuer = format!(
+        "[[issuer]]\nissuer = {IDP:?}\naudiences = {{ orders = [\"client-1\"] }}\ntypes = [\"JWT\"]\njwks = {{ cluster = \"idp\" }}\n{}",
+        subject("upn", &format!("form = \"principal\"\nrealms = [{:?}]", realm.realm()))
+    );
+    let keys = format!("[[delegation.keys]]\nissuer = {IDP:?}\nfile = \"idp.json\"\n");
+    let broker = both_ways_with(realm, folder.path(), (&issuer, &keys));
+    let trade = |user: &str| {
+        let token = foreign_token(&idp, "upn", &realm.principal(user));
+        trade(&broker, &token, &realm.principal(LEGACY))
+    };
+    let is_given = |user: &str| matches!(trade(user), Traded::Ticket(..));
+    assert!(is_given("alice") && is_given("bob"));
+    // By the name that tokens of ours have for her, which is not the principal.
+    broker.revoke(&["--subject", "alice"]).unwrap();
+    assert_eq!(trade("alice"), Traded::refused(400, "revoked"));
+    assert!(is_given("bob"));
+    broker.revoke(&["--subject", "alice", "--lift"]).unwrap();
+    assert!(is_given("alice"));
 }

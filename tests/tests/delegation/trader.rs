@@ -156,6 +156,14 @@ pub(crate) fn subject(claim: &str, rest: &str) -> String {
     format!("[[subject]]\nissuer = {IDP:?}\nclaim = {claim:?}\n{rest}\n")
 }
 
+/// A token of the other issuer by this key, with this claim.
+pub(crate) fn foreign_token(key: &LabKey, claim: &str, value: &str) -> String {
+    let claims = json!({
+        "iss": IDP, "sub": "4711", "aud": "client-1", "iat": now(), "exp": now().saturating_add(600), claim: value,
+    });
+    key.sign(&with(key.header(), "typ", json!("JWT")), &claims).unwrap()
+}
+
 impl Trader {
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
@@ -181,12 +189,7 @@ impl Trader {
 
     /// A token of the other issuer, with this claim.
     pub(crate) fn foreign(&self, claim: &str, value: &str) -> String {
-        let claims = json!({
-            "iss": IDP, "sub": "4711", "aud": "client-1", "iat": now(), "exp": now().saturating_add(600), claim: value,
-        });
-        self.idp
-            .sign(&with(self.idp.header(), "typ", json!("JWT")), &claims)
-            .unwrap()
+        foreign_token(&self.idp, claim, value)
     }
 
     /// Trades a token for a ticket to [`LEGACY`].
