@@ -6,8 +6,8 @@ use kerbridge_tests::apache::{self, Apache, Served, remote_user};
 use kerbridge_tests::broker::Broker;
 use kerbridge_tests::curl::Curl;
 use kerbridge_tests::scripted_server::Incoming;
-use kerbridge_tests::wait::wait_until;
-use kerbridge_tests::{HarnessError, World, token};
+use kerbridge_tests::wait::{Deadline, POLL, wait_until};
+use kerbridge_tests::{HarnessError, World};
 use ring::digest;
 use serde_json::Value;
 
@@ -19,15 +19,18 @@ use crate::screen::{Screen, Tone};
 const ALICE: &str = "alice@LAB.TEST";
 /// Apache writes its log behind its answers.
 const NOTED_WITHIN: Duration = Duration::from_secs(10);
+/// A filter asks what is revoked every two seconds.
+const REVOKED_WITHIN: Duration = Duration::from_secs(10);
 
-/// All steps, in order.
-pub(crate) fn tell(screen: &mut Screen, world: &mut World) -> Result<(), HarnessError> {
+/// All steps, in order. Alice's token for orders ends on the way; the one that she has then is returned.
+pub(crate) fn tell(screen: &mut Screen, world: &mut World, orders: &str) -> Result<String, HarnessError> {
     let token = there_and_back(screen, world)?;
     straight_to_apache(screen, world, &token)?;
     token_alone(screen, world, &token)?;
     not_for_bob(screen, world)?;
-    taken_back(screen, world, &token)?;
-    what_apache_noted(screen, world)
+    let orders = taken_back(screen, world, &token, orders)?;
+    what_apache_noted(screen, world)?;
+    Ok(orders)
 }
 
 fn there_and_back(screen: &mut Screen, world: &World) -> Result<String, HarnessError> {
@@ -118,26 +121,40 @@ fn not_for_bob(screen: &mut Screen, world: &World) -> Result<(), HarnessError> {
     Ok(())
 }
 
-fn taken_back(screen: &mut Screen, world: &mut World, token: &str) -> Result<(), HarnessError> {
-    screen.step("alice's token is taken back");
-    let decoded = token::decode(token);
-    let jti = decoded.as_ref().and_then(|token| token.claims.get("jti")?.as_str());
-    let jti = jti.unwrap_or_default();
+/// Takes back what alice has, and returns the token with which she comes again.
+fn taken_back(screen: &mut Screen, world: &mut World, legacy: &str, orders: &str) -> Result<String, HarnessError> {
+    screen.step("alice's tokens are taken back");
     let (folder, config) = (world.folder().to_owned(), world.broker().config());
-    let (status, said) = Broker::run(
-        &folder,
-        &["revoke", "--config", &config.to_string_lossy(), "--jti", jti],
-    )?;
-    let command = format!("kerbridge revoke --config kerbridge.toml --jti {jti}");
+    let whose = ["--subject", ALICE, "--before", "now"];
+    let config = config.to_string_lossy();
+    let arguments: Vec<&str> = ["revoke", "--config", &config].into_iter().chain(whose).collect();
+    let (status, said) = Broker::run(&folder, &arguments)?;
+    let command = format!("kerbridge revoke --config kerbridge.toml {}", whose.join(" "));
     screen.line(&[(Tone::Faint, "    $ "), (Tone::Plain, &command)]);
     for line in said.lines() {
         screen.more(Tone::Faint, line);
     }
-    screen.check("it is revoked", status.success(), &status.to_string());
-    screen.line(&[(Tone::Faint, "    and there are no more tickets for it, at once")]);
-    let seen = send(screen, world, Detail::Brief, &world.curl("/legacy/7").bearer(token))?;
+    screen.check("they are revoked", status.success(), &status.to_string());
+
+    screen.line(&[(Tone::Faint, "    there are no more tickets for her token, at once")]);
+    let seen = send(screen, world, Detail::Brief, &world.curl("/legacy/7").bearer(legacy))?;
     check_refused(screen, world, &seen, 401, "revoked");
-    Ok(())
+
+    let request = world.curl("/orders/5").bearer(orders);
+    let clock = Deadline::after(REVOKED_WITHIN);
+    while !clock.passed() && request.send()?.status == 200 {
+        std::thread::sleep(POLL);
+    }
+    let after = clock.elapsed().as_millis();
+    let line = format!("    and her token for orders, about which nobody is asked, {after} ms later");
+    screen.line(&[(Tone::Faint, &line)]);
+    let seen = story::send(screen, world, Detail::Brief, &request)?;
+    check_refused(screen, world, &seen, 401, "revoked");
+
+    screen.line(&[(Tone::Faint, "    with her ticket she may come again")]);
+    let seen = story::send(screen, world, Detail::Brief, &world.curl_as("alice", "/orders/6"))?;
+    check_status(screen, &seen.answer, 200);
+    Ok(seen.answer.header("x-kerbridge-token").unwrap_or_default().to_owned())
 }
 
 fn what_apache_noted(screen: &mut Screen, world: &World) -> Result<(), HarnessError> {

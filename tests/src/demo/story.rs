@@ -151,9 +151,9 @@ pub(crate) fn tell(screen: &mut Screen, world: &mut World) -> Result<(), Harness
     screen.chapter("What does not get in");
     refusals::tell(screen, world, &tokens.alice, &tokens.bob)?;
     screen.chapter("From token to ticket: a service that takes Kerberos only");
-    circle::tell(screen, world)?;
+    let alice = circle::tell(screen, world, &tokens.alice)?;
     screen.chapter("While the broker is away");
-    broker_away(screen, world, &tokens.alice)
+    broker_away(screen, world, &alice)
 }
 
 fn tickets(screen: &mut Screen, world: &World) -> Result<Tokens, HarnessError> {

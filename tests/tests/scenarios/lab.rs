@@ -44,7 +44,9 @@ fn the_demonstration_tells_the_story_plainly_and_leaves_a_capture_without_secret
             "it is another one than before",
             "the KDC did not have to be asked again",
             "it is refused with 403, denied_by_policy",
-            "kerbridge revoke --config kerbridge.toml --jti",
+            "kerbridge revoke --config kerbridge.toml --subject alice@LAB.TEST --before now",
+            "there are no more tickets for her token, at once",
+            "with her ticket she may come again",
             "it is refused with 401, revoked",
             "no ticket came twice",
         ] {
