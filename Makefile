@@ -48,7 +48,7 @@ lab-down: ## stop the lab
 	else $(MAKE) setup-demo lab && $(lab) down; fi
 
 ##@ Work on it
-.PHONY: setup test test-quick wasm-imports lint fmt fuzz bench bench-growth bench-exchange bench-revocations bench-page advisories
+.PHONY: setup test test-quick wasm-imports lint fmt fuzz bench bench-growth bench-exchange bench-delegation bench-revocations bench-page advisories
 setup: ## install all that is missing, for use and for work; starts no service (each target calls for its own part)
 	$(setup) build demo test lint bench fuzz
 	$(say) 'setup: nothing is missing'
@@ -71,7 +71,7 @@ fmt: setup-lint ## format the sources
 fuzz: setup-fuzz ## look for inputs that break a rule of gate or broker, FUZZ_SECONDS for each target; any Rust does, no nightly
 	tests/setup/fuzz.sh
 
-bench: bench-growth bench-exchange compile-filter compile-probe ## measure kerbridge against what others have, and write docs/performance.md (about 25 minutes)
+bench: bench-growth bench-exchange bench-delegation compile-filter compile-probe ## measure kerbridge against what others have, and write docs/performance.md (about half an hour)
 	$(say) 'measuring (BENCH_ROUNDS, BENCH_SECONDS, BENCH_ONLY make it shorter)'
 	$(host) bench --locked -p kerbridge-tests --bench envoy
 
@@ -83,6 +83,10 @@ bench-exchange: setup-bench compile-broker ## only the ticket exchange: the brok
 	$(say) 'measuring ticket exchanges'
 	$(host) bench --locked -p kerbridge-tests --bench exchange
 
+bench-delegation: setup-bench compile ## only the way from token to ticket: through Envoy, beside a client's own ticket and the library alone (about 5 minutes)
+	$(say) 'measuring tickets for tokens'
+	$(host) bench --locked -p kerbridge-tests --bench delegation
+
 bench-revocations: setup-bench ## only what up to a million revocations cost the broker (about two minutes after the build)
 	$(say) 'measuring revocations'
 	$(host) bench --locked -p kerbridge-broker --bench revocations
@@ -90,6 +94,7 @@ bench-revocations: setup-bench ## only what up to a million revocations cost the
 bench-page: setup-bench ## write docs/performance.md anew from the last full runs
 	$(host) bench --locked -p kerbridge-tests --bench envoy -- page
 	$(host) bench --locked -p kerbridge-tests --bench exchange -- page
+	$(host) bench --locked -p kerbridge-tests --bench delegation -- page
 
 advisories: setup-lint ## known vulnerabilities in dependencies (fetches the RustSec database from GitHub)
 	$(say) 'checking dependencies for advisories'
@@ -170,9 +175,9 @@ lint-deny: setup-lint
 help:
 	printf 'kerbridge: Kerberos tickets and tokens, joined in Envoy.\n\nusage: make TARGET [VARIABLE=value]\n'
 	awk -F ' ## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.* ## / { sub(/:.*/, "", $$1); printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.* ## / { sub(/:.*/, "", $$1); printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	printf '\nVariables\n'
-	printf '  %-15s %s\n' \
+	printf '  %-18s %s\n' \
 		ENVOY 'the Envoy to run (1.33 or newer); else the one on PATH, else the one from PyPI in target/tools' \
 		CARGO 'the cargo to build with; else the one on PATH or of the distribution, $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer' \
 		WASM_TOOLCHAIN 'auto; target: only a Rust with wasm32-wasip1; debian: build the standard library along' \

@@ -227,6 +227,7 @@ wants_bench() {
     have kadmin.local || want krb5-admin-server "fills its realm"
     have kinit || want krb5-user "logs its user in"
     wants_apache
+    wants_ldap_kdc
     find_envoy || has_venv || want python3-venv "holds Envoy, which comes from PyPI"
 }
 

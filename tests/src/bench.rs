@@ -6,13 +6,14 @@
 //! - [`wrk`] is the load of Envoys, [`load`] that of acceptors, which want another ticket with each request.
 //! - [`signer`] makes the keys and tokens that all candidates share.
 //! - [`machine`] names the machine.
-//! - [`record`] and [`mod@exchange`] are the JSON under `target/bench/`.
+//! - [`record`], [`mod@exchange`] and [`mod@delegation`] are the JSON under `target/bench/`.
 //! - [`goals`] holds what was measured against what is wanted.
 //! - [`chart`] draws, and [`page`] writes the figures into the document.
 //!
-//! The candidates themselves are in `tests/benches/envoy` and `tests/benches/exchange`.
+//! The candidates themselves are in `tests/benches/envoy`, `tests/benches/exchange` and `tests/benches/delegation`.
 
 pub mod chart;
+pub mod delegation;
 pub mod exchange;
 pub mod goals;
 pub mod load;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::chart;
+use super::delegation::{DelegationRun, Shares, Way};
 use super::exchange::{Acceptor, ExchangeRun, Watched};
 use super::goals::{Goal, grouped, judge, judge_exchange, measured};
 use super::record::{Candidate, Growth, Run};
@@ -68,6 +69,18 @@ pub fn publish(run: Option<&Run>, growth: Option<&Growth>, exchange: Option<&Exc
         drawing(EXCHANGES, chart::exchanges(exchange))?;
     }
     Ok(())
+}
+
+/// Writes the block of the way from token to ticket anew.
+///
+/// # Errors
+///
+/// As [`fill`], or [`HarnessError::Io`].
+pub fn publish_delegation(run: &DelegationRun) -> Result<(), HarnessError> {
+    let document = repository().join(FILE);
+    let failed = |source| HarnessError::io(format!("read or write {FILE}"), source);
+    let text = std::fs::read_to_string(&document).map_err(failed)?;
+    std::fs::write(&document, replace(&text, "delegation", &delegation(run))?).map_err(failed)
 }
 
 /// Replaces what stands between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`.
@@ -241,6 +254,60 @@ fn exchanges(run: &ExchangeRun) -> String {
     out
 }
 
+fn delegation(run: &DelegationRun) -> String {
+    let mut out = format!(
+        "Measured on {}; {}. {} rounds of {} requests of {} users for each, in turn, and of {} users who come for the first time; \
+         {} connections.\n\n\
+         | way | CPU µs a request, minimum | median | of these Envoy | broker | Apache | KDC | KDC requests for 1,000 | requests a \
+         second | p50 µs | p90 µs | p99 µs |\n\
+         |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+        run.machine.sentence(),
+        run.versions,
+        run.rounds,
+        grouped(run.requests.into()),
+        run.users,
+        run.new_users,
+        run.connections
+    );
+    for way in &run.ways {
+        let summary = way.measured.summary;
+        let name = if way.way.is_kerbridge() {
+            format!("**{}**", way.title)
+        } else {
+            way.title.clone()
+        };
+        let share = |of: fn(&Shares) -> f64| match way.share(of) {
+            0.0 => String::new(),
+            share => format!("{share:.0}"),
+        };
+        // Nobody waits for the loop.
+        let latency = |microseconds: f64| match way.way {
+            Way::RawLoop | Way::RawLoopNewUsers => String::new(),
+            Way::Direct | Way::Kerbridge | Way::KerbridgeNewUsers => format!("{microseconds:.0}"),
+        };
+        let p90 = way.measured.rounds.iter().map(|round| round.counted.latency.p90 as f64);
+        let p90 = super::statistics::median(&p90.collect::<Vec<f64>>()).unwrap_or_default();
+        line(
+            &mut out,
+            &format!(
+                "| {name} | {:.1} | {:.1} | {} | {} | {} | {} | {:.0} | {} | {} | {} | {} |",
+                summary.cpu_minimum,
+                summary.cpu_median,
+                share(|shares| shares.envoy),
+                share(|shares| shares.broker),
+                share(|shares| shares.service),
+                share(|shares| shares.kdc),
+                way.share(|shares| shares.kdc_requests),
+                grouped(summary.requests_median.round() as u64),
+                latency(summary.latency_p50),
+                latency(p90),
+                latency(summary.latency_p99),
+            ),
+        );
+    }
+    out
+}
+
 fn memory(run: &ExchangeRun) -> String {
     let mut out = String::from("| exchanges since the start |");
     for watched in &run.memory {
@@ -293,6 +360,7 @@ fn line(out: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::delegation::tests::delegation_run_of;
     use super::super::exchange::Mark;
     use super::super::exchange::tests::exchange_run_of;
     use super::super::record::tests::{measured, run_of};
@@ -343,6 +411,28 @@ mod tests {
             "{table}"
         );
         assert!(curves(&run()).contains("| rules | 1,000 | 46.0 |"));
+    }
+
+    #[test]
+    fn the_table_of_ways_says_who_used_what() {
+        let run = delegation_run_of(&[(Way::RawLoop, 45.0, 10_000), (Way::Kerbridge, 250.0, 2_000)]);
+        let table = super::delegation(&run);
+        assert!(
+            table.contains(
+                "| **a token, through Envoy to the same Apache** | 250.0 | 250.0 |  | 250 |  |  | 0 | 2,000 | 500 |"
+            ),
+            "{table}"
+        );
+        assert!(
+            table.contains("no service | 45.0 | 45.0 |  | 45 |  |  | 0 | 10,000 |  |  |  |"),
+            "{table}"
+        );
+        let document = std::fs::read_to_string(repository().join(FILE)).unwrap();
+        assert!(
+            replace(&document, "delegation", &table)
+                .unwrap()
+                .contains("through Envoy")
+        );
     }
 
     fn exchange() -> ExchangeRun {
