@@ -22,6 +22,7 @@ pub use pattern::{PatternError, PrincipalPattern};
 pub use scope::{ScopeError, Scopes};
 pub use subject::{ByKdc, NotTraced, Sought, SubjectRules, same_but_for_case};
 
+use crate::client_certificate::CertificateDigest;
 use crate::identity::Identity;
 use crate::problem::Problems;
 use crate::subject_token::Actors;
@@ -47,6 +48,7 @@ pub struct Audience {
     name: String,
     ttl_seconds: u32,
     resource: Option<Box<str>>,
+    certificate_bound: bool,
     groups: groups::Needed,
     needs_principal: bool,
 }
@@ -69,6 +71,7 @@ pub struct Grant {
     audience: Audience,
     scopes: Scopes,
     actors: Actors,
+    bound_to: Option<CertificateDigest>,
 }
 
 /// Why the policy gives nothing.
@@ -80,6 +83,8 @@ pub enum Denial {
     NoGrant,
     /// A scope was asked for that no grant gives to this principal for this audience.
     ScopeNotGranted,
+    /// The audience's tokens are bound to certificates, and the client showed none.
+    NoCertificate,
 }
 
 impl Denial {
@@ -87,7 +92,7 @@ impl Denial {
     pub const fn reason(self) -> Reason {
         match self {
             Self::UnknownAudience => Reason::InvalidTarget,
-            Self::NoGrant => Reason::DeniedByPolicy,
+            Self::NoGrant | Self::NoCertificate => Reason::DeniedByPolicy,
             Self::ScopeNotGranted => Reason::InvalidScope,
         }
     }
@@ -98,6 +103,7 @@ impl fmt::Display for Denial {
         f.write_str(match self {
             Self::UnknownAudience => "the audience is not in the policy",
             Self::NoGrant => "no grant names this principal for this audience",
+            Self::NoCertificate => "the audience's tokens are bound to certificates, and the client showed none",
             Self::ScopeNotGranted => "a scope was asked for that no grant gives",
         })
     }
@@ -176,6 +182,7 @@ impl Policy {
             audience: audience.clone(),
             scopes,
             actors: Actors::default(),
+            bound_to: None,
         })
     }
 
@@ -234,6 +241,11 @@ impl Audience {
         self.resource.as_deref()
     }
 
+    /// Whether its tokens are bound to their clients' certificates (RFC 8705).
+    pub fn is_certificate_bound(&self) -> bool {
+        self.certificate_bound
+    }
+
     /// Whether its tokens must say the full principal: a `[[delegation]]` is about them, or an `[[exchange]]` takes them.
     pub fn needs_principal(&self) -> bool {
         self.needs_principal
@@ -266,6 +278,26 @@ impl Grant {
         &self.actors
     }
 
+    /// The same, bound to the certificate of the client that gets it where the audience wants that. One that is bound already, as
+    /// the token that it was traded for was, stays so.
+    pub fn for_client_with(self, certificate: Option<CertificateDigest>) -> Result<Self, Denial> {
+        if self.bound_to.is_some() || !self.audience.certificate_bound {
+            return Ok(self);
+        }
+        match certificate {
+            Some(_) => Ok(Self {
+                bound_to: certificate,
+                ..self
+            }),
+            None => Err(Denial::NoCertificate),
+        }
+    }
+
+    /// The certificate that its token is bound to.
+    pub fn bound_to(&self) -> Option<CertificateDigest> {
+        self.bound_to
+    }
+
     /// The groups of theirs that this audience needs, in order.
     pub fn groups(&self) -> Vec<Box<str>> {
         self.audience.groups.among(self.identity.groups())
@@ -277,7 +309,16 @@ fn audiences(list: &[raw::Audience], file: &raw::Policy, problems: &mut Problems
     if list.is_empty() {
         problems.note("audience", "there is none", "add an [[audience]] with a name");
     }
-    for (index, raw::Audience { name, ttl, resource }) in list.iter().enumerate().take(MOST_LINES) {
+    for (
+        index,
+        raw::Audience {
+            name,
+            ttl,
+            resource,
+            certificate_bound,
+        },
+    ) in list.iter().enumerate().take(MOST_LINES)
+    {
         let field = format!("audience[{index}].name");
         if name.is_empty() || name.len() > LONGEST_AUDIENCE || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             problems.note(
@@ -299,6 +340,7 @@ fn audiences(list: &[raw::Audience], file: &raw::Policy, problems: &mut Problems
                 problems,
             ),
             groups: groups::Needed::of(file, name),
+            certificate_bound: *certificate_bound,
             needs_principal: file.delegation.iter().any(|line| line.audience == *name)
                 || file.exchange.iter().any(|line| line.from == *name),
         });

@@ -35,7 +35,7 @@ pub struct Inline {
 /// The filter's configuration. Keys and revocations grow stale alike: without either nobody knows whether a token is good.
 pub fn filter_config(issuer: &str, policy: &Policy, inline: Inline) -> FilterConfig {
     let Policy {
-        audience: _,
+        audience,
         grant: _,
         route,
         issuer: others,
@@ -102,6 +102,11 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline: Inline) -> FilterCon
         filter_state,
         underscores_rejected,
         explain,
+        resources: audience
+            .iter()
+            .filter_map(|one| Some((one.name.clone(), one.resource.clone()?)))
+            .collect(),
+        certificate_bound: audience.iter().any(|one| one.certificate_bound),
         retry_after: Span::FIVE_SECONDS,
     }
 }

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::routing::{get, post};
+use kerbridge_wire::clients::PROTECTED_RESOURCE_PATH;
 use kerbridge_wire::exchange::{FEED_PATH, INTROSPECTION_PATH, JWKS_PATH, REVOCATION_PATH, TOKEN_PATH};
 
 pub use bind::{Bound, bind, look};
@@ -73,9 +74,9 @@ fn metadata(broker: &Broker) -> Router<Arc<Broker>> {
             get(metadata::authorization_server),
         )
         .route(metadata::OPENID, get(metadata::openid))
-        .route(metadata::PROTECTED_RESOURCE, get(metadata::protected_resource))
+        .route(PROTECTED_RESOURCE_PATH, get(metadata::protected_resource))
         .route(
-            &format!("{}/{{*path}}", metadata::PROTECTED_RESOURCE),
+            &format!("{PROTECTED_RESOURCE_PATH}/{{*path}}"),
             get(metadata::protected_resource),
         )
 }

@@ -51,6 +51,15 @@ struct Claims<'a> {
     /// Through whose hands it came (RFC 8693 §4.1).
     #[serde(skip_serializing_if = "Actors::is_empty")]
     act: &'a Actors,
+    /// Whose it is (RFC 8705 §3.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cnf: Option<Bound>,
+}
+
+#[derive(Serialize)]
+struct Bound {
+    #[serde(rename = "x5t#S256")]
+    certificate: String,
 }
 
 impl<'a> Minter<'a> {
@@ -83,6 +92,9 @@ impl<'a> Minter<'a> {
             principal: Some(identity.principal().as_str())
                 .filter(|principal| grant.audience().needs_principal() && *principal != identity.subject().as_str()),
             act: grant.actors(),
+            cnf: grant.bound_to().map(|digest| Bound {
+                certificate: digest.to_string(),
+            }),
         };
         let compact = jws::sign(self.key, "at+jwt", &claims)?;
         Ok(IssuedToken {

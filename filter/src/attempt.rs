@@ -62,6 +62,7 @@ impl Attempt {
             headers: &headers,
             secure: false,
             source: None,
+            certificate: None,
         };
         Ok(TicketStep::Respond(refuse_unknown(&head, is_lost)))
     }

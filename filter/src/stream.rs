@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use kerbridge_gate::callbacks::{Callbacks, Flow, Outcome};
+use kerbridge_gate::certificate::CertificateDigest;
 use kerbridge_gate::continuation::ConnectionId;
 use kerbridge_gate::exchange::{BrokerCall, BrokerReply, Connection, PendingExchange};
 use kerbridge_gate::gate::{PendingKeys, WarmHead};
@@ -13,7 +14,7 @@ use kerbridge_gate::response::Admitted;
 use kerbridge_gate::step::{Decision, HeaderEdits};
 use kerbridge_gate::upstream::TicketStep;
 use kerbridge_gate::verified::Verified;
-use kerbridge_gate::{Reason, RequestHead, Step, UnixTime, network};
+use kerbridge_gate::{Config, Reason, RequestHead, Step, UnixTime, network};
 use kerbridge_wire::Spn;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
@@ -74,13 +75,15 @@ impl Request {
         }
         let headers = host::header_map(MapType::HttpRequestHeaders).ok()?;
         let mut gate = self.shared.gate.borrow_mut();
-        let reads_source = gate.snapshot().config().is_some_and(|config| config.reads_source());
+        let reads = |what: fn(&Config) -> bool| gate.snapshot().config().is_some_and(|config| what(config));
+        let (reads_source, reads_certificate) = (reads(Config::reads_source), reads(Config::reads_certificate));
         let head = RequestHead {
             headers: &headers,
             secure: is_secure(),
             source: reads_source
                 .then(|| network::address_of(&host::property(&["source", "address"])))
                 .flatten(),
+            certificate: reads_certificate.then(certificate).flatten(),
         };
         Some(gate.admit(now, &head))
     }
@@ -101,6 +104,7 @@ impl Request {
             path: &path,
             authority: &authority,
             secure: is_secure(),
+            certificate: recalled.is_bound().then(certificate).flatten(),
         };
         gate.admit_warm(now, &head, recalled)
     }
@@ -378,6 +382,11 @@ impl Request {
 
 fn is_secure() -> bool {
     !host::property(&["connection", "tls_version"]).is_empty()
+}
+
+/// The client's certificate, whoever signed it.
+fn certificate() -> Option<CertificateDigest> {
+    CertificateDigest::from_hex(&host::property(&["connection", "sha256_peer_certificate_digest"]))
 }
 
 /// The connection, where it can be told from others by its number.

@@ -73,8 +73,12 @@ impl Refusal {
     /// The error as the caller may see it: the reason is for `mesh` only, elsewhere it would be an oracle.
     pub fn for_listener(self, listener: ListenerName) -> ExchangeError {
         let mesh = listener == ListenerName::Mesh;
+        let word = self.error.unwrap_or_else(|| oauth_error(self.reason));
+        // RFC 8693 §2.2.2 knows one word for a bad request and for a bad subject token. On `mesh` the two are told apart: the one
+        // is the filter's fault, the other its client's.
+        let is_subject = word == OauthError::InvalidGrant && !mesh;
         ExchangeError {
-            error: self.error.unwrap_or_else(|| oauth_error(self.reason)),
+            error: if is_subject { OauthError::InvalidRequest } else { word },
             error_description: self.advice.map(str::to_owned),
             reason: mesh.then_some(self.reason),
             negotiate: self.negotiate.filter(|_| mesh).map(String::from),
@@ -123,6 +127,7 @@ const fn oauth_error(reason: Reason) -> OauthError {
         | Reason::WrongType
         | Reason::MissingClaim
         | Reason::Revoked
+        | Reason::CertificateMismatch
         | Reason::MalformedCredentials
         | Reason::MultipleCredentials
         | Reason::TokenInQuery

@@ -90,6 +90,8 @@ pub struct Hints {
     pub request_id: Option<String>,
     /// The name of the route that asked.
     pub route: Option<String>,
+    /// The client's certificate, as tokens name it.
+    pub certificate: Option<String>,
 }
 
 impl Hints {
@@ -343,6 +345,7 @@ impl Form {
                 | parameter::SERVER_NAME
                 | parameter::REQUEST_ID
                 | parameter::ROUTE
+                | parameter::CERTIFICATE
                 | parameter::CONTINUATION
                     if listener != ListenerName::Mesh =>
                 {
@@ -427,6 +430,7 @@ impl Form {
             server_name: hint(parameter::SERVER_NAME),
             request_id: hint(parameter::REQUEST_ID),
             route: hint(parameter::ROUTE),
+            certificate: hint(parameter::CERTIFICATE),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::request::ToToken;
 use super::{Caller, Hints, Refusal};
 use crate::acceptor::{Accepted, AcceptorPool, HalfOpen};
 use crate::channel_bindings::Channel;
+use crate::client_certificate::CertificateDigest;
 use crate::config::ListenerName;
 use crate::continuation::Continuations;
 use crate::groups::{GroupSource, Wanted};
@@ -95,7 +96,13 @@ impl TicketToToken {
         let first_use = self.replay.first_use(&accepted, &token, now, deadline).await;
         let issued = match first_use {
             Ok(first_use) => match self.identify(&first_use, audience, now, deadline).await {
-                Ok(identity) => self.mint(identity, &accepted, audience, scope.as_ref(), caller, now),
+                Ok(identity) => {
+                    let client = Client {
+                        name: &caller.client,
+                        certificate: certificate(caller, hints),
+                    };
+                    self.mint(identity, &accepted, audience, scope.as_ref(), &client, now)
+                }
                 Err(refusal) => Err(refusal),
             },
             Err(error) => Err(Refusal::new(error.reason(), error.to_string())),
@@ -137,11 +144,13 @@ impl TicketToToken {
         accepted: &Accepted,
         audience: &str,
         scope: Option<&crate::policy::Scopes>,
-        caller: &Caller,
+        client: &Client<'_>,
         now: UnixTime,
     ) -> Result<Issued, Refusal> {
         let subject = identity.subject().clone();
-        let grant = self.policy.grant(identity, audience, scope).map_err(|denial| Refusal {
+        let grant = self.policy.grant(identity, audience, scope);
+        let grant = grant.and_then(|grant| grant.for_client_with(client.certificate));
+        let grant = grant.map_err(|denial| Refusal {
             subject: Some(subject.as_str().into()),
             ..Refusal::new(denial.reason(), denial.to_string())
         })?;
@@ -150,7 +159,7 @@ impl TicketToToken {
             ..Refusal::from(error)
         })?;
         let token = Minter::new(&self.issuer, self.keyring.signing())
-            .issue(unrevoked, &caller.client)
+            .issue(unrevoked, client.name)
             .map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
         Ok(Issued {
             grant,
@@ -171,6 +180,20 @@ impl Issued {
             negotiate: self.negotiate,
             access_token: self.token.into_compact(),
         }
+    }
+}
+
+/// The client that gets a token.
+struct Client<'a> {
+    name: &'a str,
+    certificate: Option<CertificateDigest>,
+}
+
+/// The certificate of the client that is to use the token: on `mesh` that of Envoy's client, elsewhere that of ours.
+fn certificate(caller: &Caller, hints: &Hints) -> Option<CertificateDigest> {
+    match caller.listener {
+        ListenerName::Mesh => hints.certificate.as_deref().and_then(|text| text.parse().ok()),
+        ListenerName::Public | ListenerName::Observe | ListenerName::Admin => caller.proof.certificate(),
     }
 }
 

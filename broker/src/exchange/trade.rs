@@ -82,6 +82,9 @@ impl TokenToToken {
             .policy
             .trade(identity, &token, client, &audience, scope.as_ref());
         let grant = grant.map_err(|denial| known(denial.into()))?;
+        // It is this client that uses it.
+        let grant = grant.for_client_with(caller.proof.certificate());
+        let grant = grant.map_err(|denial| known(Refusal::new(denial.reason(), denial.to_string())))?;
         let unrevoked = minting.revocations.admit(&grant, now);
         let unrevoked = unrevoked.map_err(|error| known(Refusal::new(error.reason(), error.to_string())))?;
         let minted = Minter::new(&minting.issuer, minting.keyring.signing()).issue(unrevoked, client);
@@ -124,7 +127,7 @@ fn check_holder(token: &VerifiedToken, caller: &Caller) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::new(
-        Reason::DeniedByPolicy,
+        Reason::CertificateMismatch,
         "the token is bound to what its bearer did not show",
     ))
 }

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use kerbridge_wire::Reason;
-use kerbridge_wire::clients::ExchangeRule;
+use kerbridge_wire::clients::{ExchangeRule, metadata_url};
 use kerbridge_wire::policy as raw;
 
 use super::{Audience, Grant, MOST_LINES, Policy, SCOPE_REMEDY, Scopes};
 use crate::config::is_client_name;
 use crate::identity::Identity;
 use crate::problem::Problems;
-use crate::subject_token::{Actors, VerifiedToken};
+use crate::subject_token::{Actors, Confirmation, VerifiedToken};
 
 /// One `[[exchange]]` line.
 #[derive(Clone, Debug)]
@@ -70,12 +70,13 @@ impl Policy {
         audiences.find(|audience| audience.resource.as_deref() == Some(resource))
     }
 
-    /// The audience whose address is this, but for the scheme: a proxy before us may have taken TLS off.
-    pub fn audience_served_at(&self, host_and_path: &str) -> Option<&Audience> {
+    /// The audience whose metadata are at this host and path (RFC 9728 §3), whatever the scheme: a proxy before us may have taken
+    /// TLS off.
+    pub fn audience_described_at(&self, host_and_path: &str) -> Option<&Audience> {
         let mut audiences = self.audiences.iter();
         audiences.find(|audience| {
-            let address = audience.resource.as_deref().and_then(|one| one.split_once("://"));
-            address.is_some_and(|(_, rest)| rest == host_and_path)
+            let url = audience.resource.as_deref().and_then(metadata_url);
+            url.is_some_and(|url| url.split_once("://").is_some_and(|(_, rest)| rest == host_and_path))
         })
     }
 
@@ -127,6 +128,10 @@ impl Policy {
             audience: audience.clone(),
             scopes,
             actors,
+            bound_to: match token.confirmation() {
+                Confirmation::Certificate(digest) => Some(*digest),
+                Confirmation::Bearer | Confirmation::Unknown => None,
+            },
         })
     }
 }
@@ -199,16 +204,7 @@ pub(super) fn check_resource(
     problems: &mut Problems,
 ) -> Option<Box<str>> {
     let resource = resource?;
-    let rest = resource.strip_prefix("https://").or(resource.strip_prefix("http://"));
-    let good = |rest: &str| {
-        !rest.is_empty()
-            && !rest.starts_with('/')
-            && resource.len() <= super::LONGEST_AUDIENCE
-            && rest
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && !b"#?\"\\<>".contains(&byte))
-    };
-    if !rest.is_some_and(good) {
+    if resource.len() > super::LONGEST_AUDIENCE || metadata_url(resource).is_none() {
         problems.note(
             field,
             format!("{resource:?} is no address of a service"),

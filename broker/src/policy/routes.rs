@@ -25,8 +25,11 @@ pub(super) fn check(file: &raw::Policy, policy: &Policy, problems: &mut Problems
         return;
     }
     if let Err(errors) = Config::build(filter_config(ISSUER, file, Inline::default())) {
-        // The broker's cluster is rendered for its keys, for its revocations and for exchanges, times for the first two.
-        let again = |field: &str| field == "broker.cluster" || field.starts_with("issuers[0].feed.");
+        // The broker's cluster is rendered for its keys, for its revocations and for exchanges, times for the first two; addresses
+        // of audiences were looked at with these.
+        let again = |field: &str| {
+            field == "broker.cluster" || field.starts_with("issuers[0].feed.") || field.starts_with("resources.")
+        };
         for found in errors.0.into_iter().filter(|found| !again(&found.field)) {
             let (problem, remedy) = if found.problem.starts_with("expected ") {
                 ("does not fit".to_owned(), found.problem)

@@ -18,8 +18,6 @@ use crate::exchange::TicketToToken;
 pub(super) const AUTHORIZATION_SERVER: &str = "/.well-known/oauth-authorization-server";
 /// Where OpenID Connect Discovery 1.0 §4 has it, behind the path of the issuer.
 pub(super) const OPENID: &str = "/.well-known/openid-configuration";
-/// Where RFC 9728 §3 has it, before the path of the resource.
-pub(super) const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";
 /// Seconds for which a document may be kept: it changes when the configuration does.
 const KEPT: HeaderValue = HeaderValue::from_static("max-age=300");
 
@@ -41,6 +39,7 @@ pub(super) async fn authorization_server(State(broker): State<Arc<Broker>>) -> R
             "revocation_endpoint_auth_methods_supported": ["none", "tls_client_auth", "private_key_jwt"],
             "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
             "jwks_uri": endpoint(JWKS_PATH),
+            "tls_client_certificate_bound_access_tokens": true,
             "grant_types_supported": [GRANT_TYPE],
             // Required (RFC 8414 §2), and there is no authorization endpoint.
             "response_types_supported": [],
@@ -67,11 +66,10 @@ pub(super) async fn protected_resource(State(broker): State<Arc<Broker>>, header
     let Some(direction) = &broker.exchange.to_token else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let path = uri.path().strip_prefix(PROTECTED_RESOURCE).unwrap_or_default();
     // By HTTP/1.1 it is in the header, and a proxy before us leaves it there.
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let address = host.map(|host| format!("{}{path}", host.to_ascii_lowercase()));
-    let Some(audience) = address.and_then(|address| direction.policy.audience_served_at(&address)) else {
+    let address = host.map(|host| format!("{}{}", host.to_ascii_lowercase(), uri.path()));
+    let Some(audience) = address.and_then(|address| direction.policy.audience_described_at(&address)) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     kept(json!({
@@ -79,6 +77,7 @@ pub(super) async fn protected_resource(State(broker): State<Arc<Broker>>, header
         "authorization_servers": [direction.issuer],
         "scopes_supported": direction.policy.scopes_of(audience),
         "bearer_methods_supported": ["header"],
+        "tls_client_certificate_bound_access_tokens": audience.is_certificate_bound(),
     }))
 }
 

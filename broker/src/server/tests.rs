@@ -244,7 +244,7 @@ async fn the_mesh_learns_the_reason_and_the_public_does_not() {
     let (status, public) = error(ask(ListenerName::Public, &broker, body(&[])).await).await;
     assert_eq!(
         (status, public.error),
-        (StatusCode::BAD_REQUEST, OauthError::InvalidGrant)
+        (StatusCode::BAD_REQUEST, OauthError::InvalidRequest)
     );
     assert_eq!((public.reason, public.negotiate), (None, None));
 }

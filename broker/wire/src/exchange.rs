@@ -67,6 +67,8 @@ pub mod parameter {
     pub const REQUEST_ID: &str = "request_id";
     /// Mesh only: the name of the route that asked.
     pub const ROUTE: &str = "route";
+    /// Mesh only: the client's certificate, as `x5t#S256` names it (RFC 8705 §3.1).
+    pub const CERTIFICATE: &str = "certificate";
     /// Mesh only: [`super::ExchangeError::continuation`] of the first leg, with the second.
     pub const CONTINUATION: &str = "continuation";
 }

@@ -41,6 +41,13 @@ pub struct FilterConfig {
     /// Who may ask for the decision in a response header; nobody where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explain: Option<ExplainConfig>,
+    /// By audience: the address of its service, for clients that look for where its tokens come from (RFC 9728).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources: BTreeMap<String, String>,
+    /// Whether clients' certificates are looked at, so that tokens which are bound to one (RFC 8705) can be taken. Where they are
+    /// not, such tokens are refused.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub certificate_bound: bool,
     /// `Retry-After` of our own faults.
     #[serde(default = "five_seconds")]
     pub retry_after: Span,

@@ -56,6 +56,9 @@ pub struct Audience {
     /// The address by which clients may name it, too (RFC 8707): an absolute URI without a fragment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
+    /// Its tokens are bound to the certificate of the client that gets them (RFC 8705); who shows none gets none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub certificate_bound: bool,
 }
 
 const fn fifteen_minutes() -> Span {

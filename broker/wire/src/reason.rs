@@ -114,6 +114,8 @@ reasons! {
     MissingClaim = "missing_claim": 401 InvalidToken grpc 16 Client;
     /// The token, its session or its subject was revoked.
     Revoked = "revoked": 401 InvalidToken grpc 16 Client;
+    /// The token is bound to a certificate that the client did not show, or to something else (RFC 8705 §3).
+    CertificateMismatch = "certificate_mismatch": 401 InvalidToken grpc 16 Client;
     /// An `Authorization` value that is no credential of any scheme.
     MalformedCredentials = "malformed_credentials": 400 None grpc 3 Client;
     /// More than one credential.

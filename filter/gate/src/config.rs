@@ -23,6 +23,7 @@ use crate::network::Network;
 use crate::pointer::Pointer;
 use crate::route::index::RouteIndex;
 use check::Check;
+use route::Around;
 
 /// What the module is for in one place of Envoy, by its configuration there.
 #[derive(Debug)]
@@ -71,6 +72,8 @@ pub struct Config {
     pub(crate) delivers_headers: bool,
     /// Some route leads to a Kerberos service.
     has_kerberos: bool,
+    /// Tokens may be bound to certificates of clients.
+    reads_certificate: bool,
     /// Something depends on where a request comes from.
     reads_source: bool,
     /// Request headers that no client may send.
@@ -132,6 +135,8 @@ impl Config {
             filter_state,
             underscores_rejected,
             explain,
+            resources,
+            certificate_bound,
             retry_after,
         } = raw;
         let mut check = Check::default();
@@ -142,14 +147,14 @@ impl Config {
         let identity = names.identity(&mut check, identity_headers);
         let token_header = token_header.map(|raw| names.token_header(&mut check, raw));
         let explain = explain.map(|raw| names.explain(&mut check, &raw));
-        let routes = check.routes(
-            routes,
-            &issuers,
-            broker.as_ref(),
-            token_header.is_some(),
-            &mut pointers,
-            &mut names,
-        );
+        check.resources(&resources);
+        let around = Around {
+            issuers: &issuers,
+            has_broker: broker.is_some(),
+            resources: &resources,
+            has_token_header: token_header.is_some(),
+        };
+        let routes = check.routes(routes, &around, &mut pointers, &mut names);
         check.token_cache(token_cache);
         // A cookie of ours may come from another Envoy of the same host, though no route here takes one: it must not go upstream.
         let warm_blockers = std::iter::once("cookie".into())
@@ -186,6 +191,7 @@ impl Config {
                 token_cache,
                 is_single_read_enough: underscores_rejected && token_cache.entries > 0,
                 filter_state,
+                reads_certificate: certificate_bound,
                 reserved: names.reserved,
                 retry_after: retry_after.seconds(),
             })
@@ -217,6 +223,11 @@ impl Config {
     /// Whether [`crate::RequestHead::source`] is looked at.
     pub const fn reads_source(&self) -> bool {
         self.reads_source
+    }
+
+    /// Whether [`crate::RequestHead::certificate`] is looked at.
+    pub const fn reads_certificate(&self) -> bool {
+        self.reads_certificate
     }
 
     /// How many routes only log and count their verdict.

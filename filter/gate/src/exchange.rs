@@ -9,6 +9,7 @@ use kerbridge_wire::exchange::{
 use kerbridge_wire::reason::ChallengeRule;
 use kerbridge_wire::{Reason, Spn};
 
+use crate::certificate::CertificateDigest;
 use crate::config::Broker;
 use crate::continuation::is_later_leg;
 use crate::credentials::is_token68;
@@ -89,6 +90,11 @@ impl BrokerCall {
             Wanted::Token { ticket, audience } => (ticket, NEGOTIATE_TOKEN_TYPE, "", audience),
             Wanted::Ticket { token, spn } => (token, ACCESS_TOKEN_TYPE, NEGOTIATE_TOKEN_TYPE, spn.as_str()),
         };
+        let certificate = match wanted {
+            Wanted::Token { .. } => asked.certificate.map(CertificateDigest::to_base64url),
+            Wanted::Ticket { .. } => None,
+        };
+        let certificate = certificate.unwrap_or_default();
         let mut form = Vec::with_capacity(subject.len().saturating_add(512));
         for (name, value) in [
             (parameter::GRANT_TYPE, GRANT_TYPE.as_bytes()),
@@ -98,6 +104,7 @@ impl BrokerCall {
             (parameter::AUDIENCE, audience.as_bytes()),
             (parameter::REQUEST_ID, asked.request_id().as_bytes()),
             (parameter::ROUTE, route.as_bytes()),
+            (parameter::CERTIFICATE, certificate.as_bytes()),
         ] {
             add_parameter(&mut form, name, value);
         }

@@ -270,6 +270,9 @@ fn pass(asked: Asked, requirements: &Requirements, now: UnixTime, verified: &Rc<
     if !issuer.vouches_for(&rule.audience, claims) {
         return asked.refuse(origin.blame(Reason::WrongAudience));
     }
+    if !claims.confirmation().is_held_with(asked.certificate) {
+        return asked.refuse(origin.blame(Reason::CertificateMismatch));
+    }
     if let Err(reason) = rule.permits(claims) {
         return asked.refuse(reason);
     }

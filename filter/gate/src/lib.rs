@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod callbacks;
+pub mod certificate;
 pub mod config;
 pub mod continuation;
 pub mod credentials;

@@ -56,7 +56,11 @@ impl Admitted {
         ];
         let mut status = reason.status();
         if let Some(rule) = rule.filter(|rule| is_token && rule.accepts(Scheme::Bearer)) {
-            let challenge = format!("Bearer realm=\"{}\", error=\"invalid_token\"", rule.audience());
+            let metadata = rule.metadata_parameter();
+            let challenge = format!(
+                "Bearer realm=\"{}\", error=\"invalid_token\"{metadata}",
+                rule.audience()
+            );
             headers.push(("www-authenticate".into(), Secret::new(challenge.into_bytes())));
         } else if is_token {
             // A 401 must carry a challenge (RFC 9110 §15.5.2).

@@ -6,7 +6,9 @@ use kerbridge_wire::Reason;
 use kerbridge_wire::policy::Scheme;
 use kerbridge_wire::reason::{ChallengeRule, Fault};
 
+use crate::certificate::CertificateDigest;
 use crate::config::Config;
+use crate::gate::WarmHead;
 use crate::request::RequestHead;
 use crate::response::{Admitted, removals};
 use crate::route::Route;
@@ -49,6 +51,7 @@ pub(crate) struct Asked {
     pub(crate) secure: bool,
     /// It was by a ticket that it was to pass.
     by_ticket: bool,
+    pub(crate) certificate: Option<CertificateDigest>,
     /// The client may see the decision, and asks for it.
     pub(crate) explains: bool,
     /// The cookie that is judged: a 401 deletes it.
@@ -118,13 +121,14 @@ impl Asked {
             withholds_negotiate: head.withholds_negotiate(),
             secure: head.secure,
             by_ticket: false,
+            certificate: head.certificate,
             explains: false,
             cookie_shown: false,
         }
     }
 
     /// A request with a known token, of whose head little was read.
-    pub(crate) fn warm(config: Rc<Config>, route: Rc<Route>, secure: bool) -> Self {
+    pub(crate) fn warm(config: Rc<Config>, route: Rc<Route>, head: &WarmHead<'_>) -> Self {
         Self {
             config: Some(config),
             route: Some(route),
@@ -136,8 +140,9 @@ impl Asked {
             wants_html: false,
             is_foreign: false,
             withholds_negotiate: false,
-            secure,
+            secure: head.secure,
             by_ticket: false,
+            certificate: head.certificate,
             explains: false,
             cookie_shown: false,
         }
@@ -271,9 +276,10 @@ impl Asked {
         let wants_ticket_again = !(self.by_ticket && reason == Reason::Revoked);
         let offers_negotiate = rule.accepts(Scheme::Negotiate) && !self.withholds_negotiate && wants_ticket_again;
         let realm = &rule.audience;
+        let metadata = rule.metadata_parameter();
         let bearer = |more: &str| {
             (rule.accepts(Scheme::Bearer) || rule.accepts(Scheme::Header))
-                .then(|| format!("Bearer realm=\"{realm}\"{more}").into_bytes())
+                .then(|| format!("Bearer realm=\"{realm}\"{more}{metadata}").into_bytes())
         };
         let bare = || offers_negotiate.then(|| b"Negotiate".to_vec());
         let lines = match reason.challenge() {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use kerbridge_wire::policy::Scheme;
 
+use crate::certificate::CertificateDigest;
 use crate::header_map::HeaderMap;
 
 /// The head of a request.
@@ -15,6 +16,8 @@ pub struct RequestHead<'a> {
     pub secure: bool,
     /// Where it came from, as Envoy trusts it; `None` for a Unix socket, and where the configuration does not look at it.
     pub source: Option<IpAddr>,
+    /// The client's certificate; `None` where it showed none, and where the configuration does not look at it.
+    pub certificate: Option<CertificateDigest>,
 }
 
 /// Prefix of the names of our cookies. The `__Host-` part makes browsers insist on Secure, Path=/ and no Domain.

@@ -19,6 +19,8 @@ pub struct Rule {
     /// Nothing need be shown; what is shown must verify.
     pub(crate) optional: bool,
     pub(crate) audience: Rc<str>,
+    /// Where clients learn how to get a token (RFC 9728); `None` where the audience has no address.
+    pub(crate) resource_metadata: Option<Box<str>>,
     pub(crate) scopes_all: Vec<Box<str>>,
     pub(crate) scopes_any: Vec<Box<str>>,
     pub(crate) groups: Vec<Box<str>>,
@@ -65,6 +67,12 @@ impl Rule {
     /// The audience that a token must be for.
     pub const fn audience(&self) -> &Rc<str> {
         &self.audience
+    }
+
+    /// The parameter of a Bearer challenge that says where clients learn how to get a token (RFC 9728 §5.1), or nothing.
+    pub(crate) fn metadata_parameter(&self) -> String {
+        let metadata = self.resource_metadata.as_ref();
+        metadata.map_or_else(String::new, |url| format!(", resource_metadata=\"{url}\""))
     }
 
     /// Name of the audience's cookie, where the route takes one.

@@ -508,6 +508,7 @@ const fn brought_about(reason: Reason) -> Option<&'static str> {
         | Reason::WrongType
         | Reason::MissingClaim
         | Reason::Revoked
+        | Reason::CertificateMismatch
         | Reason::MultipleCredentials
         | Reason::TokenInQuery
         | Reason::PathAmbiguous

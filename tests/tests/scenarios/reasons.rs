@@ -94,6 +94,9 @@ fn how(reason: Reason, key: &LabKey, revoked: &str) -> How {
         | Reason::BrokerOverloaded
         | Reason::StoreUnavailable
         | Reason::Internal => return How::Broker,
+        Reason::CertificateMismatch => {
+            return How::Elsewhere("bound.rs::a_token_that_is_bound_to_a_certificate_opens_with_it_and_with_no_other");
+        }
         Reason::InsecureTransport => {
             return How::Elsewhere("headers.rs::a_credential_that_came_without_tls_is_refused");
         }

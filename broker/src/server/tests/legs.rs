@@ -5,10 +5,11 @@ use crate::negotiate::tests::{opening_text, second_text};
 
 async fn refused(listener: ListenerName, broker: &Arc<Broker>, more: &[(&str, &str)]) -> ExchangeError {
     let (status, error) = error(ask(listener, broker, body(more)).await).await;
-    assert_eq!(
-        (status, error.error),
-        (StatusCode::BAD_REQUEST, OauthError::InvalidGrant)
-    );
+    let word = match listener {
+        ListenerName::Mesh => OauthError::InvalidGrant,
+        ListenerName::Public | ListenerName::Observe | ListenerName::Admin => OauthError::InvalidRequest,
+    };
+    assert_eq!((status, error.error), (StatusCode::BAD_REQUEST, word));
     error
 }
 

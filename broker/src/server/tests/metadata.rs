@@ -81,6 +81,7 @@ async fn a_service_says_at_its_address_where_its_tokens_come_from() {
                 "authorization_servers": ["https://broker.test"],
                 "scopes_supported": ["read", "refund"],
                 "bearer_methods_supported": ["header"],
+                "tls_client_certificate_bound_access_tokens": false,
             })
         );
     }

@@ -317,10 +317,10 @@ async fn another_issuers_token_is_refused_where_it_is_not_for_this_client_servic
         ),
         (json!({ "act": { "name": "portal" } }), Reason::MissingClaim),
         (json!({ "act": deep }), Reason::DeniedByPolicy),
-        (json!({ "cnf": { "jkt": "x" } }), Reason::DeniedByPolicy),
+        (json!({ "cnf": { "jkt": "x" } }), Reason::CertificateMismatch),
         (
             json!({ "cnf": { "x5t#S256": CertificateDigest::of(b"x").to_string() } }),
-            Reason::DeniedByPolicy,
+            Reason::CertificateMismatch,
         ),
         (json!({ "iss": "https://other.test" }), Reason::UnknownIssuer),
         (json!({ "exp": 2004 }), Reason::Expired),
@@ -352,6 +352,48 @@ async fn another_issuers_token_of_before_a_logout_buys_nothing_after_it() {
         assert_eq!(answer(&broker, &old, "mesh", 2000).await.unwrap_err(), Reason::Revoked);
         let new = trade(&foreign(&key, json!({ "iat": 1960 })), &[]);
         assert!(answer(&broker, &new, "mesh", 2000).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_bound_to_its_clients_certificate_where_the_audience_says_so_and_stays_bound() {
+    let policy = POLICY.replace("name = \"orders\"", "name = \"orders\"\n    certificate_bound = true");
+    let broker = broker_of(&policy, Ok("alice@A.TEST"), || Ok(()));
+    let (own, other) = (CertificateDigest::of(b"own"), CertificateDigest::of(b"other"));
+    // On mesh the certificate is that of Envoy's client; who has none gets none.
+    let (_, refused) = error(ask(ListenerName::Mesh, &broker, body(&[])).await).await;
+    assert_eq!(refused.reason, Some(Reason::DeniedByPolicy));
+    let digest = own.to_string();
+    let response = ask(ListenerName::Mesh, &broker, body(&[("certificate", &digest)])).await;
+    let reply: ExchangeReply = serde_json::from_str(&text(response).await).unwrap();
+    let bound = json!({ "x5t#S256": digest });
+    assert_eq!(claims(&reply.access_token)["cnf"], bound);
+    let response = ask(ListenerName::Public, &broker, body(&[("certificate", &digest)])).await;
+    assert_eq!(error(response).await.1.error, OauthError::InvalidRequest);
+    // Only its holder trades it, and what is had for it is the holder's alone.
+    let asked = trade(&reply.access_token, &[]);
+    for (proof, good) in [
+        (ClientProof::Certificate(own), true),
+        (ClientProof::Assertion(Some(own)), true),
+        (ClientProof::Certificate(other), false),
+        (ClientProof::Assertion(None), false),
+    ] {
+        let caller = caller("orders.test", ListenerName::Public, proof);
+        let outcome = broker
+            .exchange
+            .answer(asked.as_bytes(), &caller, UnixTime::from_seconds(2000))
+            .await;
+        match outcome {
+            Ok(reply) => {
+                assert!(good, "{proof:?}");
+                assert_eq!(claims(&reply.access_token)["cnf"], bound);
+            }
+            Err(refusal) => assert_eq!(
+                (refusal.reason, good),
+                (Reason::CertificateMismatch, false),
+                "{proof:?}"
+            ),
+        }
     }
 }
 

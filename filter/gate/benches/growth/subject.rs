@@ -59,6 +59,7 @@ impl Request {
             headers: &self.headers,
             secure: true,
             source: None,
+            certificate: None,
         }
     }
 
@@ -69,6 +70,7 @@ impl Request {
             path: PATH.as_bytes(),
             authority: HOST.as_bytes(),
             secure: true,
+            certificate: None,
         }
     }
 

@@ -1,16 +1,17 @@
 //! Builds the routes: which requests they are for, and the rule of each.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 use kerbridge_wire::Spn;
+use kerbridge_wire::clients::metadata_url;
 use kerbridge_wire::policy::{
     Access, ClaimCondition, ClaimToHeader, Deliver, HeaderCondition, KerberosUpstream, LongStreams, NegotiateOffer,
     Route as RawRoute, Scheme, Upstream,
 };
 
 use super::check::Check;
-use super::issuer::{Broker, Issuer};
+use super::issuer::Issuer;
 use super::{HeaderNames, is_header_name, is_scope};
 use crate::pointer::Pointer;
 use crate::request::cookie_name;
@@ -19,19 +20,32 @@ use crate::route::{HostMatch, Need, Route};
 use crate::rule::{Condition, Offer, Rule};
 
 /// What the routes need to know of the rest of the configuration.
-struct Around<'c> {
-    issuers: &'c [Issuer],
-    has_broker: bool,
-    has_token_header: bool,
+pub(super) struct Around<'c> {
+    pub(super) issuers: &'c [Issuer],
+    pub(super) has_broker: bool,
+    /// By audience: its address.
+    pub(super) resources: &'c BTreeMap<String, String>,
+    pub(super) has_token_header: bool,
 }
 
 impl Check {
+    /// Addresses that may stand in a header and in a document.
+    pub(super) fn resources(&mut self, resources: &BTreeMap<String, String>) {
+        for (audience, resource) in resources {
+            let field = format!("resources.{audience}");
+            self.text(resource, &field);
+            self.that(
+                metadata_url(resource).is_some(),
+                &field,
+                "expected an absolute URI without query and fragment, such as \"https://api.example.com/orders\"",
+            );
+        }
+    }
+
     pub(super) fn routes(
         &mut self,
         raw: Vec<RawRoute>,
-        issuers: &[Issuer],
-        broker: Option<&Broker>,
-        has_token_header: bool,
+        around: &Around<'_>,
         pointers: &mut Vec<Pointer>,
         names: &mut HeaderNames,
     ) -> Vec<Rc<Route>> {
@@ -40,15 +54,10 @@ impl Check {
             "routes",
             "expected 1 to 10,000 routes",
         );
-        let around = Around {
-            issuers,
-            has_broker: broker.is_some(),
-            has_token_header,
-        };
         let mut known = HashSet::new();
         let mut routes: Vec<Rc<Route>> = Vec::with_capacity(raw.len());
         for (at, raw) in raw.into_iter().enumerate() {
-            let route = self.route(at, raw, &around, pointers, names);
+            let route = self.route(at, raw, around, pointers, names);
             self.that(
                 known.insert(Rc::clone(&route.name)),
                 &format!("routes[{at}].name"),
@@ -289,6 +298,11 @@ impl Check {
                 .then(|| cookie_name(&audience).into()),
             accept: raw.accept,
             optional: raw.access == Access::Optional,
+            resource_metadata: around
+                .resources
+                .get(&*audience)
+                .and_then(|resource| metadata_url(resource))
+                .map(Into::into),
             audience,
             scopes_all: boxed(raw.scopes_all),
             scopes_any: boxed(raw.scopes_any),

@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use super::{Gate, Origin, Requirements, pass};
+use crate::certificate::{CertificateDigest, Confirmation};
 use crate::credentials::unverified_bearer;
 use crate::refusal::Asked;
 use crate::request::has_token_in_query;
@@ -28,6 +29,8 @@ pub struct WarmHead<'a> {
     pub authority: &'a [u8],
     /// It came over TLS.
     pub secure: bool,
+    /// The client's certificate, where [`Recalled::is_bound`] says that it matters.
+    pub certificate: Option<CertificateDigest>,
 }
 
 /// A token that a request shows and that was verified before. Not yet judged.
@@ -35,6 +38,13 @@ pub struct WarmHead<'a> {
 pub struct Recalled {
     verified: Rc<Verified>,
     origin: Origin,
+}
+
+impl Recalled {
+    /// Whether the token is its bearer's only with a certificate.
+    pub fn is_bound(&self) -> bool {
+        self.verified.claims().confirmation() != Confirmation::Bearer
+    }
 }
 
 impl Gate {
@@ -76,7 +86,7 @@ impl Gate {
             rule: Rc::clone(rule),
             config: Rc::clone(&config),
         };
-        let asked = Asked::warm(Rc::clone(&config), Rc::clone(route), head.secure);
+        let asked = Asked::warm(Rc::clone(&config), Rc::clone(route), head);
         let Step::Continue(mut edits, admitted) = pass(asked, &requirements, now, &verified, origin) else {
             return None;
         };

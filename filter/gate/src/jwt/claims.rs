@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use kerbridge_wire::Reason;
 
+use crate::certificate::Confirmation;
 use crate::config::is_scope;
 use crate::config::issuer::Issuer;
 use crate::json::Json;
@@ -35,6 +36,7 @@ pub struct VerifiedClaims {
     groups: Vec<Box<str>>,
     token_id: Option<Box<str>>,
     session: Option<Box<str>>,
+    confirmation: Confirmation,
     /// The claims that conditions and headers of the configuration name, in its order.
     values: Vec<Option<Json>>,
 }
@@ -102,6 +104,7 @@ impl UnverifiedClaims {
                 },
                 token_id: token_id.map(Into::into),
                 session: text("sid")?.map(Into::into),
+                confirmation: Confirmation::read(payload.member("cnf")),
                 values: pointers.iter().map(|pointer| pointer.find(payload).cloned()).collect(),
             },
         })
@@ -176,6 +179,11 @@ impl VerifiedClaims {
     /// `sid`
     pub fn session(&self) -> Option<&str> {
         self.session.as_deref()
+    }
+
+    /// Who must show that the token is theirs.
+    pub const fn confirmation(&self) -> Confirmation {
+        self.confirmation
     }
 
     /// The claim at a place of the list by which the claims were read, if the token has it.

@@ -11,6 +11,7 @@
     reason = "a fixture that does not hold must fail the test, helpers included"
 )]
 
+mod bound;
 mod configuration;
 mod exchanges;
 mod model;

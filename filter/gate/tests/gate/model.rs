@@ -378,6 +378,7 @@ impl World {
             path: path.as_bytes(),
             authority: b"api.test",
             secure: shape != Shape::HeaderWithoutTls,
+            certificate: None,
         };
         let now = at(self.now);
         let recalled = gate.recall(now, bearer);

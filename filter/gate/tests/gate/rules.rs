@@ -385,6 +385,7 @@ fn warm<'a>(path: &'a str, authorization: &'a str) -> (WarmHead<'a>, &'a [u8]) {
         path: path.as_bytes(),
         authority: b"api.test",
         secure: true,
+        certificate: None,
     };
     (head, authorization.as_bytes())
 }

@@ -159,6 +159,7 @@ fn a_known_token_is_looked_at_whole_where_a_ticket_is_needed() {
             path: path.as_bytes(),
             authority: b"api.test",
             secure: true,
+            certificate: None,
         };
         let mut gate = gate.borrow_mut();
         let recalled = gate.recall(at(NOW), bearer.as_bytes()).unwrap();

@@ -131,6 +131,7 @@ pub(crate) fn request(headers: &HeaderMap, secure: bool) -> RequestHead<'_> {
         headers,
         secure,
         source: Some([127, 0, 0, 1].into()),
+        certificate: None,
     }
 }
 

@@ -72,6 +72,7 @@ impl World {
             headers: &headers,
             secure: true,
             source: None,
+            certificate: None,
         };
         let mut step = self.gate.borrow_mut().admit(now(), &head);
         if let Step::Verify(input, pending) = step {
