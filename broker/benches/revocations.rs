@@ -19,7 +19,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kerbridge_broker::keyring::{KeyEncryptionKey, KeyRing};
+use kerbridge_broker::keyring::{KeyEncryptionKey, KeyRing, Rotation};
 use kerbridge_broker::metrics::Metrics;
 use kerbridge_broker::revocation::{By, Order, Revocations, TokenNames};
 use kerbridge_broker::store::{EmbeddedStore, FILE, Kind, Revocation, Store, Target};
@@ -123,7 +123,13 @@ fn fill(size: u64, folder: &Path) -> Outcome<()> {
 /// Serves them as a broker does.
 fn serve(size: u64, folder: &Path) -> Outcome<()> {
     let key = KeyEncryptionKey::from_base64(&"A".repeat(43)).map_err(|_| "no key")?;
-    let keyring = KeyRing::open_or_create(folder, &key).map_err(|error| error.to_string())?;
+    let keyring = KeyRing::start(
+        folder,
+        &key,
+        &Rotation::default(),
+        kerbridge_broker::time::UnixTime::default(),
+    )
+    .map_err(|error| error.to_string())?;
     let key = keyring.signing();
     let runtime = runtime()?;
     let before = resident()?;
@@ -131,7 +137,7 @@ fn serve(size: u64, folder: &Path) -> Outcome<()> {
     let revocations = Revocations::new(open(folder)?, ISSUER, 900, Metrics::new().revocations());
     runtime.block_on(revocations.load(Clock::System))?;
     let start = began.elapsed().as_secs_f64();
-    let page = |query| runtime.block_on(revocations.page(query, key));
+    let page = |query| runtime.block_on(revocations.page(query, &key));
     let (position, entries, _) = revocations.stand().ok_or("nothing was read")?;
     if u64::try_from(entries)? != size {
         return Err(format!("{entries} of {size} were read").into());

@@ -2,6 +2,7 @@
 //! stands.
 
 pub mod client;
+pub mod keys;
 
 use std::fmt;
 

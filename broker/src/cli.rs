@@ -4,12 +4,14 @@ mod completion;
 mod config_check;
 mod doctor;
 mod init;
+mod keys;
 mod output;
 mod policy_check;
 mod policy_render;
 mod principal_map;
 mod revoke;
 mod serve;
+mod store;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -38,7 +40,7 @@ struct Cli {
     command: Command,
 }
 
-const AFTER: &str = "Exit codes: 0 done, 1 the answer is no (principal map, revoke --lift), 64 wrong usage, 70 failed while running, 75 not now, try again (revoke), 78 wrong configuration.";
+const AFTER: &str = "Exit codes: 0 done, 1 the answer is no (principal map, revoke --lift, keys retire), 64 wrong usage, 70 failed while running, 75 not now, try again (revoke, keys), 78 wrong configuration.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -59,6 +61,12 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Take tokens back before their end: one, those of a service ticket, or those of somebody.
     Revoke(revoke::Revoke),
+    /// Look at the signing keys, and replace them.
+    #[command(subcommand, arg_required_else_help = true)]
+    Keys(keys::KeysCommand),
+    /// Look at the broker's store, export and import it; while no broker runs.
+    #[command(subcommand, arg_required_else_help = true)]
+    Store(store::StoreCommand),
     /// Print a completion script for a shell.
     Completion(completion::Completion),
 }
@@ -149,6 +157,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Principal(PrincipalCommand::Map(map)) => principal_map::run(&map),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Revoke(revoke) => revoke::run(&revoke),
+        Command::Keys(command) => keys::run(&command),
+        Command::Store(command) => store::run(&command),
         Command::Completion(completion) => completion::run(&completion),
     };
     match done {

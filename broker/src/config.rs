@@ -9,6 +9,7 @@ mod draft;
 mod groups;
 mod kerberos;
 mod key_source;
+mod keys;
 mod limits;
 mod listen;
 mod names;
@@ -30,6 +31,7 @@ pub use delegation::{DelegationConfig, DelegationLimits, TargetBinding};
 pub use draft::Draft;
 pub use kerberos::{AcceptorConfig, KerberosConfig, check_keytab_file};
 pub use key_source::{KeyPlace, KeySource};
+pub use keys::{KeysConfig, read_kek};
 pub use limits::Limits;
 pub(crate) use listen::is_client_name;
 pub use listen::{Address, ListenerConfig, ListenerName};
@@ -37,10 +39,9 @@ pub use names::NamesConfig;
 pub use state_dir::prepare as prepare_state_dir;
 pub use tls::TlsServer;
 
-use self::secret_file::Reach;
 use crate::channel_bindings::ChannelBindingRules;
 use crate::groups::GroupSource;
-use crate::keyring::KeyEncryptionKey;
+use crate::keyring::{KeyEncryptionKey, Rotation};
 use crate::policy::Policy;
 use crate::principal::mapping::NameRules;
 use crate::problem::{Problem, Problems};
@@ -62,7 +63,7 @@ pub struct Config {
     names: NameRules,
     channel_bindings: Arc<ChannelBindingRules>,
     groups: GroupSource,
-    key_encryption_key: Option<KeyEncryptionKey>,
+    keys: Option<KeysConfig>,
     delegation: Option<DelegationConfig>,
     clients: Vec<ClientConfig>,
     issuer_keys: Vec<KeySource>,
@@ -147,7 +148,17 @@ impl Config {
 
     /// The key under which stored keys are sealed; absent where no tokens are made, but tickets for those of another broker.
     pub fn key_encryption_key(&self) -> Option<&KeyEncryptionKey> {
-        self.key_encryption_key.as_ref()
+        self.keys.as_ref().map(|keys| &keys.key_encryption_key)
+    }
+
+    /// How signing keys are made and replaced; absent as the key-encryption key.
+    pub fn rotation(&self) -> Option<&Rotation> {
+        self.keys.as_ref().map(|keys| &keys.rotation)
+    }
+
+    /// Both together.
+    pub fn keys(&self) -> Option<&KeysConfig> {
+        self.keys.as_ref()
     }
 
     /// How the broker acts for users; absent where it does not.
@@ -338,71 +349,6 @@ fn check_issuer(issuer: Option<String>, problems: &mut Problems) -> Option<Strin
     } else {
         problems.note("issuer", format!("{issuer:?} is no issuer"), REMEDY);
         None
-    }
-}
-
-fn check_keys(
-    keys: raw::Keys,
-    folder: &Path,
-    around: &Surroundings,
-    problems: &mut Problems,
-) -> Option<KeyEncryptionKey> {
-    let raw::Keys {
-        key_encryption_key_file,
-        key_encryption_credential,
-    } = keys;
-    let (field, path, reach) = match (key_encryption_key_file, key_encryption_credential) {
-        (Some(path), None) => ("keys.key_encryption_key_file", folder.join(path), Reach::Owner),
-        (None, Some(name)) => {
-            let field = "keys.key_encryption_credential";
-            let Some(directory) = &around.credentials_directory else {
-                problems.note(
-                    field,
-                    "CREDENTIALS_DIRECTORY is not set",
-                    "start by systemd with LoadCredential=, or use key_encryption_key_file",
-                );
-                return None;
-            };
-            if name.is_empty() || name.contains('/') || name.starts_with('.') {
-                problems.note(
-                    field,
-                    format!("{name:?} is no credential"),
-                    "write the name given to LoadCredential=",
-                );
-                return None;
-            }
-            // systemd alone sets the modes there; with an access-control list the group bits mean something else.
-            (field, directory.join(name), Reach::Unchecked)
-        }
-        (Some(_), Some(_)) => {
-            problems.note("keys", "has both a file and a credential", "keep one of the two");
-            return None;
-        }
-        (None, None) => {
-            problems.missing(
-                "keys.key_encryption_key_file",
-                "make one: head -c 32 /dev/urandom | base64 > kek; chmod 600 kek",
-            );
-            return None;
-        }
-    };
-    let text = match secret_file::read(&path, reach) {
-        Ok(text) => text,
-        Err((problem, remedy)) => {
-            problems.note(field, problem, remedy);
-            return None;
-        }
-    };
-    match KeyEncryptionKey::from_base64(&text) {
-        Ok(key) => Some(key),
-        Err(_) => {
-            problems.note(
-                field,
-                format!("{} does not hold 32 bytes in base64", path.display()),
-                "make one: head -c 32 /dev/urandom | base64",
-            );
-            None
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Each check looks at one thing, says what it found, which reason a client would be refused under, and the exact command
 //! for MIT, Active Directory and FreeIPA where they differ. Nothing is changed anywhere. [`finding`] is what comes out;
-//! [`keytab`], [`ticket`], [`user`], [`directory`], [`mod@delegation`], [`hosts`], [`state`], [`revocations`], [`listener`] and
+//! [`keytab`], [`ticket`], [`user`], [`directory`], [`mod@delegation`], [`hosts`], [`state`], [`keys`], [`revocations`], [`listener`] and
 //! [`envoy`] look, in that order.
 
 pub mod delegation;
@@ -10,6 +10,7 @@ pub mod directory;
 pub mod envoy;
 pub mod finding;
 pub mod hosts;
+pub mod keys;
 pub mod keytab;
 pub mod listener;
 pub mod revocations;
@@ -57,6 +58,9 @@ pub fn examine(config: &Config, policy: &wire_policy::Policy, places: &Places, c
     }
     findings.extend(hosts::look(&kerberos.acceptors, policy, &hosts::System));
     findings.extend(state::look(config.state_dir()));
+    if let Some(keys) = config.keys() {
+        findings.extend(keys::look(config.state_dir(), keys, clock.now()));
+    }
     findings.extend(revocations::look(config, clock.now()));
     findings.extend(listener::look(
         config.channel_bindings(),

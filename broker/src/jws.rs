@@ -1,4 +1,4 @@
-//! Signs a JWS in compact form (RFC 7515 §7.1) with ES256.
+//! Signs a JWS in compact form (RFC 7515 §7.1) with the key's one algorithm.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,7 +17,7 @@ struct Header<'a> {
 pub(crate) fn sign(key: &SigningKey, typ: &str, claims: &impl Serialize) -> Result<String, CryptoError> {
     let header = Header {
         typ,
-        alg: "ES256",
+        alg: key.algorithm().name(),
         kid: key.id(),
     };
     let mut compact = part(&header)?;

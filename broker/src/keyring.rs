@@ -1,42 +1,97 @@
-//! Keeps the keys that sign tokens and name sessions: made on the first start, sealed on disk, never overwritten.
+//! Keeps the keys that sign tokens and name sessions: made on the first start, replaced by the schedule or a command, sealed on
+//! disk, never begun anew over what cannot be read.
 //!
-//! The file holds each key sealed with AES-256-GCM under the key-encryption key, with format, purpose and key identifier
-//! as associated data, so that no entry can stand in for another. A file that cannot be read stops the start: to make
-//! new keys over old ones would end every session without anybody having wanted it.
+//! What is in use is swapped whole, and only after the disk has it: a key never signs that a restart would not know, and one that
+//! was taken out does not come back. A file that cannot be read stops the start: to make new keys over old ones would end every
+//! session without anybody having wanted it.
 
+mod content;
 mod file;
-mod sealed;
+mod format_1;
+mod hardware;
+mod key_encryption;
+mod rotation;
+mod signing_key;
+mod stages;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kerbridge_wire::Span;
+use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use ring::{digest, hmac};
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 pub use file::KeyringError;
-pub use sealed::KeyEncryptionKey;
+pub use hardware::{HardwareConfig, HardwareError};
+pub use key_encryption::{KekId, KeyEncryptionKey};
+pub use rotation::{By, follow_schedule};
+pub use signing_key::{SigningAlgorithm, SigningKey, UnknownAlgorithm};
+pub use stages::{MOST_KEYS, Stage};
 
+use self::content::{Content, Held, Seal, SessionsKey};
+use self::file::KeyFile;
+use self::hardware::Hardware;
+use self::stages::{Entry, Ring};
 use crate::subject_token::{Author, VerifiedToken};
-use sealed::Purpose;
+use crate::time::UnixTime;
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "keyring.json";
 
-/// The keys in use.
-pub struct KeyRing {
-    signing: SigningKey,
-    sessions: hmac::Key,
+/// How keys are made, and when.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// What new keys are for.
+    pub algorithm: SigningAlgorithm,
+    /// How long a key signs; `None` is until a command.
+    pub every: Option<Span>,
+    /// How long a key is published before it signs.
+    pub lead: Span,
+    /// Where new keys are; in the file where absent.
+    pub hardware: Option<HardwareConfig>,
 }
 
-/// One ES256 key (RFC 7518 §3.4) with its identifier.
-pub struct SigningKey {
-    pair: EcdsaKeyPair,
-    id: String,
-    jwk: serde_json::Value,
+/// The keys in use. Clones are the same keys.
+#[derive(Clone)]
+pub struct KeyRing(Arc<Shared>);
+
+struct Shared {
+    path: PathBuf,
+    rotation: Rotation,
+    hardware: Option<Arc<Hardware>>,
+    /// From when on it has published what it holds.
+    started: UnixTime,
+    /// Who changes anything holds it, and with it the file.
+    seal: Mutex<Seal>,
+    seen: RwLock<Arc<Seen>>,
+    news: watch::Sender<Arc<str>>,
+}
+
+/// What is in use at a moment.
+struct Seen {
+    ring: Ring<Held>,
+    sessions: SessionsKey,
+    jwks: Arc<str>,
+}
+
+/// A signing key as it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyState {
+    /// `kid`
+    pub id: String,
+    /// What it is for.
+    pub algorithm: SigningAlgorithm,
+    /// When it was published first.
+    pub published: UnixTime,
+    /// Where it stands.
+    pub stage: Stage,
+    /// Whether it is in a PKCS#11 token.
+    pub in_hardware: bool,
 }
 
 /// Which service ticket somebody came with: the same for all exchanges of one ticket, and of the tokens that were had for it.
@@ -48,111 +103,237 @@ pub struct SessionId(String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CryptoError;
 
-impl KeyRing {
-    /// Opens the keys of a state directory, or makes them where there are none yet.
-    pub fn open_or_create(state_dir: &Path, key: &KeyEncryptionKey) -> Result<Self, KeyringError> {
-        let path = state_dir.join(FILE);
-        if !file::exists(&path)? {
-            let made = file::fresh(key)?;
-            file::create(&path, &made)?;
+/// Why the keys do not change as asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RotateError {
+    /// The next key is published already.
+    AlreadyPublished,
+    /// As many keys are published as anybody reads.
+    TooMany,
+    /// There is no other key that could sign.
+    NoOther,
+    /// No key has this identifier.
+    Unknown,
+    /// Without this key-encryption key nothing would open them any more.
+    NotSealedUnder,
+}
+
+/// Why the keys did not change. What is in use is as before.
+#[derive(Debug)]
+pub enum ChangeError {
+    /// It cannot be meant so.
+    Refused(RotateError),
+    /// The file or the hardware does not do it.
+    Failed(KeyringError),
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self {
+            algorithm: SigningAlgorithm::default(),
+            every: None,
+            lead: Span::FIFTEEN_MINUTES,
+            hardware: None,
         }
-        Self::open(state_dir, key)
+    }
+}
+
+impl KeyRing {
+    /// Opens the keys of a state directory, or makes them where there are none yet. A file of the format before is brought up to
+    /// this one.
+    pub fn start(
+        state_dir: &Path,
+        key: &KeyEncryptionKey,
+        rotation: &Rotation,
+        now: UnixTime,
+    ) -> Result<Self, KeyringError> {
+        let path = state_dir.join(FILE);
+        let hardware = open_hardware(rotation, &path)?;
+        if !file::exists(&path)? {
+            let content = Content {
+                ring: Ring::new(make(rotation, hardware.as_ref(), &path)?, now),
+                sessions: SessionsKey::generate()?,
+            };
+            file::create(&path, &Seal::new(key)?.seal(&content)?)?;
+        }
+        let (seal, content, format) = read(&path, key, hardware.as_ref(), now)?;
+        if format != content::FORMAT {
+            file::keep_aside(&path, format)?;
+            file::replace(&path, &seal.seal(&content)?)?;
+        }
+        Ok(Self::of(path, rotation, hardware, now, seal, content))
     }
 
     /// Opens the keys of a state directory where there are some, and makes none.
-    pub fn check(state_dir: &Path, key: &KeyEncryptionKey) -> Result<(), KeyringError> {
+    pub fn check(state_dir: &Path, key: &KeyEncryptionKey, rotation: &Rotation) -> Result<(), KeyringError> {
         if file::exists(&state_dir.join(FILE))? {
-            Self::open(state_dir, key)?;
+            Self::open(state_dir, key, rotation, UnixTime::default())?;
         }
         Ok(())
     }
 
-    /// Opens the keys of a state directory.
-    pub fn open(state_dir: &Path, key: &KeyEncryptionKey) -> Result<Self, KeyringError> {
+    /// Opens the keys of a state directory, and writes nothing until something is to be changed.
+    pub fn open(
+        state_dir: &Path,
+        key: &KeyEncryptionKey,
+        rotation: &Rotation,
+        now: UnixTime,
+    ) -> Result<Self, KeyringError> {
         let path = state_dir.join(FILE);
-        let sealed = file::read(&path)?;
-        let corrupt = |what| KeyringError::Corrupt {
-            path: path.clone(),
-            what,
-        };
-        let signing = file::only(&sealed, Purpose::Signing).ok_or_else(|| corrupt("it holds no signing key"))?;
-        let opened = signing
-            .open(key)
-            .map_err(|_| KeyringError::WrongKey { path: path.clone() })?;
-        let signing_key = SigningKey::from_pkcs8(&opened).map_err(|_| corrupt("its signing key is no P-256 key"))?;
-        if signing_key.id != signing.id() {
-            return Err(corrupt("its signing key has another identifier"));
-        }
-        let sessions = file::only(&sealed, Purpose::Sessions).ok_or_else(|| corrupt("it holds no session key"))?;
-        let opened = sessions
-            .open(key)
-            .map_err(|_| KeyringError::WrongKey { path: path.clone() })?;
-        if opened.len() != 32 {
-            return Err(corrupt("its session key is not 32 bytes long"));
-        }
-        Ok(Self {
-            signing: signing_key,
-            sessions: hmac::Key::new(hmac::HMAC_SHA256, &opened),
-        })
+        let hardware = open_hardware(rotation, &path)?;
+        let (seal, content, _) = read(&path, key, hardware.as_ref(), now)?;
+        Ok(Self::of(path, rotation, hardware, now, seal, content))
+    }
+
+    fn of(
+        path: PathBuf,
+        rotation: &Rotation,
+        hardware: Option<Arc<Hardware>>,
+        now: UnixTime,
+        seal: Seal,
+        content: Content,
+    ) -> Self {
+        let seen = Seen::of(content);
+        Self(Arc::new(Shared {
+            path,
+            rotation: rotation.clone(),
+            hardware,
+            started: now,
+            seal: Mutex::new(seal),
+            news: watch::Sender::new(Arc::clone(&seen.jwks)),
+            seen: RwLock::new(Arc::new(seen)),
+        }))
+    }
+
+    fn seen(&self) -> Arc<Seen> {
+        Arc::clone(&self.0.seen.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The key that signs.
-    pub fn signing(&self) -> &SigningKey {
-        &self.signing
+    pub fn signing(&self) -> Arc<SigningKey> {
+        Arc::clone(&self.seen().ring.signing().key)
     }
 
     /// The public keys, as a set (RFC 7517 §5).
     pub fn jwks(&self) -> String {
-        serde_json::json!({ "keys": [self.signing.jwk] }).to_string()
+        self.seen().jwks.as_ref().to_owned()
+    }
+
+    /// Tells of each change of the public keys, and says them.
+    pub fn news(&self) -> watch::Receiver<Arc<str>> {
+        self.0.news.subscribe()
+    }
+
+    /// All keys that are published: the one that signs, the next, then those that did, the newest first.
+    pub fn list(&self) -> Vec<KeyState> {
+        let entries = self.seen().ring.entries().into_iter();
+        let state = |Entry { key, published, stage }: Entry<Held>| KeyState {
+            id: key.key.id().to_owned(),
+            algorithm: key.key.algorithm(),
+            published,
+            stage,
+            in_hardware: key.hardware_name().is_some(),
+        };
+        entries.map(state).collect()
+    }
+
+    /// The names of the key-encryption keys that open the file: more than one while one takes the other's place.
+    pub fn keks(&self) -> Vec<KekId> {
+        self.0.seal.lock().unwrap_or_else(PoisonError::into_inner).keks()
     }
 
     /// Names the session that a service ticket is: the first 128 bits of an HMAC over its ciphertext.
     pub fn session(&self, ticket: &[u8]) -> SessionId {
-        SessionId::of(&hmac::sign(&self.sessions, ticket))
+        SessionId::of(&hmac::sign(&self.seen().sessions.key, ticket))
     }
 
     /// Names the session of another issuer's token, by what is the same for all tokens of it: texts with their lengths, so that
     /// no two sessions are named by the same bytes.
     pub fn foreign_session(&self, issuer: &str, session: &str) -> SessionId {
-        let mut named = hmac::Context::with_key(&self.sessions);
+        let mut named = hmac::Context::with_key(&self.seen().sessions.key);
         for text in ["another issuer's session", issuer, session] {
             named.update(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
             named.update(text.as_bytes());
         }
         SessionId::of(&named.sign())
     }
+
+    /// Those of a test, made at 1000 and never replaced by themselves.
+    #[cfg(test)]
+    pub(crate) fn open_or_create(state_dir: &Path, key: &KeyEncryptionKey) -> Result<Self, KeyringError> {
+        Self::start(state_dir, key, &Rotation::default(), UnixTime::from_seconds(1000))
+    }
 }
 
-impl SigningKey {
-    fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, CryptoError> {
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &SystemRandom::new())
-            .map_err(|_| CryptoError)?;
-        // Uncompressed point: 0x04, x, y (SEC 1 §2.3.3).
-        let (x, y) = match pair.public_key().as_ref().split_first() {
-            Some((4, point)) if point.len() == 64 => point.split_at(32),
-            Some(_) | None => return Err(CryptoError),
-        };
-        let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
-        // RFC 7638 §3.2: required members only, in lexical order, without space.
-        let thumbprint = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
-        let id = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, thumbprint.as_bytes()));
-        let jwk = serde_json::json!({
-            "kty": "EC", "crv": "P-256", "x": x, "y": y, "alg": "ES256", "use": "sig", "kid": id,
-        });
-        Ok(Self { pair, id, jwk })
+impl Seen {
+    fn of(Content { ring, sessions }: Content) -> Self {
+        let keys: Vec<_> = ring.entries().iter().map(|entry| entry.key.key.jwk().clone()).collect();
+        Self {
+            jwks: serde_json::json!({ "keys": keys }).to_string().into(),
+            ring,
+            sessions,
+        }
     }
+}
 
-    /// `kid`: the thumbprint of the public key (RFC 7638).
-    pub fn id(&self) -> &str {
-        &self.id
+fn open_hardware(rotation: &Rotation, path: &Path) -> Result<Option<Arc<Hardware>>, KeyringError> {
+    let opened = rotation.hardware.as_ref().map(Hardware::open).transpose();
+    opened
+        .map(|hardware| hardware.map(Arc::new))
+        .map_err(|error| KeyringError::hardware(path, &error))
+}
+
+/// A new key, as they are to be made.
+fn make(rotation: &Rotation, hardware: Option<&Arc<Hardware>>, path: &Path) -> Result<Held, KeyringError> {
+    match hardware {
+        None => Ok(Held::generate(rotation.algorithm)?),
+        Some(hardware) => hardware
+            .generate(rotation.algorithm)
+            .map(|(key, name)| Held::in_hardware(key, name))
+            .map_err(|error| KeyringError::hardware(path, &error)),
     }
+}
 
-    /// Signs as JWS wants it: r and s, 32 bytes each (RFC 7518 §3.4).
-    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        self.pair
-            .sign(&SystemRandom::new(), message)
-            .map(|signature| signature.as_ref().to_vec())
-            .map_err(|_| CryptoError)
+/// What a file holds, and its format.
+fn read(
+    path: &Path,
+    key: &KeyEncryptionKey,
+    hardware: Option<&Arc<Hardware>>,
+    now: UnixTime,
+) -> Result<(Seal, Content, u32), KeyringError> {
+    let corrupt = |what| KeyringError::Corrupt {
+        path: path.to_owned(),
+        what,
+    };
+    match file::read(path)? {
+        KeyFile::Two(file) => {
+            let opened = file.open(key, hardware);
+            let (seal, content) = opened.map_err(|why| KeyringError::unopened(path, why, key.id()))?;
+            Ok((seal, content, file.format))
+        }
+        KeyFile::One(file) => {
+            let keys = file.open(key).map_err(|why| match why {
+                format_1::Unopened::Keys => corrupt("it has not one key of each"),
+                format_1::Unopened::Seal => KeyringError::AnotherKey {
+                    path: path.to_owned(),
+                    opened_by: Vec::new(),
+                    tried: key.id().clone(),
+                },
+            })?;
+            let held = Held::known(SigningAlgorithm::Es256, &keys.signing);
+            let held = held.map_err(|CryptoError| corrupt("its signing key is no P-256 key"))?;
+            if held.key.id() != keys.signing_id {
+                return Err(corrupt("its signing key has another identifier"));
+            }
+            if keys.sessions.len() != 32 {
+                return Err(corrupt("its session key is not 32 bytes long"));
+            }
+            let content = Content {
+                ring: Ring::new(held, now),
+                sessions: SessionsKey::of(&keys.sessions),
+            };
+            Ok((Seal::new(key)?, content, file.format))
+        }
     }
 }
 
@@ -191,15 +372,7 @@ pub fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, CryptoError> {
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyRing")
-            .field("signing", &self.signing)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey")
-            .field("id", &self.id)
+            .field("signing", &self.signing())
             .finish_non_exhaustive()
     }
 }
@@ -217,6 +390,48 @@ impl fmt::Display for CryptoError {
 }
 
 impl std::error::Error for CryptoError {}
+
+impl From<RotateError> for ChangeError {
+    fn from(error: RotateError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<KeyringError> for ChangeError {
+    fn from(error: KeyringError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<CryptoError> for ChangeError {
+    fn from(error: CryptoError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl fmt::Display for RotateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AlreadyPublished => f.write_str("the next key is published already"),
+            Self::TooMany => write!(f, "{MOST_KEYS} keys are published, as many as anybody reads"),
+            Self::NoOther => f.write_str("there is no other key that could sign"),
+            Self::Unknown => f.write_str("no key has this identifier"),
+            Self::NotSealedUnder => f.write_str("the keys do not open under that key-encryption key"),
+        }
+    }
+}
+
+impl fmt::Display for ChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => error.fmt(f),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RotateError {}
+impl std::error::Error for ChangeError {}
 
 #[cfg(test)]
 mod tests;

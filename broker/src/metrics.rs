@@ -1,6 +1,7 @@
 //! Counts what the broker did, in labels of closed lists only.
 
 mod delegation;
+mod keys;
 mod revocations;
 
 use kerbridge_gss::Enctype;
@@ -13,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 pub use delegation::{DelegationMetrics, Found};
+pub use keys::KeyMetrics;
 pub use revocations::RevocationMetrics;
 
 use crate::groups::directory::DirectoryCounters;
@@ -45,6 +47,7 @@ pub struct Metrics {
     directory: DirectoryCounters,
     delegation: DelegationMetrics,
     revocations: RevocationMetrics,
+    keys: KeyMetrics,
 }
 
 impl Metrics {
@@ -123,6 +126,7 @@ impl Metrics {
             "Tokens shown in place of tickets that wait for a thread",
             verify_queue.clone(),
         );
+        let keys = KeyMetrics::register(&mut registry);
         let half_open = Gauge::default();
         registry.register(
             "handshakes_half_open",
@@ -170,6 +174,7 @@ impl Metrics {
             directory,
             delegation,
             revocations,
+            keys,
         }
     }
 
@@ -262,6 +267,11 @@ impl Metrics {
     /// The counts of a directory of groups.
     pub fn directory(&self) -> DirectoryCounters {
         self.directory.clone()
+    }
+
+    /// What is said of signing keys.
+    pub fn keys(&self) -> KeyMetrics {
+        self.keys.clone()
     }
 
     /// What is counted of revocations.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kerbridge_wire::exchange::{FEED_PATH, JWKS_PATH};
 use kerbridge_wire::filter_config::{
-    Algorithm, BrokerConfig, FeedConfig, FilterConfig, IssuerConfig, JwksConfig, UpstreamFilterConfig,
+    BrokerConfig, FeedConfig, FilterConfig, IssuerConfig, JwksConfig, UpstreamFilterConfig,
 };
 use kerbridge_wire::policy::{FilterSettings, Policy};
 use kerbridge_wire::{Span, Spn};
@@ -51,6 +51,7 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline: Inline) -> FilterCon
         timeout,
         poll,
         max_staleness,
+        algorithms,
         clock_skew_seconds,
         identity_headers,
         token_header,
@@ -63,7 +64,7 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline: Inline) -> FilterCon
         issuer: issuer.to_owned(),
         name: None,
         audiences: BTreeMap::new(),
-        algorithms: vec![Algorithm::Es256],
+        algorithms,
         types: vec!["at+jwt".to_owned()],
         jwks: JwksConfig {
             cluster: Some(cluster.clone()),

@@ -38,7 +38,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 const TRUSTED_FOR: Duration = Duration::from_secs(30);
 /// Seconds by which tokens are taken to live longer than the policy says: one is issued after its session's revocation, and
 /// clocks may differ.
-const LIFE_MARGIN: u64 = 120;
+pub const LIFE_MARGIN: u64 = 120;
 /// Revocations that are read from the store at once.
 const READ_AT_ONCE: usize = 16 * 1024;
 
@@ -177,7 +177,7 @@ impl Revocations {
     }
 
     /// Until when any token may be valid that was minted so far.
-    async fn tokens_end(&self, now: UnixTime) -> Result<UnixTime, StoreError> {
+    pub async fn tokens_end(&self, now: UnixTime) -> Result<UnixTime, StoreError> {
         self.store.tokens_end(now.plus(self.longest_life)).await
     }
 

@@ -7,6 +7,7 @@ mod feed;
 mod health;
 mod introspection;
 mod jwks;
+mod keys;
 mod metadata;
 mod metrics;
 mod revocation;
@@ -23,6 +24,7 @@ use kerbridge_wire::exchange::{FEED_PATH, INTROSPECTION_PATH, JWKS_PATH, REVOCAT
 pub use bind::{Bound, bind, look};
 pub use connection::{Listening, Shutdown, serve};
 
+use crate::admin::keys::{KEYS_PATH, RETIRE_PATH, REWRAP_PATH, ROTATE_PATH};
 use crate::admin::{LIFT_PATH, REVOKE_PATH, STATUS_PATH};
 use crate::config::ListenerName;
 use crate::exchange::Exchange;
@@ -104,6 +106,10 @@ pub fn router(listener: ListenerName, broker: Arc<Broker>) -> Router {
             .route(REVOKE_PATH, post(admin::revoke))
             .route(LIFT_PATH, post(admin::lift))
             .route(STATUS_PATH, get(admin::status))
+            .route(KEYS_PATH, get(keys::list))
+            .route(ROTATE_PATH, post(keys::rotate))
+            .route(RETIRE_PATH, post(keys::retire))
+            .route(REWRAP_PATH, post(keys::rewrap))
             .route(FEED_PATH, get(feed::get)),
     }
     .with_state(broker)

@@ -2,9 +2,11 @@
 //! was revoked.
 //!
 //! [`Store`] is what the rest of the broker knows; its methods say what is wanted, not how it is kept, so that one broker
-//! can have a file and several a database. Signing keys will join it as methods of their own.
+//! can have a file and several a database. Signing keys have a file of their own ([`crate::keyring`]): they are to be kept in
+//! another place than what is worth nothing without them.
 
 mod embedded;
+mod exported;
 mod revoked;
 
 use std::fmt;
@@ -13,7 +15,8 @@ use std::pin::Pin;
 
 use ring::digest;
 
-pub use embedded::{EmbeddedStore, FILE};
+pub use embedded::{Checked, EmbeddedStore, FILE, check_file, export_file, import_file};
+pub use exported::{Exported, NotAnExport};
 pub use revoked::{Changes, Kind, Position, Recorded, Revocation, Revoked, Target, TargetError};
 
 use crate::time::UnixTime;
@@ -87,6 +90,11 @@ impl ReplayTag {
             named.extend_from_slice(text.as_bytes());
         }
         Self::of(&named)
+    }
+
+    /// The tag of these bytes, as it stands in a store.
+    pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 
     /// Its 32 bytes.

@@ -1,6 +1,7 @@
-//! Mints tokens: compact JWTs of RFC 9068, signed with ES256, that never outlive the ticket or token behind them.
+//! Mints tokens: compact JWTs of RFC 9068, signed by the broker's key, that never outlive the ticket or token behind them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -24,7 +25,7 @@ pub struct IssuedToken {
 #[derive(Debug)]
 pub struct Minter<'a> {
     issuer: &'a str,
-    key: &'a SigningKey,
+    key: Arc<SigningKey>,
 }
 
 #[derive(Serialize)]
@@ -64,7 +65,7 @@ struct Bound {
 
 impl<'a> Minter<'a> {
     /// A minter for this issuer (the `iss`) and key.
-    pub fn new(issuer: &'a str, key: &'a SigningKey) -> Self {
+    pub fn new(issuer: &'a str, key: Arc<SigningKey>) -> Self {
         Self { issuer, key }
     }
 
@@ -96,7 +97,7 @@ impl<'a> Minter<'a> {
                 certificate: digest.to_string(),
             }),
         };
-        let compact = jws::sign(self.key, "at+jwt", &claims)?;
+        let compact = jws::sign(&self.key, "at+jwt", &claims)?;
         Ok(IssuedToken {
             compact,
             id,

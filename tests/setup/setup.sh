@@ -176,6 +176,7 @@ wants_demo() {
 
 wants_test() {
     have faketime || want faketime "expiry and clock skew"
+    have softhsm2-util || want softhsm2 "keys in a PKCS#11 token"
     have nghttp || want nghttp2-client "a client for HTTP/2 in clear text"
     have openssl || want openssl "certificates for the probes, and what it says of their hashes"
     wants_samba

@@ -233,18 +233,25 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`HarnessError::Exited`] where it does not end with 0, and those of [`Broker::run`].
+    /// As [`Broker::administer`].
     pub fn revoke(&self, args: &[&str]) -> Result<serde_json::Value, HarnessError> {
+        self.administer(&["revoke"], args)
+    }
+
+    /// Gives a command as an administrator does, such as `keys rotate`, and returns what it printed as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Exited`] where it does not end with 0, and those of [`Broker::run`].
+    pub fn administer(&self, command: &[&str], args: &[&str]) -> Result<serde_json::Value, HarnessError> {
         let config = self.config().to_string_lossy().into_owned();
-        let all: Vec<&str> = ["revoke", "--config", &config, "--output", "json"]
-            .into_iter()
-            .chain(args.iter().copied())
-            .collect();
+        let options = ["--config", config.as_str(), "--output", "json"];
+        let all: Vec<&str> = [command, &options, args].concat();
         let (status, printed) = Self::run(&self.folder, &all)?;
         match serde_json::from_str(&printed) {
             Ok(value) if status.success() => Ok(value),
             Ok(_) | Err(_) => Err(HarnessError::Exited {
-                name: "kerbridge revoke".to_owned(),
+                name: format!("kerbridge {}", command.join(" ")),
                 status,
                 log: printed,
             }),

@@ -264,6 +264,14 @@ clock_skew_seconds = 300
 key_encryption_key_file = {kek}
 # Under systemd, with LoadCredential=kek:…
 #key_encryption_credential = "kek"
+# Signing keys are replaced by themselves; kerbridge keys list shows them (docs/keys.md).
+#algorithm = "ES256"   # RS256, EdDSA: first name it in filter.algorithms of the policy
+#rotate_every = "30d"  # "never": by kerbridge keys rotate alone
+#publish_lead = "15m"  # a key is published so long before it signs
+#[keys.pkcs11]         # keys are made in a token and never leave it
+#module = "/usr/lib/softhsm/libsofthsm2.so"
+#token = "kerbridge"
+#pin_file = "token.pin"
 
 # What tokens call people: the full principal. See what becomes of one: kerbridge principal map NAME --config {CONFIG}
 #[names]

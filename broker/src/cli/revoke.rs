@@ -242,7 +242,7 @@ fn offline(path: &Path, draft: &Draft, wanted: &Wanted) -> Result<Outcome, Failu
 }
 
 /// A disk may be slow where nobody waits but a person.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
 async fn write_down(revocations: &Revocations, wanted: &Wanted) -> Result<Outcome, Failure> {
     let by = By::Offline {

@@ -17,6 +17,7 @@ use self::prepare::Prepared;
 use super::{Failure, output};
 use crate::config::{Address, Config, KeyPlace, KeySource, ListenerConfig, ListenerName, TlsServer};
 use crate::exchange::Exchange;
+use crate::keyring::{self, KeyRing};
 use crate::krb5_conf;
 use crate::log::LogQueue;
 use crate::problem::Problem;
@@ -91,6 +92,7 @@ async fn serve_all(
     ];
     follow_keys(config, &issuers, &mut looks);
     follow_client_keys(config, client_keys.as_ref(), &mut looks);
+    let own_issuers = Arc::clone(&issuers);
     let _reload = Reload::watch(looks)?;
     let broker = Arc::new(Broker::new(exchange, Clock::System, readiness));
     let limits = config.limits();
@@ -102,7 +104,7 @@ async fn serve_all(
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         issuer = config.issuer(),
-        kid = broker.exchange.to_token.as_ref().map(|direction| direction.keyring.signing().id()),
+        kid = broker.exchange.to_token.as_ref().map(|direction| direction.keyring.signing().id().to_owned()),
         state_dir = %config.state_dir().display(),
         realms = kerberos.realms.join(" "),
         principals = principals.join(" "),
@@ -125,6 +127,11 @@ async fn serve_all(
         revocations.load(clock).await.map_err(io::Error::other)?;
         tokio::spawn(async move { revocations.keep(clock).await });
         tokio::spawn(direction.replay.clone().sweep(clock));
+        let (keyring, revocations) = (direction.keyring.clone(), Arc::clone(&direction.revocations));
+        let metrics = broker.exchange.metrics.keys();
+        let issuer = config.issuer().to_owned();
+        tokio::spawn(tell_of_keys(keyring.clone(), own_issuers, issuer, clock));
+        tokio::spawn(keyring::follow_schedule(keyring, revocations, metrics, clock));
     }
     if let (Some(direction), Some(delegation)) = (&broker.exchange.to_ticket, config.delegation()) {
         tracing::info!(principal = delegation.principal.as_str(), "acting for users");
@@ -168,6 +175,17 @@ async fn serve_all(
     signal?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Lets tokens of ours be traded that new keys sign. It ends with the runtime.
+async fn tell_of_keys(keyring: KeyRing, issuers: Arc<Issuers>, issuer: String, clock: Clock) {
+    let mut news = keyring.news();
+    while news.changed().await.is_ok() {
+        let keys = Arc::clone(&news.borrow_and_update());
+        if issuers.publish(&issuer, keys.as_bytes(), clock.now()).is_err() {
+            tracing::error!("tokens of the broker's new keys cannot be traded");
+        }
+    }
 }
 
 /// Follows the keys of issuers: those in files by a look, the others by asking for them.

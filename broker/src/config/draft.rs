@@ -7,13 +7,13 @@ use tracing::level_filters::LevelFilter;
 
 use super::listen::Listeners;
 use super::{
-    Address, ClientConfig, Config, DelegationConfig, KerberosConfig, KeySource, Limits, ListenerConfig, PolicyOfFile,
-    Surroundings, bindings, check_issuer, check_keys, check_level, check_policy, clients, delegation, groups, kerberos,
-    limits, listen, names, raw, read_text, state_dir,
+    Address, ClientConfig, Config, DelegationConfig, KerberosConfig, KeySource, KeysConfig, Limits, ListenerConfig,
+    PolicyOfFile, Surroundings, bindings, check_issuer, check_level, check_policy, clients, delegation, groups,
+    kerberos, keys, limits, listen, names, raw, read_text, state_dir,
 };
 use crate::channel_bindings::ChannelBindingRules;
 use crate::groups::GroupSource;
-use crate::keyring::{KeyEncryptionKey, KeyRing};
+use crate::keyring::KeyRing;
 use crate::policy::Policy;
 use crate::principal::mapping::NameRules;
 use crate::problem::{Problem, Problems};
@@ -29,7 +29,7 @@ pub struct Draft {
     names: Option<NameRules>,
     channel_bindings: Option<Arc<ChannelBindingRules>>,
     groups: Option<GroupSource>,
-    key_encryption_key: Option<KeyEncryptionKey>,
+    keys: Option<KeysConfig>,
     limits: Option<Limits>,
     replay_store: bool,
     /// It makes no tokens of tickets, and needs nothing for that.
@@ -67,7 +67,7 @@ impl Draft {
             mut kerberos,
             names,
             groups,
-            keys,
+            keys: keys_section,
             client,
             issuer_keys,
             limits,
@@ -75,7 +75,7 @@ impl Draft {
             delegation,
             log,
         } = file;
-        let delegates_only = delegation.is_some() && kerberos.acceptor.is_empty() && keys.is_empty();
+        let delegates_only = delegation.is_some() && kerberos.acceptor.is_empty() && keys_section.is_empty();
         let issuer = check_issuer(issuer, &mut problems);
         let state_dir = match state_dir {
             Some(path) => state_dir::check(folder.join(path), &mut problems),
@@ -92,7 +92,7 @@ impl Draft {
         let bindings = std::mem::take(&mut kerberos.channel_bindings);
         let channel_bindings =
             bindings::check(bindings, folder, listeners.public.as_ref(), &mut problems).map(Arc::new);
-        let (kerberos, key_encryption_key) = if delegates_only {
+        let (kerberos, keys) = if delegates_only {
             if let Some(public) = &listeners.public {
                 let field = format!("listen.{}", public.name);
                 problems.note(
@@ -104,7 +104,7 @@ impl Draft {
             (kerberos::check_without_acceptors(kerberos, &mut problems), None)
         } else {
             let kerberos = kerberos::check(kerberos, folder, &mut problems);
-            (kerberos, check_keys(keys, folder, around, &mut problems))
+            (kerberos, keys::check(keys_section, folder, around, &mut problems))
         };
         let limits = limits::check(limits, &mut problems);
         let raw::Replay { store } = replay;
@@ -121,6 +121,9 @@ impl Draft {
             policy.as_ref(),
             &mut problems,
         );
+        if let (Some(keys), Some(policy)) = (&keys, &policy) {
+            keys::check_beside(keys, policy, &mut problems);
+        }
         let delegation = delegation.and_then(|section| {
             let beside = delegation::Beside {
                 only: delegates_only,
@@ -147,7 +150,7 @@ impl Draft {
             names,
             channel_bindings,
             groups,
-            key_encryption_key,
+            keys,
             limits,
             // What it closes is no matter of taste; who turns it off has a disk that is too slow.
             replay_store: store.unwrap_or(true),
@@ -179,6 +182,11 @@ impl Draft {
         self.issuer.as_deref()
     }
 
+    /// The file or credential with the key-encryption key, where it could be read.
+    pub fn key_encryption_file(&self) -> Option<&Path> {
+        self.keys.as_ref().map(|keys| keys.key_encryption_file.as_path())
+    }
+
     /// The policy, where it could be read.
     pub fn policy(&self) -> Option<&Policy> {
         self.policy.as_ref().map(|file| &file.policy)
@@ -196,8 +204,8 @@ impl Draft {
 
     /// Opens the stored keys, where there are some and the fields that lead to them could be read; makes none.
     pub fn check_stored_keys(&mut self) {
-        if let (Some(state_dir), Some(key)) = (&self.state_dir, &self.key_encryption_key)
-            && let Err(error) = KeyRing::check(state_dir, key)
+        if let (Some(state_dir), Some(keys)) = (&self.state_dir, &self.keys)
+            && let Err(error) = KeyRing::check(state_dir, &keys.key_encryption_key, &keys.rotation)
         {
             self.note(error.problem());
         }
@@ -224,7 +232,7 @@ impl Draft {
             names,
             channel_bindings,
             groups,
-            key_encryption_key,
+            keys,
             limits,
             replay_store,
             delegates_only,
@@ -237,7 +245,7 @@ impl Draft {
         } = self;
         let whole = move || {
             // Absent by a mistake, or because no tokens are made.
-            if key_encryption_key.is_none() && !delegates_only {
+            if keys.is_none() && !delegates_only {
                 return None;
             }
             let policy = policy?;
@@ -252,7 +260,7 @@ impl Draft {
                 names: names?,
                 channel_bindings: channel_bindings?,
                 groups: groups?,
-                key_encryption_key,
+                keys,
                 delegation,
                 clients,
                 issuer_keys,

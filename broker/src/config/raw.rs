@@ -140,6 +140,18 @@ pub(super) struct Ldap {
 pub(super) struct Keys {
     pub(super) key_encryption_key_file: Option<PathBuf>,
     pub(super) key_encryption_credential: Option<String>,
+    pub(super) algorithm: Option<String>,
+    pub(super) rotate_every: Option<String>,
+    pub(super) publish_lead: Option<Span>,
+    pub(super) pkcs11: Option<Pkcs11>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Pkcs11 {
+    pub(super) module: Option<PathBuf>,
+    pub(super) token: Option<String>,
+    pub(super) pin_file: Option<PathBuf>,
 }
 
 impl Keys {
@@ -148,8 +160,17 @@ impl Keys {
         let Self {
             key_encryption_key_file,
             key_encryption_credential,
+            algorithm,
+            rotate_every,
+            publish_lead,
+            pkcs11,
         } = self;
-        key_encryption_key_file.is_none() && key_encryption_credential.is_none()
+        key_encryption_key_file.is_none()
+            && key_encryption_credential.is_none()
+            && algorithm.is_none()
+            && rotate_every.is_none()
+            && publish_lead.is_none()
+            && pkcs11.is_none()
     }
 }
 

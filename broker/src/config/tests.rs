@@ -2,6 +2,7 @@ mod bindings;
 mod clients;
 mod delegation;
 mod groups;
+mod keys;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -6,13 +6,12 @@ use kerbridge_gate::jwk::KeySet;
 use kerbridge_wire::Reason;
 use kerbridge_wire::exchange::FEED_PATH;
 use kerbridge_wire::feed::PageClaims;
-use kerbridge_wire::filter_config::Algorithm;
 use serde_json::Value;
 
 use super::finding::{Finding, Remedy};
 use crate::admin::client::{self, ClientError};
 use crate::config::{Address, Config, ListenerName};
-use crate::keyring::KeyRing;
+use crate::keyring::{KeyRing, SigningAlgorithm};
 use crate::time::UnixTime;
 
 const CHECK: &str = "revocations";
@@ -21,7 +20,7 @@ const OLD: u64 = 10;
 
 /// Looks at the feed of this configuration's broker; nothing where it makes no tokens.
 pub fn look(config: &Config, now: UnixTime) -> Vec<Finding> {
-    let Some(key) = config.key_encryption_key() else {
+    let Some(own) = config.keys() else {
         return Vec::new();
     };
     // Both serve the same feed. Who runs this may open one of them and not the other.
@@ -51,7 +50,7 @@ pub fn look(config: &Config, now: UnixTime) -> Vec<Finding> {
         }
         Err(error) => return vec![stale(&subject, format!("the feed is not served: {error}"))],
     };
-    let keys = match KeyRing::open(config.state_dir(), key) {
+    let keys = match KeyRing::open(config.state_dir(), &own.key_encryption_key, &own.rotation, now) {
         Ok(keyring) => keyring.jwks(),
         Err(error) => return vec![Finding::skipped(CHECK, subject, error.problem().problem)],
     };
@@ -63,7 +62,9 @@ pub fn look(config: &Config, now: UnixTime) -> Vec<Finding> {
 
 /// The claims of a page that one of these keys has signed.
 fn read(page: Vec<u8>, keys: &str) -> Result<PageClaims, String> {
-    let keys = KeySet::parse(keys.as_bytes(), &[Algorithm::Es256]).map_err(|_| "the broker's keys cannot be read")?;
+    let algorithms = SigningAlgorithm::ALL.iter().map(|algorithm| algorithm.wire());
+    let keys = KeySet::parse(keys.as_bytes(), &algorithms.collect::<Vec<_>>())
+        .map_err(|_| "the broker's keys cannot be read")?;
     let page = UnverifiedPage::read(page, &keys).map_err(|error| format!("filters refuse the feed: {error}"))?;
     let is_good = page.signature().verify();
     let page = page
@@ -196,7 +197,7 @@ mod tests {
         let key = crate::keyring::KeyEncryptionKey::from_base64(&"A".repeat(43)).unwrap();
         let keyring = KeyRing::open_or_create(folder.path(), &key).unwrap();
         let signed = |claims: &PageClaims| {
-            let jws = crate::jws::sign(keyring.signing(), kerbridge_wire::feed::TYPE, claims).unwrap();
+            let jws = crate::jws::sign(&keyring.signing(), kerbridge_wire::feed::TYPE, claims).unwrap();
             kerbridge_wire::feed::join_page(&jws, &[])
         };
         let mut empty = claims(1000);

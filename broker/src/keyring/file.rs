@@ -8,17 +8,14 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
-use super::sealed::{KeyEncryptionKey, Purpose, SealedKey};
-use super::{CryptoError, SigningKey, random};
+use super::content::{self, FORMAT, Unopened};
+use super::hardware::HardwareError;
+use super::{CryptoError, KekId, format_1, random};
 use crate::problem::Problem;
 
-const FORMAT: u32 = 1;
-const LARGEST: u64 = 64 * 1024;
+/// Sixty RSA keys take some 150 KB.
+const LARGEST: u64 = 1024 * 1024;
 
 /// Why the keys cannot be had. Nothing was changed on disk.
 #[derive(Debug)]
@@ -53,10 +50,26 @@ pub enum KeyringError {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// The key-encryption key does not open it: another key, or changed bytes.
-    WrongKey {
+    /// It is for other key-encryption keys than the one at hand.
+    AnotherKey {
         /// The file.
         path: PathBuf,
+        /// What opens it; nothing where that is not known.
+        opened_by: Vec<KekId>,
+        /// What was tried.
+        tried: KekId,
+    },
+    /// Its bytes were changed since they were sealed.
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A key of it is in a PKCS#11 token that cannot be used.
+    Hardware {
+        /// The file.
+        path: PathBuf,
+        /// Which, and why.
+        problem: String,
     },
     /// The system's cryptography failed.
     Crypto(CryptoError),
@@ -78,10 +91,11 @@ impl KeyringError {
             Self::Io { .. } => "let the broker's user own the state directory, mode 0700",
             Self::Exposed { .. } => "chown it to the broker's user and chmod it 0600",
             Self::Format { .. } => "run the release that wrote it, or a newer one",
-            Self::Corrupt { .. } | Self::WrongKey { .. } => {
+            Self::Corrupt { .. } | Self::AnotherKey { .. } | Self::Changed { .. } => {
                 "restore the file and the key-encryption key that belongs to it from a backup; or move the file away: \
                  the next start makes new keys, and all tokens and sessions of the old ones end"
             }
+            Self::Hardware { .. } => "see that the token is there, and that [keys.pkcs11] names module, token and PIN",
             Self::Crypto(_) => "see that the system has a source of randomness",
         }
     }
@@ -102,13 +116,25 @@ impl fmt::Display for KeyringError {
                 write!(f, "{} has format {format}, this release knows {FORMAT}", path.display())
             }
             Self::Corrupt { path, what } => write!(f, "{} is damaged: {what}", path.display()),
-            Self::WrongKey { path } => {
+            Self::AnotherKey { path, opened_by, tried } => {
+                let path = path.display();
+                write!(f, "{path} does not open under this key-encryption key ({tried})")?;
+                for (kek, word) in opened_by
+                    .iter()
+                    .zip(std::iter::once(": it is sealed under ").chain(std::iter::repeat(", ")))
+                {
+                    write!(f, "{word}{kek}")?;
+                }
+                Ok(())
+            }
+            Self::Changed { path } => {
                 write!(
                     f,
-                    "{} does not open under this key-encryption key: another key, or changed bytes",
+                    "{} does not open: its bytes were changed since they were sealed",
                     path.display()
                 )
             }
+            Self::Hardware { path, problem } => write!(f, "{}: {problem}", path.display()),
             Self::Crypto(error) => error.fmt(f),
         }
     }
@@ -122,36 +148,34 @@ impl From<CryptoError> for KeyringError {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct KeyFile {
-    format: u32,
-    keys: Vec<SealedKey>,
-}
-
-/// Both keys, new.
-pub(super) fn fresh(key: &KeyEncryptionKey) -> Result<KeyFile, CryptoError> {
-    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
-        .map_err(|_| CryptoError)?;
-    let pkcs8 = Zeroizing::new(document.as_ref().to_vec());
-    let signing = SigningKey::from_pkcs8(&pkcs8)?;
-    let sessions_id = URL_SAFE_NO_PAD.encode(random::<16>()?.as_ref());
-    Ok(KeyFile {
-        format: FORMAT,
-        keys: vec![
-            SealedKey::seal(Purpose::Signing, signing.id(), &pkcs8, key)?,
-            SealedKey::seal(Purpose::Sessions, &sessions_id, random::<32>()?.as_ref(), key)?,
-        ],
-    })
-}
-
-/// The one key for a purpose; none where there are two, since we would not know which.
-pub(super) fn only(file: &KeyFile, purpose: Purpose) -> Option<&SealedKey> {
-    let mut found = file.keys.iter().filter(|key| key.purpose() == purpose);
-    match (found.next(), found.next()) {
-        (Some(key), None) => Some(key),
-        (Some(_), Some(_)) | (None, _) => None,
+impl KeyringError {
+    /// Why the file at a path does not open under a key.
+    pub(super) fn unopened(path: &Path, why: Unopened, tried: &KekId) -> Self {
+        let path = path.to_owned();
+        match why {
+            Unopened::AnotherKey(opened_by) => Self::AnotherKey {
+                path,
+                opened_by,
+                tried: tried.clone(),
+            },
+            Unopened::Seal => Self::Changed { path },
+            Unopened::Content(what) => Self::Corrupt { path, what },
+            Unopened::Hardware(problem) => Self::Hardware { path, problem },
+        }
     }
+
+    pub(super) fn hardware(path: &Path, error: &HardwareError) -> Self {
+        Self::Hardware {
+            path: path.to_owned(),
+            problem: error.to_string(),
+        }
+    }
+}
+
+/// A file of one of the formats that this release reads.
+pub(super) enum KeyFile {
+    One(format_1::KeyFile),
+    Two(content::KeyFile),
 }
 
 pub(super) fn exists(path: &Path) -> Result<bool, KeyringError> {
@@ -164,31 +188,61 @@ pub(super) fn exists(path: &Path) -> Result<bool, KeyringError> {
 }
 
 /// Writes the file where there is none: complete in a file of its own, then linked to its name.
-pub(super) fn create(path: &Path, content: &KeyFile) -> Result<(), KeyringError> {
+pub(super) fn create(path: &Path, content: &content::KeyFile) -> Result<(), KeyringError> {
     let suffix = URL_SAFE_NO_PAD.encode(random::<8>()?.as_ref());
     let temporary = path.with_extension(format!("{suffix}.tmp"));
-    let text = serde_json::to_vec_pretty(content).map_err(|_| CryptoError)?;
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
+    let written = write(&temporary, content).and_then(|()| {
         // Unlike a rename, a link never replaces: two first starts at once agree on the first one's keys.
         match fs::hard_link(&temporary, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
         }
-    };
-    let written = write();
+    });
     let removed = fs::remove_file(&temporary);
     written.and(removed).map_err(io_error(path))?;
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(io_error(directory))
+    sync_folder(path)
+}
+
+/// Writes the file in place of the one that is there: after a crash there is the one or the other, whole. Whoever does it must be
+/// the only one.
+pub(super) fn replace(path: &Path, content: &content::KeyFile) -> Result<(), KeyringError> {
+    let temporary = path.with_extension("json.tmp");
+    // Of a process that was killed.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(&temporary)(error)),
+        Ok(()) | Err(_) => {}
+    }
+    write(&temporary, content)
+        .and_then(|()| fs::rename(&temporary, path))
+        .map_err(io_error(path))?;
+    sync_folder(path)
+}
+
+/// Keeps a file of an earlier format for the release that wrote it.
+pub(super) fn keep_aside(path: &Path, format: u32) -> Result<(), KeyringError> {
+    let aside = path.with_extension(format!("json.format-{format}"));
+    match fs::hard_link(path, &aside) {
+        Ok(()) => {}
+        // Of a start that went no further.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(io_error(&aside)(error)),
+    }
+    sync_folder(path)
+}
+
+fn write(path: &Path, content: &content::KeyFile) -> io::Result<()> {
+    let text = serde_json::to_vec_pretty(content)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(&text)?;
+    file.sync_all()
+}
+
+/// A name that is lost with the power is a file of before, or none.
+fn sync_folder(path: &Path) -> Result<(), KeyringError> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(io_error(folder))
 }
 
 pub(super) fn read(path: &Path) -> Result<KeyFile, KeyringError> {
@@ -209,17 +263,16 @@ pub(super) fn read(path: &Path) -> Result<KeyFile, KeyringError> {
         what,
     };
     let value: serde_json::Value = serde_json::from_str(&text).map_err(|_| corrupt("it is not JSON"))?;
+    let members = |_| corrupt("its members are not those of its format");
     match value.get("format").and_then(serde_json::Value::as_u64) {
-        None => return Err(corrupt("it has no format number")),
-        Some(format) if format != u64::from(FORMAT) => {
-            return Err(KeyringError::Format {
-                path: path.to_owned(),
-                format,
-            });
-        }
-        Some(_) => {}
+        None => Err(corrupt("it has no format number")),
+        Some(1) => serde_json::from_value(value).map(KeyFile::One).map_err(members),
+        Some(2) => serde_json::from_value(value).map(KeyFile::Two).map_err(members),
+        Some(format) => Err(KeyringError::Format {
+            path: path.to_owned(),
+            format,
+        }),
     }
-    serde_json::from_value(value).map_err(|_| corrupt("its members are not those of its format"))
 }
 
 fn io_error(path: &Path) -> impl Fn(io::Error) -> KeyringError + use<> {

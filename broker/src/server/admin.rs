@@ -114,15 +114,15 @@ fn misnamed(value: &str, rules: &IdentityRules) -> Option<AdminError> {
     })
 }
 
-fn no_tokens() -> Response {
+pub(super) fn no_tokens() -> Response {
     let error = AdminError {
-        problem: "this broker makes no tokens, and so revokes none".into(),
+        problem: "this broker makes no tokens: it has no keys and revokes none".into(),
         remedy: "ask the one that does".into(),
     };
     (StatusCode::BAD_REQUEST, Json(error)).into_response()
 }
 
-fn unread(rejection: &JsonRejection) -> Response {
+pub(super) fn unread(rejection: &JsonRejection) -> Response {
     let error = AdminError {
         problem: rejection.body_text(),
         remedy: "use the kerbridge of the broker's own release".into(),
@@ -130,11 +130,14 @@ fn unread(rejection: &JsonRejection) -> Response {
     (StatusCode::BAD_REQUEST, Json(error)).into_response()
 }
 
-fn unavailable(error: &StoreError) -> Response {
-    let error = AdminError {
+pub(super) fn unavailable(error: &StoreError) -> Response {
+    not_now(AdminError {
         problem: error.to_string(),
         remedy: "see whether the disk of the state folder has room and works, and try again".into(),
-    };
+    })
+}
+
+pub(super) fn not_now(error: AdminError) -> Response {
     let retry_after = HeaderValue::from(Span::FIVE_SECONDS.seconds());
     (
         StatusCode::SERVICE_UNAVAILABLE,

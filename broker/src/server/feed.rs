@@ -18,7 +18,7 @@ pub(super) async fn get(State(broker): State<Arc<Broker>>, uri: Uri) -> Response
         return StatusCode::NOT_FOUND.into_response();
     };
     let query = FeedQuery::parse(uri.query().unwrap_or_default());
-    match direction.revocations.page(query, direction.keyring.signing()).await {
+    match direction.revocations.page(query, &direction.keyring.signing()).await {
         Ok(page) => ([(CONTENT_TYPE, MEDIA_TYPE), (CACHE_CONTROL, "no-store")], page).into_response(),
         Err(error) => {
             tracing::warn!(%error, "a page of the revocation feed could not be made");

@@ -6,6 +6,7 @@
 
 mod file;
 mod job;
+mod offline;
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +19,8 @@ use std::time::Duration;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+pub use self::offline::{Checked, check_file, export_file, import_file};
 
 use self::file::StoreFile;
 use self::job::{Applied, Batch, Done, Job};

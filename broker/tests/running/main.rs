@@ -10,6 +10,7 @@
 
 mod certificates;
 mod fixture;
+mod keys;
 mod revoke;
 
 use std::fs;

@@ -314,7 +314,7 @@ impl Default for IdentityHeaders {
     }
 }
 
-fn es256() -> Vec<Algorithm> {
+pub(crate) fn es256() -> Vec<Algorithm> {
     vec![Algorithm::Es256]
 }
 fn access_token_type() -> Vec<String> {

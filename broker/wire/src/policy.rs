@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clients::{ExchangeRule, IntrospectionRule};
 use crate::delegation::{Delegation, SubjectRule};
-use crate::filter_config::{ExplainConfig, IdentityHeaders, IssuerConfig, TokenCacheConfig, TokenHeader};
+use crate::filter_config::{
+    Algorithm, ExplainConfig, IdentityHeaders, IssuerConfig, TokenCacheConfig, TokenHeader, es256,
+};
 use crate::span::Span;
 use crate::spn::Spn;
 
@@ -295,6 +297,9 @@ pub struct FilterSettings {
     /// How old the last answer may be before tokens are refused with 503.
     #[serde(default = "five_minutes")]
     pub max_staleness: Span,
+    /// What the broker's tokens may be signed by: its `keys.algorithm`, and for as long as it changes the one before.
+    #[serde(default = "es256")]
+    pub algorithms: Vec<Algorithm>,
     /// How far in the future `nbf` and `iat` may lie, in seconds; `exp` gets no leeway.
     #[serde(default = "sixty")]
     pub clock_skew_seconds: u32,
@@ -327,6 +332,7 @@ impl Default for FilterSettings {
             timeout: two_seconds(),
             poll: two_seconds(),
             max_staleness: five_minutes(),
+            algorithms: es256(),
             clock_skew_seconds: sixty(),
             identity_headers: IdentityHeaders::default(),
             token_header: None,

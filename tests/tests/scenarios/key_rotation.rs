@@ -1,13 +1,16 @@
 //! One VM of an Envoy process fetches keys for all; a key that nobody knows is looked for once; a rotation costs nobody a
 //! request.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kerbridge_tests::World;
 use kerbridge_tests::http::Request;
 use kerbridge_tests::issuer::{ISSUER, Issuer, KEYS};
-use kerbridge_tests::token::{LabKey, claims, with};
+use kerbridge_tests::shipped;
+use kerbridge_tests::token::{self, LabKey, alter_claims, claims, unsigned, with};
 use kerbridge_tests::wait::{Deadline, wait_until};
 use serde_json::{Value, json};
 
@@ -237,4 +240,191 @@ fn keys_that_are_announced_come_and_go_under_load_without_a_refusal() {
         refusal.reason, "unknown_key",
         "a key that was taken back opens nothing, though the token was seen before"
     );
+}
+
+/// How long the broker's keys are replaced under load, in seconds: 20, or what this says.
+const SECONDS: &str = "KERBRIDGE_ROTATION_SECONDS";
+
+/// Good tokens of a broker, the newest last.
+#[derive(Default)]
+struct Tokens(Mutex<Vec<String>>);
+
+impl Tokens {
+    fn add(&self, token: String) {
+        let mut tokens = self.0.lock().unwrap();
+        tokens.push(token);
+        if tokens.len() > 200 {
+            tokens.remove(0);
+        }
+    }
+
+    /// One that lives long enough for a request.
+    fn any(&self, number: usize) -> Option<String> {
+        let tokens = self.0.lock().unwrap();
+        let ends = |token: &String| token::decode(token).unwrap().claims["exp"].as_u64().unwrap();
+        let living: Vec<&String> = tokens
+            .iter()
+            .filter(|token| ends(token) > token::now().saturating_add(1))
+            .collect();
+        (!living.is_empty()).then(|| living[number.checked_rem(living.len()).unwrap()].clone())
+    }
+}
+
+/// What looks like this token and is not: other claims under its signature, none, another key under its key's name.
+fn forged(token: &str, stranger: &LabKey) -> [String; 3] {
+    let original = token::decode(token).unwrap();
+    let foreign = stranger.sign(&original.header, &original.claims).unwrap();
+    let altered = alter_claims(token, |claims| with(claims, "sub", json!("mallory@LAB.TEST"))).unwrap();
+    [altered, unsigned(token).unwrap(), foreign]
+}
+
+#[test]
+fn the_brokers_keys_are_replaced_every_few_seconds_under_load_and_no_good_token_is_refused_and_no_bad_one_taken() {
+    let seconds = std::env::var(SECONDS).map_or(20, |text| text.parse().unwrap());
+    let policy = shipped::policy("localhost", "LAB.TEST").unwrap();
+    // Keys overlap for as long as tokens live, and no more than sixty are published.
+    let policy = ["15m", "5m"].iter().fold(policy, |policy, ttl| {
+        policy.replace(&format!("ttl = {ttl:?}"), "ttl = \"10s\"")
+    });
+    let mut world = World::builder()
+        .policy(&policy)
+        .filter(|config| config["issuers"][0]["jwks"]["poll"] = json!("1s"))
+        .broker_stopped()
+        .concurrency(2)
+        .start()
+        .unwrap();
+    let rotation = "[keys]\nrotate_every = \"5s\"\npublish_lead = \"4s\"\n";
+    world.broker().configure("[keys]\n", rotation).unwrap();
+    world.broker().start().unwrap();
+    let world = world;
+    wait_until("a token", Duration::from_secs(20), || {
+        world.token("alice", "/orders/1").is_ok()
+    })
+    .unwrap();
+    let (tokens, stranger) = (Tokens::default(), LabKey::generate().unwrap());
+    let (stop, passed, refused) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let mut kids = BTreeSet::new();
+    let (mut wrong, began) = (Vec::new(), Deadline::after(Duration::from_secs(seconds)));
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..3_usize)
+            .map(|client| {
+                let (world, tokens, stranger, stop) = (&world, &tokens, &stranger, &stop);
+                let (passed, refused) = (&passed, &refused);
+                scope.spawn(move || {
+                    let mut wrong = Vec::new();
+                    let mut connection = world.connect().unwrap();
+                    for number in client.. {
+                        if stop.load(Ordering::SeqCst) {
+                            break;
+                        }
+                        let Some(good) = tokens.any(number) else {
+                            std::thread::yield_now();
+                            continue;
+                        };
+                        let answer = connection.exchange(&bearer(&good)).unwrap();
+                        if answer.status == 200 {
+                            passed.fetch_add(1, Ordering::SeqCst);
+                        } else {
+                            wrong.push(json!(["good", answer.status, answer.text()]));
+                        }
+                        if number % 7 != 0 {
+                            continue;
+                        }
+                        for bad in forged(&good, stranger) {
+                            let answer = connection.exchange(&bearer(&bad)).unwrap();
+                            if answer.status == 401 {
+                                refused.fetch_add(1, Ordering::SeqCst);
+                            } else {
+                                wrong.push(json!(["bad", answer.status, answer.text()]));
+                            }
+                        }
+                    }
+                    wrong
+                })
+            })
+            .collect();
+        // Also where minting fails: the clients must not outlive the test.
+        let stopping = Stopping(&stop);
+        while !began.passed() {
+            for user in ["alice", "bob"] {
+                let token = world.token(user, "/orders/1").unwrap();
+                kids.insert(token::decode(&token).unwrap().header["kid"].to_string());
+                tokens.add(token);
+            }
+        }
+        drop(stopping);
+        for client in clients {
+            wrong.extend(client.join().unwrap());
+        }
+    });
+    let (passed, refused) = (passed.into_inner(), refused.into_inner());
+    println!("{passed} passed, {refused} refused, {} keys in {seconds} s", kids.len());
+    assert!(wrong.is_empty(), "{} of {passed}: {:?}", wrong.len(), wrong.first());
+    assert!(passed > 500 && refused > 100, "{passed} {refused}");
+    // One each five seconds; a machine that has much to do makes fewer.
+    assert!(kids.len() as u64 >= seconds / 10, "{kids:?}");
+}
+
+#[test]
+fn a_key_that_is_retired_in_an_emergency_opens_nothing_within_a_poll_and_another_signs_at_once() {
+    let mut world = World::builder().concurrency(2).start().unwrap();
+    let old = world.token("alice", "/orders/1").unwrap();
+    let send = |world: &World, token: &str| world.send(&bearer(token)).unwrap().status;
+    assert_eq!(send(&world, &old), 200);
+    let kid = token::decode(&old).unwrap().header["kid"].as_str().unwrap().to_owned();
+    let began = Deadline::after(Duration::from_secs(60));
+    let left = world.broker().administer(&["keys", "retire"], &[&kid]).unwrap();
+    assert_eq!(left["keys"].as_array().unwrap().len(), 1);
+    assert_ne!(left["keys"][0]["kid"], kid.as_str());
+    // On connections of their own, so that each worker gets some.
+    wait_until("a refusal by each worker", Duration::from_secs(10), || {
+        (0..12).all(|_| send(&world, &old) == 401)
+    })
+    .unwrap();
+    println!("refused by each worker after {:?}", began.elapsed());
+    let answer = world.send(&bearer(&old)).unwrap();
+    let refusal = world.refusal(answer.status, &answer.body).unwrap();
+    assert_eq!(refusal.reason, "unknown_key");
+    let new = world.token("alice", "/orders/1").unwrap();
+    assert_eq!(send(&world, &new), 200);
+    // And it stays so: a restart does not bring it back.
+    world.broker().stop().unwrap();
+    world.broker().start().unwrap();
+    let listed = world.broker().administer(&["keys", "list"], &[]).unwrap();
+    assert_eq!(listed["keys"].as_array().unwrap().len(), 1);
+    assert_eq!((send(&world, &old), send(&world, &new)), (401, 200));
+}
+
+#[test]
+fn the_broker_goes_over_to_another_algorithm_and_tokens_of_the_one_before_stay_good() {
+    let policy = shipped::policy("localhost", "LAB.TEST").unwrap();
+    let settings = "[filter]\nalgorithms = [\"ES256\", \"RS256\", \"EdDSA\"]\n";
+    let policy = policy.replace("[filter]\n", settings);
+    let mut world = World::builder().policy(&policy).start().unwrap();
+    world
+        .broker()
+        .configure("[keys]\n", "[keys]\nalgorithm = \"ES256\"\npublish_lead = \"6s\"\n")
+        .unwrap();
+    let mut tokens = vec![world.token("alice", "/orders/1").unwrap()];
+    for (before, algorithm) in [("ES256", "RS256"), ("RS256", "EdDSA")] {
+        let line = |algorithm: &str| format!("algorithm = {algorithm:?}\n");
+        world.broker().configure(&line(before), &line(algorithm)).unwrap();
+        world.broker().stop().unwrap();
+        world.broker().start().unwrap();
+        wait_until(algorithm, Duration::from_secs(60), || {
+            let token = world.token("alice", "/orders/1").unwrap();
+            let is_there = token::decode(&token).unwrap().header["alg"] == algorithm;
+            tokens.push(token);
+            is_there
+        })
+        .unwrap();
+        for token in &tokens {
+            assert_eq!(world.send(&bearer(token)).unwrap().status, 200);
+        }
+    }
+    let algorithms: BTreeSet<String> = tokens
+        .iter()
+        .map(|token| token::decode(token).unwrap().header["alg"].to_string())
+        .collect();
+    assert_eq!(algorithms.len(), 3);
 }

@@ -20,6 +20,7 @@ mod credentials;
 mod doctor;
 mod feeds;
 mod groups;
+mod hardware_keys;
 mod headers;
 mod host_calls;
 mod identities;

@@ -29,20 +29,22 @@ const ATTEMPTS: usize = 3;
 /// Of the broker of this configuration: from itself, or from its state folder while none runs.
 pub(super) fn get(path: &Path) -> Result<Inline, Problems> {
     let config = Config::load(path, &Surroundings::of_process())?;
-    let Some(key) = config.key_encryption_key() else {
+    let Some(keys) = config.keys() else {
         return Err(Problems::from(Problem {
             field: "keys".into(),
             problem: "this broker has none of its own".into(),
             remedy: "render where tokens are made, or without --inline-keys".into(),
         }));
     };
-    let keyring = KeyRing::open(config.state_dir(), key).map_err(|error| {
-        let remedy = format!("{}; the keys are made by the broker's first start", error.remedy());
-        Problem {
-            remedy,
-            ..error.problem()
-        }
-    })?;
+    let now = Clock::System.now();
+    let keyring =
+        KeyRing::open(config.state_dir(), &keys.key_encryption_key, &keys.rotation, now).map_err(|error| {
+            let remedy = format!("{}; the keys are made by the broker's first start", error.remedy());
+            Problem {
+                remedy,
+                ..error.problem()
+            }
+        })?;
     let feed = match served(&config) {
         Some(served) => served.map_err(|problem| Problem {
             field: "listen.admin.unix".into(),
@@ -93,7 +95,7 @@ fn stored(config: &Config, keyring: &KeyRing) -> Result<Vec<String>, Problem> {
         .map_err(|error| failed(&error))?;
     let load = revocations.load(Clock::System);
     runtime.block_on(load).map_err(|error| failed(&error))?;
-    pages(|query| runtime.block_on(revocations.page(query, keyring.signing()))).map_err(|error| failed(&error))
+    pages(|query| runtime.block_on(revocations.page(query, &keyring.signing()))).map_err(|error| failed(&error))
 }
 
 /// Why there are no pages.

@@ -49,8 +49,8 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
     let krb5_conf = use_own_krb5_conf(&config)?;
     let mut problems = Problems::default();
     let metrics = Arc::new(Metrics::new());
-    let to_token = match config.key_encryption_key() {
-        Some(key) => to_token::parts(&config, key, &metrics, &mut problems).map(Some),
+    let to_token = match config.keys() {
+        Some(keys) => to_token::parts(&config, keys, &metrics, &mut problems).map(Some),
         None => Some(None),
     };
     let own_keys = to_token.iter().flatten().map(|parts| parts.keyring.jwks()).next();

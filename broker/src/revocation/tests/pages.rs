@@ -67,7 +67,7 @@ fn take(feed: &mut Feed, page: &[u8], ring: &KeyRing, now: u64) -> Result<(Accep
 async fn follow(feed: &mut Feed, revocations: &Revocations, ring: &KeyRing, now: u64) -> usize {
     let (mut pages, mut base) = (0_usize, None);
     loop {
-        let page = revocations.page(question(feed, base), ring.signing()).await.unwrap();
+        let page = revocations.page(question(feed, base), &ring.signing()).await.unwrap();
         (_, base) = take(feed, &page, ring, now).unwrap();
         pages = pages.saturating_add(1);
         if feed.wants().is_none() {
@@ -164,12 +164,12 @@ async fn when_nothing_happens_a_question_costs_one_signature_a_second() {
         epoch: position.epoch,
         version: position.version,
     };
-    let first = revocations.page(query, ring.signing()).await.unwrap();
+    let first = revocations.page(query, &ring.signing()).await.unwrap();
     for _ in 0..100 {
-        assert_eq!(revocations.page(query, ring.signing()).await.unwrap(), first);
+        assert_eq!(revocations.page(query, &ring.signing()).await.unwrap(), first);
     }
     revocations.refresh(clock(NOW + 1)).await.unwrap();
-    let second = revocations.page(query, ring.signing()).await.unwrap();
+    let second = revocations.page(query, &ring.signing()).await.unwrap();
     assert_ne!(second, first);
     let claims = |page: &[u8]| verified(page, &ring).claims().clone();
     let (first, second) = (claims(&first), claims(&second));
@@ -180,7 +180,7 @@ async fn when_nothing_happens_a_question_costs_one_signature_a_second() {
     );
     // Another key has never signed it.
     let other = self::ring();
-    let page = revocations.page(query, other.signing()).await.unwrap();
+    let page = revocations.page(query, &other.signing()).await.unwrap();
     verified(&page, &other);
 }
 
@@ -209,12 +209,12 @@ async fn who_knows_more_than_the_store_or_of_another_gets_all_of_it() {
         (position.epoch, 1, Some(1)),
     ] {
         let query = FeedQuery::Since { epoch, version };
-        let page = revocations.page(query, ring.signing()).await.unwrap();
+        let page = revocations.page(query, &ring.signing()).await.unwrap();
         let claims = verified(&page, &ring).claims().clone();
         assert_eq!((claims.base, claims.version), (base, 1), "{query:?}");
     }
     let before_anything = of(&Arc::new(MemoryStore::new()), 900);
-    let outcome = before_anything.page(FeedQuery::Snapshot, ring.signing()).await;
+    let outcome = before_anything.page(FeedQuery::Snapshot, &ring.signing()).await;
     assert_eq!(outcome, Err(PageError::NotRead));
 }
 
@@ -247,7 +247,7 @@ async fn a_snapshot_of_several_pages_stays_whole_while_more_is_revoked() {
     let mut feed = feed();
     let mut query = FeedQuery::Snapshot;
     for page in 0..3 {
-        let bytes = pages.page(query, &view, ring.signing()).await.unwrap();
+        let bytes = pages.page(query, &view, &ring.signing()).await.unwrap();
         assert!(bytes.len() <= kerbridge_gate::feed::PAGE_LIMIT);
         take(&mut feed, &bytes, &ring, NOW).unwrap();
         // Between two pages somebody revokes.
@@ -261,7 +261,7 @@ async fn a_snapshot_of_several_pages_stays_whole_while_more_is_revoked() {
     assert!(feed.wants().is_none());
     assert_eq!(feed.known().unwrap().revocations.len(), entries);
     // Then what came meanwhile.
-    let bytes = pages.page(query, &view, ring.signing()).await.unwrap();
+    let bytes = pages.page(query, &view, &ring.signing()).await.unwrap();
     take(&mut feed, &bytes, &ring, NOW + 2).unwrap();
     assert_eq!(feed.known().unwrap().revocations.len(), entries + 3);
     assert_eq!(feed.position().unwrap().version, newest.version);
@@ -283,7 +283,7 @@ async fn a_page_of_what_is_no_longer_kept_is_answered_with_all_that_is_newest() 
             base,
             page,
         };
-        let bytes = pages.page(query, &view, ring.signing()).await.unwrap();
+        let bytes = pages.page(query, &view, &ring.signing()).await.unwrap();
         let claims = verified(&bytes, &ring).claims().clone();
         assert_eq!((claims.base, claims.page, claims.version), (None, 0, newest.version));
     }
@@ -295,7 +295,7 @@ async fn a_snapshot_of_several_pages_is_cut_once_in_a_while_however_much_is_revo
     let (view, mut newest) = large(PAGE_ENTRIES + 1);
     let pages = Pages::new(ISSUER);
     let version = async || {
-        let bytes = pages.page(FeedQuery::Snapshot, &view, ring.signing()).await.unwrap();
+        let bytes = pages.page(FeedQuery::Snapshot, &view, &ring.signing()).await.unwrap();
         verified(&bytes, &ring).claims().version
     };
     let first = version().await;
@@ -319,7 +319,7 @@ async fn what_is_kept_of_questions_is_bounded() {
             epoch: newest.epoch,
             version,
         };
-        pages.page(query, &view, ring.signing()).await.unwrap();
+        pages.page(query, &view, &ring.signing()).await.unwrap();
     }
     assert_eq!(pages.count(), 16);
 }

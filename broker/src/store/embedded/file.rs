@@ -6,23 +6,28 @@ mod tags;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::panic::catch_unwind;
 use std::path::Path;
 
+use redb::backends::FileBackend;
 use redb::{Builder, Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use self::revocations::Revocations;
 use self::tags::Tags;
-use super::job::{Applied, Batch};
+use super::job::{Applied, Batch, Change};
 use crate::problem::Problem;
-use crate::store::{StoreError, Swept};
+use crate::store::{Exported, Position, StoreError, Swept};
 
 /// What this release reads and writes.
-const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 3;
 /// Pages of the file that are kept in memory, in bytes; only the ends of its tables are worked on.
 const CACHE: usize = 4 * 1024 * 1024;
+
+/// As much of an import as is written in one transaction.
+const IMPORTED_AT_ONCE: usize = 16 * 1024;
 
 const ABOUT: TableDefinition<'_, &str, u32> = TableDefinition::new("about");
 const ABOUT_FORMAT: &str = "format";
@@ -39,6 +44,8 @@ pub(super) struct StoreFile {
 pub(super) enum OpenError {
     /// Another release's, with this format.
     Format(u32),
+    /// It is damaged, or no store.
+    Damaged(String),
     /// The system or redb refuses.
     Refused(String),
 }
@@ -47,6 +54,7 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Format(found) => write!(f, "it has format {found}, and this release knows {FORMAT}"),
+            Self::Damaged(problem) => write!(f, "it is damaged, or no store: {problem}"),
             Self::Refused(problem) => f.write_str(problem),
         }
     }
@@ -58,11 +66,16 @@ impl OpenError {
             field: "state_dir".into(),
             problem: format!("{}: {self}", path.display()),
             remedy: match self {
-                Self::Format(_) => "run the release that wrote it, or a newer one".into(),
-                Self::Refused(_) => {
-                    "let the broker's user own the state directory, mode 0700, on a disk with room".into()
+                Self::Format(_) => "run the release that wrote it, or a newer one",
+                // As docs/store.md says at length.
+                Self::Damaged(_) => {
+                    "move it away and bring in the last export (kerbridge store import FILE); where there is none, what was \
+                     revoked is forgotten: retire the signing key, too (kerbridge keys list, keys retire), which ends every \
+                     token, and revoke again"
                 }
-            },
+                Self::Refused(_) => "let the broker's user own the state directory, mode 0700, on a disk with room",
+            }
+            .into(),
         }
     }
 }
@@ -71,16 +84,27 @@ impl StoreFile {
     /// Opens the file, or makes it; after a crash redb checks it first. One of an earlier format is copied, and then brought
     /// up to this one.
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
-        make(path).map_err(refused)?;
+        make(path)?;
+        Self::open_existing(path)
+    }
+
+    /// Opens the file that is there.
+    pub(super) fn open_existing(path: &Path) -> Result<Self, OpenError> {
+        // redb trusts a file that was closed in good order, and may panic on what was changed in it since.
+        catch_unwind(|| Self::open_trusting(path))
+            .unwrap_or_else(|_| Err(OpenError::Damaged("it makes no sense".into())))
+    }
+
+    fn open_trusting(path: &Path) -> Result<Self, OpenError> {
         let mut database = open(path)?;
-        match format(&database).map_err(refused)? {
+        match format(&database).map_err(|error| in_redb(&error))? {
             Some(FORMAT) => {}
-            None => create(&database).map_err(refused)?,
+            None => return Err(OpenError::Damaged("it has no format number".into())),
             Some(before @ (1 | 2)) => {
                 drop(database);
                 let copy = migrate::copy(path, before).map_err(refused)?;
                 database = open(path)?;
-                migrate::migrate(&database, before).map_err(refused)?;
+                migrate::migrate(&database, before).map_err(|error| in_redb(&error))?;
                 tracing::info!(
                     from = before,
                     to = FORMAT,
@@ -94,12 +118,81 @@ impl StoreFile {
             let transaction = database.begin_read()?;
             Ok((Tags::read(&transaction)?, Revocations::read(&transaction)?))
         };
-        let (tags, revocations) = read().map_err(refused)?;
+        let (tags, revocations) = read().map_err(|error| in_redb(&error))?;
         Ok(Self {
             database,
             tags,
             revocations,
         })
+    }
+
+    /// Makes a store where there is none, with all that another held, in an epoch of its own. It is there whole or not at all.
+    pub(super) fn import(path: &Path, exported: &Exported) -> Result<Position, OpenError> {
+        let temporary = path.with_extension("redb.import");
+        let fill = || -> Result<Position, OpenError> {
+            let mut file = Self::open_existing(&temporary)?;
+            let mut batches = vec![Batch {
+                tokens_end: Some(exported.tokens_end),
+                ..Batch::default()
+            }];
+            batches.extend(exported.revoked.chunks(IMPORTED_AT_ONCE).map(|revoked| {
+                Batch {
+                    change: revoked
+                        .iter()
+                        .map(|(revocation, at)| Change::Revoke(revocation.clone(), *at))
+                        .collect(),
+                    ..Batch::default()
+                }
+            }));
+            batches.extend(exported.used.chunks(IMPORTED_AT_ONCE).map(|used| Batch {
+                consume: used.to_vec(),
+                ..Batch::default()
+            }));
+            for batch in &batches {
+                let applied = file.apply(batch).map_err(refused)?;
+                for changed in applied.changed {
+                    changed.map_err(refused)?;
+                }
+            }
+            Ok(file.revocations.position())
+        };
+        create_new(&temporary)?;
+        let position = fill()?;
+        // A link never replaces what is there.
+        let linked = fs::hard_link(&temporary, path);
+        fs::remove_file(&temporary).map_err(refused)?;
+        linked.and_then(|()| sync_folder(path)).map_err(refused)?;
+        Ok(position)
+    }
+
+    /// All that it holds.
+    pub(super) fn export(&self) -> Result<Exported, StoreError> {
+        let broken = |error: redb::Error| StoreError::Broken(error.to_string());
+        let transaction = self.database.begin_read().map_err(|error| broken(error.into()))?;
+        let changes = self.revocations.since(&transaction, 0, usize::MAX)?;
+        let recorded = changes.recorded.into_iter();
+        Ok(Exported {
+            position: changes.newest,
+            tokens_end: self.revocations.tokens_end(),
+            revoked: recorded.map(|one| (one.revocation, one.at)).collect(),
+            used: Tags::all(&transaction).map_err(broken)?,
+        })
+    }
+
+    /// Looks at every page and every row.
+    pub(super) fn verify(&mut self) -> Result<(), StoreError> {
+        let broken = |error: redb::Error| StoreError::Broken(error.to_string());
+        match self.database.check_integrity() {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(StoreError::Broken(
+                    "it was not in order; what could be was mended now".into(),
+                ));
+            }
+            Err(error) => return Err(broken(error.into())),
+        }
+        let transaction = self.database.begin_read().map_err(|error| broken(error.into()))?;
+        self.revocations.verify(&transaction)
     }
 
     /// Does all of it in one durable transaction, or nothing.
@@ -148,19 +241,47 @@ impl StoreFile {
 }
 
 fn open(path: &Path) -> Result<Database, OpenError> {
-    Builder::new().set_cache_size(CACHE).create(path).map_err(refused)
+    let opened = Builder::new().set_cache_size(CACHE).open(path);
+    opened.map_err(|error| in_redb(&error.into()))
 }
 
-/// The file under its name with nobody else's rights to it, before redb fills it.
-fn make(path: &Path) -> io::Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(file) => {
-            file.sync_all()?;
-            sync_folder(path)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
+/// The file under its name, with all that a new one has, or nothing: what is found empty was emptied.
+fn make(path: &Path) -> Result<(), OpenError> {
+    // A dangling link is there, too.
+    match fs::symlink_metadata(path) {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(refused(error)),
     }
+    let temporary = path.with_extension("redb.new");
+    create_new(&temporary)?;
+    let linked = match fs::hard_link(&temporary, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    };
+    let removed = fs::remove_file(&temporary);
+    linked.and(removed).and_then(|()| sync_folder(path)).map_err(refused)
+}
+
+/// A new store under a name that is nobody's, nobody else with rights to it.
+fn create_new(path: &Path) -> Result<(), OpenError> {
+    // Of a process that was killed.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refused(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(refused)?;
+    let database = Builder::new()
+        .set_cache_size(CACHE)
+        .create_with_backend(FileBackend::new(file).map_err(refused)?)
+        .map_err(refused)?;
+    create(&database).map_err(refused)
 }
 
 /// A file whose name is lost with the power is a store that has forgotten everything.
@@ -190,6 +311,25 @@ fn create(database: &Database) -> Result<(), redb::Error> {
 
 fn refused(error: impl fmt::Display) -> OpenError {
     OpenError::Refused(error.to_string())
+}
+
+/// What redb found in a file that is there.
+fn in_redb(error: &redb::Error) -> OpenError {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the list is long and grows; what is unknown is not to be trusted"
+    )]
+    let is_damage = match error {
+        redb::Error::Io(error) => matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof),
+        redb::Error::DatabaseAlreadyOpen | redb::Error::PreviousIo => false,
+        _ => true,
+    };
+    let text = error.to_string();
+    if is_damage {
+        OpenError::Damaged(text)
+    } else {
+        OpenError::Refused(text)
+    }
 }
 
 #[cfg(test)]

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use kerbridge_gss::{AcquireError, AcquireErrorKind};
 
 use crate::acceptor::{Acceptor, AcceptorPool, GssAcceptor, OpenedKeys};
-use crate::config::Config;
+use crate::config::{Config, KeysConfig};
 use crate::continuation::Continuations;
 use crate::exchange::TicketToToken;
 use crate::identity::IdentityRules;
-use crate::keyring::{KeyEncryptionKey, KeyRing};
+use crate::keyring::KeyRing;
 use crate::metrics::Metrics;
 use crate::problem::{Problem, Problems};
 use crate::replay::ReplayGuard;
 use crate::revocation::Revocations;
 use crate::store::{EmbeddedStore, Store};
+use crate::time::Clock;
 
 /// Revocations that may wait for the store, beside tickets.
 const OTHERS_WAITING: usize = 256;
@@ -28,13 +29,14 @@ pub(super) struct Parts {
 }
 
 /// Makes and takes all of it, or notes all that fails.
-pub(super) fn parts(
-    config: &Config,
-    key: &KeyEncryptionKey,
-    metrics: &Metrics,
-    problems: &mut Problems,
-) -> Option<Parts> {
-    let keyring = KeyRing::open_or_create(config.state_dir(), key).map_err(|error| error.problem().into());
+pub(super) fn parts(config: &Config, keys: &KeysConfig, metrics: &Metrics, problems: &mut Problems) -> Option<Parts> {
+    let keyring = KeyRing::start(
+        config.state_dir(),
+        &keys.key_encryption_key,
+        &keys.rotation,
+        Clock::System.now(),
+    );
+    let keyring = keyring.map_err(|error| error.problem().into());
     let keyring = problems.sift(keyring);
     let acceptors = problems.sift(acquire(config));
     let store = problems.sift(open_store(config, metrics).map_err(Problems::from))?;

@@ -127,6 +127,41 @@ impl Revocations {
         UnixTime::from_seconds(self.tokens_end)
     }
 
+    /// Whether its tables agree with each other, and each row is one that this release writes.
+    pub(super) fn verify(&self, transaction: &ReadTransaction) -> Result<(), StoreError> {
+        let corrupt = |what: &str| StoreError::Broken(what.into());
+        let broken = |error: redb::Error| StoreError::Broken(error.to_string());
+        let (targets, ends) = transaction
+            .open_table(TARGETS)
+            .and_then(|targets| Ok((targets, transaction.open_table(ENDS)?)))
+            .map_err(|error| broken(error.into()))?;
+        let recorded = self.since(transaction, 0, usize::MAX)?.recorded;
+        let count = recorded.len() as u64;
+        for Recorded {
+            version, revocation, ..
+        } in recorded
+        {
+            let found = targets
+                .get(named(&revocation.target))
+                .map_err(|error| broken(error.into()))?;
+            if found.map(|found| found.value()) != Some(version) {
+                return Err(corrupt("a revocation is not found by what it names"));
+            }
+            let end = (time(revocation.needed_until), version);
+            if ends.get(end).map_err(|error| broken(error.into()))?.is_none() {
+                return Err(corrupt("a revocation is not found by its end"));
+            }
+            if version > self.version {
+                return Err(corrupt("a revocation is newer than the store"));
+            }
+        }
+        let counts = targets.len().and_then(|targets| Ok((targets, ends.len()?)));
+        if counts.map_err(|error| broken(error.into()))? != (count, count) {
+            return Err(corrupt("something is named that is not revoked"));
+        }
+        Ok(())
+    }
+
     /// What was revoked after a version.
     pub(super) fn since(
         &self,
@@ -201,7 +236,7 @@ impl Revocations {
         Ok(Some(self.position()))
     }
 
-    const fn position(&self) -> Position {
+    pub(super) const fn position(&self) -> Position {
         Position {
             epoch: self.epoch,
             version: self.version,

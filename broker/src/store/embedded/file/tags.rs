@@ -53,6 +53,26 @@ impl Tags {
         Ok(Self { used, next })
     }
 
+    /// All of them, and when each ends.
+    pub(super) fn all(transaction: &ReadTransaction) -> Result<Vec<(ReplayTag, UnixTime)>, redb::Error> {
+        let mut all = Vec::new();
+        for entry in transaction.open_table(REPLAY)?.iter()? {
+            let (key, tags) = entry?;
+            let until = UnixTime::from_seconds(key.value().0);
+            all.extend(
+                tags.value()
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|tag| (ReplayTag::from_bytes(*tag), until)),
+            );
+            if !tags.value().as_chunks::<TAG>().1.is_empty() {
+                return Err(redb::Error::Corrupted("a used ticket is cut off".into()));
+            }
+        }
+        Ok(all)
+    }
+
     pub(super) fn write(
         &self,
         transaction: &WriteTransaction,

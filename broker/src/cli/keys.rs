@@ -1,0 +1,277 @@
+//! Shows and replaces signing keys: by the broker that runs, or in its key file where none does.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use prometheus_client::metrics::histogram::Histogram;
+
+use super::{ConfigFile, Failure, Output, output};
+use crate::admin::AdminError;
+use crate::admin::client::{self, ClientError};
+use crate::admin::keys::{
+    KEYS_PATH, Key, Keys, RETIRE_PATH, REWRAP_PATH, ROTATE_PATH, RetireRequest, RewrapRequest, RotateRequest,
+};
+use crate::config::{Config, Draft, Surroundings, read_kek};
+use crate::keyring::{By, ChangeError, KeyRing, RotateError};
+use crate::metrics::Metrics;
+use crate::problem::Problems;
+use crate::revocation::Revocations;
+use crate::state_lock::StateLock;
+use crate::store::EmbeddedStore;
+use crate::time::moment::Rfc3339;
+use crate::time::{Clock, UnixTime};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysCommand {
+    /// Show the signing keys, and when the next begins to sign.
+    List(About),
+    /// Publish a new key, which signs once every filter has had time to fetch it.
+    Rotate(Rotate),
+    /// In an emergency: take a key out of the published set at once, and with it all tokens that it signed.
+    Retire(Retire),
+    /// Replace the key-encryption key: first let the new one open the key file too, then, with --only, it alone.
+    Rewrap(Rewrap),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct About {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// How it is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rotate {
+    #[command(flatten)]
+    about: About,
+    /// Let it sign at once. Filters that do not know it yet fetch it when they see its first token.
+    #[arg(long)]
+    now: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Retire {
+    #[command(flatten)]
+    about: About,
+    /// Which key: its identifier as `keys list` shows it.
+    #[arg(value_name = "KID", allow_hyphen_values = true)]
+    kid: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rewrap {
+    #[command(flatten)]
+    about: About,
+    /// The file with the key-encryption key. Absent, the one of the configuration.
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+    /// From now on it alone opens the key file.
+    #[arg(long)]
+    only: bool,
+}
+
+/// What there is to do.
+enum Wanted {
+    List,
+    Rotate(RotateRequest),
+    Retire(RetireRequest),
+    Rewrap(RewrapRequest),
+}
+
+pub(super) fn run(command: &KeysCommand) -> Result<(), Failure> {
+    let about = command.about();
+    let path = &about.file.config;
+    let draft = Draft::read(path, &Surroundings::of_process());
+    let wanted = command.wanted(&draft)?;
+    let asked = match draft.admin_socket() {
+        Some(socket) => match ask(socket, &wanted) {
+            Err(ClientError::Nobody) => None,
+            answered => Some(answered.map_err(|error| refused(&error, socket))),
+        },
+        None => None,
+    };
+    let keys = match asked {
+        Some(answered) => answered?,
+        None => offline(path, draft, &wanted)?,
+    };
+    let text = match about.output {
+        Output::Json => serde_json::to_string_pretty(&keys).map_err(|_| Failure::Running)? + "\n",
+        Output::Text => text(&keys),
+    };
+    output::print(&text)
+}
+
+impl KeysCommand {
+    const fn about(&self) -> &About {
+        match self {
+            Self::List(about) => about,
+            Self::Rotate(Rotate { about, .. })
+            | Self::Retire(Retire { about, .. })
+            | Self::Rewrap(Rewrap { about, .. }) => about,
+        }
+    }
+
+    fn wanted(&self, draft: &Draft) -> Result<Wanted, Failure> {
+        Ok(match self {
+            Self::List(_) => Wanted::List,
+            Self::Rotate(Rotate { now, .. }) => Wanted::Rotate(RotateRequest { now: *now }),
+            Self::Retire(Retire { kid, .. }) => Wanted::Retire(RetireRequest { kid: kid.clone() }),
+            Self::Rewrap(Rewrap { to, only, .. }) => {
+                let Some(file) = to.as_deref().or(draft.key_encryption_file()) else {
+                    output::complain(
+                        "--to is missing, and the configuration names no key-encryption key that can be read",
+                    );
+                    return Err(Failure::Usage);
+                };
+                // The broker has another working directory.
+                let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+                Wanted::Rewrap(RewrapRequest { file, only: *only })
+            }
+        })
+    }
+}
+
+fn ask(socket: &Path, wanted: &Wanted) -> Result<Keys, ClientError> {
+    match wanted {
+        Wanted::List => {
+            let answer = client::get(socket, KEYS_PATH)?;
+            serde_json::from_slice(&answer).map_err(|error| ClientError::Failed(error.to_string()))
+        }
+        Wanted::Rotate(request) => client::post(socket, ROTATE_PATH, request),
+        Wanted::Retire(request) => client::post(socket, RETIRE_PATH, request),
+        Wanted::Rewrap(request) => client::post(socket, REWRAP_PATH, request),
+    }
+}
+
+fn refused(error: &ClientError, socket: &Path) -> Failure {
+    output::complain(format_args!("{}: {error}", socket.display()));
+    match error {
+        ClientError::Refused(_) => Failure::Usage,
+        ClientError::NotFound(_) => Failure::No,
+        ClientError::Unavailable(_) => Failure::TryAgain,
+        ClientError::Nobody | ClientError::NotAllowed | ClientError::Failed(_) => Failure::Running,
+    }
+}
+
+/// In the key file itself, which nobody else may change.
+fn offline(path: &Path, draft: Draft, wanted: &Wanted) -> Result<Keys, Failure> {
+    let problems = |problems: Problems| output::complain_all(path, &problems);
+    let config = draft.finish().map_err(problems)?;
+    let (Some(keys), state_dir) = (config.keys(), config.state_dir()) else {
+        output::complain("this broker makes no tokens, and has no keys");
+        return Err(Failure::Configuration);
+    };
+    let now = Clock::System.now();
+    // Looking needs no lock: the file is replaced whole.
+    let lock = match wanted {
+        Wanted::List => None,
+        Wanted::Rotate(_) | Wanted::Retire(_) | Wanted::Rewrap(_) => {
+            Some(StateLock::take(state_dir).map_err(|problem| problems(problem.into()))?)
+        }
+    };
+    let ring = KeyRing::open(state_dir, &keys.key_encryption_key, &keys.rotation, now)
+        .map_err(|error| problems(error.problem().into()))?;
+    let by = By::Offline {
+        uid: rustix::process::geteuid().as_raw(),
+    };
+    let done = match wanted {
+        Wanted::List => Ok(()),
+        Wanted::Rotate(RotateRequest { now: false }) => ring.publish(now, by).map(drop),
+        Wanted::Rotate(RotateRequest { now: true }) => {
+            let kept_until = tokens_end(&config, now)?;
+            ring.switch(now, kept_until, by).map(drop)
+        }
+        Wanted::Retire(RetireRequest { kid }) => ring.retire(kid, now, by).map(drop),
+        Wanted::Rewrap(RewrapRequest { file, only }) => {
+            let key = read_kek(file).map_err(|problem| {
+                output::complain(problem);
+                Failure::Usage
+            })?;
+            if *only {
+                ring.only_kek(&key, by)
+            } else {
+                ring.add_kek(&key, by)
+            }
+        }
+    };
+    done.map_err(|error| unchanged(&error))?;
+    drop(lock);
+    Ok(Keys::of(&ring))
+}
+
+fn unchanged(error: &ChangeError) -> Failure {
+    output::complain(AdminError::unchanged(error));
+    match error {
+        ChangeError::Refused(RotateError::Unknown) => Failure::No,
+        ChangeError::Refused(_) => Failure::Usage,
+        ChangeError::Failed(_) => Failure::Running,
+    }
+}
+
+/// Until when any token may be valid that was minted so far: the store knows.
+fn tokens_end(config: &Config, now: UnixTime) -> Result<UnixTime, Failure> {
+    let store = EmbeddedStore::open(config.state_dir(), 16, super::revoke::DEADLINE, Histogram::new([1.0]));
+    let store = store.map_err(|problem| {
+        output::complain(problem);
+        Failure::Configuration
+    })?;
+    let life = config.policy().longest_ttl_seconds();
+    let revocations = Revocations::new(Arc::new(store), config.issuer(), life, Metrics::new().revocations());
+    let failed = |error: &dyn std::fmt::Display| {
+        output::complain(error);
+        Failure::Running
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed(&error))?;
+    runtime
+        .block_on(revocations.tokens_end(now))
+        .map_err(|error| failed(&error))
+}
+
+/// One line for each key.
+fn text(keys: &Keys) -> String {
+    let Keys {
+        keys,
+        next_switch,
+        sealed_under,
+    } = keys;
+    let time = |seconds: u64| Rfc3339(UnixTime::from_seconds(seconds));
+    let mut text = String::new();
+    for key in keys {
+        let Key {
+            kid,
+            algorithm,
+            stage,
+            published,
+            signing_since,
+            stopped,
+            kept_until,
+            in_hardware,
+        } = key;
+        let when = match (signing_since, stopped, kept_until) {
+            (Some(since), _, _) => format!("since {}", time(*since)),
+            (None, Some(stopped), Some(kept)) => format!("until {}, published until {}", time(*stopped), time(*kept)),
+            (None, _, _) => format!("published {}", time(*published)),
+        };
+        let place = if *in_hardware { ", in the PKCS#11 token" } else { "" };
+        text.push_str(&format!("{kid}  {algorithm:<5}  {stage:<7}  {when}{place}\n"));
+    }
+    match next_switch {
+        Some(at) => text.push_str(&format!("The next key begins to sign at {}.\n", time(*at))),
+        None => text.push_str("No other key will sign unless kerbridge keys rotate says so.\n"),
+    }
+    if sealed_under.len() > 1 {
+        let names: Vec<&str> = sealed_under.iter().map(|kek| kek.as_str()).collect();
+        text.push_str(&format!(
+            "{} key-encryption keys open the key file ({}); kerbridge keys rewrap --only ends that.\n",
+            names.len(),
+            names.join(", ")
+        ));
+    }
+    text
+}

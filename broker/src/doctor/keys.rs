@@ -1,0 +1,110 @@
+//! Says whether the signing keys open, and whether they are replaced as configured.
+
+use std::path::Path;
+
+use kerbridge_wire::Reason;
+
+use super::finding::{Finding, Remedy};
+use crate::config::KeysConfig;
+use crate::keyring::{FILE, KeyRing, KeyState, Stage};
+use crate::time::UnixTime;
+
+const CHECK: &str = "keys";
+
+/// Looks at the key file of a state folder; one that is not there yet is made at the first start.
+pub fn look(state_dir: &Path, keys: &KeysConfig, now: UnixTime) -> Vec<Finding> {
+    let path = state_dir.join(FILE);
+    let subject = path.display().to_string();
+    if !path.exists() {
+        return vec![Finding::skipped(
+            CHECK,
+            subject,
+            "it is not there yet; the broker makes it when it starts",
+        )];
+    }
+    match KeyRing::open(state_dir, &keys.key_encryption_key, &keys.rotation, now) {
+        Ok(ring) => {
+            let mut findings = vec![judge(&subject, keys, &ring.list(), now)];
+            if ring.keks().len() > 1 {
+                findings.push(
+                    Finding::warning(CHECK, &subject, "more than one key-encryption key opens it")
+                        .mended_by([Remedy::any("kerbridge keys rewrap --only".to_owned())]),
+                );
+            }
+            findings
+        }
+        Err(error) => vec![
+            Finding::bad(CHECK, &subject, Reason::BrokerUnavailable, error.to_string())
+                .mended_by([Remedy::any(error.remedy().to_owned())]),
+        ],
+    }
+}
+
+fn judge(subject: &str, config: &KeysConfig, keys: &[KeyState], now: UnixTime) -> Finding {
+    let signing = keys.iter().find_map(|key| match key.stage {
+        Stage::Signing { since } => Some((key, since)),
+        Stage::Next | Stage::Old { .. } => None,
+    });
+    let Some((key, since)) = signing else {
+        return Finding::bad(CHECK, subject, Reason::BrokerUnavailable, "no key signs");
+    };
+    let (age, count) = (since.until(now), keys.len());
+    let found = format!("{} signs since {} days, {count} published", key.algorithm, age / DAY);
+    let rotation = &config.rotation;
+    let allowed = rotation.every.map(|every| {
+        u64::from(every.seconds())
+            .saturating_add(rotation.lead.seconds().into())
+            .saturating_add(DAY)
+    });
+    let is_late = allowed.is_some_and(|allowed| age > allowed);
+    if is_late || key.algorithm != rotation.algorithm {
+        let found = format!("{found}; it should have been replaced by now: no broker runs, or it cannot write");
+        return Finding::warning(CHECK, subject, found).mended_by([Remedy::any(
+            "start the broker, and see kerbridge_signing_key_replacement_failing".to_owned(),
+        )]);
+    }
+    Finding::good(CHECK, subject, found)
+}
+
+const DAY: u64 = 86_400;
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::finding::Verdict;
+    use super::*;
+    use crate::keyring::{By, KeyEncryptionKey, Rotation};
+
+    fn config(fill: &str) -> KeysConfig {
+        KeysConfig {
+            key_encryption_key: KeyEncryptionKey::from_base64(&fill.repeat(43)).unwrap(),
+            key_encryption_file: PathBuf::new(),
+            rotation: Rotation {
+                every: kerbridge_wire::Span::from_seconds(30 * 86_400),
+                ..Rotation::default()
+            },
+        }
+    }
+
+    #[test]
+    fn keys_that_do_not_open_or_were_not_replaced_are_told_with_what_mends_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = UnixTime::from_seconds(1_000_000);
+        let mut own = config("A");
+        let look = |config: &KeysConfig, days: u64| look(folder.path(), config, now.plus(days * DAY));
+        assert_eq!(look(&own, 0)[0].verdict, Verdict::Skipped);
+        let ring = KeyRing::start(folder.path(), &own.key_encryption_key, &own.rotation, now).unwrap();
+        for (days, verdict) in [(0, Verdict::Good), (31, Verdict::Good), (32, Verdict::Warning)] {
+            assert_eq!(look(&own, days)[0].verdict, verdict, "{days}");
+        }
+        own.rotation.every = None;
+        assert_eq!(look(&own, 400)[0].verdict, Verdict::Good);
+        let wrong = look(&config("E"), 0);
+        assert_eq!((wrong.len(), wrong[0].verdict), (1, Verdict::Bad));
+        assert!(wrong[0].remedies[0].command.contains("backup"));
+        ring.add_kek(&config("E").key_encryption_key, By::Schedule).unwrap();
+        let both = look(&own, 0);
+        assert_eq!((both.len(), both[1].verdict), (2, Verdict::Warning));
+    }
+}

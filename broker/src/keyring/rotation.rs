@@ -1,0 +1,282 @@
+//! Replaces keys: when it is time, and when somebody asks; says each change in the log.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::content::{Content, Held, Seal};
+use super::key_encryption::KeyEncryptionKey;
+use super::stages::{Removed, Ring};
+use super::{ChangeError, KeyRing, KeyringError, RotateError, Seen, file, make};
+use crate::log::KEPT;
+use crate::metrics::KeyMetrics;
+use crate::revocation::Revocations;
+use crate::store::StoreError;
+use crate::time::{Clock, UnixTime};
+
+/// Between two looks at the clock.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Who wants a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// It was time.
+    Schedule,
+    /// Whoever may open the admin socket; `uid` where the system says it.
+    Administrator {
+        /// The user at the other end.
+        uid: Option<u32>,
+    },
+    /// Somebody with the state folder, while no broker runs.
+    Offline {
+        /// The user of the command.
+        uid: u32,
+    },
+}
+
+/// What it is time for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// A key of which no token is valid any more.
+    Forget,
+    /// The next key has been published for long enough.
+    Switch,
+    /// A key is to be published, to sign when the present one has signed for long enough.
+    Publish,
+}
+
+impl KeyRing {
+    /// When the next key begins to sign; `None` where none is planned.
+    pub fn next_switch(&self) -> Option<UnixTime> {
+        let (seen, rotation) = (self.seen(), &self.0.rotation);
+        let lead = u64::from(rotation.lead.seconds());
+        match seen.ring.next_published() {
+            // What another process published nobody could fetch while it was down.
+            Some(published) => Some(published.max(self.0.started).plus(lead)),
+            None => rotation
+                .every
+                .map(|every| seen.ring.signing_since().plus(every.seconds().into())),
+        }
+    }
+
+    fn due(&self, now: UnixTime) -> Option<Due> {
+        let (seen, rotation) = (self.seen(), &self.0.rotation);
+        if seen.ring.has_ended(now) {
+            return Some(Due::Forget);
+        }
+        if seen.ring.next_published().is_some() {
+            return self.next_switch().filter(|at| *at <= now).map(|_| Due::Switch);
+        }
+        let signing = seen.ring.signing();
+        let is_as_configured = signing.key.algorithm() == rotation.algorithm
+            && signing.hardware_name().is_some() == rotation.hardware.is_some();
+        let lead = u64::from(rotation.lead.seconds());
+        let is_time = self.next_switch().is_some_and(|at| at <= now.plus(lead));
+        (is_time || !is_as_configured).then_some(Due::Publish)
+    }
+
+    /// Publishes a new key, and says its identifier; it signs once it has been published for `lead`.
+    pub fn publish(&self, now: UnixTime, by: By) -> Result<String, ChangeError> {
+        let made = self.made()?;
+        let id = made.key.id().to_owned();
+        let algorithm = made.key.algorithm();
+        self.change(|ring| ring.publish(made.clone(), now))
+            .inspect_err(|_| self.destroy(&made))?;
+        log("signing key published", &id, by);
+        tracing::debug!(kid = id, algorithm = algorithm.name(), "its algorithm");
+        Ok(id)
+    }
+
+    /// Lets the next key sign from now on, one that is made where none is published, and says its identifier. The one that signed
+    /// is published until `kept_until`, the last second in which a token of its may be valid.
+    pub fn switch(&self, now: UnixTime, kept_until: UnixTime, by: By) -> Result<String, ChangeError> {
+        let spare = self.spare()?;
+        let id = self.change(|ring| {
+            if let Some(spare) = &spare {
+                ring.publish(spare.clone(), now)?;
+            }
+            if ring.switch(now, kept_until) {
+                Ok(ring.signing().key.id().to_owned())
+            } else {
+                Err(RotateError::NoOther)
+            }
+        });
+        let id = id.inspect_err(|_| spare.iter().for_each(|spare| self.destroy(spare)))?;
+        log("signing key in use", &id, by);
+        Ok(id)
+    }
+
+    /// Forgets the keys of which no token can be valid any more.
+    pub fn forget(&self, now: UnixTime, by: By) -> Result<(), ChangeError> {
+        for gone in self.change(|ring| Ok(ring.forget(now)))? {
+            log("signing key no longer published", gone.key.id(), by);
+            self.destroy(&gone);
+        }
+        Ok(())
+    }
+
+    /// Takes a key out at once, and with it all tokens that it signed. Where it is the one that signs, the next does from now on,
+    /// or one that is made. Says which key signs then.
+    pub fn retire(&self, id: &str, now: UnixTime, by: By) -> Result<String, ChangeError> {
+        let all = self.seen().ring.entries();
+        let retired = all.into_iter().map(|entry| entry.key).find(|held| held.key.id() == id);
+        let retired = retired.ok_or(RotateError::Unknown)?;
+        let is_signing = self.signing().id() == id;
+        let spare = if is_signing { self.spare()? } else { None };
+        let done = self.change(|ring| {
+            if let Some(spare) = &spare {
+                // The place of the one that goes is its own.
+                ring.remove_then_publish(|held| held.key.id() == id, spare.clone(), now)
+            } else {
+                ring.remove(|held| held.key.id() == id, now)
+            }
+        });
+        let removed = done.inspect_err(|_| spare.iter().for_each(|spare| self.destroy(spare)))?;
+        log("signing key retired", id, by);
+        let signing = self.signing().id().to_owned();
+        if removed == Removed::Signing {
+            log("signing key in use", &signing, by);
+        }
+        self.destroy(&retired);
+        Ok(signing)
+    }
+
+    /// Lets another key-encryption key open the file, too.
+    pub fn add_kek(&self, key: &KeyEncryptionKey, by: By) -> Result<(), ChangeError> {
+        self.reseal(|seal| Ok(seal.add(key)?))?;
+        log_kek("keys sealed under one key-encryption key more", key, by);
+        Ok(())
+    }
+
+    /// Lets this key-encryption key alone open the file, under a new data key; it must open it already.
+    pub fn only_kek(&self, key: &KeyEncryptionKey, by: By) -> Result<(), ChangeError> {
+        self.reseal(|seal| {
+            if !seal.opens_under(key.id()) {
+                return Err(RotateError::NotSealedUnder.into());
+            }
+            *seal = Seal::new(key)?;
+            Ok(())
+        })?;
+        log_kek("keys sealed under one key-encryption key alone", key, by);
+        Ok(())
+    }
+
+    fn reseal(&self, work: impl FnOnce(&mut Seal) -> Result<(), ChangeError>) -> Result<(), ChangeError> {
+        let mut kept = self.0.seal.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seal = kept.clone();
+        work(&mut seal)?;
+        let seen = self.seen();
+        let content = Content {
+            ring: seen.ring.clone(),
+            sessions: seen.sessions.clone(),
+        };
+        file::replace(&self.0.path, &seal.seal(&content)?)?;
+        *kept = seal;
+        Ok(())
+    }
+
+    /// Writes a changed ring down, and only then puts it in use.
+    fn change<T>(&self, work: impl FnOnce(&mut Ring<Held>) -> Result<T, RotateError>) -> Result<T, ChangeError> {
+        let seal = self.0.seal.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.seen();
+        let mut content = Content {
+            ring: before.ring.clone(),
+            sessions: before.sessions.clone(),
+        };
+        let done = work(&mut content.ring)?;
+        file::replace(&self.0.path, &seal.seal(&content)?)?;
+        let seen = Arc::new(Seen::of(content));
+        let jwks = Arc::clone(&seen.jwks);
+        *self.0.seen.write().unwrap_or_else(PoisonError::into_inner) = seen;
+        self.0.news.send_replace(jwks);
+        Ok(done)
+    }
+
+    fn made(&self) -> Result<Held, KeyringError> {
+        make(&self.0.rotation, self.0.hardware.as_ref(), &self.0.path)
+    }
+
+    /// A key that can sign next, where none is published for that.
+    fn spare(&self) -> Result<Option<Held>, KeyringError> {
+        match self.seen().ring.next_published() {
+            Some(_) => Ok(None),
+            None => self.made().map(Some),
+        }
+    }
+
+    /// Takes a key that nobody needs out of its hardware.
+    fn destroy(&self, held: &Held) {
+        if let (Some(hardware), Some(name)) = (&self.0.hardware, held.hardware_name())
+            && let Err(error) = hardware.destroy(name)
+        {
+            tracing::warn!(kid = held.key.id(), %error, "a key that is out of use is still in its token");
+        }
+    }
+}
+
+/// Replaces keys when it is time, for ever. What fails is tried again; what is in use goes on.
+pub async fn follow_schedule(ring: KeyRing, revocations: Arc<Revocations>, metrics: KeyMetrics, clock: Clock) {
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut complaint = None;
+    loop {
+        ticks.tick().await;
+        let outcome = tend(&ring, &revocations, &metrics, clock.now()).await;
+        let found = outcome.err();
+        metrics.stand(&ring.list(), ring.next_switch(), found.is_some());
+        if found != complaint {
+            match &found {
+                Some(problem) => tracing::error!(problem, "the signing keys stay as they are"),
+                None => tracing::info!("signing keys are replaced again"),
+            }
+            complaint = found;
+        }
+    }
+}
+
+/// Does what it is time for.
+async fn tend(ring: &KeyRing, revocations: &Revocations, metrics: &KeyMetrics, now: UnixTime) -> Result<(), String> {
+    while let Some(due) = ring.due(now) {
+        let kept_until = match due {
+            Due::Switch => revocations
+                .tokens_end(now)
+                .await
+                .map_err(|error: StoreError| error.to_string())?,
+            Due::Forget | Due::Publish => now,
+        };
+        let ring = ring.clone();
+        // The disk, and RSA keys, take their time.
+        let work = move || match due {
+            Due::Forget => ring.forget(now, By::Schedule),
+            Due::Switch => ring.switch(now, kept_until, By::Schedule).map(drop),
+            Due::Publish => ring.publish(now, By::Schedule).map(drop),
+        };
+        let done = tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| error.to_string())?;
+        done.map_err(|error| error.to_string())?;
+        if due == Due::Switch {
+            metrics.switched();
+        }
+    }
+    Ok(())
+}
+
+fn log(what: &'static str, kid: &str, by: By) {
+    let (by, uid) = by.words();
+    tracing::info!(name: KEPT, target: "kerbridge::audit", kid, by, uid, "{what}");
+}
+
+fn log_kek(what: &'static str, key: &KeyEncryptionKey, by: By) {
+    let (by, uid) = by.words();
+    tracing::info!(name: KEPT, target: "kerbridge::audit", key_encryption_key = key.id().as_str(), by, uid, "{what}");
+}
+
+impl By {
+    const fn words(self) -> (&'static str, Option<u32>) {
+        match self {
+            Self::Schedule => ("schedule", None),
+            Self::Administrator { uid } => ("administrator", uid),
+            Self::Offline { uid } => ("offline", Some(uid)),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Looks at a store's file, takes all out of it, and makes one of what was taken out, while no broker has it open.
+
+use std::path::Path;
+
+use super::FILE;
+use super::file::{FORMAT, OpenError, StoreFile};
+use crate::problem::Problem;
+use crate::store::{Exported, Position, StoreError};
+use crate::time::UnixTime;
+
+/// What a look at a store's file found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Of the file.
+    pub format: u32,
+    /// Where it stands.
+    pub position: Position,
+    /// Until when any token may be valid that was minted so far.
+    pub tokens_end: UnixTime,
+    /// How many revocations it holds.
+    pub revoked: usize,
+    /// How many used tickets it holds.
+    pub used: usize,
+}
+
+/// Reads every page and every row of the file. One of an earlier format is brought up to this one.
+pub fn check_file(path: &Path) -> Result<Checked, Problem> {
+    let mut file = open(path)?;
+    file.verify().map_err(|error| damaged(path, &error))?;
+    let Exported {
+        position,
+        tokens_end,
+        revoked,
+        used,
+    } = file.export().map_err(|error| damaged(path, &error))?;
+    Ok(Checked {
+        format: FORMAT,
+        position,
+        tokens_end,
+        revoked: revoked.len(),
+        used: used.len(),
+    })
+}
+
+/// All that the file holds.
+pub fn export_file(path: &Path) -> Result<Exported, Problem> {
+    open(path)?.export().map_err(|error| damaged(path, &error))
+}
+
+/// Makes the store of a state directory, which must have none, of what another held; it is a new epoch.
+pub fn import_file(state_dir: &Path, exported: &Exported) -> Result<Position, Problem> {
+    let path = state_dir.join(FILE);
+    if path.symlink_metadata().is_ok() {
+        return Err(Problem {
+            field: "state_dir".into(),
+            problem: format!("{} is there, and is not overwritten", path.display()),
+            remedy: "export it if it may hold what the other does not, then move it away".into(),
+        });
+    }
+    StoreFile::import(&path, exported).map_err(|error| error.problem(&path))
+}
+
+fn open(path: &Path) -> Result<StoreFile, Problem> {
+    StoreFile::open_existing(path).map_err(|error| error.problem(path))
+}
+
+fn damaged(path: &Path, error: &StoreError) -> Problem {
+    OpenError::Damaged(error.to_string()).problem(path)
+}
