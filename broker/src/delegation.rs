@@ -2,9 +2,8 @@
 //! token for each who asks.
 //!
 //! Two kinds of threads. Those that ask the KDC may hang with it, and are few; those that make tokens of tickets that are there,
-//! and verify the tokens of those who ask, do not ask it. A KDC that does not answer therefore costs those who need it. Once it
-//! owes an answer for as long as a request may take, nobody asks it any more; until then it may hold all threads, and users of
-//! other realms whose tickets are not there yet wait with its own.
+//! and verify the tokens of those who ask, do not ask it. A KDC that does not answer therefore costs those who need it, and
+//! nobody else ([`asking`]).
 //!
 //! What is kept belongs to one policy, and is known by user (with the realm) and target; a user who is known by another name
 //! than their principal is resolved to it first, in a table of its own. Nothing that is kept leaves: [`kdc::Acting`] has no way
@@ -30,7 +29,7 @@ use zeroize::Zeroizing;
 
 pub use log_in::LogIn;
 
-use self::asking::{Asking, Realms};
+use self::asking::{Asking, TooMany};
 use self::flights::{Flights, Look, NoAnswer, Question, Settled};
 use self::kdc::{Acting, Kdc, NoTicket};
 use crate::channel_bindings::CertificateFile;
@@ -110,6 +109,8 @@ pub struct Parts {
     pub issuers: Arc<Issuers>,
     /// How much at once.
     pub limits: DelegationLimits,
+    /// The realm of the account that acts.
+    pub home: String,
     /// This broker's own principals.
     pub own: Vec<Principal>,
     /// The certificates that tickets are bound to.
@@ -128,11 +129,13 @@ impl Delegation {
             threads,
             issuers,
             limits,
+            home,
             own,
             bindings,
             deadline,
             metrics,
         } = parts;
+        let asking = Asking::new(&home, deadline, kdcs.len(), limits.queue);
         let verifiers = (0..threads).map(|_| {
             let issuers = Arc::clone(&issuers);
             move || Verifier::new(issuers)
@@ -145,7 +148,7 @@ impl Delegation {
             kdc: WorkPool::start("kdc", kdcs, limits.queue, metrics.kdc_queue())?,
             tickets: Flights::new(limits.entries, REFUSALS_KEPT),
             names: Flights::new(limits.entries, REFUSALS_KEPT),
-            asking: Asking::new(deadline),
+            asking,
             issuers,
             bindings: bindings.collect(),
             own,
@@ -190,12 +193,13 @@ impl Delegation {
             DelegatedUser::Principal(principal) => principal.realm(),
             DelegatedUser::Enterprise(name) => name.realm(),
         };
+        let realm = realm.to_owned();
         let request = Request {
             table: |inner| &inner.names,
             key: user.clone(),
             good: |known: &Resolved| now < known.until,
             wanted: now.plus(NAMES_KEPT),
-            realms: Realms(realm.to_owned(), realm.to_owned()),
+            realm,
             deadline,
         };
         let ask = move |kdc: &mut dyn Kdc| {
@@ -227,7 +231,7 @@ impl Delegation {
             key: key.clone(),
             good: |known: &Acquired| now < known.until(grant.max_life()),
             wanted: token_end,
-            realms: Realms(user.realm().to_owned(), target.service().realm().to_owned()),
+            realm: user.realm().to_owned(),
             deadline,
         };
         let asked = target.clone();
@@ -344,46 +348,59 @@ impl Delegation {
             key,
             good,
             wanted,
-            realms,
+            realm,
             deadline,
         } = request;
-        let metrics = &self.0.metrics;
-        let (waiting, found) = match table(&self.0).look(&key, good, wanted, Instant::now()) {
-            Look::Known(known) => {
-                metrics.found(Found::Kept);
-                return Ok((known, Found::Kept));
+        let (metrics, asking) = (&self.0.metrics, &self.0.asking);
+        let mut ask = Some(ask);
+        loop {
+            let (waiting, found) = match table(&self.0).look(&key, &good, wanted, Instant::now()) {
+                Look::Known(known) => {
+                    metrics.found(Found::Kept);
+                    return Ok((known, Found::Kept));
+                }
+                Look::Refused(why) => {
+                    metrics.found(Found::Refused);
+                    return Err(why);
+                }
+                Look::Full => {
+                    return Err(NoTicket::new(
+                        Reason::BrokerOverloaded,
+                        "too many tickets are being asked for",
+                    ));
+                }
+                Look::Join(_) if asking.is_overdue(&realm) => return Err(overdue()),
+                Look::Join(waiting) => (waiting, Found::Joined),
+                Look::Ask(question, waiting) => {
+                    // Whoever has asked waits for the answer, so that nobody abandons the question.
+                    let ask = ask.take().ok_or_else(abandoned)?;
+                    if asking.may_ask(&realm).is_err() {
+                        table(&self.0).settle(question, Settled::Failed(overdue()), wanted, Instant::now());
+                        return Err(overdue());
+                    }
+                    self.ask(table, question, wanted, realm.clone(), ask);
+                    (waiting, Found::Asked)
+                }
+            };
+            match waiting.answer(deadline).await {
+                Ok(answer) => {
+                    metrics.found(found);
+                    return answer.map(|known| (known, found));
+                }
+                // Whoever had asked before was gone before its turn came: this one asks.
+                Err(NoAnswer::Abandoned) if ask.is_some() && Instant::now() < deadline => {}
+                Err(no_answer) => {
+                    metrics.found(found);
+                    return Err(match no_answer {
+                        NoAnswer::Late { begun: true } => overdue(),
+                        NoAnswer::Late { begun: false } if asking.is_overdue(&realm) => overdue(),
+                        NoAnswer::Late { begun: false } => {
+                            NoTicket::new(Reason::BrokerOverloaded, "no thread was free before the deadline")
+                        }
+                        NoAnswer::Abandoned => abandoned(),
+                    });
+                }
             }
-            Look::Refused(why) => {
-                metrics.found(Found::Refused);
-                return Err(why);
-            }
-            Look::Full => {
-                return Err(NoTicket::new(
-                    Reason::BrokerOverloaded,
-                    "too many tickets are being asked for",
-                ));
-            }
-            Look::Join(_) if self.0.asking.is_overdue(&realms) => return Err(overdue()),
-            Look::Ask(question, _) if self.0.asking.is_overdue(&realms) => {
-                table(&self.0).settle(question, Settled::Failed(overdue()), wanted, Instant::now());
-                return Err(overdue());
-            }
-            Look::Join(waiting) => (waiting, Found::Joined),
-            Look::Ask(question, waiting) => {
-                self.ask(table, question, wanted, realms.clone(), ask);
-                (waiting, Found::Asked)
-            }
-        };
-        metrics.found(found);
-        match waiting.answer(deadline).await {
-            Ok(answer) => answer.map(|known| (known, found)),
-            Err(NoAnswer::Late { begun: true }) => Err(overdue()),
-            Err(NoAnswer::Late { begun: false }) if self.0.asking.is_overdue(&realms) => Err(overdue()),
-            Err(NoAnswer::Late { begun: false }) => Err(NoTicket::new(
-                Reason::BrokerOverloaded,
-                "no thread was free before the deadline",
-            )),
-            Err(NoAnswer::Abandoned) => Err(NoTicket::new(Reason::Internal, "nobody asked the KDC")),
         }
     }
 
@@ -393,16 +410,22 @@ impl Delegation {
         table: fn(&Inner) -> &Flights<K, V, NoTicket>,
         question: Question<K, V, NoTicket>,
         wanted: UnixTime,
-        realms: Realms,
+        realm: String,
         ask: impl FnOnce(&mut dyn Kdc) -> Result<V, NoTicket> + Send + 'static,
     ) where
         K: Clone + Eq + Hash + Send + Sync + 'static,
         V: Send + Sync + 'static,
     {
         let inner = Arc::clone(&self.0);
-        // Not all of it goes to the thread: what ends there must not be the thread's own pool.
-        let asking = inner.asking.clone();
         tokio::spawn(async move {
+            let place = match inner.asking.place(&realm).await {
+                Ok(place) => place,
+                Err(TooMany) => {
+                    let full = NoTicket::from(NotDone::Full);
+                    table(&inner).settle(question, Settled::Failed(full), wanted, Instant::now());
+                    return;
+                }
+            };
             let question = Arc::new(question);
             let asked = Arc::clone(&question);
             let outcome = inner.kdc.run(move |kdc| {
@@ -410,9 +433,12 @@ impl Delegation {
                     return None;
                 }
                 asked.begin();
-                let begun = asking.begin(realms);
+                let under_way = place.begin();
                 let answer = ask(kdc.as_mut());
-                drop(begun);
+                match &answer {
+                    Err(none) if none.reason == Reason::KdcUnreachable => drop(under_way),
+                    Ok(_) | Err(_) => under_way.answered(),
+                }
                 Some(answer)
             });
             let settled = match outcome.await {
@@ -434,7 +460,8 @@ struct Request<K, V, G> {
     key: K,
     good: G,
     wanted: UnixTime,
-    realms: Realms,
+    /// The user's.
+    realm: String,
     deadline: Instant,
 }
 
@@ -447,6 +474,11 @@ impl Acquired {
 
 fn overdue() -> NoTicket {
     NoTicket::new(Reason::KdcUnreachable, "the KDC does not answer in time")
+}
+
+/// For whoever comes at the very end of the process, when nobody asks any more.
+fn abandoned() -> NoTicket {
+    NoTicket::new(Reason::BrokerOverloaded, "nobody was left to ask the KDC")
 }
 
 impl From<NotDone> for NoTicket {

@@ -18,7 +18,8 @@ const DEADLINE: Duration = Duration::from_millis(700);
 #[derive(Default)]
 struct Script {
     asked: AtomicUsize,
-    hanging: Mutex<bool>,
+    /// Realms whose KDCs do not answer.
+    hanging: Mutex<Vec<String>>,
     answers: Condvar,
     refusal: Mutex<Option<NoTicket>>,
     /// Another service than the one that was asked for.
@@ -30,8 +31,8 @@ impl Script {
         self.asked.load(Ordering::SeqCst)
     }
 
-    fn hang(&self, hangs: bool) {
-        *self.hanging.lock().unwrap() = hangs;
+    fn hang(&self, realms: &[&str]) {
+        *self.hanging.lock().unwrap() = realms.iter().map(|realm| (*realm).to_owned()).collect();
         self.answers.notify_all();
     }
 
@@ -39,15 +40,18 @@ impl Script {
         *self.refusal.lock().unwrap() = reason.map(|reason| NoTicket::new(reason, "scripted"));
     }
 
-    fn answer(&self) -> Result<(), NoTicket> {
+    fn answer(&self, realm: &str) -> Result<(), NoTicket> {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let mut hangs = self.hanging.lock().unwrap();
-        while *hangs {
-            hangs = self.answers.wait(hangs).unwrap();
+        let mut hanging = self.hanging.lock().unwrap();
+        while hanging.iter().any(|one| one == realm) {
+            hanging = self.answers.wait(hanging).unwrap();
         }
+        drop(hanging);
         self.refusal.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 }
+
+const EVERYBODY: [&str; 3] = ["A.TEST", "B.TEST", "C.TEST"];
 
 struct ScriptedKdc(Arc<Script>);
 
@@ -59,7 +63,10 @@ struct ScriptedCredential {
 
 impl Kdc for ScriptedKdc {
     fn resolve(&mut self, user: &DelegatedUser) -> Result<Principal, NoTicket> {
-        self.0.answer()?;
+        match user {
+            DelegatedUser::Principal(principal) => self.0.answer(principal.realm())?,
+            DelegatedUser::Enterprise(name) => self.0.answer(name.realm())?,
+        }
         match user {
             DelegatedUser::Principal(principal) => Ok(principal.clone()),
             DelegatedUser::Enterprise(name) => {
@@ -70,7 +77,7 @@ impl Kdc for ScriptedKdc {
     }
 
     fn act(&mut self, user: &Principal, target: &DelegationTarget) -> Result<Acting, NoTicket> {
-        self.0.answer()?;
+        self.0.answer(user.realm())?;
         let host = self.0.gives.lock().unwrap().clone();
         let credential = ScriptedCredential {
             host: host.unwrap_or_else(|| target.service().host().to_owned()),
@@ -103,7 +110,7 @@ const POLICY: &str = r#"
     [[delegation]]
     target = "HTTP/legacy.test@A.TEST"
     audience = "orders"
-    principals = ["*@A.TEST", "*@B.TEST", "HTTP/api.test@A.TEST"]
+    principals = ["*@A.TEST", "*@B.TEST", "*@C.TEST", "HTTP/api.test@A.TEST"]
     max_life = "1h"
     [[delegation]]
     target = "HTTP/api.test@A.TEST"
@@ -161,6 +168,7 @@ fn start(limits: DelegationLimits) -> (Delegation, Arc<Script>) {
         threads: 2,
         issuers: Arc::new(issuers),
         limits,
+        home: "A.TEST".into(),
         own: vec![principal("HTTP/api.test@A.TEST")],
         bindings: Vec::new(),
         deadline: DEADLINE,
@@ -262,7 +270,7 @@ async fn a_refusal_of_the_kdc_is_not_asked_for_again_at_once() {
 async fn a_kdc_that_hangs_costs_those_who_need_it_one_deadline_and_nobody_else_anything() {
     let (delegation, script) = start(LIMITS);
     assert!(ticket(&delegation, "kept@A.TEST").await.is_ok());
-    script.hang(true);
+    script.hang(&EVERYBODY);
     let (a, b) = tokio::join!(ticket(&delegation, "a@A.TEST"), ticket(&delegation, "b@A.TEST"));
     assert_eq!((reason(a), reason(b)), (Reason::KdcUnreachable, Reason::KdcUnreachable));
     // From now on nobody waits, and no thread more is asked for.
@@ -278,7 +286,7 @@ async fn a_kdc_that_hangs_costs_those_who_need_it_one_deadline_and_nobody_else_a
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(script.asked(), asked);
     assert_eq!(owner(ticket(&delegation, "kept@A.TEST").await.unwrap()), "kept@A.TEST");
-    script.hang(false);
+    script.hang(&[]);
     // What was asked is answered, if late, and kept.
     let again = Instant::now();
     while ticket(&delegation, "a@A.TEST").await.is_err() {
@@ -289,14 +297,58 @@ async fn a_kdc_that_hangs_costs_those_who_need_it_one_deadline_and_nobody_else_a
 
 #[tokio::test]
 async fn a_kdc_of_another_realm_that_hangs_is_that_realms_affair() {
-    let (delegation, script) = start(DelegationLimits { workers: 3, ..LIMITS });
-    script.hang(true);
-    assert_eq!(reason(ticket(&delegation, "a@B.TEST").await), Reason::KdcUnreachable);
-    // A question for the realm that hangs keeps its thread; the others are free.
-    *script.hanging.lock().unwrap() = false;
-    assert_eq!(reason(ticket(&delegation, "b@B.TEST").await), Reason::KdcUnreachable);
-    assert!(ticket(&delegation, "a@A.TEST").await.is_ok());
-    script.hang(false);
+    let (delegation, script) = start(DelegationLimits { workers: 4, ..LIMITS });
+    script.hang(&["B.TEST", "C.TEST"]);
+    let mut hanging = Vec::new();
+    for user in 0..8 {
+        for realm in ["B.TEST", "C.TEST"] {
+            let (delegation, user) = (delegation.clone(), format!("u{user}@{realm}"));
+            hanging.push(tokio::spawn(async move { reason(ticket(&delegation, &user).await) }));
+        }
+    }
+    // More users than there are threads wait for the two already.
+    while script.asked() < 3 {
+        tokio::task::yield_now().await;
+    }
+    for user in 0..8 {
+        assert!(ticket(&delegation, &format!("u{user}@A.TEST")).await.is_ok());
+    }
+    assert_eq!(
+        script.asked(),
+        3 + 8,
+        "half of the threads for one, all but one for both"
+    );
+    for one in hanging {
+        assert!(matches!(
+            one.await.unwrap(),
+            Reason::KdcUnreachable | Reason::BrokerOverloaded
+        ));
+    }
+    // One of the two has had two places, and is known not to answer.
+    assert_eq!(reason(ticket(&delegation, "v@B.TEST").await), Reason::KdcUnreachable);
+    assert_eq!(script.asked(), 3 + 8);
+    script.hang(&[]);
+}
+
+#[tokio::test]
+async fn who_comes_when_a_question_is_given_up_asks_it_again() {
+    let (delegation, script) = start(LIMITS);
+    let user = principal("a@A.TEST");
+    let target = grant("a@A.TEST").target().clone();
+    let key = TicketKey { user, target };
+    let Look::Ask(given_up, waiting) = delegation.0.tickets.look(&key, |_| true, at(5000), Instant::now()) else {
+        panic!()
+    };
+    drop(waiting);
+    let asks = delegation.clone();
+    let asks = tokio::spawn(async move { ticket(&asks, "a@A.TEST").await });
+    while !given_up.is_wanted() {
+        tokio::task::yield_now().await;
+    }
+    let table = &delegation.0.tickets;
+    table.settle(given_up, Settled::Abandoned, at(5000), Instant::now());
+    assert_eq!(asks.await.unwrap().map(owner), Ok("a@A.TEST".to_owned()));
+    assert_eq!(script.asked(), 1);
 }
 
 #[tokio::test]
@@ -306,7 +358,7 @@ async fn more_than_may_wait_is_refused_at_once() {
         queue: 1,
         ..LIMITS
     });
-    script.hang(true);
+    script.hang(&EVERYBODY);
     let asking: Vec<_> = (0..6)
         .map(|user| {
             let delegation = delegation.clone();
@@ -322,7 +374,7 @@ async fn more_than_may_wait_is_refused_at_once() {
         .filter(|reason| **reason == Reason::BrokerOverloaded)
         .count();
     assert!(overloaded >= 4, "{reasons:?}");
-    script.hang(false);
+    script.hang(&[]);
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ pub(super) fn parts(
         threads: config.limits().threads,
         issuers: Arc::clone(issuers),
         limits: delegation.limits,
+        home: delegation.principal.realm().to_owned(),
         own: own.chain(std::iter::once(delegation.principal.clone())).collect(),
         bindings: delegation.bindings.clone(),
         deadline: config.limits().deadline,
