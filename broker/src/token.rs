@@ -254,7 +254,9 @@ mod tests {
             route = [{ path = "/", access = "open" }]"#;
         let delegated = &format!(
             r#"{plain}
-            delegation = [{{ target = "HTTP/l@A.TEST", audience = "orders", principals = ["*@A.TEST"] }}]"#
+            delegation = [
+                {{ target = "HTTP/l@A.TEST", audience = "orders", principals = ["*@A.TEST"], clients = ["*"] }},
+            ]"#
         );
         let full = || Identity::for_test("alice@A.TEST");
         let short = || Identity::for_test_called("alice@A.TEST", &names);

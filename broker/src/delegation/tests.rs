@@ -111,11 +111,13 @@ const POLICY: &str = r#"
     target = "HTTP/legacy.test@A.TEST"
     audience = "orders"
     principals = ["*@A.TEST", "*@B.TEST", "*@C.TEST", "HTTP/api.test@A.TEST"]
+    clients = ["mesh"]
     max_life = "1h"
     [[delegation]]
     target = "HTTP/api.test@A.TEST"
     audience = "orders"
     principals = ["*@A.TEST"]
+    clients = ["mesh"]
     [[route]]
     path = "/"
     access = "open"

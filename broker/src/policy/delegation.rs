@@ -5,13 +5,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use kerbridge_gss::{DelegationTarget, Principal, ServicePrincipal};
+use kerbridge_wire::delegation::{EACH_CLIENT, OURS};
 use kerbridge_wire::policy::{Policy as RawPolicy, Route};
 use kerbridge_wire::{Reason, delegation as raw};
 
 use super::{Audience, MOST_LINES, Policy, PrincipalPattern, groups, patterns};
 use crate::config::is_client_name;
 use crate::problem::Problems;
-use crate::subject_token::VerifiedToken;
+use crate::subject_token::{Author, VerifiedToken};
 
 /// One `[[delegation]]` line.
 #[derive(Clone, Debug)]
@@ -21,11 +22,29 @@ pub(super) struct Line {
     /// Whom it is for; everybody where there are none, but some groups.
     principals: Vec<PrincipalPattern>,
     groups: Vec<Box<str>>,
-    /// Who may ask; every mesh client where absent.
-    clients: Option<BTreeSet<Box<str>>>,
+    issuers: Issuers,
+    clients: Clients,
     /// Seconds.
     max_life: u64,
     channel_binding: Option<PathBuf>,
+}
+
+/// Whose tokens a line takes.
+#[derive(Clone, Debug)]
+enum Issuers {
+    /// Those of everybody who can be traced to a principal.
+    All,
+    /// Those of these.
+    Named { ours: bool, others: BTreeSet<Box<str>> },
+}
+
+/// Who may ask.
+#[derive(Clone, Debug)]
+enum Clients {
+    /// Whoever is a client of the mesh.
+    Each,
+    /// These.
+    Named(BTreeSet<Box<str>>),
 }
 
 /// The lines about one target.
@@ -58,6 +77,8 @@ pub enum DelegationDenial {
     WrongAudience,
     /// No line for this audience lets this client ask.
     Client,
+    /// No line that is left takes tokens of this issuer.
+    Issuer,
     /// No line is for this user, or for a group that the token says they are in.
     User,
 }
@@ -68,7 +89,7 @@ impl DelegationDenial {
         match self {
             Self::UnknownTarget => Reason::InvalidTarget,
             Self::WrongAudience => Reason::WrongAudience,
-            Self::Client | Self::User => Reason::DeniedByPolicy,
+            Self::Client | Self::Issuer | Self::User => Reason::DeniedByPolicy,
         }
     }
 }
@@ -79,6 +100,7 @@ impl fmt::Display for DelegationDenial {
             Self::UnknownTarget => "no delegation line names this target",
             Self::WrongAudience => "the token is for none of the audiences of the target's delegation lines",
             Self::Client => "no delegation line lets this client ask for this target",
+            Self::Issuer => "no delegation line for this target takes tokens of this issuer",
             Self::User => "no delegation line is for this user",
         })
     }
@@ -136,7 +158,12 @@ impl<'p> Towards<'p> {
             &|line| token.is_for(&line.audience),
             DelegationDenial::WrongAudience,
         )?;
-        let lines = kept(lines, &|line| line.may_be_asked_by(client), DelegationDenial::Client)?;
+        let lines = kept(lines, &|line| line.clients.include(client), DelegationDenial::Client)?;
+        let lines = kept(
+            lines,
+            &|line| line.issuers.include(token.author()),
+            DelegationDenial::Issuer,
+        )?;
         let in_groups =
             |line: &Line| line.groups.is_empty() || line.groups.iter().any(|group| token.is_in_group(group));
         let lines = kept(lines, &in_groups, DelegationDenial::User)?;
@@ -158,11 +185,26 @@ impl Candidates<'_> {
     }
 }
 
-impl Line {
-    fn may_be_asked_by(&self, client: &str) -> bool {
-        self.clients.as_ref().is_none_or(|clients| clients.contains(client))
+impl Issuers {
+    fn include(&self, author: &Author) -> bool {
+        match (self, author) {
+            (Self::All, _) => true,
+            (Self::Named { ours, .. }, Author::Ours { .. }) => *ours,
+            (Self::Named { others, .. }, Author::Another { issuer, .. }) => others.contains(issuer),
+        }
     }
+}
 
+impl Clients {
+    fn include(&self, client: &str) -> bool {
+        match self {
+            Self::Each => true,
+            Self::Named(names) => names.contains(client),
+        }
+    }
+}
+
+impl Line {
     fn is_for(&self, user: &Principal) -> bool {
         // Without principals it is for a group, which was looked at.
         self.principals.is_empty() || self.principals.iter().any(|pattern| pattern.matches(user))
@@ -203,7 +245,7 @@ pub(super) fn build(file: &RawPolicy, audiences: &[Audience], problems: &mut Pro
     }
     let mut lines: Vec<Line> = Vec::new();
     for (index, line) in list.iter().enumerate().take(MOST_LINES) {
-        let Some(line) = check(line, &format!("delegation[{index}]"), audiences, problems) else {
+        let Some(line) = check(line, &format!("delegation[{index}]"), file, audiences, problems) else {
             continue;
         };
         // One service shows one certificate.
@@ -224,12 +266,19 @@ pub(super) fn build(file: &RawPolicy, audiences: &[Audience], problems: &mut Pro
     lines
 }
 
-fn check(line: &raw::Delegation, field: &str, audiences: &[Audience], problems: &mut Problems) -> Option<Line> {
+fn check(
+    line: &raw::Delegation,
+    field: &str,
+    file: &RawPolicy,
+    audiences: &[Audience],
+    problems: &mut Problems,
+) -> Option<Line> {
     let raw::Delegation {
         target,
         audience,
         principals,
         groups: names,
+        issuers,
         clients,
         max_life,
         channel_binding,
@@ -248,9 +297,15 @@ fn check(line: &raw::Delegation, field: &str, audiences: &[Audience], problems: 
             "correct the name or add the [[audience]]",
         );
     }
-    if let Some(clients) = clients {
-        check_clients(clients, &format!("{field}.clients"), problems);
+    // Every issuer says groups by its own lights: those of one must not open what was meant for another's.
+    if issuers.is_none() && principals.is_empty() && !file.subject.is_empty() {
+        problems.missing(
+            &format!("{field}.issuers"),
+            "the line names groups alone, and there are [[subject]] issuers: say whose groups are meant, such as [\"broker\"]",
+        );
     }
+    let issuers = check_issuers(issuers.as_deref(), &format!("{field}.issuers"), file, problems);
+    let clients = check_clients(clients.as_deref(), &format!("{field}.clients"), problems);
     // The name itself was read strictly; this is the type that GSSAPI wants.
     let service = ServicePrincipal::parse(target.as_str()).ok();
     let target = service.and_then(|service| DelegationTarget::new(service).ok());
@@ -266,31 +321,72 @@ fn check(line: &raw::Delegation, field: &str, audiences: &[Audience], problems: 
         audience: audience.as_str().into(),
         principals: patterns(principals, &format!("{field}.principals"), problems),
         groups: groups::check(names, &format!("{field}.groups"), problems),
-        clients: clients
-            .as_ref()
-            .map(|clients| clients.iter().map(|name| name.as_str().into()).collect()),
+        issuers,
+        clients: clients?,
         max_life: max_life.seconds().into(),
         channel_binding: channel_binding.clone(),
     })
 }
 
-fn check_clients(clients: &[String], field: &str, problems: &mut Problems) {
-    if clients.is_empty() {
+fn check_issuers(issuers: Option<&[String]>, field: &str, file: &RawPolicy, problems: &mut Problems) -> Issuers {
+    let Some(issuers) = issuers else { return Issuers::All };
+    if issuers.is_empty() {
         problems.note(
             field,
             "names nobody",
-            "name clients of the mesh listener, or leave it out for each of them",
+            "name issuers that have a [[subject]], or \"broker\" for the broker's own tokens",
         );
     }
-    for (at, name) in clients.iter().enumerate() {
-        if !is_client_name(name) {
+    for (at, issuer) in issuers.iter().enumerate() {
+        if issuer != OURS && !file.subject.iter().any(|rule| rule.issuer == *issuer) {
             problems.note(
                 format!("{field}[{at}]"),
-                format!("{name:?} cannot be a client's name"),
-                "write the name in the client's certificate, or client_name of the mesh listener",
+                format!("no [[subject]] is about {issuer:?}"),
+                "correct it, add the [[subject]], or write \"broker\" for the broker's own tokens",
             );
         }
     }
+    let others = issuers.iter().filter(|issuer| *issuer != OURS);
+    Issuers::Named {
+        ours: issuers.iter().any(|issuer| issuer == OURS),
+        others: others.map(|issuer| issuer.as_str().into()).collect(),
+    }
+}
+
+/// Whoever may ask turns each token that it was shown into a ticket, so it is said who may.
+fn check_clients(clients: Option<&[String]>, field: &str, problems: &mut Problems) -> Option<Clients> {
+    const REMEDY: &str = "name clients of the mesh listener: the name in a client's certificate, or client_name of the listener, \
+                          \"mesh\" where it has none; [\"*\"] is every one of them";
+    let Some(clients) = clients else {
+        problems.missing(field, REMEDY);
+        return None;
+    };
+    if clients.is_empty() {
+        problems.note(field, "names nobody", REMEDY);
+    }
+    if let [only] = clients
+        && only == EACH_CLIENT
+    {
+        return Some(Clients::Each);
+    }
+    for (at, name) in clients.iter().enumerate() {
+        if name == EACH_CLIENT {
+            problems.note(
+                format!("{field}[{at}]"),
+                "\"*\" is every client, and stands beside others",
+                "write [\"*\"] alone, or take it out",
+            );
+        } else if !is_client_name(name) {
+            problems.note(
+                format!("{field}[{at}]"),
+                format!("{name:?} cannot be a client's name"),
+                REMEDY,
+            );
+        }
+    }
+    Some(Clients::Named(
+        clients.iter().map(|name| name.as_str().into()).collect(),
+    ))
 }
 
 /// A route whose service wants tickets is no use without a line that lets the broker get them.

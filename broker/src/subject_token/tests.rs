@@ -32,6 +32,8 @@ const POLICY: &str = r#"
     target = "HTTP/legacy.test@A.TEST"
     audience = "orders"
     groups = ["clerks"]
+    issuers = ["broker"]
+    clients = ["mesh"]
     [[route]]
     path = "/"
     access = "open"

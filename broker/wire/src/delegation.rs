@@ -10,6 +10,11 @@ use crate::policy::is_default;
 use crate::span::Span;
 use crate::spn::Spn;
 
+/// In [`Delegation::clients`]: each client of the mesh, by whatever name.
+pub const EACH_CLIENT: &str = "*";
+/// In [`Delegation::issuers`]: the broker whose policy this is.
+pub const OURS: &str = "broker";
+
 /// A line that lets the broker act for some users towards one service. Lines add up; nothing takes away. No line, no ticket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,7 +30,12 @@ pub struct Delegation {
     /// of an accepted realm who is in one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
-    /// The mesh clients that may ask, by the names that they authenticate with; each of them where absent.
+    /// Whose tokens the line takes: issuers that a [`SubjectRule`] is about, [`OURS`] for the broker's own; all of them where
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuers: Option<Vec<String>>,
+    /// The mesh clients that may ask, by the names that they authenticate with, or [`EACH_CLIENT`] alone. It must be there; it is
+    /// optional here so that its absence is named like any other mistake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clients: Option<Vec<String>>,
     /// How long a ticket is used before the KDC is asked anew, 15 minutes where absent.

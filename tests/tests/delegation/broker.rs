@@ -53,6 +53,7 @@ fn both_ways_with(realm: &DelegationRealm, folder: &Path, (policy, section): (&s
             target = "{LEGACY}@{name}"
             audience = "orders"
             principals = ["*@{name}"]
+            clients = ["mesh"]
             [[route]]
             path_prefix = "/"
             accept = ["negotiate", "bearer"]
@@ -289,7 +290,7 @@ fn other_issuers(realm: &DelegationRealm) {
 fn lives(realm: &DelegationRealm) {
     let trader = Plan {
         policy: format!(
-            "[[delegation]]\ntarget = \"{LEGACY}@{name}\"\naudience = \"orders\"\nprincipals = [\"*@{name}\"]\nmax_life = \"1m\"\n",
+            "[[delegation]]\ntarget = \"{LEGACY}@{name}\"\naudience = \"orders\"\nprincipals = [\"*@{name}\"]\nclients = [\"mesh\"]\nmax_life = \"1m\"\n",
             name = realm.realm()
         ),
         ..Plan::of(BRIDGE)

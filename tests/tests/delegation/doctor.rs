@@ -362,7 +362,7 @@ fn account_users_and_targets_are_those_of_the_configuration() {
     let line = |target: &str, users: &[&str]| {
         let users: Vec<String> = users.iter().map(|user| realm.principal(user)).collect();
         format!(
-            "[[delegation]]\ntarget = {:?}\naudience = \"legacy\"\nprincipals = {users:?}\n",
+            "[[delegation]]\ntarget = {:?}\naudience = \"legacy\"\nprincipals = {users:?}\nclients = [\"*\"]\n",
             realm.principal(target)
         )
     };

@@ -145,7 +145,7 @@ fn policy(realm: &DelegationRealm) -> String {
     );
     for target in [LEGACY, OTHER, UNKNOWN] {
         policy.push_str(&format!(
-            "[[delegation]]\ntarget = \"{target}@{name}\"\naudience = \"legacy\"\nprincipals = [\"*@{name}\"]\n"
+            "[[delegation]]\ntarget = \"{target}@{name}\"\naudience = \"legacy\"\nprincipals = [\"*@{name}\"]\nclients = [\"*\"]\n"
         ));
     }
     policy

@@ -11,6 +11,7 @@ const LINES: &str = r#"
 target = "HTTP/legacy.test@A.TEST"
 audience = "orders"
 principals = ["*@A.TEST"]
+clients = ["mesh"]
 "#;
 
 const IDP: &str = r#"

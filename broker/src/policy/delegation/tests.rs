@@ -10,6 +10,7 @@ const POLICY: &str = r#"
     audience = "orders"
     principals = ["*@A.TEST"]
     groups = ["clerks"]
+    clients = ["*"]
     max_life = "1h"
     [[delegation]]
     target = "HTTP/legacy.test@A.TEST"
@@ -20,10 +21,12 @@ const POLICY: &str = r#"
     target = "HTTP/legacy.test@A.TEST"
     audience = "billing"
     principals = ["carol@A.TEST"]
+    clients = ["*"]
     [[delegation]]
     target = "HTTP/reports.test@A.TEST"
     audience = "orders"
     groups = ["managers"]
+    clients = ["*"]
     [[route]]
     path_prefix = "/"
     accept = ["bearer"]
@@ -146,6 +149,55 @@ fn groups_of_a_delegation_are_in_the_tokens_of_its_audience() {
     assert!(policy.audience("orders").unwrap().needs_principal());
 }
 
+/// The policy with another issuer whose tokens are about somebody; its first lines name the issuers that they take.
+fn beside_an_issuer(issuers: &str) -> Result<Policy, Vec<String>> {
+    const IDP: &str = r#"
+        [[issuer]]
+        issuer = "https://idp.test"
+        audiences = { orders = [] }
+        jwks = { cluster = "idp" }
+        [[subject]]
+        issuer = "https://idp.test"
+        claim = "upn"
+        form = "principal"
+        realms = ["A.TEST"]
+    "#;
+    let managers = "groups = [\"managers\"]";
+    policy(&format!(
+        "{}{IDP}",
+        POLICY.replace(managers, &format!("{managers}\n{issuers}"))
+    ))
+}
+
+#[test]
+fn groups_alone_are_taken_of_the_issuers_that_the_line_names() {
+    let found = beside_an_issuer("").unwrap_err();
+    assert!(
+        found.len() == 1 && found[0].starts_with("delegation[3].issuers: is missing: "),
+        "{found:#?}"
+    );
+    for (issuers, ours, theirs) in [
+        ("issuers = [\"broker\"]", true, false),
+        ("issuers = [\"https://idp.test\"]", false, true),
+        ("issuers = [\"https://idp.test\", \"broker\"]", true, true),
+    ] {
+        let policy = beside_an_issuer(issuers).unwrap();
+        let token = VerifiedToken::for_test("alice@A.TEST", None, &["managers"]);
+        let foreign = token.clone().by_another("https://idp.test", Some("alice@A.TEST"));
+        for (token, is_taken) in [(token, ours), (foreign, theirs)] {
+            let towards = policy.towards("HTTP/reports.test@A.TEST").unwrap();
+            let outcome = towards.shown(&token, "x").map(drop);
+            let expected = if is_taken {
+                Ok(())
+            } else {
+                Err(DelegationDenial::Issuer)
+            };
+            assert_eq!(outcome, expected, "{issuers}");
+        }
+    }
+    assert_eq!(DelegationDenial::Issuer.reason(), Reason::DeniedByPolicy);
+}
+
 #[test]
 fn each_mistake_of_a_line_is_named() {
     for (from, to, start) in [
@@ -177,6 +229,22 @@ fn each_mistake_of_a_line_is_named() {
             "delegation[2].audience: \"bills\" is no audience",
         ),
         ("[\"envoy-1\"]", "[]", "delegation[1].clients: names nobody"),
+        ("clients = [\"envoy-1\"]", "", "delegation[1].clients: is missing"),
+        (
+            "[\"envoy-1\"]",
+            "[\"envoy-1\", \"*\"]",
+            "delegation[1].clients[1]: \"*\" is every client",
+        ),
+        (
+            "clients = [\"envoy-1\"]",
+            "clients = [\"envoy-1\"]\nissuers = []",
+            "delegation[1].issuers: names nobody",
+        ),
+        (
+            "clients = [\"envoy-1\"]",
+            "clients = [\"envoy-1\"]\nissuers = [\"broker\", \"https://idp.test\"]",
+            "delegation[1].issuers[1]: no [[subject]] is about \"https://idp.test\"",
+        ),
         (
             "[\"envoy-1\"]",
             "[\"a b\"]",
