@@ -33,12 +33,12 @@ use self::asking::{Asking, TooMany};
 use self::flights::{Flights, Look, NoAnswer, Question, Settled};
 use self::kdc::{Acting, Kdc, NoTicket};
 use crate::channel_bindings::CertificateFile;
-use crate::config::{DelegationLimits, TargetBinding};
+use crate::config::{DelegationLimits, KeySource, TargetBinding};
 use crate::metrics::{DelegationMetrics, Found};
 use crate::negotiate::FirstToken;
 use crate::policy::{ByKdc, DelegationGrant, NotTraced, same_but_for_case};
 use crate::rate_limit::RateLimit;
-use crate::subject_token::{Issuers, VerifiedToken, Verifier};
+use crate::subject_token::{Feeds, Issuers, VerifiedToken, Verifier};
 use crate::time::{Clock, UnixTime};
 use crate::work_pool::{NotDone, WorkPool};
 
@@ -62,9 +62,12 @@ struct Inner {
     names: Flights<DelegatedUser, Resolved, NoTicket>,
     asking: Asking,
     issuers: Arc<Issuers>,
+    feeds: Feeds,
     bindings: HashMap<String, Arc<CertificateFile>>,
     /// This broker's own principals, which are neither user nor target.
     own: Vec<Principal>,
+    /// Other brokers', which are no targets either.
+    refused_targets: Vec<Principal>,
     by_user: RateLimit<u64>,
     by_target: RateLimit<u64>,
     keys: RandomState,
@@ -107,12 +110,16 @@ pub struct Parts {
     pub threads: usize,
     /// Whose tokens are taken.
     pub issuers: Arc<Issuers>,
+    /// Whose revocations are followed, and where they are.
+    pub feeds: Vec<KeySource>,
     /// How much at once.
     pub limits: DelegationLimits,
     /// The realm of the account that acts.
     pub home: String,
     /// This broker's own principals.
     pub own: Vec<Principal>,
+    /// What is never acted towards beside them.
+    pub refused_targets: Vec<Principal>,
     /// The certificates that tickets are bound to.
     pub bindings: Vec<TargetBinding>,
     /// How long one request may take.
@@ -128,9 +135,11 @@ impl Delegation {
             kdcs,
             threads,
             issuers,
+            feeds,
             limits,
             home,
             own,
+            refused_targets,
             bindings,
             deadline,
             metrics,
@@ -149,9 +158,11 @@ impl Delegation {
             tickets: Flights::new(limits.entries, REFUSALS_KEPT),
             names: Flights::new(limits.entries, REFUSALS_KEPT),
             asking,
+            feeds: Feeds::start(feeds, Arc::clone(&issuers))?,
             issuers,
             bindings: bindings.collect(),
             own,
+            refused_targets,
             by_user: RateLimit::new(limits.user_per_minute),
             by_target: RateLimit::new(limits.target_per_minute),
             keys: RandomState::new(),
@@ -162,10 +173,18 @@ impl Delegation {
 
     /// Whether a good token could be verified, as far as that is known without one.
     pub fn ready(&self) -> Result<(), String> {
-        match self.0.issuers.unheard_of() {
-            Some(issuer) => Err(format!("the keys of {issuer} have not been there yet")),
+        if let Some(issuer) = self.0.issuers.unheard_of() {
+            return Err(format!("the keys of {issuer} have not been there yet"));
+        }
+        match self.0.feeds.unheard_of() {
+            Some(issuer) => Err(format!("the revocations of {issuer} have not been there yet")),
             None => Ok(()),
         }
+    }
+
+    /// Follows the feeds, where there are some. It ends with the runtime.
+    pub fn follow(&self, clock: Clock) {
+        self.0.feeds.follow(clock);
     }
 
     /// How long one request may take.
@@ -173,7 +192,7 @@ impl Delegation {
         self.0.deadline
     }
 
-    /// Verifies somebody's token.
+    /// Verifies somebody's token, and that no feed that is followed has it revoked.
     pub async fn verify(
         &self,
         token: Zeroizing<String>,
@@ -183,7 +202,10 @@ impl Delegation {
         let verified = self
             .quickly(deadline, move |verifier| verifier.verify(token.as_bytes(), now))
             .await?;
-        verified.map_err(|reason| NoTicket::new(reason, "the token is refused"))
+        let verified = verified.map_err(|reason| NoTicket::new(reason, "the token is refused"))?;
+        let judged = self.0.feeds.check(&verified, now, deadline).await;
+        judged.map_err(|reason| NoTicket::new(reason, "by what its issuer's feed says"))?;
+        Ok(verified)
     }
 
     /// The principal that the KDC knows by a name.
@@ -299,6 +321,13 @@ impl Delegation {
             return Err(NoTicket::new(
                 Reason::DelegationDenied,
                 format!("{own} is this broker itself"),
+            ));
+        }
+        let mut refused = self.0.refused_targets.iter();
+        if let Some(other) = refused.find(|other| same_but_for_case(other, service)) {
+            return Err(NoTicket::new(
+                Reason::DelegationDenied,
+                format!("{other} stands in delegation.refused_targets"),
             ));
         }
         let now = Instant::now();

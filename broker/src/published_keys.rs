@@ -1,4 +1,5 @@
-//! Follows the public keys that issuers publish: looks again and again, and keeps the last good set until it is too old.
+//! Follows the public keys that issuers publish: looks again and again, and keeps the last good set until it is too old. Fetches
+//! what else they publish, for those who follow that.
 
 use std::fmt;
 use std::fs::File;
@@ -28,15 +29,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// `Host` of a broker behind a socket.
 const BROKER: &str = "kerbridge";
 
-/// Why a look brought no keys.
+/// Why a look brought nothing.
 #[derive(Debug)]
-enum Missed {
+pub(crate) enum Missed {
     Io(std::io::Error),
     Http(hyper::Error),
     /// The request could not be built.
     Request(hyper::http::Error),
     Status(StatusCode),
-    TooLarge,
+    /// More bytes than so many.
+    TooLarge(usize),
     /// Longer than [`PATIENCE`].
     Late,
     NotAKeySet,
@@ -49,7 +51,7 @@ impl fmt::Display for Missed {
             Self::Http(error) => error.fmt(f),
             Self::Request(error) => error.fmt(f),
             Self::Status(status) => write!(f, "the answer is {status}"),
-            Self::TooLarge => write!(f, "more than {SET_LIMIT} bytes"),
+            Self::TooLarge(limit) => write!(f, "more than {limit} bytes"),
             Self::Late => f.write_str("no answer in time"),
             Self::NotAKeySet => f.write_str("no JSON Web Key Set"),
         }
@@ -101,10 +103,8 @@ pub async fn follow(source: KeySource, issuers: Arc<Issuers>, clock: Clock) {
     loop {
         // What is old when it arrives is as old as the question.
         let asked = clock.now();
-        let fetched = tokio::time::timeout(PATIENCE, fetch(&source.place)).await;
-        let outcome = fetched
-            .unwrap_or(Err(Missed::Late))
-            .and_then(|text| publish(&issuers, issuer, &text, asked));
+        let fetched = fetch(&source.place, str::to_owned, SET_LIMIT).await;
+        let outcome = fetched.and_then(|text| publish(&issuers, issuer, &text, asked));
         tell(issuer, outcome, &mut complaint);
         tokio::time::sleep(every).await;
     }
@@ -131,16 +131,33 @@ fn read(path: &Path) -> Result<Vec<u8>, Missed> {
     let mut bytes = Vec::new();
     File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() > SET_LIMIT {
-        return Err(Missed::TooLarge);
+        return Err(Missed::TooLarge(SET_LIMIT));
     }
     Ok(bytes)
 }
 
-async fn fetch(place: &KeyPlace) -> Result<Vec<u8>, Missed> {
+/// Fetches what is at a place, under the request target that is made of its path: so many bytes at most, in time.
+pub(crate) async fn fetch(
+    place: &KeyPlace,
+    target: impl FnOnce(&str) -> String,
+    limit: usize,
+) -> Result<Vec<u8>, Missed> {
+    let fetched = tokio::time::timeout(PATIENCE, fetch_at_leisure(place, target, limit)).await;
+    fetched.unwrap_or(Err(Missed::Late))
+}
+
+async fn fetch_at_leisure(
+    place: &KeyPlace,
+    target: impl FnOnce(&str) -> String,
+    limit: usize,
+) -> Result<Vec<u8>, Missed> {
     match place {
         KeyPlace::File(_) => Ok(Vec::new()),
-        KeyPlace::Unix { socket, path } => get(UnixStream::connect(socket).await?, BROKER, path).await,
-        KeyPlace::Clear { address, path } => get(TcpStream::connect(address).await?, &address.to_string(), path).await,
+        KeyPlace::Unix { socket, path } => get(UnixStream::connect(socket).await?, BROKER, &target(path), limit).await,
+        KeyPlace::Clear { address, path } => {
+            let stream = TcpStream::connect(address).await?;
+            get(stream, &address.to_string(), &target(path), limit).await
+        }
         KeyPlace::Tls {
             authority,
             name,
@@ -149,12 +166,13 @@ async fn fetch(place: &KeyPlace) -> Result<Vec<u8>, Missed> {
         } => {
             let stream = TcpStream::connect(authority.as_str()).await?;
             let connector = TlsConnector::from(Arc::clone(client));
-            get(connector.connect(name.clone(), stream).await?, authority, path).await
+            let stream = connector.connect(name.clone(), stream).await?;
+            get(stream, authority, &target(path), limit).await
         }
     }
 }
 
-async fn get<S>(stream: S, host: &str, path: &str) -> Result<Vec<u8>, Missed>
+async fn get<S>(stream: S, host: &str, path: &str, limit: usize) -> Result<Vec<u8>, Missed>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -165,8 +183,9 @@ where
         if response.status() != StatusCode::OK {
             return Err(Missed::Status(response.status()));
         }
-        let body = Limited::new(response.into_body(), SET_LIMIT).collect().await;
-        body.map(|body| body.to_bytes().to_vec()).map_err(|_| Missed::TooLarge)
+        let body = Limited::new(response.into_body(), limit).collect().await;
+        body.map(|body| body.to_bytes().to_vec())
+            .map_err(|_| Missed::TooLarge(limit))
     };
     // The connection lives as long as the exchange, which hears of its end by itself.
     let connection = async {
@@ -231,6 +250,10 @@ mod tests {
             socket,
             path: JWKS_PATH.to_owned(),
         };
+        let fetch = |place: &KeyPlace| {
+            let place = place.clone();
+            async move { fetch(&place, str::to_owned, SET_LIMIT).await }
+        };
         assert_eq!(fetch(&place).await.unwrap(), br#"{"keys":[]}"#);
         for words in ["503 Service Unavailable", "more than 262144 bytes", "invalid HTTP", ""] {
             let missed = fetch(&place).await.unwrap_err().to_string();
@@ -252,7 +275,7 @@ mod tests {
         std::fs::write(&path, vec![b' '; SET_LIMIT]).unwrap();
         assert_eq!(read(&path).unwrap().len(), SET_LIMIT);
         std::fs::write(&path, vec![b' '; SET_LIMIT + 1]).unwrap();
-        assert!(matches!(read(&path), Err(Missed::TooLarge)));
+        assert!(matches!(read(&path), Err(Missed::TooLarge(SET_LIMIT))));
         assert!(matches!(read(&folder.path().join("none")), Err(Missed::Io(_))));
     }
 }

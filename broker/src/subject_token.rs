@@ -7,24 +7,28 @@
 mod actors;
 mod clients;
 mod details;
+mod feeds;
 mod pool;
 
 use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kerbridge_gate::feed::Feed;
 use kerbridge_gate::jwk::{KeySet, NotAKeySet};
 use kerbridge_gate::pointer::Pointer;
+use kerbridge_gate::poll;
 use kerbridge_gate::verification::verify;
 use kerbridge_gate::{Config as GateConfig, ConfigErrors, Snapshot};
-use kerbridge_wire::exchange::PRINCIPAL_CLAIM;
-use kerbridge_wire::filter_config::{FilterConfig, IssuerConfig};
+use kerbridge_wire::exchange::{FEED_PATH, PRINCIPAL_CLAIM};
+use kerbridge_wire::filter_config::{FeedConfig, FilterConfig, IssuerConfig};
 use kerbridge_wire::policy::Policy as RawPolicy;
 use kerbridge_wire::{Reason, Span};
 
 pub use self::actors::Actors;
 pub use self::clients::ASSERTION_AUDIENCE;
 pub use self::details::Confirmation;
+pub use self::feeds::Feeds;
 pub use self::pool::{NotVerified, Verifiers};
 
 use self::details::{CLAIMS, Details, MayAct};
@@ -244,26 +248,28 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// Where the keys of an issuer come from, when they do not only stand in the policy.
+/// How the keys of an issuer are followed, when they do not only stand in the policy; its revocations, likewise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyTerms {
     /// The issuer.
     pub issuer: String,
     /// How often they are looked at.
     pub poll: Span,
-    /// How old the last good answer may be before tokens are refused for want of keys.
+    /// How old the last good answer may be before tokens are refused for want of one.
     pub max_staleness: Span,
 }
 
 impl Issuers {
     /// Whose tokens are taken: ours, and those of the issuers that a `[[subject]]` names. `own_keys` are ours, where this
-    /// broker has them; `terms` are of all issuers whose keys are [published](Self::publish).
+    /// broker has them; `terms` are of all issuers whose keys are [published](Self::publish), `feeds` of those whose
+    /// revocations are [followed](Feeds).
     pub fn new(
         issuer: &str,
         file: &RawPolicy,
         policy: &Policy,
         own_keys: Option<String>,
         terms: &[KeyTerms],
+        feeds: &[KeyTerms],
     ) -> Result<Self, ConfigErrors> {
         let inline = Inline {
             keys: own_keys,
@@ -297,7 +303,15 @@ impl Issuers {
                 None => one.jwks.cluster = None,
             }
             // What is not fetched here says nothing.
-            one.feed = None;
+            let feed = feeds.iter().find(|terms| terms.issuer == one.issuer);
+            one.feed = feed.map(|feed| FeedConfig {
+                cluster: NOT_ENVOY.to_owned(),
+                authority: NOT_ENVOY.to_owned(),
+                path: FEED_PATH.to_owned(),
+                poll: feed.poll,
+                max_staleness: feed.max_staleness,
+                inline: Vec::new(),
+            });
             issuers.push(one);
         }
         let config = FilterConfig { issuers, ..rendered };
@@ -417,12 +431,32 @@ impl Verifier {
         })
     }
 
+    /// The feed of an issuer, of which nothing was read, and the issuer's place; `None` where it is not followed.
+    fn feed(&self, issuer: &str) -> Option<(usize, Feed)> {
+        let config = GateConfig::build(self.issuers.config.clone()).ok()?;
+        let place = self
+            .issuers
+            .config
+            .issuers
+            .iter()
+            .position(|one| one.issuer == issuer)?;
+        Some((place, poll::follow(&config, place, true)?))
+    }
+
+    /// The keys of an issuer, unless they are missing or too old.
+    fn keys(&mut self, place: usize, now: kerbridge_gate::UnixTime) -> Option<&KeySet> {
+        self.refresh(now).ok()?;
+        self.snapshot.as_ref()?.issuer_keys(place, now)
+    }
+
     /// Takes in the keys that were published since.
     fn refresh(&mut self, now: kerbridge_gate::UnixTime) -> Result<(), Reason> {
         let mut snapshot = match self.snapshot.take() {
             Some(snapshot) => snapshot,
             None => {
                 let config = GateConfig::build(self.issuers.config.clone()).map_err(|_| Reason::Internal)?;
+                // Whatever the last one had, this one has not.
+                self.seen.fill(None);
                 Snapshot::new(Rc::new(config), now)
             }
         };

@@ -196,6 +196,19 @@ impl Broker {
     ///
     /// [`HarnessError::FileMissing`], or [`HarnessError::Exited`] or [`HarnessError::TimedOut`] with the end of its log.
     pub fn start(&mut self) -> Result<(), HarnessError> {
+        self.start_until("a ready broker", |answer| answer.status == 200)
+    }
+
+    /// Starts it and waits until `/readyz` says anything at all.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Broker::start`].
+    pub fn start_listening(&mut self) -> Result<(), HarnessError> {
+        self.start_until("a broker that answers", |_| true)
+    }
+
+    fn start_until(&mut self, what: &str, is_there: impl Fn(&Response) -> bool) -> Result<(), HarnessError> {
         let socket = self.socket();
         let kerbridge = find_kerbridge()?;
         let spawn = match self.through.split_first() {
@@ -211,8 +224,8 @@ impl Broker {
                 .arg(self.folder.join("kerbridge.toml"))
                 .envs(self.krb5_config.iter().map(|path| ("KRB5_CONFIG", path))),
         )?;
-        process.wait_alive_until("a ready broker", READY_WITHIN, |_| {
-            ask(&socket, &Request::get("/readyz")).is_ok_and(|answer| answer.status == 200)
+        process.wait_alive_until(what, READY_WITHIN, |_| {
+            ask(&socket, &Request::get("/readyz")).is_ok_and(|answer| is_there(&answer))
         })?;
         self.process = Some(process);
         Ok(())

@@ -136,6 +136,7 @@ async fn serve_all(
     if let (Some(direction), Some(delegation)) = (&broker.exchange.to_ticket, config.delegation()) {
         tracing::info!(principal = delegation.principal.as_str(), "acting for users");
         tokio::spawn(direction.delegation.clone().sweep(broker.clock));
+        direction.delegation.follow(broker.clock);
     }
     for Problem { field, problem, remedy } in config.warnings() {
         tracing::warn!(field, problem, remedy, "the configuration is doubtful");

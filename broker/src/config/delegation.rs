@@ -7,7 +7,7 @@ use kerbridge_gss::Principal;
 use kerbridge_wire::policy as wire_policy;
 
 use super::kerberos::{check_keytab_file, check_principal_held};
-use super::key_source::{self, KeySource};
+use super::key_source::{self, KeySource, Published};
 use super::{Address, KerberosConfig, ListenerConfig, PolicyOfFile, prefix_of, raw};
 use crate::channel_bindings::CertificateFile;
 use crate::policy::{Policy, same_but_for_case};
@@ -21,10 +21,14 @@ pub struct DelegationConfig {
     pub principal: Principal,
     /// The keytab with its keys.
     pub keytab: PathBuf,
+    /// Services that are never acted towards, whatever the policy says: those of other brokers.
+    pub refused_targets: Vec<Principal>,
     /// How much at once.
     pub limits: DelegationLimits,
     /// Where keys of issuers come from.
     pub keys: Vec<KeySource>,
+    /// Where revocations of issuers come from that are not in a store of this broker's own.
+    pub feeds: Vec<KeySource>,
     /// The certificates that tickets are bound to.
     pub bindings: Vec<TargetBinding>,
 }
@@ -79,15 +83,19 @@ pub(super) fn check(
     let raw::Delegation {
         principal,
         keytab,
+        refused_targets,
         workers,
         queue,
         entries,
         user_tickets_per_minute,
         target_tickets_per_minute,
         keys,
+        follow_revocations,
+        feeds,
     } = delegation;
     let principal = check_principal(principal.as_deref(), beside.kerberos, problems);
     let keytab = check_keytab(keytab, folder, principal.as_ref(), beside.kerberos, problems);
+    let refused_targets = check_refused_targets(refused_targets, beside.only, problems);
     let mut bounded = |field: &str, value: Option<i64>, default: usize, least: usize, most: usize| {
         let Some(value) = value else { return Some(default) };
         let good = usize::try_from(value)
@@ -121,7 +129,8 @@ pub(super) fn check(
         0,
         most,
     ));
-    let keys = key_source::check(keys, "delegation.keys", folder, problems);
+    let keys = key_source::check(Published::Keys, keys, "delegation.keys", folder, problems);
+    let feeds = key_source::check(Published::Feeds, feeds, "delegation.feeds", folder, problems);
     if let Some(Address::Clear { .. }) = beside.mesh.map(|mesh| &mesh.address) {
         problems.note(
             "listen.mesh",
@@ -131,6 +140,7 @@ pub(super) fn check(
     }
     let PolicyOfFile { file, policy, path } = beside.policy?;
     check_issuers(&keys, file, policy, beside, problems);
+    check_feeds(&feeds, follow_revocations, policy, beside, problems);
     if policy.delegation_targets().next().is_none() {
         problems.note(
             "delegation",
@@ -140,13 +150,15 @@ pub(super) fn check(
     }
     let mut found = Problems::default();
     if let Some(principal) = &principal {
-        check_targets(policy, principal, beside.kerberos, &mut found);
+        let refused = refused_targets.as_deref().unwrap_or_default();
+        check_targets(policy, principal, beside.kerberos, refused, &mut found);
     }
     let bindings = open_bindings(policy, path.parent().unwrap_or(Path::new("")), &mut found);
     problems.absorb(&prefix_of(path), found);
     Some(DelegationConfig {
         principal: principal?,
         keytab: keytab?,
+        refused_targets: refused_targets?,
         limits: DelegationLimits {
             workers: workers?,
             queue: queue?,
@@ -155,6 +167,7 @@ pub(super) fn check(
             target_per_minute: target_per_minute?,
         },
         keys,
+        feeds,
         bindings,
     })
 }
@@ -207,6 +220,35 @@ fn check_keytab(
         check_principal_held(&held, &path, principal, &kerberos.weak_enctypes, "delegation", problems);
     }
     Some(path)
+}
+
+/// A ticket to a broker is a token of anybody's whom we may act for, so that a broker is nobody's target. One that does nothing else
+/// than to act for users does not know the others by itself.
+fn check_refused_targets(list: Option<Vec<String>>, only: bool, problems: &mut Problems) -> Option<Vec<Principal>> {
+    const FIELD: &str = "delegation.refused_targets";
+    if list.is_none() && only {
+        problems.missing(
+            FIELD,
+            "list the principals of kerberos.acceptor of the broker that makes the tokens, so that no ticket to it is ever got",
+        );
+        return None;
+    }
+    let mut refused = Vec::new();
+    let mut is_good = true;
+    for (at, text) in list.unwrap_or_default().iter().enumerate() {
+        match principal::canonical(text) {
+            Ok(principal) => refused.push(principal),
+            Err(error) => {
+                problems.note(
+                    format!("{FIELD}[{at}]"),
+                    format!("{text:?}: {error}"),
+                    "write the service principal with its realm, such as \"HTTP/api.example.com@EXAMPLE.COM\"",
+                );
+                is_good = false;
+            }
+        }
+    }
+    is_good.then_some(refused)
 }
 
 /// Each issuer whose tokens are taken has keys from somewhere, and no others have.
@@ -281,14 +323,58 @@ pub(super) fn check_issuer_keys(
         );
         return Vec::new();
     }
-    let keys = key_source::check(list, SECTION, folder, problems);
+    let keys = key_source::check(Published::Keys, list, SECTION, folder, problems);
     if let Some(PolicyOfFile { policy, .. }) = policy {
         check_traced(&keys, SECTION, policy, None, problems);
     }
     keys
 }
 
-fn check_targets(policy: &Policy, own: &Principal, kerberos: Option<&KerberosConfig>, problems: &mut Problems) {
+/// A revoked token gets no ticket: where this broker has no store of revocations it follows those of the broker that has.
+fn check_feeds(
+    feeds: &[KeySource],
+    follows: Option<bool>,
+    policy: &Policy,
+    beside: &Beside<'_>,
+    problems: &mut Problems,
+) {
+    const SWITCH: &str = "delegation.follow_revocations";
+    let of_ours = beside
+        .issuer
+        .filter(|own| feeds.iter().any(|feed| feed.terms.issuer == **own));
+    match (beside.only, follows, of_ours) {
+        (true, None | Some(true), None) => problems.missing(
+            "delegation.feeds",
+            "add a [[delegation.feeds]] with issuer and unix, the mesh socket of the broker that mints, so that tokens that it revokes \
+             get no tickets here; or say follow_revocations = false",
+        ),
+        (true, Some(false), Some(_)) => problems.note(
+            SWITCH,
+            "is false beside a [[delegation.feeds]] of the broker that mints",
+            "remove one of the two",
+        ),
+        (false, Some(_), _) => problems.note(
+            SWITCH,
+            "is for a broker that does nothing else than to act for users",
+            "remove it: what this broker revokes it knows",
+        ),
+        (false, None, Some(_)) => problems.note(
+            "delegation.feeds",
+            "has one for this broker's own issuer, whose revocations it knows",
+            "remove it",
+        ),
+        (true, None | Some(true), Some(_)) | (true, Some(false), None) | (false, None, None) => {}
+    }
+    check_traced(feeds, "delegation.feeds", policy, beside.issuer, problems);
+}
+
+fn check_targets(
+    policy: &Policy,
+    own: &Principal,
+    kerberos: Option<&KerberosConfig>,
+    refused: &[Principal],
+    problems: &mut Problems,
+) {
     let acceptors = kerberos.iter().flat_map(|kerberos| &kerberos.acceptors);
     let ours: Vec<&Principal> = acceptors
         .map(|acceptor| acceptor.principal.as_principal())
@@ -302,6 +388,13 @@ fn check_targets(policy: &Policy, own: &Principal, kerberos: Option<&KerberosCon
             problems.note(
                 &field,
                 format!("{service} is this broker itself"),
+                "name the service behind Envoy",
+            );
+        }
+        if refused.iter().any(|other| same_but_for_case(other, service)) {
+            problems.note(
+                &field,
+                format!("{service} stands in delegation.refused_targets"),
                 "name the service behind Envoy",
             );
         }

@@ -1,11 +1,11 @@
-//! Decides where the public keys of issuers come from, for a broker that verifies their tokens.
+//! Decides where the public keys of issuers come from, and their signed revocations, for a broker that verifies their tokens.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kerbridge_wire::Span;
-use kerbridge_wire::exchange::JWKS_PATH;
+use kerbridge_wire::exchange::{FEED_PATH, JWKS_PATH};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
@@ -14,11 +14,49 @@ use super::tls::certificates_of;
 use crate::problem::Problems;
 use crate::subject_token::KeyTerms;
 
-const POLL: Span = Span::FIVE_SECONDS;
 const MAX_STALENESS: Span = Span::FIVE_MINUTES;
-const REMEDY: &str = "name one of file, unix and url";
 
-/// Where the keys of one issuer come from.
+/// What is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Published {
+    /// Keys.
+    Keys,
+    /// Revocations. There are none in a file: pages of a feed are asked for.
+    Feeds,
+}
+
+impl Published {
+    const fn of_whom(self) -> &'static str {
+        match self {
+            Self::Keys => "name the issuer whose keys they are",
+            Self::Feeds => "name the issuer whose revocations they are",
+        }
+    }
+
+    const fn remedy(self) -> &'static str {
+        match self {
+            Self::Keys => "name one of file, unix and url",
+            Self::Feeds => "name one of unix and url",
+        }
+    }
+
+    /// Of a broker.
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Keys => JWKS_PATH,
+            Self::Feeds => FEED_PATH,
+        }
+    }
+
+    const fn poll(self) -> Span {
+        match self {
+            Self::Keys => Span::FIVE_SECONDS,
+            Self::Feeds => Span::TWO_SECONDS,
+        }
+    }
+}
+
+/// Where the keys or the revocations of one issuer come from.
 #[derive(Clone, Debug)]
 pub struct KeySource {
     /// Whose they are, how often they are looked at and how old they may be.
@@ -61,6 +99,7 @@ pub enum KeyPlace {
 
 /// The sources that stand in `section`, or notes what is wrong with them.
 pub(super) fn check(
+    published: Published,
     list: Vec<raw::KeySource>,
     section: &str,
     folder: &Path,
@@ -69,7 +108,7 @@ pub(super) fn check(
     let mut sources: Vec<KeySource> = Vec::new();
     for (index, source) in list.into_iter().enumerate() {
         let field = format!("{section}[{index}]");
-        let Some(source) = check_one(source, &field, folder, problems) else {
+        let Some(source) = check_one(published, source, &field, folder, problems) else {
             continue;
         };
         if sources.iter().any(|other| other.terms.issuer == source.terms.issuer) {
@@ -84,7 +123,14 @@ pub(super) fn check(
     sources
 }
 
-fn check_one(source: raw::KeySource, field: &str, folder: &Path, problems: &mut Problems) -> Option<KeySource> {
+fn check_one(
+    published: Published,
+    source: raw::KeySource,
+    field: &str,
+    folder: &Path,
+    problems: &mut Problems,
+) -> Option<KeySource> {
+    let remedy = published.remedy();
     let raw::KeySource {
         issuer,
         file,
@@ -95,35 +141,39 @@ fn check_one(source: raw::KeySource, field: &str, folder: &Path, problems: &mut 
         max_staleness,
     } = source;
     if issuer.is_none() {
-        problems.missing(&format!("{field}.issuer"), "name the issuer whose keys they are");
+        problems.missing(&format!("{field}.issuer"), published.of_whom());
     }
     if ca.is_some() && url.is_none() {
         problems.note(format!("{field}.ca"), "is for an https url only", "remove it");
     }
     let place = match (file, unix, url) {
+        (Some(_), None, None) if published == Published::Feeds => {
+            problems.note(format!("{field}.file"), "is no place of a feed", remedy);
+            None
+        }
         (Some(file), None, None) => Some(KeyPlace::File(folder.join(file))),
         (None, Some(socket), None) => Some(KeyPlace::Unix {
             socket: folder.join(socket),
-            path: JWKS_PATH.to_owned(),
+            path: published.path().to_owned(),
         }),
         (None, None, Some(url)) => {
             let ca = ca.map(|path| folder.join(path));
             check_url(&url, ca.as_deref(), field, problems)
         }
         (None, None, None) => {
-            problems.missing(field, REMEDY);
+            problems.missing(field, remedy);
             None
         }
         (_, _, _) => {
-            problems.note(field, "has more than one place", REMEDY);
+            problems.note(field, "has more than one place", remedy);
             None
         }
     };
-    let (poll, max_staleness) = (poll.unwrap_or(POLL), max_staleness.unwrap_or(MAX_STALENESS));
+    let (poll, max_staleness) = (poll.unwrap_or(published.poll()), max_staleness.unwrap_or(MAX_STALENESS));
     if poll >= max_staleness {
         problems.note(
             format!("{field}.max_staleness"),
-            "is not longer than poll, so that keys grow stale between two looks",
+            "is not longer than poll, so that what is known grows stale between two looks",
             "write a longer one",
         );
     }
@@ -227,12 +277,20 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> Result<KeyPlace, String> {
+        source_of(Published::Keys, text).map(|source| source.place)
+    }
+
+    fn source_of(published: Published, text: &str) -> Result<KeySource, String> {
+        let section = match published {
+            Published::Keys => "delegation.keys",
+            Published::Feeds => "delegation.feeds",
+        };
         let mut problems = Problems::default();
         let raw: raw::KeySource =
             crate::strict_toml::read(&format!("issuer = \"https://idp.test\"\n{text}"), &mut problems).unwrap();
-        let source = check(vec![raw], "delegation.keys", Path::new("/etc/kerbridge"), &mut problems).pop();
+        let source = check(published, vec![raw], section, Path::new("/etc/kerbridge"), &mut problems).pop();
         match source {
-            Some(source) if problems.is_empty() => Ok(source.place),
+            Some(source) if problems.is_empty() => Ok(source),
             Some(_) | None => Err(problems.to_string()),
         }
     }
@@ -284,6 +342,18 @@ mod tests {
             let found = source(text).unwrap_err();
             assert!(found.starts_with(start), "{text}: {found}");
         }
+    }
+
+    #[test]
+    fn revocations_are_behind_the_socket_that_has_the_keys_and_in_no_file() {
+        let source = source_of(Published::Feeds, "unix = \"/run/mesh.sock\"").unwrap();
+        assert!(matches!(source.place, KeyPlace::Unix { path, .. } if path == FEED_PATH));
+        assert_eq!(
+            (source.terms.poll, source.terms.max_staleness),
+            (Span::TWO_SECONDS, Span::FIVE_MINUTES)
+        );
+        let found = source_of(Published::Feeds, "file = \"feed\"").unwrap_err();
+        assert!(found.starts_with("delegation.feeds[0].file: "), "{found}");
     }
 
     #[test]

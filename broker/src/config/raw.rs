@@ -213,12 +213,15 @@ pub(super) struct Log {
 pub(super) struct Delegation {
     pub(super) principal: Option<String>,
     pub(super) keytab: Option<PathBuf>,
+    pub(super) refused_targets: Option<Vec<String>>,
     pub(super) workers: Option<i64>,
     pub(super) queue: Option<i64>,
     pub(super) entries: Option<i64>,
     pub(super) user_tickets_per_minute: Option<i64>,
     pub(super) target_tickets_per_minute: Option<i64>,
     pub(super) keys: Vec<KeySource>,
+    pub(super) follow_revocations: Option<bool>,
+    pub(super) feeds: Vec<KeySource>,
 }
 
 #[derive(Debug, Default, Deserialize)]

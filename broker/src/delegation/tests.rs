@@ -118,6 +118,11 @@ const POLICY: &str = r#"
     audience = "orders"
     principals = ["*@A.TEST"]
     clients = ["mesh"]
+    [[delegation]]
+    target = "HTTP/tokens.test@A.TEST"
+    audience = "orders"
+    principals = ["*@A.TEST"]
+    clients = ["mesh"]
     [[route]]
     path = "/"
     access = "open"
@@ -163,15 +168,17 @@ fn start(limits: DelegationLimits) -> (Delegation, Arc<Script>) {
         poll: kerbridge_wire::Span::FIVE_SECONDS,
         max_staleness: kerbridge_wire::Span::FIVE_MINUTES,
     };
-    let issuers = Issuers::new("https://broker.test", &file, &policy, None, &[terms]).unwrap();
+    let issuers = Issuers::new("https://broker.test", &file, &policy, None, &[terms], &[]).unwrap();
     issuers.publish("https://broker.test", keys.as_bytes(), at(1)).unwrap();
     let parts = Parts {
         kdcs,
         threads: 2,
         issuers: Arc::new(issuers),
+        feeds: Vec::new(),
         limits,
         home: "A.TEST".into(),
         own: vec![principal("HTTP/api.test@A.TEST")],
+        refused_targets: vec![principal("HTTP/Tokens.test@A.TEST")],
         bindings: Vec::new(),
         deadline: DEADLINE,
         metrics: Metrics::new().delegation().clone(),
@@ -392,11 +399,12 @@ async fn a_ticket_for_another_service_does_not_leave_and_is_not_kept() {
 }
 
 #[tokio::test]
-async fn nobody_is_acted_for_towards_this_broker_or_in_its_name() {
+async fn nobody_is_acted_for_towards_a_broker_or_in_this_ones_name() {
     let (delegation, script) = start(LIMITS);
     let deadline = Instant::now().checked_add(DEADLINE).unwrap();
     for grant in [
         grant_towards("HTTP/api.test@A.TEST", "a@A.TEST"),
+        grant_towards("HTTP/tokens.test@A.TEST", "a@A.TEST"),
         grant("HTTP/api.test@A.TEST"),
     ] {
         let refused = delegation

@@ -140,7 +140,7 @@ fn broker_of(
 /// What verifies its tokens.
 fn verifiers(file: &raw::Policy, minting: &TicketToToken, metrics: &Metrics) -> Verifiers {
     let keys = Some(minting.keyring.jwks());
-    let issuers = Issuers::new(&minting.issuer, file, &minting.policy, keys, &[]).unwrap();
+    let issuers = Issuers::new(&minting.issuer, file, &minting.policy, keys, &[], &[]).unwrap();
     Verifiers::start(&Arc::new(issuers), 1, metrics.verify_queue()).unwrap()
 }
 

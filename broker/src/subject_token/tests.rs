@@ -73,7 +73,7 @@ fn terms(issuer: &str) -> KeyTerms {
 
 fn issuers(own_keys: Option<String>, terms: &[KeyTerms]) -> Arc<Issuers> {
     let (file, policy) = policy();
-    Arc::new(Issuers::new(OURS, &file, &policy, own_keys, terms).unwrap())
+    Arc::new(Issuers::new(OURS, &file, &policy, own_keys, terms, &[]).unwrap())
 }
 
 fn at(seconds: u64) -> UnixTime {

@@ -75,7 +75,7 @@ impl Plan<'_> {
         let grant = |audience: &str| format!("[[grant]]\nprincipals = [\"*@{name}\"]\naudience = \"{audience}\"\n");
         let line = |target: &str, audience: &str| {
             format!(
-                "[[delegation]]\ntarget = \"{target}@{name}\"\naudience = \"{audience}\"\nprincipals = {principals:?}\n"
+                "[[delegation]]\ntarget = \"{target}@{name}\"\naudience = \"{audience}\"\nprincipals = {principals:?}\nclients = [\"mesh\"]\n"
             )
         };
         let route = |path: &str, audience: &str, more: &str| {

@@ -30,7 +30,7 @@ fn seen_by(apache: &Apache, ticket: &str) -> String {
 }
 
 /// A broker of both directions: what it is shown for `orders` it trades for tickets to [`LEGACY`].
-fn both_ways(realm: &DelegationRealm, folder: &Path) -> Broker {
+pub(crate) fn both_ways(realm: &DelegationRealm, folder: &Path) -> Broker {
     both_ways_with(realm, folder, ("", ""))
 }
 
@@ -75,7 +75,7 @@ fn both_ways_with(realm: &DelegationRealm, folder: &Path, (policy, section): (&s
 }
 
 /// The token that a user's ticket becomes.
-fn token(realm: &DelegationRealm, broker: &Broker, user: &str) -> String {
+pub(crate) fn token(realm: &DelegationRealm, broker: &Broker, user: &str) -> String {
     let lab = Path::new(env!("CARGO_BIN_EXE_kerbridge-lab"));
     let tickets = realm.kinit(user).unwrap();
     let ticket = token_in_child(lab, realm.clients(), &tickets, &realm.principal(ACCEPTOR)).unwrap();

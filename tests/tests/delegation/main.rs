@@ -11,6 +11,7 @@
     reason = "a helper that fails in a test ends the test"
 )]
 
+mod apart;
 mod away;
 mod bound;
 mod bridge;

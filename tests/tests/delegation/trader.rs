@@ -96,7 +96,7 @@ impl<'a> Plan<'a> {
             keytab: realm.keytab(self.account),
             policy: format!("{}{}", policy(realm), self.policy),
             more: format!(
-                "[delegation]\nprincipal = {:?}\nkeytab = {:?}\n{}\n\
+                "[delegation]\nprincipal = {:?}\nkeytab = {:?}\nrefused_targets = []\nfollow_revocations = false\n{}\n\
                  [[delegation.keys]]\nissuer = {ISSUER:?}\nfile = \"keys.json\"\n\
                  {idp_keys}[listen.observe]\nunix = \"observe.sock\"\n",
                 realm.principal(self.account),

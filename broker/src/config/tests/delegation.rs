@@ -47,7 +47,11 @@ realms = ["A.TEST"]
 [delegation]
 principal = "svc-kerbridge@A.TEST"
 keytab = "delegation.keytab"
+refused_targets = ["HTTP/api.test@A.TEST"]
 [[delegation.keys]]
+issuer = "https://broker.test"
+unix = "/run/kerbridge/mesh.sock"
+[[delegation.feeds]]
 issuer = "https://broker.test"
 unix = "/run/kerbridge/mesh.sock"
 "#;
@@ -100,14 +104,20 @@ fn a_process_of_its_own_needs_neither_acceptor_nor_keys() {
     };
     assert_eq!(source.terms.issuer, "https://broker.test");
     let folder = alone();
-    folder.write(
-        "kerbridge.toml",
-        ALONE.split("[[delegation.keys]]").next().unwrap(),
-        0o644,
+    let without_keys = ALONE.replace(
+        "[[delegation.keys]]\nissuer = \"https://broker.test\"\nunix = \"/run/kerbridge/mesh.sock\"\n",
+        "",
     );
+    folder.write("kerbridge.toml", without_keys, 0o644);
     let found = folder.problems();
     assert!(
         found.len() == 1 && found[0].starts_with("delegation.keys: has none for https://broker.test"),
+        "{found:#?}"
+    );
+    folder.write("kerbridge.toml", ALONE.replace("refused_targets", "# "), 0o644);
+    let found = folder.problems();
+    assert!(
+        found.len() == 1 && found[0].starts_with("delegation.refused_targets: is missing"),
         "{found:#?}"
     );
     let public = "[listen.public]\ntcp = \"127.0.0.1:0\"\nclear_text = true\n[kerberos]";
@@ -122,6 +132,46 @@ fn a_process_of_its_own_needs_neither_acceptor_nor_keys() {
     folder.write("kerbridge.toml", with_keys, 0o644);
     let found = folder.problems();
     assert!(found[0].starts_with("kerberos.acceptor: is missing"), "{found:#?}");
+}
+
+#[test]
+fn a_process_of_its_own_follows_revocations_unless_it_says_that_it_does_not() {
+    let config = alone().load().unwrap();
+    let [feed] = config.delegation().unwrap().feeds.as_slice() else {
+        panic!("one feed")
+    };
+    assert_eq!(feed.terms.issuer, "https://broker.test");
+    let without_feed = ALONE.split("[[delegation.feeds]]").next().unwrap();
+    let says =
+        |text: &str, follows: bool| text.replace("keytab =", &format!("follow_revocations = {follows}\nkeytab ="));
+    let folder = alone();
+    folder.write("kerbridge.toml", says(without_feed, false), 0o644);
+    folder.load().unwrap();
+    for (text, start) in [
+        (without_feed.to_owned(), "delegation.feeds: is missing"),
+        (says(without_feed, true), "delegation.feeds: is missing"),
+        (
+            says(ALONE, false),
+            "delegation.follow_revocations: is false beside a [[delegation.feeds]]",
+        ),
+        (
+            format!("{ALONE}[[delegation.feeds]]\nissuer = \"https://idp.test\"\nunix = \"idp.sock\"\n"),
+            "delegation.feeds[1].issuer: no [[subject]] of the policy is about \"https://idp.test\"",
+        ),
+        // One that has a store looks there.
+        (
+            format!("{GOOD}{SECTION}follow_revocations = false\n"),
+            "delegation.follow_revocations: is for a broker that does nothing else",
+        ),
+        (
+            format!("{GOOD}{SECTION}[[delegation.feeds]]\nissuer = \"https://broker.test\"\nunix = \"mesh.sock\"\n"),
+            "delegation.feeds: has one for this broker's own issuer",
+        ),
+    ] {
+        folder.write("kerbridge.toml", text, 0o644);
+        let found = folder.problems();
+        assert!(found.len() == 1 && found[0].starts_with(start), "{start}: {found:#?}");
+    }
 }
 
 #[test]
@@ -153,6 +203,16 @@ fn each_mistake_of_the_section_is_named() {
             "delegation.keytab",
             "none.keytab",
             "delegation.keytab: none.keytab: No such file",
+        ),
+        (
+            "keytab =",
+            "refused_targets = [\"HTTP/api.test\"]\nkeytab =",
+            "delegation.refused_targets[0]: \"HTTP/api.test\": ",
+        ),
+        (
+            "keytab =",
+            "refused_targets = [\"http/Legacy.test@A.TEST\"]\nkeytab =",
+            "policy.toml: delegation[0].target: HTTP/legacy.test@A.TEST stands in delegation.refused_targets",
         ),
         (
             "keytab =",

@@ -173,7 +173,7 @@ fn beside_an_issuer(issuers: &str) -> Result<Policy, Vec<String>> {
 fn groups_alone_are_taken_of_the_issuers_that_the_line_names() {
     let found = beside_an_issuer("").unwrap_err();
     assert!(
-        found.len() == 1 && found[0].starts_with("delegation[3].issuers: is missing: "),
+        found.len() == 1 && found[0].starts_with("delegation[3].issuers: is missing; "),
         "{found:#?}"
     );
     for (issuers, ours, theirs) in [

@@ -9,9 +9,17 @@ use crate::subject_token::{Issuers, KeyTerms, Verifiers};
 
 /// Whose tokens are taken. `own_keys` are this broker's, where it has some.
 pub(super) fn issuers(config: &Config, own_keys: Option<String>) -> Result<Arc<Issuers>, Problems> {
-    let sources = config.key_sources().iter();
-    let terms: Vec<KeyTerms> = sources.map(|KeySource { terms, .. }| terms.clone()).collect();
-    let issuers = Issuers::new(config.issuer(), config.policy_file(), config.policy(), own_keys, &terms);
+    let terms =
+        |sources: &[KeySource]| -> Vec<KeyTerms> { sources.iter().map(|source| source.terms.clone()).collect() };
+    let feeds = config.delegation().map(|delegation| delegation.feeds.as_slice());
+    let issuers = Issuers::new(
+        config.issuer(),
+        config.policy_file(),
+        config.policy(),
+        own_keys,
+        &terms(config.key_sources()),
+        &terms(feeds.unwrap_or_default()),
+    );
     issuers.map(Arc::new).map_err(|errors| {
         let mut problems = Problems::default();
         for problem in errors.0 {

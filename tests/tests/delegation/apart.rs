@@ -1,0 +1,160 @@
+//! A process of its own that acts for users: it has neither the keys nor the store of the broker that makes the tokens, and hears
+//! from that one what is revoked.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use kerbridge_tests::broker::{Broker, BrokerSettings, find_kerbridge};
+use kerbridge_tests::delegation::{ACCEPTOR, BRIDGE, DelegationRealm, LEGACY};
+use kerbridge_tests::http::Request;
+use kerbridge_tests::wait::wait_until;
+use serde_json::Value;
+
+use crate::broker::{both_ways, token};
+use crate::realms::mit;
+use crate::trader::{ISSUER, Traded, trade};
+
+/// Prepares one beside a broker that makes tokens.
+fn beside(minting: &Broker, realm: &DelegationRealm, folder: &Path) -> Broker {
+    let name = realm.realm();
+    let socket = minting.socket();
+    let settings = BrokerSettings {
+        issuer: ISSUER.to_owned(),
+        realms: vec![name.to_owned()],
+        acceptors: Vec::new(),
+        keytab: realm.keytab(BRIDGE),
+        policy: std::fs::read_to_string(minting.folder().join("policy.toml")).unwrap(),
+        more: format!(
+            "[delegation]\nprincipal = {:?}\nkeytab = {:?}\nrefused_targets = [{:?}]\n\
+             [[delegation.keys]]\nissuer = {ISSUER:?}\nunix = {socket:?}\n\
+             [[delegation.feeds]]\nissuer = {ISSUER:?}\nunix = {socket:?}\npoll = \"1s\"\nmax_staleness = \"3s\"\n",
+            realm.principal(BRIDGE),
+            realm.keytab(BRIDGE),
+            realm.principal(ACCEPTOR),
+        ),
+    };
+    let mut broker = Broker::prepare(folder, &settings).unwrap();
+    broker.set_krb5_config(realm.clients().krb5_config());
+    broker
+}
+
+#[test]
+fn a_process_of_its_own_hears_of_revocations_and_gives_nothing_out_when_it_hears_nothing() {
+    let realm = mit();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [first, second] = folders.each_ref().map(tempfile::TempDir::path);
+    let mut minting = both_ways(realm, first);
+    let (alice, bob) = (token(realm, &minting, "alice"), token(realm, &minting, "bob"));
+    let mut delegating = beside(&minting, realm, second);
+    delegating.start().unwrap();
+    let trade = |token: &str| trade(&delegating, token, &realm.principal(LEGACY));
+    let is_given = |token: &str| matches!(trade(token), Traded::Ticket(..));
+    let comes_to = |token: &str, refused: &Traded| {
+        let within = Duration::from_secs(20);
+        wait_until("the refusal", within, || trade(token) == *refused).unwrap();
+    };
+    assert!(is_given(&alice) && is_given(&bob));
+
+    let claims = kerbridge_tests::token::decode(&alice).unwrap().claims;
+    minting.revoke(&["--jti", claims["jti"].as_str().unwrap()]).unwrap();
+    comes_to(&alice, &Traded::refused(400, "revoked"));
+    assert!(is_given(&bob));
+
+    minting.stop().unwrap();
+    comes_to(&bob, &Traded::refused(503, "feed_stale"));
+    // What is revoked stays revoked.
+    assert_eq!(trade(&alice), Traded::refused(400, "revoked"));
+    minting.start().unwrap();
+    wait_until("a ticket", Duration::from_secs(20), || is_given(&bob)).unwrap();
+    drop(delegating);
+}
+
+/// What the doctor says of it: each finding in short, and how it ended.
+fn doctor(broker: &Broker, realm: &DelegationRealm, words: &[&str]) -> (Vec<String>, Option<i32>) {
+    let output = Command::new(find_kerbridge().unwrap())
+        .args(words)
+        .args(["--output", "json", "--config"])
+        .arg(broker.config())
+        .env("KRB5_CONFIG", realm.clients().krb5_config())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let findings: Vec<Value> = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}{output:?}"));
+    let member = |finding: &Value, name: &str| finding[name].as_str().unwrap_or_default().to_owned();
+    let short = findings
+        .iter()
+        .filter(|finding| member(finding, "check").starts_with("delegation"));
+    let short = short.map(|finding| {
+        let [check, verdict, reason] = ["check", "verdict", "reason"].map(|name| member(finding, name));
+        format!("{check} {verdict} {reason}").trim_end().to_owned()
+    });
+    (short.collect(), output.status.code())
+}
+
+#[test]
+fn the_doctor_looks_at_what_a_process_of_its_own_is_told_and_at_its_rights() {
+    let realm = mit();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [first, second] = folders.each_ref().map(tempfile::TempDir::path);
+    let mut minting = both_ways(realm, first);
+    let delegating = beside(&minting, realm, second);
+    // Whose users are in which group is the other broker's to say.
+    let groups = "[[grant]]\ngroups = [\"nobody-here-knows-it\"]\naudience = \"orders\"\n";
+    let policy = std::fs::read_to_string(minting.folder().join("policy.toml")).unwrap();
+    delegating.set_policy(&format!("{policy}{groups}")).unwrap();
+    let alice = realm.principal("alice");
+    let all_good = [
+        "delegation_keys good",
+        "delegation_feed good",
+        "delegation_account good",
+        "delegation_user good",
+        "delegation_target good",
+    ];
+    assert_eq!(
+        doctor(&delegating, realm, &["doctor", "delegation", "--user", &alice]),
+        (all_good.map(str::to_owned).to_vec(), Some(0))
+    );
+    minting.stop().unwrap();
+    let nothing_heard = [
+        "delegation_keys bad keys_unavailable",
+        "delegation_feed skipped",
+        "delegation_account good",
+        "delegation_user skipped",
+    ];
+    let expected = (nothing_heard.map(str::to_owned).to_vec(), Some(1));
+    assert_eq!(doctor(&delegating, realm, &["doctor", "delegation"]), expected);
+    // The whole doctor looks at this too.
+    assert_eq!(doctor(&delegating, realm, &["doctor"]), expected);
+}
+
+#[test]
+fn a_process_of_its_own_is_not_ready_before_it_knows_what_is_revoked() {
+    let realm = mit();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [first, second] = folders.each_ref().map(tempfile::TempDir::path);
+    let minting = both_ways(realm, first);
+    let alice = token(realm, &minting, "alice");
+    let mut delegating = beside(&minting, realm, second);
+    // Its keys are there, and nobody has its feed.
+    let nowhere = second.join("nowhere.sock");
+    let feeds = format!(
+        "[[delegation.feeds]]\nissuer = {ISSUER:?}\nunix = {:?}",
+        minting.socket()
+    );
+    let instead = format!("[[delegation.feeds]]\nissuer = {ISSUER:?}\nunix = {nowhere:?}");
+    delegating.configure(&feeds, &instead).unwrap();
+    delegating.start_listening().unwrap();
+    // Its keys are there by and by.
+    let awaited = format!("the revocations of {ISSUER} have not been there yet");
+    let waits = || {
+        let ready = delegating.ask(&Request::get("/readyz")).unwrap();
+        assert_eq!(ready.status, 503);
+        ready.text().contains(&awaited)
+    };
+    wait_until(&awaited, Duration::from_secs(20), waits).unwrap();
+    assert_eq!(
+        trade(&delegating, &alice, &realm.principal(LEGACY)),
+        Traded::refused(503, "feed_stale")
+    );
+}
