@@ -70,6 +70,9 @@ struct Inner {
     refused_targets: Vec<Principal>,
     by_user: RateLimit<u64>,
     by_target: RateLimit<u64>,
+    /// Seconds before a ticket's end from which on no more tokens are made of it: the library would ask for another, which takes
+    /// a KDC, and a service whose clock is ahead would refuse it.
+    margin: u64,
     keys: RandomState,
     deadline: Duration,
     metrics: DelegationMetrics,
@@ -96,7 +99,7 @@ struct Resolved {
 
 /// One finished token for the target, in a user's name. Only [`Delegation::ticket`] makes one.
 pub struct ServiceTicket {
-    token: String,
+    token: Zeroizing<String>,
     expires: UnixTime,
     life: u64,
     found: Found,
@@ -122,6 +125,8 @@ pub struct Parts {
     pub refused_targets: Vec<Principal>,
     /// The certificates that tickets are bound to.
     pub bindings: Vec<TargetBinding>,
+    /// How far clocks may differ, in seconds.
+    pub clock_skew: u64,
     /// How long one request may take.
     pub deadline: Duration,
     /// What is counted.
@@ -141,6 +146,7 @@ impl Delegation {
             own,
             refused_targets,
             bindings,
+            clock_skew,
             deadline,
             metrics,
         } = parts;
@@ -165,6 +171,7 @@ impl Delegation {
             refused_targets,
             by_user: RateLimit::new(limits.user_per_minute),
             by_target: RateLimit::new(limits.target_per_minute),
+            margin: clock_skew.saturating_add(deadline.as_secs()).saturating_add(1),
             keys: RandomState::new(),
             deadline,
             metrics,
@@ -192,7 +199,7 @@ impl Delegation {
         self.0.deadline
     }
 
-    /// Verifies somebody's token, and that no feed that is followed has it revoked.
+    /// Verifies somebody's token. Whether it was revoked is asked after it.
     pub async fn verify(
         &self,
         token: Zeroizing<String>,
@@ -202,13 +209,16 @@ impl Delegation {
         let verified = self
             .quickly(deadline, move |verifier| verifier.verify(token.as_bytes(), now))
             .await?;
-        let verified = verified.map_err(|reason| NoTicket::new(reason, "the token is refused"))?;
-        let judged = self.0.feeds.check(&verified, now, deadline).await;
-        judged.map_err(|reason| NoTicket::new(reason, "by what its issuer's feed says"))?;
-        Ok(verified)
+        verified.map_err(|reason| NoTicket::new(reason, "the token is refused"))
     }
 
-    /// The principal that the KDC knows by a name.
+    /// Whether a verified token may be taken, by what its issuer's feed says, where that is followed.
+    pub async fn check_feed(&self, token: &VerifiedToken, now: UnixTime, deadline: Instant) -> Result<(), NoTicket> {
+        let judged = self.0.feeds.check(token, now, deadline).await;
+        judged.map_err(|reason| NoTicket::new(reason, "by what is known of its issuer's feed"))
+    }
+
+    /// The principal that the KDC knows by a name, for whom there may be no more questions than tickets.
     pub async fn resolve(&self, name: &ByKdc, now: UnixTime, deadline: Instant) -> Result<Principal, NoTicket> {
         let user = name.user().clone();
         let realm = match &user {
@@ -216,6 +226,9 @@ impl Delegation {
             DelegatedUser::Enterprise(name) => name.realm(),
         };
         let realm = realm.to_owned();
+        let who = self.0.keys.hash_one(&user);
+        self.may_have_more(&self.0.by_user, who, "the user")?;
+        self.0.by_user.spend(who, Instant::now());
         let request = Request {
             table: |inner| &inner.names,
             key: user.clone(),
@@ -251,7 +264,7 @@ impl Delegation {
         let request = Request {
             table: |inner| &inner.tickets,
             key: key.clone(),
-            good: |known: &Acquired| now < known.until(grant.max_life()),
+            good: |known: &Acquired| known.is_good(now, grant.max_life(), self.0.margin),
             wanted: token_end,
             realm: user.realm().to_owned(),
             deadline,
@@ -330,22 +343,20 @@ impl Delegation {
                 format!("{other} stands in delegation.refused_targets"),
             ));
         }
-        let now = Instant::now();
         let (user, target) = (self.0.keys.hash_one(user), self.0.keys.hash_one(target));
-        if self.0.by_user.is_exceeded(user, now) {
-            return Err(NoTicket::new(
-                Reason::RateLimited,
-                "the user has had too many tickets within a minute",
-            ));
-        }
-        if self.0.by_target.is_exceeded(target, now) {
-            return Err(NoTicket::new(
-                Reason::RateLimited,
-                "there were too many tickets towards the target within a minute",
-            ));
-        }
+        self.may_have_more(&self.0.by_user, user, "the user")?;
+        self.may_have_more(&self.0.by_target, target, "the target")?;
+        let now = Instant::now();
         self.0.by_user.spend(user, now);
         self.0.by_target.spend(target, now);
+        Ok(())
+    }
+
+    fn may_have_more(&self, limit: &RateLimit<u64>, key: u64, who: &str) -> Result<(), NoTicket> {
+        if limit.is_exceeded(key, Instant::now()) {
+            let detail = format!("{who} has had too many tickets within a minute");
+            return Err(NoTicket::new(Reason::RateLimited, detail));
+        }
         Ok(())
     }
 
@@ -495,6 +506,14 @@ struct Request<K, V, G> {
 }
 
 impl Acquired {
+    /// Whether a token is made of it now, for who may use it for so long: well before its end, but in the first half of a life
+    /// that is shorter than twice the margin.
+    fn is_good(&self, now: UnixTime, max_life: u64, margin: u64) -> bool {
+        let end = self.acting.ticket_end();
+        let margin = margin.min(self.since.until(end).wrapping_div(2));
+        now < self.until(max_life) && now.plus(margin) < end
+    }
+
     /// How long it is used by who may use one for so long.
     fn until(&self, max_life: u64) -> UnixTime {
         self.acting.ticket_end().min(self.since.plus(max_life))
@@ -525,9 +544,9 @@ fn token_for(
     acting: &Acting,
     target: &DelegationTarget,
     bindings: Option<&ChannelBindings>,
-) -> Result<(String, UnixTime), NoTicket> {
+) -> Result<(Zeroizing<String>, UnixTime), NoTicket> {
     let made = acting.token(target, bindings)?;
-    let text = STANDARD.encode(made.token.as_bytes());
+    let text = Zeroizing::new(STANDARD.encode(made.token.as_bytes()));
     match FirstToken::parse(&text) {
         Ok(FirstToken::Ticket(token)) if token.service() == target.service().as_principal() => {
             Ok((text, made.ticket_end))
@@ -543,7 +562,7 @@ fn token_for(
 
 impl ServiceTicket {
     /// The token in base64, as it follows `Negotiate `.
-    pub fn into_token(self) -> String {
+    pub fn into_token(self) -> Zeroizing<String> {
         self.token
     }
 

@@ -5,17 +5,23 @@
 use std::fmt;
 use std::ptr;
 
+use zeroize::{Zeroize as _, Zeroizing};
+
 use crate::sys;
 
 /// A token of a security mechanism, as it travels between initiator and acceptor; never empty. It does not show itself in
-/// `Debug`, since an initiator's token is a credential.
+/// `Debug`, and leaves nothing behind in memory, since an initiator's token is a credential.
 #[derive(Clone, PartialEq, Eq)]
-pub struct MechToken(Vec<u8>);
+pub struct MechToken(Zeroizing<Vec<u8>>);
 
 impl MechToken {
     /// The token, unless `bytes` is empty: an empty token is none.
     pub fn new(bytes: Vec<u8>) -> Option<Self> {
-        if bytes.is_empty() { None } else { Some(Self(bytes)) }
+        if bytes.is_empty() {
+            None
+        } else {
+            Some(Self(Zeroizing::new(bytes)))
+        }
     }
 
     /// The bytes, as they go into the base64 of a `Negotiate` header (RFC 4559 §4.2).
@@ -24,8 +30,8 @@ impl MechToken {
     }
 
     /// The bytes, owned.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.0
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.0)
     }
 }
 
@@ -67,6 +73,11 @@ impl OwnedBuffer {
 
 impl Drop for OwnedBuffer {
     fn drop(&mut self) {
+        if !self.0.value.is_null() {
+            // SAFETY: the library filled `value` with `length` bytes, which are its owner's to change, and nobody else refers to
+            // them. It may have been a credential, which the library does not clear.
+            unsafe { std::slice::from_raw_parts_mut(self.0.value.cast::<u8>(), self.0.length) }.zeroize();
+        }
         let mut minor = 0;
         // SAFETY: the buffer is either empty or was allocated by the library, and nothing refers to it any more. Releasing an
         // empty buffer does nothing (RFC 2744 §5.27).

@@ -194,7 +194,7 @@ impl Drop for UnderWay {
         } = self;
         place.all.with(&place.realm, |realm, patience| {
             // Those that are alike count alike: any of them will do.
-            if let Some(at) = realm.under_way.iter().position(|other| other == begun) {
+            if let Some(at) = realm.under_way.iter().position(|other| *other == *begun) {
                 realm.under_way.swap_remove(at);
             }
             if *is_answered {
@@ -264,6 +264,15 @@ mod tests {
         assert_eq!(asking.may_ask("A"), Ok(()));
         begin(&asking, "A").await.answered();
         assert_eq!((asking.may_ask("A"), asking.is_overdue("A")), (Ok(()), false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_nobody_waited_for_has_told_of_a_realm_that_hangs() {
+        let asking = asking(8);
+        let hanging = begin(&asking, "A").await;
+        tokio::time::advance(LATE).await;
+        drop(hanging);
+        assert_eq!(asking.may_ask("A"), Err(Overdue));
     }
 
     #[tokio::test(start_paused = true)]

@@ -180,6 +180,7 @@ fn start(limits: DelegationLimits) -> (Delegation, Arc<Script>) {
         own: vec![principal("HTTP/api.test@A.TEST")],
         refused_targets: vec![principal("HTTP/Tokens.test@A.TEST")],
         bindings: Vec::new(),
+        clock_skew: 300,
         deadline: DEADLINE,
         metrics: Metrics::new().delegation().clone(),
     };
@@ -187,8 +188,12 @@ fn start(limits: DelegationLimits) -> (Delegation, Arc<Script>) {
 }
 
 async fn ticket_at(delegation: &Delegation, user: &str, now: u64) -> Result<ServiceTicket, NoTicket> {
+    ticket_until(delegation, user, now, 5000).await
+}
+
+async fn ticket_until(delegation: &Delegation, user: &str, now: u64, end: u64) -> Result<ServiceTicket, NoTicket> {
     let deadline = Instant::now().checked_add(DEADLINE).unwrap();
-    delegation.ticket(&grant(user), at(5000), at(now), deadline).await
+    delegation.ticket(&grant(user), at(end), at(now), deadline).await
 }
 
 async fn ticket(delegation: &Delegation, user: &str) -> Result<ServiceTicket, NoTicket> {
@@ -259,6 +264,28 @@ async fn a_ticket_is_of_use_until_the_token_the_ticket_or_the_policy_ends() {
     assert_eq!(expires(long(9000).await), Ok((1000, at(10_000))));
     assert_eq!(script.asked(), 3);
     assert_eq!(reason(long(10_000).await), Reason::Internal);
+}
+
+#[tokio::test]
+async fn no_token_is_made_of_a_ticket_that_is_about_to_end() {
+    let (delegation, script) = start(LIMITS);
+    let found = |now| {
+        let delegation = delegation.clone();
+        async move {
+            ticket_until(&delegation, "a@A.TEST", now, 99_999)
+                .await
+                .unwrap()
+                .found()
+        }
+    };
+    assert_eq!(found(9000).await, Found::Asked);
+    // Its end is 10,000; clocks may differ by 300 seconds, and a request takes one at most.
+    assert_eq!(found(9698).await, Found::Kept);
+    assert_eq!(found(9699).await, Found::Asked);
+    // The KDC gives no longer one: it is used for half of its life.
+    assert_eq!(found(9849).await, Found::Kept);
+    assert_eq!(found(9850).await, Found::Asked);
+    assert_eq!(script.asked(), 3);
 }
 
 #[tokio::test]
@@ -435,6 +462,32 @@ async fn a_user_or_a_target_that_has_had_too_many_waits() {
 }
 
 #[tokio::test]
+async fn whoever_has_had_too_many_tickets_is_not_looked_up_either() {
+    let limited = DelegationLimits {
+        user_per_minute: 2,
+        ..LIMITS
+    };
+    let (delegation, script) = start(limited);
+    let look_up = |name: &str, now| {
+        let name = EnterpriseName::parse(name, "A.TEST").unwrap();
+        let name = ByKdc::for_test(DelegatedUser::Enterprise(name), &["A.TEST"]);
+        let delegation = delegation.clone();
+        async move {
+            let deadline = Instant::now().checked_add(DEADLINE).unwrap();
+            let outcome = delegation.resolve(&name, at(now), deadline).await;
+            outcome.map_err(|refused| refused.reason)
+        }
+    };
+    // Each at a time when what was known of the name counts no more.
+    for now in [1000, 2000] {
+        assert!(look_up("alice@corp.test", now).await.is_ok());
+    }
+    assert_eq!(look_up("alice@corp.test", 3000).await, Err(Reason::RateLimited));
+    assert_eq!(script.asked(), 2);
+    assert!(look_up("bob@corp.test", 3000).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_name_is_resolved_once_in_a_while_and_only_to_whom_it_may_mean() {
     let (delegation, script) = start(LIMITS);
     let sought = |realms: &[&str]| {
@@ -473,7 +526,7 @@ async fn what_nobody_can_use_any_more_is_forgotten() {
 #[test]
 fn a_ticket_does_not_show_in_debug_output() {
     let ticket = ServiceTicket {
-        token: "canary".into(),
+        token: Zeroizing::new("canary".into()),
         expires: at(1),
         life: 1,
         found: Found::Kept,

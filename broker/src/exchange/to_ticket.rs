@@ -67,7 +67,7 @@ impl TokenToTicket {
             token_id: token.token_id().map(Into::into),
             ..refusal
         };
-        self.check_token(&token, now).map_err(shown)?;
+        self.check_token(&token, now, deadline).await.map_err(shown)?;
         let candidates = towards
             .shown(&token, &caller.client)
             .map_err(|denial| shown(denial.into()))?;
@@ -81,17 +81,17 @@ impl TokenToTicket {
         let ticket = self.delegation.ticket(&grant, token.expires(), now, deadline).await;
         let ticket = ticket.map_err(|none| known(none.into()))?;
         // The KDC may have taken its time, and somebody may have been taken out meanwhile.
-        self.check_token(&token, now).map_err(known)?;
+        self.check_token(&token, now, deadline).await.map_err(known)?;
         self.check_user(&token, &user, now).map_err(known)?;
         Ok(Delegated { grant, token, ticket })
     }
 
-    /// Whether a token of ours was revoked. Another issuer's is not ours to revoke.
-    fn check_token(&self, token: &VerifiedToken, now: UnixTime) -> Result<(), Refusal> {
-        match (&self.revocations, token.names()) {
-            (Some(revocations), Some(names)) => revocations.check(&names, now).map_err(Refusal::from),
-            (Some(_) | None, _) => Ok(()),
+    /// Whether a token was revoked: ours, by the store where there is one; anybody's, by the feed where it is followed.
+    async fn check_token(&self, token: &VerifiedToken, now: UnixTime, deadline: Instant) -> Result<(), Refusal> {
+        if let (Some(revocations), Some(names)) = (&self.revocations, token.names()) {
+            revocations.check(&names, now).map_err(Refusal::from)?;
         }
+        Ok(self.delegation.check_feed(token, now, deadline).await?)
     }
 
     /// Whether who is to be acted for was revoked: whoever was taken out has no tickets made in their name, whoever wrote the
@@ -136,7 +136,7 @@ impl Delegated {
             expires_in: self.ticket.life(),
             scope: String::new(),
             negotiate: None,
-            access_token: self.ticket.into_token(),
+            access_token: std::mem::take(&mut *self.ticket.into_token()),
         }
     }
 }

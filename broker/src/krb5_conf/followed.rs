@@ -34,6 +34,8 @@ enum Machine {
 #[derive(Debug)]
 struct Copied {
     text: String,
+    /// What the last look found in its place: taken over where the next one finds the same, since somebody may be writing it.
+    found: Option<String>,
     /// A change could not be taken over, which was said.
     behind: bool,
 }
@@ -48,7 +50,7 @@ impl Followed {
 
     fn write_before(path: PathBuf, own: String, others: Vec<PathBuf>) -> Result<Self, Problem> {
         let copied = match others.as_slice() {
-            [one] => read(one).ok().filter(|text| stands_alone(text)),
+            [one] => read(one).ok().filter(|text| stands_alone(text) && is_whole(text)),
             // Where there are several, which of them ends a section for the others (`]*`) must stay theirs to say.
             [] | [_, ..] => None,
         };
@@ -64,7 +66,11 @@ impl Followed {
         let machine = match (copied, others.first()) {
             (Some(text), Some(one)) => Machine::Copied {
                 path: one.clone(),
-                last: Mutex::new(Copied { text, behind: false }),
+                last: Mutex::new(Copied {
+                    text,
+                    found: None,
+                    behind: false,
+                }),
             },
             (None, _) | (_, None) => Machine::Read(others),
         };
@@ -82,8 +88,8 @@ impl Followed {
             .collect()
     }
 
-    /// Takes a change of the machine's file over; libkrb5 sees it with the next ticket. Files that it reads by itself it
-    /// follows by itself.
+    /// Takes a change of the machine's file over once two looks in a row find it, and find it whole; libkrb5 sees it with the
+    /// next ticket. Files that it reads by itself it follows by itself.
     pub fn look(&self) {
         let Machine::Copied { path, last } = &self.machine else {
             return;
@@ -98,15 +104,28 @@ impl Followed {
             Err(error) => return last.stay_behind(path, &error.to_string()),
         };
         if found == last.text {
+            last.found = None;
             last.behind = false;
-        } else if !stands_alone(&found) {
+            return;
+        }
+        if last.found.as_ref() != Some(&found) {
+            last.found = Some(found);
+            return;
+        }
+        if !stands_alone(&found) {
             last.stay_behind(path, "it can no longer be copied: restart the broker");
+        } else if !is_whole(&found) {
+            last.stay_behind(
+                path,
+                "a section or a brace of it is not closed, or a line is none: correct it",
+            );
         } else if let Err(error) = write_whole(&self.path, &joined(&self.own, &found)) {
             last.stay_behind(path, &error.to_string());
         } else {
             tracing::info!(file = %path.display(), "the machine's krb5.conf has changed");
             *last = Copied {
                 text: found,
+                found: None,
                 behind: false,
             };
         }
@@ -133,6 +152,37 @@ fn read(path: &Path) -> io::Result<String> {
 /// section) is in place of a whole file.
 fn stands_alone(text: &str) -> bool {
     !text.lines().any(|line| line.starts_with("module"))
+}
+
+/// Whether it can be a whole profile: each line is one that MIT's parser knows, and each brace is closed. Half of a file that
+/// somebody writes seldom is; whether it is still being written the next look shows.
+fn is_whole(text: &str) -> bool {
+    let mut depth: u32 = 0;
+    for line in text.lines().map(str::trim) {
+        let is_comment = line.is_empty() || line.starts_with(['#', ';']);
+        let is_section = line.starts_with('[') && line.contains(']') && depth == 0;
+        let is_include = ["include ", "include\t", "includedir ", "includedir\t"]
+            .iter()
+            .any(|word| line.starts_with(word));
+        if is_comment || is_section || is_include {
+            continue;
+        }
+        if line.starts_with('}') {
+            match depth.checked_sub(1) {
+                Some(less) => depth = less,
+                None => return false,
+            }
+        } else if line.starts_with('{')
+            || line
+                .split_once('=')
+                .is_some_and(|(_, value)| value.trim().starts_with('{'))
+        {
+            depth = depth.saturating_add(1);
+        } else if !line.contains('=') {
+            return false;
+        }
+    }
+    depth == 0
 }
 
 fn joined(own: &str, machine: &str) -> String {
@@ -173,14 +223,17 @@ mod tests {
         assert_eq!(followed.files(), [folder.0.path().join(FILE)]);
         let untouched = fs::metadata(folder.0.path().join(FILE)).unwrap().modified().unwrap();
         followed.look();
+        followed.look();
         assert_eq!(
             fs::metadata(folder.0.path().join(FILE)).unwrap().modified().unwrap(),
             untouched
         );
         folder.put("machine", "[capaths]");
         followed.look();
+        followed.look();
         assert_eq!(folder.written(), format!("{OWN}\n[capaths]\n"));
         fs::remove_file(folder.0.path().join("machine")).unwrap();
+        followed.look();
         followed.look();
         assert_eq!(folder.written(), format!("{OWN}\n\n"));
         // Nothing is left beside it.
@@ -192,6 +245,7 @@ mod tests {
         for machine in [
             [("one", "[realms]\n"), ("two", "[realms]*\n")].as_slice(),
             &[("one", "module /usr/lib/profile.so:rest\n")],
+            &[("one", "[realms]\n A.TEST = {\n")],
         ] {
             let (folder, followed) = Folder::new(machine);
             assert_eq!(folder.written(), OWN);
@@ -206,15 +260,64 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_somebody_writes_just_now_is_taken_over_once_it_is_whole() {
+        const WHOLE: &str = "[realms]\n A.TEST = {\n  kdc = kdc1.a.test\n }\n[domain_realm]\n .a.test = A.TEST\n";
+        let (folder, followed) = Folder::new(&[("machine", "[capaths]\n")]);
+        let before = folder.written();
+        // Emptied and written bit by bit: each look finds more of it.
+        for end in (0..WHOLE.len()).step_by(3) {
+            let half = WHOLE.get(..end).unwrap();
+            folder.put("machine", half);
+            followed.look();
+            assert_eq!(folder.written(), before, "{half}");
+        }
+        // Whoever wrote it stopped in the midst of a realm, or of a line.
+        for half in [
+            "[realms]\n A.TEST = {\n  kdc = kd",
+            "[realms]\n A.TEST = {\n",
+            "[realms]\n A.T",
+            "[real",
+        ] {
+            folder.put("machine", half);
+            for _ in 0..3 {
+                followed.look();
+            }
+            assert_eq!(folder.written(), before, "{half}");
+        }
+        folder.put("machine", WHOLE);
+        followed.look();
+        assert_eq!(folder.written(), before);
+        followed.look();
+        assert_eq!(folder.written(), format!("{OWN}\n{WHOLE}\n"));
+    }
+
+    #[test]
+    fn whatever_the_parser_knows_is_whole() {
+        for text in [
+            "",
+            "# nothing\n; at all\n",
+            "include /etc/krb5/a.conf\nincludedir /etc/krb5.conf.d/\n[libdefaults]*\n",
+            "[realms]\n A.TEST =\n {\n kdc = a\n auth_to_local_names = {\n  x = y\n }*\n }\n",
+        ] {
+            assert!(is_whole(text), "{text}");
+        }
+        for text in ["}\n", "[realms\n", "[realms]\n A = {\n[x]\n }\n", "word\n"] {
+            assert!(!is_whole(text), "{text}");
+        }
+    }
+
+    #[test]
     fn a_change_that_cannot_be_taken_over_leaves_what_was() {
         let (folder, followed) = Folder::new(&[("machine", "[realms]\n")]);
         let before = folder.written();
         for change in ["module /usr/lib/profile.so:rest\n".to_owned(), "# ".repeat(200_000)] {
             folder.put("machine", &change);
             followed.look();
+            followed.look();
             assert_eq!(folder.written(), before);
         }
         folder.put("machine", "[capaths]\n");
+        followed.look();
         followed.look();
         assert_eq!(folder.written(), format!("{OWN}\n[capaths]\n\n"));
     }

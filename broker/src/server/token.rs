@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Extension, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt as _;
-use kerbridge_wire::exchange::{FORM, NEGOTIATE_LIMIT, OauthError};
+use kerbridge_wire::exchange::{ExchangeReply, FORM, NEGOTIATE_LIMIT, OauthError};
 use kerbridge_wire::{Reason, Span};
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::Broker;
 use crate::exchange::{Caller, Refusal};
@@ -34,7 +35,7 @@ pub(super) async fn post(
         Err(refusal) => Err(broker.exchange.refuse(refusal, &caller)),
     };
     unkept(match outcome {
-        Ok(reply) => Json(reply).into_response(),
+        Ok(reply) => given(reply),
         Err(refusal) => refused(refusal, &caller, &headers),
     })
 }
@@ -95,6 +96,27 @@ async fn collect(mut body: Body, most: usize) -> Result<Option<Vec<u8>>, axum::E
         }
     }
     Ok(kept)
+}
+
+/// The answer with what was given. It is a credential: no memory of it is left behind here once it was sent.
+fn given(mut reply: ExchangeReply) -> Response {
+    let room = reply
+        .access_token
+        .len()
+        .saturating_add(reply.negotiate.as_ref().map_or(0, String::len));
+    // With room for all of it, so that none of it is moved.
+    let mut body = Zeroizing::new(Vec::with_capacity(room.saturating_add(1024)));
+    let written = serde_json::to_writer(&mut *body, &reply);
+    reply.access_token.zeroize();
+    reply.negotiate.zeroize();
+    match written {
+        Ok(()) => {
+            let headers = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+            (headers, Bytes::from_owner(body)).into_response()
+        }
+        // Texts and numbers can always be written.
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 /// An error as the RFC has it. `headers` are those of the request.

@@ -212,6 +212,19 @@ fn keys_that_are_published_are_taken_at_once_and_grow_stale() {
 }
 
 #[test]
+fn a_snapshot_that_was_lost_is_made_anew_with_all_keys_that_were_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let keyring = keyring(folder.path());
+    let issuers = issuers(None, &[terms(OURS), terms(IDP)]);
+    issuers.publish(OURS, keyring.jwks().as_bytes(), at(2100)).unwrap();
+    let mut verifier = Verifier::new(issuers);
+    let token = minted(&keyring, "orders");
+    assert!(verifier.verify(token.as_bytes(), at(2100)).is_ok());
+    verifier.snapshot = None;
+    assert!(verifier.verify(token.as_bytes(), at(2100)).is_ok());
+}
+
+#[test]
 fn another_issuers_token_says_who_it_is_about_in_the_claim_of_its_line_alone() {
     let folder = tempfile::tempdir().unwrap();
     let issuers = issuers(Some(keyring(folder.path()).jwks()), &[terms(IDP)]);

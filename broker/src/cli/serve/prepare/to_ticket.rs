@@ -43,6 +43,7 @@ pub(super) fn parts(
         own: own.chain(std::iter::once(delegation.principal.clone())).collect(),
         refused_targets: delegation.refused_targets.clone(),
         bindings: delegation.bindings.clone(),
+        clock_skew: config.kerberos().clock_skew_seconds.into(),
         deadline: config.limits().deadline,
         metrics: metrics.delegation().clone(),
     })
