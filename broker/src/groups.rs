@@ -259,7 +259,7 @@ impl GroupSource {
             Self::None => Ok(GroupSet::default()),
             Self::Static(groups) => Ok(groups.of(accepted.client())),
             Self::Pac(names) => {
-                let LogonGroups { groups, user: _ } = logon_groups(accepted.logon_info())?;
+                let LogonGroups { groups, .. } = logon_groups(accepted.logon_info())?;
                 Ok(groups.iter().filter_map(|sid| names.name(sid)).collect())
             }
             Self::Directory(directory) if wanted.by_audience || directory.config().check_account => {
@@ -274,7 +274,7 @@ impl GroupSource {
 /// How a directory finds an accepted client.
 fn account_of<'a>(accepted: &Accepted, find_by: &'a FindBy) -> Result<Account<'a>, GroupsError> {
     if *find_by == FindBy::Sid {
-        let LogonGroups { groups: _, user } = logon_groups(accepted.logon_info())?;
+        let LogonGroups { user, .. } = logon_groups(accepted.logon_info())?;
         return user.map(Account::Sid).ok_or(GroupsError::Nameless);
     }
     Account::of(accepted.client(), find_by).ok_or(GroupsError::NoAccount)

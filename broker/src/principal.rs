@@ -32,6 +32,20 @@ pub fn from_components(components: &[&str], realm: &str) -> Result<Principal, Pr
     Principal::parse(&text)
 }
 
+/// `sAMAccountName` has 20 characters for people, 256 at most.
+const LONGEST_ACCOUNT: usize = 256;
+
+/// The principal of a domain's account, where its name is none that could be read as more than a name.
+pub fn of_account(account: &str, realm: &str) -> Option<Principal> {
+    let is_plain = !account.contains(|c: char| c.is_whitespace() || c.is_control() || "@/\\".contains(c));
+    let is_name = is_plain && !account.is_empty() && account.len() <= LONGEST_ACCOUNT;
+    if is_name {
+        from_components(&[account], realm).ok()
+    } else {
+        None
+    }
+}
+
 /// How many components the name has; a person's has one.
 pub fn components(principal: &Principal) -> usize {
     parts(principal).len()

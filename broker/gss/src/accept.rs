@@ -9,7 +9,7 @@ use crate::attribute::LogonInfo;
 use crate::buffer::{MechToken, OwnedBuffer, borrowed};
 use crate::channel_bindings::ChannelBindings;
 use crate::context::{ContextHandle, EstablishedContext};
-use crate::credential::AcceptorCredential;
+use crate::credential::{AcceptorCredential, CredentialHandle};
 use crate::keytab::Keytab;
 use crate::name::Name;
 use crate::principal::{Principal, ServicePrincipal};
@@ -149,29 +149,13 @@ impl AcceptorCredential {
                 sys::GSS_S_DEFECTIVE_TOKEN,
             ));
         }
-        let mut input = borrowed(token);
-        let mut bindings = bindings.map(ChannelBindings::describe);
-        let mut output = OwnedBuffer::empty();
-        let mut source = Name::null();
-        let mut minor = 0;
-        // SAFETY: the credential is owned; token and bindings are only read and outlive the call; context is null or a
-        // half-open context of ours; name and buffer are empty; the null pointers are optional results, among them the credential
-        // that a client hands over, which the module `forwarded` keeps from being read too.
-        let major = unsafe {
-            sys::gss_accept_sec_context(
-                &raw mut minor,
-                context.as_mut_ptr(),
-                self.handle.as_ptr(),
-                &raw mut input,
-                bindings.as_mut().map_or(ptr::null_mut(), ptr::from_mut),
-                source.as_mut_ptr(),
-                ptr::null_mut(),
-                output.as_mut_ptr(),
-                ptr::null_mut(),
-                ptr::null_mut(),
-                ptr::null_mut(),
-            )
-        };
+        let accepted = accept_once(&self.handle, &mut context, token, bindings);
+        let Accepted {
+            major,
+            minor,
+            source,
+            output,
+        } = accepted;
         let status = StatusText::check(major, minor);
         let reply = output.to_token();
         if let Err(detail) = status {
@@ -309,6 +293,63 @@ impl AcceptorCredential {
         } else {
             AcceptErrorKind::KeytabUnavailable
         }
+    }
+}
+
+/// Accepts a token that this process made with the user's ticket to this very service, for the name in that ticket.
+pub(crate) fn accept_from_ourselves(own: &CredentialHandle, token: &[u8]) -> Result<Name, StatusText> {
+    let mut context = ContextHandle::none();
+    let accepted = accept_once(own, &mut context, token, None);
+    StatusText::check(accepted.major, accepted.minor)?;
+    // Without mutual authentication the first leg is the last.
+    if accepted.major & sys::GSS_S_CONTINUE_NEEDED == 0 {
+        Ok(accepted.source)
+    } else {
+        Err(StatusText::of_our_own(sys::GSS_S_DEFECTIVE_TOKEN))
+    }
+}
+
+struct Accepted {
+    major: u32,
+    minor: u32,
+    source: Name,
+    output: OwnedBuffer,
+}
+
+fn accept_once(
+    credential: &CredentialHandle,
+    context: &mut ContextHandle,
+    token: &[u8],
+    bindings: Option<&ChannelBindings>,
+) -> Accepted {
+    let mut input = borrowed(token);
+    let mut bindings = bindings.map(ChannelBindings::describe);
+    let mut output = OwnedBuffer::empty();
+    let mut source = Name::null();
+    let mut minor = 0;
+    // SAFETY: the credential is owned; token and bindings are only read and outlive the call; context is null or a
+    // half-open context of ours; name and buffer are empty; the null pointers are optional results, among them the credential
+    // that a client hands over, which the module `forwarded` keeps from being read too.
+    let major = unsafe {
+        sys::gss_accept_sec_context(
+            &raw mut minor,
+            context.as_mut_ptr(),
+            credential.as_ptr(),
+            &raw mut input,
+            bindings.as_mut().map_or(ptr::null_mut(), ptr::from_mut),
+            source.as_mut_ptr(),
+            ptr::null_mut(),
+            output.as_mut_ptr(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+        )
+    };
+    Accepted {
+        major,
+        minor,
+        source,
+        output,
     }
 }
 

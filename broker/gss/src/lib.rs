@@ -55,7 +55,7 @@ pub use name::local_name;
 pub use oid::{Mechanism, Oid};
 pub use principal::{EnterpriseName, NotAnEnterpriseName, Principal, PrincipalError, ServicePrincipal};
 pub use s4u::{
-    DelegatedUser, DelegationError, DelegationErrorKind, DelegationStep, DelegationTarget, Delegator, NotATarget,
-    ServiceToken, UserCredential,
+    DelegatedUser, DelegationError, DelegationErrorKind, DelegationStep, DelegationTarget, Delegator, Identified,
+    NotATarget, ServiceToken, UserCredential,
 };
 pub use status::{RoutineError, StatusText};

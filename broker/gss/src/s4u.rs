@@ -8,6 +8,7 @@
 //! target's (resource-based). Both are asked for in the same words.
 
 mod error;
+mod identity;
 
 use std::ffi::CString;
 use std::fmt;
@@ -26,6 +27,7 @@ use crate::status::StatusText;
 use crate::sys;
 
 pub use error::{DelegationError, DelegationErrorKind, DelegationStep};
+pub use identity::Identified;
 
 /// Services of the KDC itself. A ticket to one of them is as good as the user's password or key.
 const OF_THE_KDC: [&str; 3] = ["krbtgt", "kadmin", "changepw"];
@@ -128,12 +130,22 @@ impl Delegator {
     }
 
     /// Asks the KDC for what acts for this user (S4U2Self), after our own log-in where that is due. Look at
-    /// [`UserCredential::user`]: an enterprise name is resolved, and the KDC may know a principal by another name.
-    pub fn impersonate(&mut self, user: &DelegatedUser) -> Result<UserCredential, DelegationError> {
-        let is_abroad = match user {
-            DelegatedUser::Principal(principal) => principal.realm() != self.principal.realm(),
-            DelegatedUser::Enterprise(name) => name.realm() != self.principal.realm(),
+    /// [`UserCredential::user`]: the KDC may know a principal by another name.
+    pub fn impersonate(&mut self, user: &Principal) -> Result<UserCredential, DelegationError> {
+        self.evidence(Name::import(user), user.realm())
+    }
+
+    /// Asks the KDC who this is (S4U2Self), in the words of its ticket and of the PAC in it.
+    pub fn identify(&mut self, user: &DelegatedUser) -> Result<Identified, DelegationError> {
+        let (evidence, is_enterprise) = match user {
+            DelegatedUser::Principal(principal) => (self.impersonate(principal)?, false),
+            DelegatedUser::Enterprise(name) => (self.evidence(Name::import_enterprise(name), name.realm())?, true),
         };
+        evidence.identified(&self.keytab_name, is_enterprise)
+    }
+
+    fn evidence(&mut self, name: Result<Name, StatusText>, realm: &str) -> Result<UserCredential, DelegationError> {
+        let is_abroad = realm != self.principal.realm();
         let failed = |detail: StatusText| {
             let is_service = detail.code() == Some(sys::KRB5KDC_ERR_S_PRINCIPAL_UNKNOWN);
             let error = DelegationError::of(DelegationStep::Impersonate, detail);
@@ -144,25 +156,19 @@ impl Delegator {
                 error
             }
         };
-        let name = match user {
-            DelegatedUser::Principal(principal) => Name::import(principal),
-            DelegatedUser::Enterprise(name) => Name::import_enterprise(name),
-        }
-        .map_err(failed)?;
+        let name = name.map_err(failed)?;
         let handle = self.acquire()?.impersonate(&name).map_err(failed)?;
-        let resolved = handle
+        let user = handle
             .name()
             .and_then(|name| name.display())
             .map_err(failed)?
             .and_then(|name| Principal::parse(&name).ok())
-            // What is still an enterprise name nobody has resolved.
-            .filter(|name| matches!(user, DelegatedUser::Principal(_)) || !name.name().contains("\\@"))
             .ok_or_else(|| {
                 failed(StatusText::of_our_own(sys::GSS_S_BAD_NAME)).with_kind(DelegationErrorKind::UnusableName)
             })?;
         Ok(UserCredential {
             handle,
-            user: resolved,
+            user,
             own: self.principal.clone(),
         })
     }

@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kerbridge_gss::{
     ChannelBindings, DelegatedUser, DelegationError, DelegationErrorKind, DelegationStep, DelegationTarget, Delegator,
-    MechToken, Principal, ServiceToken, UserCredential,
+    Identified, LogonInfo, MechToken, Principal, ServiceToken, UserCredential,
 };
 use kerbridge_wire::Reason;
 
 use super::log_in::LogIn;
+use crate::groups::pac::LogonGroups;
 use crate::metrics::DelegationMetrics;
 use crate::policy::same_but_for_case;
+use crate::principal;
 use crate::time::UnixTime;
 
 /// Acts for users, by the KDC's leave. Calls block; each thread has one of its own.
@@ -114,11 +116,14 @@ impl GssKdc {
         }
     }
 
-    fn impersonate(&mut self, user: &DelegatedUser) -> Result<UserCredential, NoTicket> {
+    fn impersonate<T>(
+        &mut self,
+        ask: impl FnOnce(&mut Delegator) -> Result<T, DelegationError>,
+    ) -> Result<T, NoTicket> {
         let log_in = Arc::clone(&self.log_in);
         let _turn = log_in.turn();
         self.log_in.may_be_tried()?;
-        let outcome = self.delegator.impersonate(user);
+        let outcome = ask(&mut self.delegator);
         self.count(DelegationStep::Impersonate, &outcome);
         match &outcome {
             Err(error) if error.kind() == DelegationErrorKind::LogInRefused => self.log_in.failed(&no_ticket(error)),
@@ -139,11 +144,13 @@ impl GssKdc {
 
 impl Kdc for GssKdc {
     fn resolve(&mut self, user: &DelegatedUser) -> Result<Principal, NoTicket> {
-        self.impersonate(user).map(|credential| credential.user().clone())
+        let identified = self.impersonate(|delegator| delegator.identify(user))?;
+        principal_of(identified)
+            .ok_or_else(|| NoTicket::new(Reason::PrincipalNotMapped, "the KDC does not say which account that is"))
     }
 
     fn act(&mut self, user: &Principal, target: &DelegationTarget) -> Result<Acting, NoTicket> {
-        let credential = self.impersonate(&DelegatedUser::Principal(user.clone()))?;
+        let credential = self.impersonate(|delegator| delegator.impersonate(user))?;
         // A KDC with aliases may give a ticket of another name: whom the service then sees was granted nothing.
         if !same_but_for_case(user, credential.user()) {
             return Err(NoTicket::new(
@@ -169,6 +176,19 @@ impl Credential for UserCredential {
     }
 }
 
+/// In a domain the account's name is the principal's, and what the ticket says may be another that was asked for. Anything
+/// but a PAC that was verified and read says nothing.
+fn principal_of(identified: Identified) -> Option<Principal> {
+    match identified.logon_info {
+        LogonInfo::Verified(bytes) => {
+            let account = LogonGroups::read(&bytes).ok()?.account;
+            principal::of_account(&account, &identified.realm)
+        }
+        LogonInfo::Absent => identified.principal,
+        LogonInfo::NotRead | LogonInfo::Unverified | LogonInfo::TooLong => None,
+    }
+}
+
 fn no_ticket(error: &DelegationError) -> NoTicket {
     NoTicket::new(reason_of(error.kind()), error.to_string())
 }
@@ -189,5 +209,39 @@ pub const fn reason_of(kind: DelegationErrorKind) -> Reason {
         | Kind::EnctypeUnsupported
         | Kind::ClockSkew
         | Kind::Other => Reason::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// alice's, of a Samba domain.
+    const PAC: &[u8] = include_bytes!("../groups/pac/samba.ndr");
+
+    #[test]
+    fn an_account_is_what_a_verified_pac_says_and_what_was_not_verified_says_nothing() {
+        let of = |principal: Option<&str>, logon_info| {
+            let identified = Identified {
+                principal: principal.map(|name| Principal::parse(name).unwrap()),
+                realm: "A.TEST".into(),
+                logon_info,
+            };
+            principal_of(identified).map(|principal| principal.as_str().to_owned())
+        };
+        let alice = Some("alice@A.TEST".to_owned());
+        assert_eq!(of(None, LogonInfo::Verified(PAC.to_vec())), alice);
+        // The ticket may have the name that was asked for.
+        assert_eq!(of(Some("al@A.TEST"), LogonInfo::Verified(PAC.to_vec())), alice);
+        assert_eq!(of(Some("alice@A.TEST"), LogonInfo::Absent), alice);
+        assert_eq!(of(None, LogonInfo::Absent), None);
+        for nothing in [
+            LogonInfo::Unverified,
+            LogonInfo::NotRead,
+            LogonInfo::TooLong,
+            LogonInfo::Verified(Vec::new()),
+        ] {
+            assert_eq!(of(Some("alice@A.TEST"), nothing), None);
+        }
     }
 }

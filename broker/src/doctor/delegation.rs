@@ -9,8 +9,8 @@ mod remedies;
 use std::path::Path;
 
 use kerbridge_gss::{
-    ChannelBindings, DelegatedUser, DelegationError, DelegationErrorKind as Kind, DelegationTarget, Delegator,
-    Principal, UserCredential,
+    ChannelBindings, DelegationError, DelegationErrorKind as Kind, DelegationTarget, Delegator, Principal,
+    UserCredential,
 };
 use kerbridge_wire::Reason;
 
@@ -107,7 +107,7 @@ pub fn look(trial: &Trial<'_>, clock: Clock) -> Vec<Finding> {
     }
     let mut acted = Vec::new();
     for user in &trial.users {
-        match delegator.impersonate(&DelegatedUser::Principal(user.clone())) {
+        match delegator.impersonate(user) {
             Ok(credential) => acted.push(Acting {
                 user,
                 is_tradable: credential.evidence_is_forwardable() == Some(true),

@@ -33,6 +33,8 @@ impl std::error::Error for Malformed {}
 /// Who somebody is to a Windows domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogonGroups {
+    /// The account's name (`EffectiveName`), without its domain; empty where the domain gives none.
+    pub account: String,
     /// The account; absent where the domain gives it no number of its own.
     pub user: Option<Sid>,
     /// Every group that is in force, nested ones included: the KDC has resolved them. In no order, some maybe twice.
@@ -46,8 +48,9 @@ impl LogonGroups {
         // The structure itself is behind a pointer that is never null.
         ndr.pointer()?;
         ndr.skip(TIMES)?;
+        let account = ndr.text_pointer()?;
         let mut names = Vec::new();
-        for _ in 0..6 {
+        for _ in 0..5 {
             names.push(ndr.text_pointer()?);
         }
         ndr.skip(COUNTS)?;
@@ -63,6 +66,7 @@ impl LogonGroups {
         let resource_domain = ndr.pointer()?;
         let (resource_count, resource) = (bounded(ndr.number()?)?, ndr.pointer()?);
 
+        let account = ndr.text(account)?;
         for name in names {
             ndr.skip_text(name)?;
         }
@@ -90,7 +94,11 @@ impl LogonGroups {
             0 => None,
             relative => Some(Sid::of_domain(&domain, relative).ok_or(Malformed)?),
         };
-        Ok(Self { user, groups: found })
+        Ok(Self {
+            account,
+            user,
+            groups: found,
+        })
     }
 }
 

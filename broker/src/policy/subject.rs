@@ -153,10 +153,7 @@ impl Form {
                 }))
             }
             Self::Account { realm } => {
-                if text.len() > LONGEST_ACCOUNT || text.contains(|c: char| c.is_whitespace() || "@/\\".contains(c)) {
-                    return Err(NotTraced::Form);
-                }
-                let principal = principal::from_components(&[text], realm).map_err(|_| NotTraced::Form)?;
+                let principal = principal::of_account(text, realm).ok_or(NotTraced::Form)?;
                 Ok(Sought::ByKdc(ByKdc {
                     user: DelegatedUser::Principal(principal),
                     realms: vec![realm.clone()],
@@ -165,9 +162,6 @@ impl Form {
         }
     }
 }
-
-/// `sAMAccountName` has 20 characters for people, 256 at most.
-const LONGEST_ACCOUNT: usize = 256;
 
 /// A principal that is written as we write it.
 fn exactly(text: &str) -> Result<Principal, NotTraced> {

@@ -210,7 +210,7 @@ pub(crate) fn certificate(data: &[u8]) -> bool {
 
 /// The logon information of a PAC (NDR).
 pub(crate) fn pac(data: &[u8]) -> bool {
-    let Ok(LogonGroups { user, groups }) = LogonGroups::read(data) else {
+    let Ok(LogonGroups { account, user, groups }) = LogonGroups::read(data) else {
         return false;
     };
     // Each has eight bytes of its own at least, and there are three kinds.
@@ -223,7 +223,10 @@ pub(crate) fn pac(data: &[u8]) -> bool {
         );
         assert_eq!(Sid::from_bytes(&sid.to_bytes()).as_ref(), Ok(sid));
     }
-    assert_eq!(LogonGroups::read(data), Ok(LogonGroups { user, groups }));
+    // A unit of two bytes has three at most in UTF-8.
+    assert!(account.len() <= data.len() / 2 * 3);
+    let again = LogonGroups { account, user, groups };
+    assert_eq!(LogonGroups::read(data), Ok(again));
     true
 }
 

@@ -8,8 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kerbridge_gss::{
-    DelegatedUser, DelegationErrorKind as Kind, DelegationStep as Step, DelegationTarget, Delegator, Principal,
-    ServicePrincipal,
+    DelegationErrorKind as Kind, DelegationStep as Step, DelegationTarget, Delegator, Principal, ServicePrincipal,
 };
 use kerbridge_tests::apache::{Apache, remote_user};
 use kerbridge_tests::delegation::{
@@ -70,10 +69,6 @@ fn principal(kdc: &Kdc, name: &str) -> Principal {
     Principal::parse(&format!("{name}@{}", kdc.realm())).unwrap()
 }
 
-fn user(kdc: &Kdc, name: &str) -> DelegatedUser {
-    DelegatedUser::Principal(principal(kdc, name))
-}
-
 fn target(kdc: &Kdc, name: &str) -> DelegationTarget {
     DelegationTarget::new(ServicePrincipal::parse(&format!("{name}@{}", kdc.realm())).unwrap()).unwrap()
 }
@@ -84,7 +79,7 @@ fn a_crowd(kdc: &Kdc) {
     let mut bridge = delegator(kdc, BRIDGE);
     let target = target(kdc, LEGACY);
     let crowd: Vec<_> = (0..CROWD)
-        .map(|number| bridge.impersonate(&user(kdc, &crowd_member(number))).unwrap())
+        .map(|number| bridge.impersonate(&principal(kdc, &crowd_member(number))).unwrap())
         .collect();
     let mut connections: Vec<_> = (0..3).map(|_| Connection::tcp(apache.port()).unwrap()).collect();
     // Never in the order of the round before, and each round on other connections.
@@ -130,20 +125,20 @@ fn refusals(kdc: &Kdc) {
         (RESOURCE_BASED, "alice", LEGACY, Some((Step::Proxy, Kind::NotAllowed))),
     ] {
         let outcome = delegator(kdc, bridge)
-            .impersonate(&user(kdc, name))
+            .impersonate(&principal(kdc, name))
             .and_then(|acting| acting.token(&target(kdc, to), None));
         let refusal = outcome.as_ref().err().map(|error| (error.step(), error.kind()));
         assert_eq!(refusal, expected, "{bridge} for {name} to {to}: {outcome:?}");
     }
     // Keys of somebody else.
     let stranger = Delegator::new(&principal(kdc, BRIDGE), &kdc.folder().join(keytab_file(LEGACY)));
-    let error = stranger.unwrap().impersonate(&user(kdc, "alice")).unwrap_err();
+    let error = stranger.unwrap().impersonate(&principal(kdc, "alice")).unwrap_err();
     assert_eq!((error.step(), error.kind()), (Step::LogIn, Kind::KeytabUnavailable));
 }
 
 /// What a krb5.conf that does not ask for forwardable tickets costs: an account that has all rights acts for nobody.
 fn not_forwardable(kdc: &Kdc) {
-    let acting = delegator(kdc, BRIDGE).impersonate(&user(kdc, "alice")).unwrap();
+    let acting = delegator(kdc, BRIDGE).impersonate(&principal(kdc, "alice")).unwrap();
     let error = acting.token(&target(kdc, LEGACY), None).unwrap_err();
     assert_eq!(
         (error.step(), error.kind()),

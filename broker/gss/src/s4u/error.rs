@@ -45,7 +45,7 @@ pub enum DelegationErrorKind {
     UserUnknown,
     /// The user's account is locked, disabled or has ended, or its password has.
     UserRevoked,
-    /// The user's name cannot be represented ([`crate::PrincipalError`]), or the KDC did not resolve it.
+    /// The user's name cannot be represented ([`crate::PrincipalError`]).
     UnusableName,
     /// The KDC does not know the target, or its account is locked or has ended.
     TargetUnknown,
@@ -101,7 +101,7 @@ impl DelegationErrorKind {
             Self::LogInRefused => "the KDC does not take our key, or our account is unknown or locked",
             Self::UserUnknown => "the KDC does not know the user",
             Self::UserRevoked => "the user's account is locked or has ended",
-            Self::UnusableName => "the user's name cannot be used, or is not resolved",
+            Self::UnusableName => "the user's name cannot be used",
             Self::TargetUnknown => "the KDC does not know the target, or it is locked or has ended",
             Self::NotAllowed => "the KDC does not let us act for users there",
             Self::EvidenceNotForwardable => "the user's ticket to us is not forwardable",

@@ -78,17 +78,33 @@ impl<'a> Ndr<'a> {
         self.pointer()
     }
 
-    /// What a text's pointer refers to, if anything: UTF-16 that is nobody's business here.
+    /// What a text's pointer refers to, if anything.
+    pub(super) fn text(&mut self, text: TextPointer) -> Result<String, Malformed> {
+        let units = self
+            .utf16(text)?
+            .chunks_exact(2)
+            .filter_map(|unit| unit.try_into().ok());
+        let units = units.map(u16::from_le_bytes);
+        char::decode_utf16(units)
+            .collect::<Result<_, _>>()
+            .map_err(|_| Malformed)
+    }
+
+    /// The same for a text that is nobody's business here.
     pub(super) fn skip_text(&mut self, text: TextPointer) -> Result<(), Malformed> {
+        self.utf16(text).map(drop)
+    }
+
+    fn utf16(&mut self, text: TextPointer) -> Result<&'a [u8], Malformed> {
         if text == Pointer(false) {
-            return Ok(());
+            return Ok(&[]);
         }
         let (room, offset, count) = (self.number()?, self.number()?, self.number()?);
         if offset != 0 || count > room {
             return Err(Malformed);
         }
         let bytes = usize::try_from(count).ok().and_then(|count| count.checked_mul(2));
-        self.skip(bytes.ok_or(Malformed)?)
+        self.take(bytes.ok_or(Malformed)?)
     }
 
     /// What the pointer to an array of `count` elements refers to: the array's own count is the same.

@@ -161,6 +161,7 @@ fn any_bytes(bytes: &[u8]) {
 #[test]
 fn the_groups_of_a_samba_ticket_are_read_nested_ones_too() {
     let read = LogonGroups::read(SAMBA).unwrap();
+    assert_eq!(read.account, "alice");
     assert_eq!(read.user, Some(sid(&format!("{DOMAIN}-1102"))));
     let expected: Vec<Sid> = [513, 1108, 1110, 1111]
         .map(|relative| sid(&format!("{DOMAIN}-{relative}")))
@@ -168,6 +169,23 @@ fn the_groups_of_a_samba_ticket_are_read_nested_ones_too() {
         .chain([sid("S-1-18-1")])
         .collect();
     assert_eq!(read.groups, expected);
+}
+
+#[test]
+fn an_account_without_a_name_has_none_and_one_that_is_no_text_is_refused() {
+    let named = |names| {
+        Written {
+            names,
+            ..Written::default()
+        }
+        .bytes()
+    };
+    let nameless = named(["", "Alice Adams", "", "", "", ""]);
+    assert_eq!(LogonGroups::read(&nameless).unwrap().account, "");
+    let mut broken = named(["\u{1f600}", "", "", "", "", ""]);
+    let at = broken.windows(2).position(|unit| unit == [0x3d, 0xd8]).unwrap();
+    broken[at + 1] = 0;
+    assert_eq!(LogonGroups::read(&broken), Err(Malformed));
 }
 
 #[test]

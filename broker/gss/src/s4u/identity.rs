@@ -1,0 +1,65 @@
+//! Reads from the ticket to ourselves who its user is: the same ticket that is traded for others, so nothing more is trusted.
+//!
+//! A KDC may leave an enterprise name as it is in the ticket. Active Directory's and Samba's say the account in the PAC, under
+//! the signature of our own key; so the ticket is accepted as any service would accept it.
+
+use std::ffi::CString;
+
+use super::{DelegationError, DelegationErrorKind, DelegationStep, UserCredential};
+use crate::accept::accept_from_ourselves;
+use crate::attribute::LogonInfo;
+use crate::credential::CredentialHandle;
+use crate::name::Name;
+use crate::principal::Principal;
+use crate::status::StatusText;
+use crate::sys;
+
+/// Who a user is to the KDC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identified {
+    /// The name in the ticket; absent where that is still the enterprise name that was asked.
+    pub principal: Option<Principal>,
+    /// The user's realm.
+    pub realm: String,
+    /// What the ticket's PAC says.
+    pub logon_info: LogonInfo,
+}
+
+impl UserCredential {
+    pub(super) fn identified(self, keytab: &CString, is_enterprise: bool) -> Result<Identified, DelegationError> {
+        let logon_info = self.logon_info(keytab).map_err(|detail| {
+            let is_key = matches!(
+                detail.code(),
+                Some(
+                    sys::KRB5KRB_AP_ERR_BADKEYVER
+                        | sys::KRB5_KT_KVNONOTFOUND
+                        | sys::KRB5KRB_AP_ERR_NOKEY
+                        | sys::KRB5_KT_NOTFOUND
+                        | sys::KRB5KRB_AP_ERR_BAD_INTEGRITY
+                )
+            );
+            let error = DelegationError::of(DelegationStep::Impersonate, detail);
+            // The KDC's ticket is for a key of ours that is not there.
+            if is_key {
+                error.with_kind(DelegationErrorKind::KeytabUnavailable)
+            } else {
+                error
+            }
+        })?;
+        let is_resolved = !(is_enterprise && self.user.name().contains("\\@"));
+        Ok(Identified {
+            realm: self.user.realm().to_owned(),
+            principal: is_resolved.then_some(self.user),
+            logon_info,
+        })
+    }
+
+    /// The PAC of the ticket to ourselves. Its replay is nobody's gain: it is made here, and let go here.
+    fn logon_info(&self, keytab: &CString) -> Result<LogonInfo, StatusText> {
+        let own = Name::import(&self.own)?;
+        let store = [(c"keytab", keytab.clone()), (c"rcache", c"none:".to_owned())];
+        let acceptor = CredentialHandle::acquire(Some(&own), sys::GSS_C_ACCEPT, &store)?;
+        let token = self.initiate(own, None)?.token;
+        accept_from_ourselves(&acceptor, token.as_bytes())?.logon_info()
+    }
+}
