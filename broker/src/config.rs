@@ -219,11 +219,13 @@ impl PolicyConfig {
         let config = read_text(path, "--config", &mut problems)
             .and_then(|text| strict_toml::read::<raw::Config>(&text, &mut problems))
             .and_then(|file| {
+                let delegates_only = file.delegates_only();
                 let issuer = check_issuer(file.issuer, &mut problems);
                 let folder = path.parent().unwrap_or(Path::new(""));
                 let realms = Some(file.kerberos.realms.as_slice());
                 let groups = groups::check_without_secrets(file.groups, folder, realms, &mut problems);
-                let policy = check_policy(file.policy_file, folder, realms, groups.as_ref(), &mut problems);
+                let asked = groups.as_ref().filter(|_| !delegates_only);
+                let policy = check_policy(file.policy_file, folder, realms, asked, &mut problems);
                 Some(Self {
                     issuer: issuer?,
                     policy_file: policy?.file,

@@ -54,7 +54,7 @@ pub fn examine(config: &Config, policy: &wire_policy::Policy, places: &Places, c
     findings.extend(directory::look(config, places.account.as_deref(), clock.now()));
     if let Some(delegation) = config.delegation() {
         let trial = delegation::Trial::of(delegation, config, Vec::new(), clock.now());
-        findings.extend(delegation::look(&trial, clock));
+        findings.extend(delegation::look_as_configured(delegation, config, &trial, clock));
     }
     findings.extend(hosts::look(&kerberos.acceptors, policy, &hosts::System));
     findings.extend(state::look(config.state_dir()));

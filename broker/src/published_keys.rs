@@ -126,7 +126,7 @@ fn tell(issuer: &str, outcome: Result<(), Missed>, before: &mut Option<String>) 
     *before = complaint;
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Missed> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Missed> {
     let most = u64::try_from(SET_LIMIT).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;

@@ -59,6 +59,7 @@ impl Draft {
     }
 
     fn build(file: raw::Config, folder: &Path, around: &Surroundings, mut problems: Problems) -> Self {
+        let delegates_only = file.delegates_only();
         let raw::Config {
             issuer,
             state_dir,
@@ -75,7 +76,6 @@ impl Draft {
             delegation,
             log,
         } = file;
-        let delegates_only = delegation.is_some() && kerberos.acceptor.is_empty() && keys_section.is_empty();
         let issuer = check_issuer(issuer, &mut problems);
         let state_dir = match state_dir {
             Some(path) => state_dir::check(folder.join(path), &mut problems),

@@ -1,5 +1,6 @@
 //! Decides where the public keys of issuers come from, and their signed revocations, for a broker that verifies their tokens.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -95,6 +96,41 @@ pub enum KeyPlace {
         /// The path of the request.
         path: String,
     },
+}
+
+impl KeyPlace {
+    /// Its file, where it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Unix { .. } | Self::Clear { .. } | Self::Tls { .. } => None,
+        }
+    }
+
+    /// The command that asks there by hand; none for a file.
+    pub fn curl(&self) -> Option<String> {
+        match self {
+            Self::File(_) => None,
+            Self::Unix { socket, path } => {
+                let socket = socket.display();
+                Some(format!(
+                    "curl -fsS --unix-socket {socket} http://kerbridge{path} -o /dev/null"
+                ))
+            }
+            Self::Clear { .. } | Self::Tls { .. } => Some(format!("curl -fsS {self} -o /dev/null")),
+        }
+    }
+}
+
+impl fmt::Display for KeyPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Unix { socket, path } => write!(f, "{}{path}", socket.display()),
+            Self::Clear { address, path } => write!(f, "http://{address}{path}"),
+            Self::Tls { authority, path, .. } => write!(f, "https://{authority}{path}"),
+        }
+    }
 }
 
 /// The sources that stand in `section`, or notes what is wrong with them.
@@ -288,7 +324,14 @@ mod tests {
         let mut problems = Problems::default();
         let raw: raw::KeySource =
             crate::strict_toml::read(&format!("issuer = \"https://idp.test\"\n{text}"), &mut problems).unwrap();
-        let source = check(published, vec![raw], section, Path::new("/etc/kerbridge"), &mut problems).pop();
+        let source = check(
+            published,
+            vec![raw],
+            section,
+            Path::new("/etc/kerbridge"),
+            &mut problems,
+        )
+        .pop();
         match source {
             Some(source) if problems.is_empty() => Ok(source),
             Some(_) | None => Err(problems.to_string()),

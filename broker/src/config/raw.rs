@@ -26,6 +26,13 @@ pub(super) struct Config {
     pub(super) log: Log,
 }
 
+impl Config {
+    /// Whether it is of a broker that acts for users and does nothing else.
+    pub(super) const fn delegates_only(&self) -> bool {
+        self.delegation.is_some() && self.kerberos.acceptor.is_empty() && self.keys.is_empty()
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Listen {

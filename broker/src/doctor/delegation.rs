@@ -5,6 +5,7 @@
 //! forwardable or not. The first two are told apart by a second user who is not protected.
 
 mod remedies;
+mod sources;
 
 use std::path::Path;
 
@@ -87,6 +88,18 @@ struct Acting<'a> {
     user: &'a Principal,
     is_tradable: bool,
     outcomes: Vec<Outcome<'a>>,
+}
+
+/// Looks at what the broker is told by others, where it is, and then tries everything at the KDC.
+pub fn look_as_configured(
+    delegation: &DelegationConfig,
+    config: &Config,
+    trial: &Trial<'_>,
+    clock: Clock,
+) -> Vec<Finding> {
+    let mut findings = sources::look(delegation, config, clock.now());
+    findings.extend(look(trial, clock));
+    findings
 }
 
 /// Tries everything. Each question stands in the KDC's log; no ticket leaves this process.

@@ -61,6 +61,10 @@ impl TokenToToken {
             ..refusal
         };
         check_holder(&token, caller).map_err(shown)?;
+        if let Some(delegation) = &self.names {
+            let is_good = delegation.check_feed(&token, now, deadline).await;
+            is_good.map_err(|none| shown(none.into()))?;
+        }
         let user = self.user(&token, minting, now, deadline).await.map_err(shown)?;
         let known = |refusal: Refusal| Refusal {
             principal: Some(user.as_str().into()),

@@ -183,6 +183,7 @@ fn policy(realm: &DelegationRealm) -> String {
         target = "{LEGACY}@{name}"
         audience = "orders"
         principals = ["*@{name}"]
+        clients = ["*"]
         [[route]]
         host = "localhost"
         path_prefix = "/legacy"

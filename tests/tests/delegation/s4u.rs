@@ -152,7 +152,7 @@ fn outlives_its_own_ticket(kdc: &Kdc) {
     let mut bridge = delegator(kdc, BRIDGE);
     let target = target(kdc, LEGACY);
     let mut act = || {
-        let acting = bridge.impersonate(&user(kdc, "alice")).unwrap();
+        let acting = bridge.impersonate(&principal(kdc, "alice")).unwrap();
         acting.token(&target, None).unwrap().ticket_end
     };
     let first_end = act();

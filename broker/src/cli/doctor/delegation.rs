@@ -8,7 +8,8 @@ use kerbridge_gss::{DelegationTarget, Principal, ServicePrincipal};
 use super::{report, use_own_krb5_conf};
 use crate::cli::{Check, Failure, output};
 use crate::config::{Config, KerberosConfig, Surroundings};
-use crate::doctor::delegation::{Trial, look};
+use crate::doctor::Finding;
+use crate::doctor::delegation::{Trial, look, look_as_configured};
 use crate::time::Clock;
 
 #[derive(Debug, Args)]
@@ -62,7 +63,7 @@ pub(super) fn run(delegation: &Delegation) -> Result<(), Failure> {
         users: user.clone(),
         targets: target.iter().map(|target| (target, None)).collect(),
     };
-    attempt(&trial, &kerberos, check)
+    attempt(&kerberos, check, || look(&trial, Clock::System))
 }
 
 /// The account and the targets of the configuration.
@@ -80,16 +81,18 @@ fn as_configured(check: &Check, users: &[Principal]) -> Result<(), Failure> {
         return Err(Failure::Usage);
     };
     let trial = Trial::of(delegation, &config, users.to_vec(), Clock::System.now());
-    attempt(&trial, config.kerberos(), check)
+    attempt(config.kerberos(), check, || {
+        look_as_configured(delegation, &config, &trial, Clock::System)
+    })
 }
 
-fn attempt(trial: &Trial<'_>, kerberos: &KerberosConfig, check: &Check) -> Result<(), Failure> {
+fn attempt(kerberos: &KerberosConfig, check: &Check, look: impl FnOnce() -> Vec<Finding>) -> Result<(), Failure> {
     // libkrb5 reads it as long as this lives.
     let own = use_own_krb5_conf(kerberos).map_err(|error| {
         output::complain(error);
         Failure::Running
     })?;
-    let findings = look(trial, Clock::System);
+    let findings = look();
     drop(own);
     report(&findings, check.output)
 }

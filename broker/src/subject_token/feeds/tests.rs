@@ -54,7 +54,7 @@ impl Feeds {
     async fn hear(&self, revocations: &Revocations, keyring: &KeyRing, now: u64) -> Result<Taken, FeedError> {
         let tables = &self.0.as_ref().unwrap().tables;
         let question = tables.run(|tables| tables.question(0)).await.unwrap();
-        let page = revocations.page(question, keyring.signing()).await.unwrap().to_vec();
+        let page = revocations.page(question, &keyring.signing()).await.unwrap().to_vec();
         tables.run(move |tables| tables.take(0, page, at(now))).await.unwrap()
     }
 
