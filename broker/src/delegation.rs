@@ -3,7 +3,7 @@
 //!
 //! Two kinds of threads. Those that ask the KDC may hang with it, and are few; those that make tokens of tickets that are there,
 //! and verify the tokens of those who ask, do not ask it. A KDC that does not answer therefore costs those who need it, and
-//! nobody else ([`asking`]).
+//! nobody else (module `asking`).
 //!
 //! What is kept belongs to one policy, and is known by user (with the realm) and target; a user who is known by another name
 //! than their principal is resolved to it first, in a table of its own. Nothing that is kept leaves: [`kdc::Acting`] has no way
