@@ -7,7 +7,10 @@ mod init;
 mod keys;
 mod output;
 mod policy_check;
+mod policy_decision;
+mod policy_explain;
 mod policy_render;
+mod policy_test;
 mod principal_map;
 mod revoke;
 mod serve;
@@ -40,7 +43,7 @@ struct Cli {
     command: Command,
 }
 
-const AFTER: &str = "Exit codes: 0 done, 1 the answer is no (principal map, revoke --lift, keys retire), 64 wrong usage, 70 failed while running, 75 not now, try again (revoke, keys), 78 wrong configuration.";
+const AFTER: &str = "Exit codes: 0 done, 1 the answer is no (policy explain, policy test, principal map, revoke --lift, keys retire), 64 wrong usage, 70 failed while running, 75 not now, try again (revoke, keys), 78 wrong configuration.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -80,7 +83,11 @@ enum ConfigCommand {
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
     /// Report all that is wrong with the policy; needs neither keytab nor keys.
-    Check(Check),
+    Check(policy_check::PolicyCheck),
+    /// Say what somebody gets for an audience, which grants give it, and why the others do not.
+    Explain(policy_explain::Explain),
+    /// Hold the policy to a table of cases: who asks for what, and what is to come of it.
+    Test(policy_test::Test),
     /// Print the filter's configuration.
     Render(policy_render::Render),
 }
@@ -153,6 +160,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Init(init) => init::run(&init),
         Command::Config(ConfigCommand::Check(check)) => config_check::run(&check),
         Command::Policy(PolicyCommand::Check(check)) => policy_check::run(&check),
+        Command::Policy(PolicyCommand::Explain(explain)) => policy_explain::run(&explain),
+        Command::Policy(PolicyCommand::Test(test)) => policy_test::run(&test),
         Command::Policy(PolicyCommand::Render(render)) => policy_render::run(&render),
         Command::Principal(PrincipalCommand::Map(map)) => principal_map::run(&map),
         Command::Doctor(doctor) => doctor::run(&doctor),

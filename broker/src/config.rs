@@ -1,9 +1,11 @@
 //! Turns `kerbridge.toml` into a configuration that cannot be wrong, or says all that is wrong with it at once.
 
+mod audit;
 mod bindings;
 mod client_names;
 mod clients;
 mod delegation;
+mod demands;
 mod directory;
 mod draft;
 mod groups;
@@ -22,7 +24,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kerbridge_gss::Principal;
 use kerbridge_wire::policy as wire_policy;
+use ring::digest::{SHA256, digest};
 use tracing::level_filters::LevelFilter;
 
 pub use client_names::ClientNames;
@@ -39,8 +43,10 @@ pub use names::NamesConfig;
 pub use state_dir::prepare as prepare_state_dir;
 pub use tls::TlsServer;
 
+use self::demands::Tickets;
+use crate::audit::AuditRules;
 use crate::channel_bindings::ChannelBindingRules;
-use crate::groups::GroupSource;
+use crate::groups::{GroupSet, GroupSource};
 use crate::keyring::{KeyEncryptionKey, Rotation};
 use crate::policy::Policy;
 use crate::principal::mapping::NameRules;
@@ -69,9 +75,11 @@ pub struct Config {
     issuer_keys: Vec<KeySource>,
     limits: Limits,
     replay_store: bool,
+    audit: AuditRules,
     log_level: LevelFilter,
     policy: Policy,
     policy_file: wire_policy::Policy,
+    policy_digest: String,
 }
 
 /// Where things are and how they are called outside the file itself.
@@ -193,6 +201,16 @@ impl Config {
         self.log_level
     }
 
+    /// Where audit events go.
+    pub fn audit(&self) -> &AuditRules {
+        &self.audit
+    }
+
+    /// SHA-256 of the policy file, in hexadecimal: says which policy was in force.
+    pub fn policy_digest(&self) -> &str {
+        &self.policy_digest
+    }
+
     /// The grants.
     pub fn policy(&self) -> &Policy {
         &self.policy
@@ -209,7 +227,9 @@ impl Config {
 #[derive(Debug)]
 pub struct PolicyConfig {
     issuer: String,
-    policy_file: wire_policy::Policy,
+    policy: PolicyOfFile,
+    realms: Vec<String>,
+    groups: Option<GroupSource>,
 }
 
 impl PolicyConfig {
@@ -222,13 +242,20 @@ impl PolicyConfig {
                 let delegates_only = file.delegates_only();
                 let issuer = check_issuer(file.issuer, &mut problems);
                 let folder = path.parent().unwrap_or(Path::new(""));
-                let realms = Some(file.kerberos.realms.as_slice());
-                let groups = groups::check_without_secrets(file.groups, folder, realms, &mut problems);
-                let asked = groups.as_ref().filter(|_| !delegates_only);
-                let policy = check_policy(file.policy_file, folder, realms, asked, &mut problems);
+                let tickets = Tickets::of(&file.kerberos);
+                let realms = file.kerberos.realms;
+                let groups = groups::check_without_secrets(file.groups, folder, Some(&realms), &mut problems);
+                let beside = BesidePolicy {
+                    realms: Some(&realms),
+                    groups: groups.as_ref().filter(|_| !delegates_only),
+                    tickets: &tickets,
+                };
+                let policy = check_policy(file.policy_file, folder, &beside, &mut problems);
                 Some(Self {
                     issuer: issuer?,
-                    policy_file: policy?.file,
+                    policy: policy?,
+                    realms,
+                    groups,
                 })
             });
         match config {
@@ -244,7 +271,40 @@ impl PolicyConfig {
 
     /// The policy file as written.
     pub fn policy_file(&self) -> &wire_policy::Policy {
-        &self.policy_file
+        &self.policy.file
+    }
+
+    /// The policy as it is in force.
+    pub fn policy(&self) -> &Policy {
+        &self.policy.policy
+    }
+
+    /// Where each grant stands: the file's name and the line.
+    pub fn grant_places(&self) -> Vec<String> {
+        let name = self.policy.path.file_name().unwrap_or(self.policy.path.as_os_str());
+        let lines = strict_toml::lines_of(&self.policy.text, "grant").into_iter();
+        lines.map(|line| format!("{}:{line}", name.to_string_lossy())).collect()
+    }
+
+    /// Lines of the policy that nothing ever uses.
+    pub fn doubts(&self) -> Problems {
+        let mut doubts = Problems::default();
+        let found = self.policy.policy.doubts(&self.policy.file);
+        doubts.absorb(&prefix_of(&self.policy.path), found);
+        doubts
+    }
+
+    /// Realms whose principals are taken.
+    pub fn realms(&self) -> &[String] {
+        &self.realms
+    }
+
+    /// The groups of a principal, where a file says them.
+    pub fn groups_of(&self, principal: &Principal) -> Option<GroupSet> {
+        match &self.groups {
+            Some(GroupSource::Static(groups)) => Some(groups.of(principal)),
+            Some(GroupSource::None | GroupSource::Pac(_) | GroupSource::Directory(_)) | None => None,
+        }
     }
 }
 
@@ -284,15 +344,34 @@ struct PolicyOfFile {
     file: wire_policy::Policy,
     policy: Policy,
     path: PathBuf,
+    text: String,
+}
+
+impl PolicyOfFile {
+    fn digest(&self) -> String {
+        let digest = digest(&SHA256, self.text.as_bytes());
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// What the policy must agree with, as far as it could be read.
+struct BesidePolicy<'a> {
+    realms: Option<&'a [String]>,
+    groups: Option<&'a GroupSource>,
+    tickets: &'a Tickets,
 }
 
 fn check_policy(
     file: Option<PathBuf>,
     folder: &Path,
-    realms: Option<&[String]>,
-    groups: Option<&GroupSource>,
+    beside: &BesidePolicy<'_>,
     problems: &mut Problems,
 ) -> Option<PolicyOfFile> {
+    let BesidePolicy {
+        realms,
+        groups,
+        tickets,
+    } = *beside;
     let Some(path) = file.map(|path| folder.join(path)) else {
         problems.missing("policy_file", "name the policy file, such as \"policy.toml\"");
         return None;
@@ -312,6 +391,9 @@ fn check_policy(
             }
         }
     }
+    if let Some(policy) = &policy {
+        tickets.check(policy, &mut found);
+    }
     if let (Some(file), Some(groups)) = (&file, groups) {
         for (field, group) in Policy::groups(file).filter(|(_, group)| !groups.may_give(group)) {
             found.note(
@@ -323,7 +405,12 @@ fn check_policy(
     }
     problems.absorb(&prefix_of(&path), found);
     let (file, policy) = file.zip(policy)?;
-    Some(PolicyOfFile { file, policy, path })
+    Some(PolicyOfFile {
+        file,
+        policy,
+        path,
+        text,
+    })
 }
 
 /// What stands before the fields of a file.

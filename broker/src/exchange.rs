@@ -23,14 +23,16 @@ use event::About;
 pub use introspection::Introspected;
 pub use refusal::Refusal;
 pub use request::{ExchangeRequest, Hints, RequestError};
-use request::{ToToken, Trade};
+use request::{ToTicket, ToToken, Trade};
 pub use revocation::Shown;
 use target::Target;
+use to_ticket::Delegated;
 pub use to_ticket::TokenToTicket;
 use to_token::Issued;
 pub use to_token::TicketToToken;
 pub use trade::TokenToToken;
 
+use crate::audit::Audit;
 use crate::client_assertion::{AssertingClients, Assertion, NotAsserted};
 use crate::client_certificate::CertificateDigest;
 use crate::config::ListenerName;
@@ -117,12 +119,23 @@ pub struct Exchange {
     pub failures: FailureLimit,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Whether events can be written.
+    pub audit: Audit,
 }
 
 /// A request for a token, by what is shown for it.
 enum Wanted {
     ForTicket(ToToken),
     ForToken(Trade),
+}
+
+impl Wanted {
+    const fn target(&self) -> &Target {
+        match self {
+            Self::ForTicket(request) => &request.target,
+            Self::ForToken(request) => &request.target,
+        }
+    }
 }
 
 impl Exchange {
@@ -136,61 +149,111 @@ impl Exchange {
         };
         let known = known.map_err(|refusal| self.refuse(refusal, caller))?;
         let caller = known.as_ref().unwrap_or(caller);
-        let about = |audience| About {
-            caller,
-            hints: &hints,
-            audience,
-        };
         let request = match (request, &self.to_ticket) {
             (Ok(ExchangeRequest::ToTicket(request)), Some(direction)) => {
-                let target = request.target.clone();
-                let outcome = direction.exchange(request, caller, now, began).await;
-                let reason = outcome.as_ref().map_or_else(|refusal| refusal.reason, |_| Reason::Ok);
-                let seconds = began.elapsed().as_secs_f64();
-                self.metrics.delegation().delegated(reason, seconds);
-                // Whoever asks has a name. The address is that of a client whose token the filter has verified: what is refused
-                // here is no failure of theirs.
-                return match outcome {
-                    Ok(delegated) => {
-                        event::delegated(&delegated, &about(Some(&target)));
-                        Ok(delegated.into_reply())
-                    }
-                    Err(refusal) => {
-                        event::refused(&refusal, &about(Some(&target)));
-                        Err(refusal)
-                    }
-                };
+                return self.ticket(direction, request, caller, &hints, now, began).await;
             }
             (Ok(ExchangeRequest::ToToken(request)), _) => Ok(Wanted::ForTicket(request)),
             (Ok(ExchangeRequest::Trade(request)), _) => Ok(Wanted::ForToken(request)),
             (Ok(ExchangeRequest::ToTicket(_)), None) => Err(RequestError::Direction),
             (Err(error), _) => Err(error),
         };
-        let source = source(caller, &hints);
-        let (audience, outcome) = match (request, &self.to_token) {
-            _ if source.is_some_and(|source| self.failures.is_exceeded(source, began)) => (None, Err(too_often())),
-            (Ok(Wanted::ForTicket(request)), Some(direction)) => (
-                Some(request.target.clone()),
-                direction.exchange(request, caller, &hints, source, now, began).await,
-            ),
-            (Ok(Wanted::ForToken(request)), Some(minting)) if let Some(direction) = &self.trade => (
-                Some(request.target.clone()),
-                direction.exchange(request, minting, caller, now, began).await,
-            ),
-            (Ok(_), _) => (None, Err(RequestError::Direction.into())),
-            (Err(error), _) => (None, Err(error.into())),
+        self.token(request, caller, &hints, now, began).await
+    }
+
+    /// Trades a token for a ticket. Whoever asks has a name, and the address is that of a client whose token the filter has
+    /// verified: what is refused here is no failure of theirs.
+    async fn ticket(
+        &self,
+        direction: &TokenToTicket,
+        request: ToTicket,
+        caller: &Caller,
+        hints: &Hints,
+        now: UnixTime,
+        began: Instant,
+    ) -> Result<ExchangeReply, Refusal> {
+        let target = request.target.clone();
+        let about = About {
+            caller,
+            hints,
+            audience: Some(&target),
+        };
+        let outcome = match self.audit.ready() {
+            Ok(()) => direction.exchange(request, caller, now, began).await,
+            Err(error) => Err(error.into()),
+        };
+        let outcome = match outcome {
+            Ok(delegated) => {
+                let event = self.audit.mark();
+                event::delegated(&delegated, &about);
+                let until = began.checked_add(direction.delegation.deadline()).unwrap_or(began);
+                let written = self.audit.written(event, until).await;
+                written.map_err(|error| delegated.withheld(error)).map(|()| delegated)
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let reason = outcome.as_ref().map_or_else(|refusal| refusal.reason, |_| Reason::Ok);
+        let seconds = began.elapsed().as_secs_f64();
+        self.metrics.delegation().delegated(reason, seconds);
+        outcome
+            .map(Delegated::into_reply)
+            .inspect_err(|refusal| event::refused(refusal, &about))
+    }
+
+    /// Trades a ticket or a token for a token, unless its source has failed too often.
+    async fn token(
+        &self,
+        request: Result<Wanted, RequestError>,
+        caller: &Caller,
+        hints: &Hints,
+        now: UnixTime,
+        began: Instant,
+    ) -> Result<ExchangeReply, Refusal> {
+        let source = source(caller, hints);
+        let target = request.as_ref().ok().map(|request| request.target().clone());
+        let about = About {
+            caller,
+            hints,
+            audience: target.as_ref().map(Target::as_str),
+        };
+        let outcome = match (request, &self.to_token) {
+            _ if source.is_some_and(|source| self.failures.is_exceeded(source, began)) => Err(too_often()),
+            (Ok(_), Some(_)) if let Err(error) = self.audit.ready() => Err(error.into()),
+            (Ok(Wanted::ForTicket(request)), Some(direction)) => {
+                let outcome = direction.exchange(request, caller, hints, source, now, began).await;
+                self.recorded(outcome, direction, &about, began).await
+            }
+            (Ok(Wanted::ForToken(request)), Some(minting)) if let Some(direction) = &self.trade => {
+                let outcome = direction.exchange(request, minting, caller, now, began).await;
+                self.recorded(outcome, minting, &about, began).await
+            }
+            (Ok(_), _) => Err(RequestError::Direction.into()),
+            (Err(error), _) => Err(error.into()),
         };
         let reason = outcome.as_ref().map_or_else(|refusal| refusal.reason, |_| Reason::Ok);
         self.metrics.exchanged(reason, began.elapsed().as_secs_f64());
-        let about = about(audience.as_ref().map(Target::as_str));
-        match &outcome {
-            Ok(issued) => event::exchanged(issued, &about),
-            Err(refusal) => {
-                event::refused(refusal, &about);
-                self.note_failure(refusal.reason, caller.listener, source, began);
-            }
+        outcome.map(Issued::into_reply).inspect_err(|refusal| {
+            event::refused(refusal, &about);
+            self.note_failure(refusal.reason, caller.listener, source, began);
+        })
+    }
+
+    /// What was minted, once its event is written, where that is wanted.
+    async fn recorded(
+        &self,
+        outcome: Result<Issued, Refusal>,
+        direction: &TicketToToken,
+        about: &About<'_>,
+        began: Instant,
+    ) -> Result<Issued, Refusal> {
+        let issued = outcome?;
+        let event = self.audit.mark();
+        event::exchanged(&issued, about);
+        let until = began.checked_add(direction.deadline).unwrap_or(began);
+        match self.audit.written(event, until).await {
+            Ok(()) => Ok(issued),
+            Err(error) => Err(issued.withheld(error)),
         }
-        outcome.map(Issued::into_reply)
     }
 
     /// Who says who they are, and how: whose assertion is good, or why it is not.
@@ -235,6 +298,7 @@ impl Exchange {
 
     /// Whether a good request would get what it wants, as far as that is known without one.
     pub fn ready(&self) -> Result<(), String> {
+        self.audit.ready().map_err(|error| error.to_string())?;
         if let Some(direction) = &self.to_token {
             direction.replay.health().map_err(|error| error.to_string())?;
         }

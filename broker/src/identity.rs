@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use kerbridge_gss::Principal;
+use kerbridge_gss::{Enctype, Principal};
 use kerbridge_wire::Reason;
 
 use crate::acceptor::Accepted;
@@ -25,6 +25,7 @@ pub struct Identity {
     ends: UnixTime,
     session: SessionId,
     channel_bound: bool,
+    enctype: Option<Enctype>,
     groups: GroupSet,
 }
 
@@ -138,8 +139,14 @@ impl IdentityRules {
 }
 
 impl Identity {
-    /// Takes a client in, or says why not.
-    pub fn of(accepted: &Accepted, session: SessionId, rules: &IdentityRules, now: UnixTime) -> Result<Self, Stranger> {
+    /// Takes a client in, whose ticket was encrypted by `enctype`, or says why not.
+    pub fn of(
+        accepted: &Accepted,
+        enctype: Enctype,
+        session: SessionId,
+        rules: &IdentityRules,
+        now: UnixTime,
+    ) -> Result<Self, Stranger> {
         rules.judge(accepted, now).map(|subject| Self {
             principal: accepted.client().clone(),
             subject,
@@ -148,6 +155,7 @@ impl Identity {
             ends: accepted.ticket_end(),
             session,
             channel_bound: accepted.channel_bound(),
+            enctype: Some(enctype),
             groups: GroupSet::default(),
         })
     }
@@ -180,6 +188,7 @@ impl Identity {
             ends: token.expires(),
             session,
             channel_bound: token.is_channel_bound(),
+            enctype: None,
             groups,
         })
     }
@@ -225,6 +234,11 @@ impl Identity {
         self.channel_bound
     }
 
+    /// What their ticket was encrypted by; a token does not say.
+    pub fn enctype(&self) -> Option<Enctype> {
+        self.enctype
+    }
+
     /// The groups that they are in, as their one source says; none where there is no source.
     pub fn groups(&self) -> &GroupSet {
         &self.groups
@@ -251,6 +265,7 @@ mod tests {
             };
             Self::of(
                 &Accepted::for_test(principal),
+                Enctype::from(18),
                 SessionId::for_test(),
                 &rules,
                 UnixTime::from_seconds(1000),
@@ -266,7 +281,8 @@ mod tests {
             ticket_floor: 5,
         };
         let accepted = Accepted::for_test(Principal::parse(principal).unwrap());
-        Identity::of(&accepted, SessionId::for_test(), &rules, UnixTime::from_seconds(now))
+        let now = UnixTime::from_seconds(now);
+        Identity::of(&accepted, Enctype::from(18), SessionId::for_test(), &rules, now)
     }
 
     #[test]

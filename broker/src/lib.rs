@@ -11,6 +11,7 @@
 
 pub mod acceptor;
 pub mod admin;
+pub mod audit;
 pub mod channel_bindings;
 pub mod cli;
 pub mod client_assertion;

@@ -1,5 +1,7 @@
-//! Writes log lines on a thread of its own, and decides which it drops and counts, so that a reader who stands still does
-//! not make the broker stand still.
+//! Writes lines on a thread of its own, and decides which it drops and counts, so that a reader who stands still does not make
+//! the broker stand still.
+//!
+//! What cannot be written is kept and tried again, in order. Whoever must know that a line was written can wait for it.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -8,6 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::Metadata;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -22,8 +26,34 @@ const BATCH: usize = 64;
 /// From one write to the next. Under load more lines come meanwhile, and to be woken for each and to write it alone costs
 /// more than to make it; a line that comes alone is written at once.
 const APART: Duration = Duration::from_millis(1);
+/// From a write that failed to the next.
+const AGAIN: Duration = Duration::from_millis(100);
 /// How long the last lines may take at the end.
 const END_TIME: Duration = Duration::from_secs(1);
+
+/// What lines are written to.
+pub trait Sink: Send + 'static {
+    /// Writes lines, each with its line feed, oldest first; says how many are written for good, and why not all.
+    fn write(&mut self, lines: &[Vec<u8>]) -> (usize, io::Result<()>);
+
+    /// Opens anew what it writes to, where that may have been put aside.
+    fn reopen(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A stream, such as standard output, which takes several lines at once.
+#[derive(Debug)]
+pub struct Stream<W>(pub W);
+
+impl<W: Write + Send + 'static> Sink for Stream<W> {
+    fn write(&mut self, lines: &[Vec<u8>]) -> (usize, io::Result<()>) {
+        match self.0.write_all(&lines.concat()).and_then(|()| self.0.flush()) {
+            Ok(()) => (lines.len(), Ok(())),
+            Err(error) => (0, Err(error)),
+        }
+    }
+}
 
 /// Where lines are put, by any thread, without ever waiting for the reader.
 #[derive(Clone, Debug)]
@@ -31,11 +61,14 @@ pub struct LogQueue(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    /// What the lines are, for a line about them.
+    what: &'static str,
     state: Mutex<State>,
-    /// There is a line to be written. Only who finds the thread waiting says so: it is a call to the system.
+    /// There is something to do. Only who finds the thread waiting says so: it is a call to the system.
     added: Condvar,
     /// All lines were written. Said only where somebody asked.
     done: Condvar,
+    progress: watch::Sender<Progress>,
     lost: Counter,
     most: usize,
 }
@@ -43,9 +76,15 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     lines: VecDeque<Vec<u8>>,
+    /// How many were taken in so far.
+    accepted: u64,
+    /// How many of those that are to be kept had no room.
+    dropped: u64,
     thread: Thread,
     /// Somebody waits until all lines are written.
     awaited: bool,
+    /// Somebody wants the sink opened anew.
+    reopen: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,31 +98,47 @@ enum Thread {
     Writing,
 }
 
+/// How far the thread has come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// Lines that were written so far.
+    written: u64,
+    /// The last write failed, and is tried again.
+    failing: bool,
+}
+
+/// How many lines that are to be kept had been dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark(u64);
+
 /// Waits for the last lines when it is dropped, for a second at most.
 #[derive(Debug)]
 pub struct LogEnd(LogQueue);
 
 impl LogQueue {
     /// Starts the thread that writes the lines. What has no room is counted in `lost`.
-    pub fn start(to: impl Write + Send + 'static, lost: Counter) -> io::Result<(Self, LogEnd)> {
-        Self::start_with(to, lost, MOST_LINES)
+    pub fn start(what: &'static str, to: impl Sink, lost: Counter) -> io::Result<(Self, LogEnd)> {
+        Self::start_with(what, to, lost, MOST_LINES)
     }
 
     pub(crate) fn start_with(
-        to: impl Write + Send + 'static,
+        what: &'static str,
+        to: impl Sink,
         lost: Counter,
         most: usize,
     ) -> io::Result<(Self, LogEnd)> {
         let queue = Self(Arc::new(Shared {
+            what,
             state: Mutex::default(),
             added: Condvar::new(),
             done: Condvar::new(),
+            progress: watch::Sender::default(),
             lost,
             most,
         }));
         let own = queue.clone();
         // It ends with the process: until then there may be another line.
-        thread::Builder::new().name("log".into()).spawn(move || own.work(to))?;
+        thread::Builder::new().name(what.into()).spawn(move || own.work(to))?;
         Ok((queue.clone(), LogEnd(queue)))
     }
 
@@ -91,12 +146,11 @@ impl LogQueue {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self, mut to: impl Write) {
+    fn work(&self, mut to: impl Sink) {
         let mut reported = 0;
         loop {
-            let lines = self.next();
-            // A reader that is gone is nobody to tell.
-            drop(to.write_all(&lines).and_then(|()| to.flush()));
+            let lines = self.next(&mut to);
+            self.write_all(lines, &mut to);
             let mut state = self.state();
             state.thread = Thread::Looking;
             if state.awaited && state.lines.is_empty() {
@@ -107,26 +161,120 @@ impl LogQueue {
             if lost != reported {
                 reported = lost;
                 // It is a line like any other; where it is lost too, the count grows and the next one says so.
-                tracing::warn!(lost, "log lines were lost: nobody reads them");
+                tracing::warn!(what = self.0.what, lost, "lines were lost: nobody reads them");
             }
             thread::sleep(APART);
         }
     }
 
-    /// The oldest lines, one behind the other.
-    fn next(&self) -> Vec<u8> {
+    /// The oldest lines, which may be none after the sink was opened anew.
+    fn next(&self, to: &mut impl Sink) -> Vec<Vec<u8>> {
         let mut state = self.state();
-        while state.lines.is_empty() {
+        while state.lines.is_empty() && !state.reopen {
             state.thread = Thread::Waiting;
             state = self.0.added.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.thread = Thread::Writing;
+        let reopen = std::mem::take(&mut state.reopen);
         let count = state.lines.len().min(BATCH);
-        let mut lines = Vec::new();
-        for line in state.lines.drain(..count) {
-            lines.extend_from_slice(&line);
+        let lines = state.lines.drain(..count).collect();
+        drop(state);
+        if reopen {
+            self.reopen_now(to);
         }
         lines
+    }
+
+    fn reopen_now(&self, to: &mut impl Sink) {
+        let what = self.0.what;
+        match to.reopen() {
+            Ok(()) => tracing::info!(what, "opened anew"),
+            Err(error) => tracing::error!(what, %error, "cannot be opened anew, and is written to as before"),
+        }
+    }
+
+    /// Writes these lines, however long that takes.
+    fn write_all(&self, mut lines: Vec<Vec<u8>>, to: &mut impl Sink) {
+        let what = self.0.what;
+        let mut failing = false;
+        while !lines.is_empty() {
+            let (written, outcome) = to.write(&lines);
+            lines.drain(..written.min(lines.len()));
+            let progress = |progress: &mut Progress| {
+                progress.written = progress
+                    .written
+                    .saturating_add(u64::try_from(written).unwrap_or(u64::MAX));
+                progress.failing = outcome.is_err();
+            };
+            self.0.progress.send_modify(progress);
+            let Err(error) = outcome else { continue };
+            if !failing {
+                failing = true;
+                tracing::error!(what, %error, "cannot be written, and is tried again");
+            }
+            thread::sleep(AGAIN);
+            if std::mem::take(&mut self.state().reopen) {
+                self.reopen_now(to);
+            }
+        }
+        if failing {
+            tracing::info!(what, "written again");
+        }
+    }
+
+    /// Has the sink opened anew, before the next line.
+    pub fn reopen(&self) {
+        let mut state = self.state();
+        state.reopen = true;
+        self.wake(state);
+    }
+
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        if state.thread == Thread::Waiting {
+            // The next one finds it told.
+            state.thread = Thread::Looking;
+            drop(state);
+            self.0.added.notify_one();
+        }
+    }
+
+    /// Whether the last write failed.
+    pub fn is_failing(&self) -> bool {
+        self.0.progress.borrow().failing
+    }
+
+    /// To be taken before a line is put in that must not be lost, for [`LogQueue::is_written`].
+    pub fn mark(&self) -> Mark {
+        Mark(self.state().dropped)
+    }
+
+    /// Whether all lines were written that are in by now, until then at the latest, and none that is to be kept was dropped
+    /// since the mark was taken.
+    pub async fn is_written(&self, since: Mark, until: Instant) -> bool {
+        let (accepted, dropped) = {
+            let state = self.state();
+            (state.accepted, state.dropped)
+        };
+        if dropped != since.0 {
+            return false;
+        }
+        let mut progress = self.0.progress.subscribe();
+        let written = progress.wait_for(|progress| progress.written >= accepted);
+        tokio::time::timeout_at(until, written)
+            .await
+            .is_ok_and(|written| written.is_ok())
+    }
+
+    /// The way of one line into the queue; where it has no room, `lost` counts it.
+    pub(crate) fn line<'a>(&'a self, event: &Metadata<'_>, lost: &'a Counter) -> LogLine<'a> {
+        let most = self.0.most;
+        let kept = event.name() == KEPT;
+        LogLine {
+            queue: self,
+            lost,
+            room: if kept { most } else { most.saturating_sub(most / 4) },
+            kept,
+        }
     }
 
     /// Whether all lines were written within this time.
@@ -143,8 +291,10 @@ impl LogQueue {
 #[derive(Debug)]
 pub struct LogLine<'a> {
     queue: &'a LogQueue,
+    lost: &'a Counter,
     /// It is dropped where so many wait.
     room: usize,
+    kept: bool,
 }
 
 impl<'a> MakeWriter<'a> for LogQueue {
@@ -154,19 +304,14 @@ impl<'a> MakeWriter<'a> for LogQueue {
         let most = self.0.most;
         LogLine {
             queue: self,
+            lost: &self.0.lost,
             room: most.saturating_sub(most / 4),
+            kept: false,
         }
     }
 
     fn make_writer_for(&'a self, event: &Metadata<'_>) -> LogLine<'a> {
-        if event.name() == KEPT {
-            LogLine {
-                queue: self,
-                room: self.0.most,
-            }
-        } else {
-            self.make_writer()
-        }
+        self.line(event, &self.0.lost)
     }
 }
 
@@ -176,16 +321,13 @@ impl Write for LogLine<'_> {
         let line_of_ours = line.to_vec();
         let mut state = self.queue.state();
         if state.lines.len() >= self.room {
-            self.queue.0.lost.inc();
+            state.dropped = state.dropped.saturating_add(self.kept.into());
+            self.lost.inc();
             return Ok(line.len());
         }
         state.lines.push_back(line_of_ours);
-        if state.thread == Thread::Waiting {
-            // The next line finds it told.
-            state.thread = Thread::Looking;
-            drop(state);
-            self.queue.0.added.notify_one();
-        }
+        state.accepted = state.accepted.saturating_add(1);
+        self.queue.wake(state);
         Ok(line.len())
     }
 
@@ -201,62 +343,4 @@ impl Drop for LogEnd {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc::{Receiver, Sender, channel};
-
-    use super::*;
-
-    /// Takes a line only when told to, and shows what it took.
-    struct Reader {
-        go: Receiver<()>,
-        took: Sender<Vec<u8>>,
-    }
-
-    impl Write for Reader {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            self.go.recv().map_err(io::Error::other)?;
-            self.took.send(line.to_vec()).map_err(io::Error::other)?;
-            Ok(line.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_reader_who_stands_still_costs_lines_and_no_time() {
-        let (go, told) = channel();
-        let (took, taken) = channel();
-        let lost = Counter::default();
-        let (queue, _end) = LogQueue::start_with(Reader { go: told, took }, lost.clone(), 2).unwrap();
-        queue.make_writer().write_all(b"0").unwrap();
-        while queue.state().thread != Thread::Writing {
-            thread::yield_now();
-        }
-        // One is being written, two have room.
-        for line in [b"1", b"2", b"3", b"4"] {
-            queue.make_writer().write_all(line).unwrap();
-        }
-        assert_eq!(lost.get(), 2);
-        assert!(!queue.written(Duration::from_millis(20)));
-        // What waited is written at once.
-        for lines in [b"0".as_slice(), b"12"] {
-            go.send(()).unwrap();
-            assert_eq!(taken.recv().unwrap(), lines);
-        }
-        assert!(queue.written(Duration::from_secs(10)));
-    }
-
-    #[test]
-    fn the_last_lines_are_written_before_the_end() {
-        let (go, told) = channel();
-        let (took, taken) = channel();
-        let (queue, end) = LogQueue::start_with(Reader { go: told, took }, Counter::default(), 10).unwrap();
-        queue.make_writer().write_all(b"stopped").unwrap();
-        let reader = thread::spawn(move || go.send(()).map(|()| go));
-        drop(end);
-        assert_eq!(taken.try_recv().unwrap(), b"stopped");
-        drop(reader.join());
-    }
-}
+mod tests;

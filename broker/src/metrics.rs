@@ -43,6 +43,7 @@ pub struct Metrics {
     half_open: Gauge,
     pushed_out: Counter,
     log_lines_lost: Counter,
+    audit_events_lost: Counter,
     store_commits: Histogram,
     directory: DirectoryCounters,
     delegation: DelegationMetrics,
@@ -145,6 +146,12 @@ impl Metrics {
             "Log lines for which there was no room, since nobody read them",
             log_lines_lost.clone(),
         );
+        let audit_events_lost = Counter::default();
+        registry.register(
+            "audit_events_lost",
+            "Audit events for which there was no room, since they could not be written",
+            audit_events_lost.clone(),
+        );
         let directory = DirectoryCounters::registered(&mut registry);
         let delegation = DelegationMetrics::register(&mut registry);
         // A series that begins with its first event hides that event from rate().
@@ -170,6 +177,7 @@ impl Metrics {
             half_open,
             pushed_out,
             log_lines_lost,
+            audit_events_lost,
             store_commits,
             directory,
             delegation,
@@ -259,6 +267,11 @@ impl Metrics {
         self.log_lines_lost.clone()
     }
 
+    /// The count of audit events that were dropped.
+    pub fn audit_events_lost(&self) -> Counter {
+        self.audit_events_lost.clone()
+    }
+
     /// The durations of the store's commits.
     pub fn store_commits(&self) -> Histogram {
         self.store_commits.clone()
@@ -333,6 +346,7 @@ mod tests {
         assert!(text.contains("kerbridge_handshakes_half_open 0"), "{text}");
         assert!(text.contains("kerbridge_handshakes_pushed_out_total 0"), "{text}");
         assert!(text.contains("kerbridge_log_lines_lost_total 0"), "{text}");
+        assert!(text.contains("kerbridge_audit_events_lost_total 0"), "{text}");
         for kind in ["jti", "sid", "subject"] {
             let line = format!("kerbridge_revocations_total{{kind=\"{kind}\"}} 0");
             assert!(text.contains(&line), "{text}");

@@ -1,7 +1,10 @@
 //! Decides who may have which audience with which scopes: grants add up, and what none of them gives is denied.
 
+mod decision;
 mod delegation;
+mod doubts;
 mod exchange;
+mod grants;
 mod groups;
 mod introspection;
 mod pattern;
@@ -12,11 +15,14 @@ mod subject;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use kerbridge_gss::Enctype;
 use kerbridge_wire::Reason;
 use kerbridge_wire::policy as raw;
 
+pub use decision::{Explanation, Given};
 pub use delegation::{Candidates, DelegationDenial, DelegationGrant, Towards};
 pub use exchange::TradeDenial;
+pub use grants::{Claimant, Demands, Verdict};
 pub use groups::no_name as no_group_name;
 pub use pattern::{PatternError, PrincipalPattern};
 pub use scope::{ScopeError, Scopes};
@@ -34,7 +40,7 @@ const LONGEST_AUDIENCE: usize = 255;
 #[derive(Clone, Debug)]
 pub struct Policy {
     audiences: Vec<Audience>,
-    grants: Vec<Line>,
+    grants: Vec<grants::Line>,
     delegations: Vec<delegation::Line>,
     exchanges: Vec<exchange::Line>,
     introspections: Vec<introspection::Line>,
@@ -51,16 +57,7 @@ pub struct Audience {
     certificate_bound: bool,
     groups: groups::Needed,
     needs_principal: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Line {
-    /// Whom it is for; everybody where there are none, but some groups.
-    principals: Vec<PrincipalPattern>,
-    /// In one of which they must be; in any or none where there are none.
-    groups: Vec<Box<str>>,
-    audience: String,
-    scopes: Scopes,
+    demands: Demands,
 }
 
 /// Proof that the policy lets a principal have an audience with these scopes. Only [`Policy::grant`] and [`Policy::trade`]
@@ -69,7 +66,7 @@ struct Line {
 pub struct Grant {
     identity: Identity,
     audience: Audience,
-    scopes: Scopes,
+    given: Given,
     actors: Actors,
     bound_to: Option<CertificateDigest>,
 }
@@ -85,6 +82,10 @@ pub enum Denial {
     ScopeNotGranted,
     /// The audience's tokens are bound to certificates, and the client showed none.
     NoCertificate,
+    /// Only grants give it that demand a ticket which is bound to the channel.
+    Unbound,
+    /// Only grants give it that demand a ticket of another encryption type than this.
+    Enctype(Option<Enctype>),
 }
 
 impl Denial {
@@ -92,7 +93,8 @@ impl Denial {
     pub const fn reason(self) -> Reason {
         match self {
             Self::UnknownAudience => Reason::InvalidTarget,
-            Self::NoGrant | Self::NoCertificate => Reason::DeniedByPolicy,
+            Self::NoGrant | Self::NoCertificate | Self::Enctype(_) => Reason::DeniedByPolicy,
+            Self::Unbound => Reason::ChannelBindingMissing,
             Self::ScopeNotGranted => Reason::InvalidScope,
         }
     }
@@ -105,6 +107,8 @@ impl fmt::Display for Denial {
             Self::NoGrant => "no grant names this principal for this audience",
             Self::NoCertificate => "the audience's tokens are bound to certificates, and the client showed none",
             Self::ScopeNotGranted => "a scope was asked for that no grant gives",
+            Self::Unbound => "the grants for it demand a ticket that is bound to the channel",
+            Self::Enctype(enctype) => return write!(f, "a grant for it {}", Verdict::Enctype(*enctype)),
         })
     }
 }
@@ -129,7 +133,7 @@ impl Policy {
             found.note("grant", "there is none, so that nobody gets a token", "add a [[grant]]");
         }
         let policy = Self {
-            grants: grants(grant, &audiences, &mut found),
+            grants: grants::build(grant, &audiences, &mut found),
             delegations: delegation::build(file, &audiences, &mut found),
             exchanges: exchange::build(file, &audiences, &mut found),
             introspections: introspection::build(file, &audiences, &mut found),
@@ -164,23 +168,12 @@ impl Policy {
 
     /// What the grants give: the union of their scopes, or of it just those that were asked for.
     pub fn grant(&self, identity: Identity, audience: &str, requested: Option<&Scopes>) -> Result<Grant, Denial> {
-        let audience = self.audience(audience).ok_or(Denial::UnknownAudience)?;
-        let mut matching = self
-            .grants
-            .iter()
-            .filter(|line| line.audience == audience.name && line.is_for(&identity))
-            .peekable();
-        matching.peek().ok_or(Denial::NoGrant)?;
-        let granted: Scopes = matching.flat_map(|line| line.scopes.iter()).collect();
-        let scopes = match requested {
-            Some(requested) if !requested.is_subset(&granted) => return Err(Denial::ScopeNotGranted),
-            Some(requested) => requested.clone(),
-            None => granted,
-        };
+        let weighed = self.weigh(&Claimant::of(&identity), audience, requested, |_| {});
+        let (audience, given) = weighed?;
         Ok(Grant {
-            identity,
             audience: audience.clone(),
-            scopes,
+            identity,
+            given,
             actors: Actors::default(),
             bound_to: None,
         })
@@ -197,31 +190,31 @@ impl Policy {
             .iter()
             .enumerate()
             .flat_map(|(line, grant)| {
-                let field = move |at: usize| format!("grant[{line}].principals[{at}]");
-                grant
-                    .principals
-                    .iter()
-                    .enumerate()
-                    .map(move |(at, pattern)| (field(at), pattern.realm()))
+                let realms = grant.realms();
+                realms.map(move |(at, realm)| (format!("grant[{line}].principals[{at}]"), realm))
             })
             .chain(self.delegation_realms())
             .chain(self.subject_realms())
     }
 
-    /// Whether any grant gives this scope for this audience.
+    /// Whether any grant gives this scope for this audience, or any trade leaves it.
     fn gives(&self, audience: &str, scope: &str) -> bool {
-        self.grants
-            .iter()
-            .any(|line| line.audience == audience && line.scopes.contains(scope))
+        self.audience(audience)
+            .is_some_and(|audience| self.scopes_of(audience).contains(scope))
     }
-}
 
-impl Line {
-    /// Both must hold where both are given.
-    fn is_for(&self, identity: &Identity) -> bool {
-        let named = |pattern: &PrincipalPattern| pattern.matches(identity.principal());
-        let principal = self.principals.iter().any(named) || (self.principals.is_empty() && !self.groups.is_empty());
-        principal && (self.groups.is_empty() || self.groups.iter().any(|group| identity.groups().contains(group)))
+    /// The scopes that each line gives, in the order of the file.
+    pub fn scopes_of_lines(&self) -> impl Iterator<Item = &Scopes> {
+        self.grants.iter().map(|line| &line.scopes)
+    }
+
+    /// What audiences and grants demand of tickets, each with its field.
+    pub fn demands(&self) -> impl Iterator<Item = (String, &Demands)> {
+        let audiences = self.audiences.iter().enumerate();
+        let grants = self.grants.iter().enumerate();
+        audiences
+            .map(|(at, audience)| (format!("audience[{at}]"), &audience.demands))
+            .chain(grants.map(|(at, line)| (format!("grant[{at}]"), &line.own_demands)))
     }
 }
 
@@ -270,7 +263,12 @@ impl Grant {
 
     /// With which scopes; may be none.
     pub fn scopes(&self) -> &Scopes {
-        &self.scopes
+        &self.given.scopes
+    }
+
+    /// Longest life of a token, in seconds.
+    pub fn ttl_seconds(&self) -> u32 {
+        self.given.ttl_seconds
     }
 
     /// Through whose hands the token came that it was traded for; nobody's where it was a ticket.
@@ -309,16 +307,16 @@ fn audiences(list: &[raw::Audience], file: &raw::Policy, problems: &mut Problems
     if list.is_empty() {
         problems.note("audience", "there is none", "add an [[audience]] with a name");
     }
-    for (
-        index,
-        raw::Audience {
+    for (index, line) in list.iter().enumerate().take(MOST_LINES) {
+        let raw::Audience {
             name,
             ttl,
             resource,
             certificate_bound,
-        },
-    ) in list.iter().enumerate().take(MOST_LINES)
-    {
+            channel_bound,
+            enctypes,
+        } = line;
+        let demands = Demands::read(*channel_bound, enctypes, &format!("audience[{index}]"), problems);
         let field = format!("audience[{index}].name");
         if name.is_empty() || name.len() > LONGEST_AUDIENCE || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             problems.note(
@@ -343,54 +341,10 @@ fn audiences(list: &[raw::Audience], file: &raw::Policy, problems: &mut Problems
             certificate_bound: *certificate_bound,
             needs_principal: file.delegation.iter().any(|line| line.audience == *name)
                 || file.exchange.iter().any(|line| line.from == *name),
+            demands,
         });
     }
     audiences
-}
-
-fn grants(file: &[raw::Grant], audiences: &[Audience], problems: &mut Problems) -> Vec<Line> {
-    if file.len() > MOST_LINES {
-        problems.note(
-            "grant",
-            format!("more than {MOST_LINES}"),
-            "use patterns such as *@REALM",
-        );
-    }
-    let mut lines = Vec::new();
-    for (index, line) in file.iter().enumerate().take(MOST_LINES) {
-        let raw::Grant {
-            principals,
-            groups,
-            audience,
-            scopes,
-        } = line;
-        if principals.is_empty() && groups.is_empty() {
-            problems.note(
-                format!("grant[{index}].principals"),
-                "names nobody",
-                "name principals, such as \"alice@EXAMPLE.COM\" or \"*@EXAMPLE.COM\", or groups",
-            );
-        }
-        let patterns = patterns(principals, &format!("grant[{index}].principals"), problems);
-        if !audiences.iter().any(|known| known.name == *audience) {
-            problems.note(
-                format!("grant[{index}].audience"),
-                format!("{audience:?} is no audience of this file"),
-                "correct the name or add the [[audience]]",
-            );
-        }
-        let groups = groups::check(groups, &format!("grant[{index}].groups"), problems);
-        match Scopes::from_list(scopes) {
-            Ok(scopes) => lines.push(Line {
-                principals: patterns,
-                groups,
-                audience: audience.clone(),
-                scopes,
-            }),
-            Err(error) => problems.note(format!("grant[{index}].scopes"), error.to_string(), SCOPE_REMEDY),
-        }
-    }
-    lines
 }
 
 /// The patterns that can be read; the others are noted.
@@ -402,7 +356,7 @@ fn patterns(principals: &[String], field: &str, problems: &mut Problems) -> Vec<
             Err(error) => problems.note(
                 format!("{field}[{at}]"),
                 format!("{text:?}: {error}"),
-                "write a full principal, \"alice@EXAMPLE.COM\", or \"*@EXAMPLE.COM\"",
+                "write a full principal, \"alice@EXAMPLE.COM\", or a pattern, \"*@EXAMPLE.COM\" or \"*/admin@EXAMPLE.COM\"",
             ),
         }
     }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use kerbridge_gss::Enctype;
 use kerbridge_wire::Reason;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -154,6 +155,11 @@ impl FirstUse<'_> {
     /// The ciphertext of its ticket.
     pub fn ticket(&self) -> &[u8] {
         self.token.ticket()
+    }
+
+    /// What it was encrypted by: the acceptor has decrypted it by that.
+    pub fn enctype(&self) -> Enctype {
+        self.token.key().enctype
     }
 }
 

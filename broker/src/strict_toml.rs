@@ -66,6 +66,17 @@ pub fn read<T: DeserializeOwned>(text: &str, problems: &mut Problems) -> Option<
     None
 }
 
+/// The lines of a text at which the elements of a list begin, in their order.
+pub fn lines_of(text: &str, list: &str) -> Vec<usize> {
+    let Ok(table) = toml::de::DeTable::parse(text) else {
+        return Vec::new();
+    };
+    let elements = table.get_ref().iter().find(|(key, _)| key.get_ref() == list);
+    let elements = elements.and_then(|(_, value)| value.get_ref().as_array());
+    let elements = elements.into_iter().flatten();
+    elements.map(|element| line_of(text, element.span().start)).collect()
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     Key(String),
@@ -271,6 +282,16 @@ mod tests {
                     .any(|found| found.starts_with(start) && found.contains(&line)),
                 "{start}{line}: {found:#?}"
             );
+        }
+    }
+
+    #[test]
+    fn the_elements_of_a_list_are_found_by_their_lines() {
+        let text = "number = 1\n\n[[list]]\nword = \"a\"\n# more\n[[list]]\n[[list]]\nword = \"b\"\n";
+        assert_eq!(lines_of(text, "list"), [3, 6, 7]);
+        assert_eq!(lines_of("numbers = [\n 1,\n 2]\n", "numbers"), [2, 3]);
+        for text in ["", "number = 3", "not toml"] {
+            assert_eq!(lines_of(text, "number"), Vec::<usize>::new(), "{text}");
         }
     }
 

@@ -73,7 +73,7 @@ impl<'a> Minter<'a> {
     pub fn issue(&self, unrevoked: Unrevoked<'_>, client: &str) -> Result<IssuedToken, CryptoError> {
         let (grant, now) = (unrevoked.grant(), unrevoked.issued());
         let identity = grant.identity();
-        let expires = now.plus(grant.audience().ttl_seconds().into()).min(identity.ends());
+        let expires = now.plus(grant.ttl_seconds().into()).min(identity.ends());
         let id = URL_SAFE_NO_PAD.encode(random::<16>()?.as_ref());
         let claims = Claims {
             iss: self.issuer,

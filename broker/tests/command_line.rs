@@ -11,6 +11,8 @@
 mod fixture;
 #[path = "command_line/names.rs"]
 mod names;
+#[path = "command_line/policies.rs"]
+mod policies;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -34,6 +36,7 @@ fn a_wrong_command_line_is_64_and_help_is_0() {
         &["completion", "tcsh"],
         &["principal"],
         &["principal", "map"],
+        &["policy", "test"],
     ] {
         let output = folder.run(arguments);
         assert_eq!(output.status.code(), Some(64), "{arguments:?}");

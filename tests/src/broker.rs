@@ -12,12 +12,12 @@ use base64::engine::general_purpose::STANDARD;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use crate::canary;
 use crate::error::HarnessError;
 use crate::http::{Connection, HttpError, Request, Response};
 use crate::process::{OwnedProcess, Signal, Spawn};
 use crate::shipped;
 use crate::wait::wait_until;
+use crate::{audit, canary};
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const IO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -295,6 +295,10 @@ impl Broker {
         };
         let status = process.terminate()?;
         let log = process.log();
+        for line in log.lines() {
+            audit::check(&serde_json::from_str(line).unwrap_or_default())?;
+        }
+        audit::check_files(&self.folder)?;
         let stray = log
             .lines()
             .find(|line| serde_json::from_str::<serde_json::Value>(line).is_err());
@@ -342,7 +346,12 @@ impl Broker {
         self.signal(Signal::CONT)
     }
 
-    fn signal(&mut self, signal: Signal) -> Result<(), HarnessError> {
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Io`].
+    pub fn signal(&mut self, signal: Signal) -> Result<(), HarnessError> {
         match &mut self.process {
             Some(process) => process.signal(signal),
             None => Ok(()),

@@ -23,12 +23,14 @@
 //! - [`exchange_world`] starts a KDC and a broker alone.
 //! - [`world`] starts all of them for one scenario.
 //! - [`canary`] notes the credentials that pass, and finds them in what is printed.
+//! - [`audit`] holds audit events to [`document`]s, and searches them.
 //! - [`mod@bench`] measures, and writes what was measured.
 //! - [`error`] lists everything that can fail in a fixture.
 
 #![forbid(unsafe_code)]
 
 pub mod apache;
+pub mod audit;
 pub mod bench;
 pub mod bound_service;
 pub mod broker;
@@ -36,6 +38,7 @@ pub mod canary;
 pub mod certificates;
 pub mod curl;
 pub mod delegation;
+pub mod document;
 pub mod envoy;
 pub mod error;
 pub mod exchange_world;

@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use kerbridge_tests::document::{quoted, tables};
 use kerbridge_tests::shipped::repository;
 use kerbridge_wire::Reason;
 
@@ -32,29 +33,6 @@ const NAMES: &[&str] = &[
 
 fn read(file: &str) -> String {
     std::fs::read_to_string(repository().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
-}
-
-/// What stands between backticks.
-fn quoted(text: &str) -> Vec<String> {
-    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-}
-
-/// Rows of every table whose header's first cell is this word, as cells.
-fn tables(document: &str, first: &str) -> Vec<Vec<String>> {
-    let cells = |line: &str| -> Vec<String> {
-        let line = line.trim().trim_start_matches('|').trim_end_matches('|');
-        line.split('|').map(|cell| cell.trim().to_owned()).collect()
-    };
-    let mut rows = Vec::new();
-    let mut lines = document.lines();
-    while let Some(line) = lines.next() {
-        if line.starts_with('|') && cells(line).first().is_some_and(|cell| cell == first) {
-            // The line of dashes goes with the header.
-            let body = lines.by_ref().skip(1).take_while(|line| line.starts_with('|'));
-            rows.extend(body.map(cells));
-        }
-    }
-    rows
 }
 
 /// All source files of the repository, relative to it.
@@ -207,6 +185,70 @@ fn each_metric_of_the_filter_has_its_row_and_no_other_has() {
     assert!(
         written.contains("requests") && written.contains("keys_age_seconds"),
         "{written:?}"
+    );
+}
+
+/// The audit events of a source file: the name of each, and its fields in their order. Each is one macro with a field in a line.
+fn audit_events(source: &str) -> Vec<(String, Vec<String>)> {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let begins = |line: &str| line == "target: audit::TARGET," || line == "target: \"kerbridge::audit\",";
+    let places = lines.iter().enumerate().filter(|(_, line)| begins(line));
+    places
+        .map(|(at, _)| {
+            let body = lines.iter().skip(at).skip(1).take_while(|line| **line != ");");
+            let (mut name, mut fields) = (String::new(), Vec::new());
+            for line in body {
+                let word: String = line
+                    .trim_start_matches(['%', '?'])
+                    .chars()
+                    .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+                    .collect();
+                let rest = line
+                    .trim_start_matches(['%', '?'])
+                    .strip_prefix(&word)
+                    .unwrap_or_default();
+                if line.starts_with('"') {
+                    line.trim_matches('"').clone_into(&mut name);
+                } else if rest.starts_with(" = ") || rest == "," {
+                    fields.push(word);
+                }
+            }
+            (name, fields)
+        })
+        .collect()
+}
+
+#[test]
+fn the_audit_events_of_the_sources_are_those_of_their_document() {
+    let mut files = BTreeSet::new();
+    sources(&repository().join("broker/src"), &mut files);
+    let mut written: Vec<(String, Vec<String>)> = files.iter().flat_map(|file| audit_events(&read(file))).collect();
+    written.retain(|(name, _)| name != "an audit event");
+    // Those of keys have one macro for all of them.
+    for line in read("broker/src/keyring/rotation.rs").lines().map(str::trim) {
+        let named = |call: &str| line.strip_prefix(call).and_then(|rest| rest.split('"').next());
+        let key = named("log(\"").map(|name| (name, "kid"));
+        let key = key.or_else(|| named("log_kek(\"").map(|name| (name, "key_encryption_key")));
+        written.extend(key.map(|(name, field)| (name.to_owned(), [field, "by", "uid"].map(str::to_owned).to_vec())));
+    }
+    written.sort();
+    written.dedup();
+    let document = read("docs/audit.md");
+    let mut documented: Vec<(String, Vec<String>)> = tables(&document, "event")
+        .iter()
+        .filter_map(|row| Some((quoted(row.first()?).concat(), quoted(row.get(2)?))))
+        .collect();
+    documented.sort();
+    assert!(written.len() > 5, "{written:#?}");
+    assert_eq!(written, documented, "the sources, and docs/audit.md");
+    let known: BTreeSet<String> = tables(&document, "field")
+        .iter()
+        .flat_map(|row| row.first().map(|cell| quoted(cell)).unwrap_or_default())
+        .collect();
+    let used: BTreeSet<String> = documented.into_iter().flat_map(|(_, fields)| fields).collect();
+    assert_eq!(
+        used, known,
+        "the fields of events, and those that docs/audit.md explains"
     );
 }
 

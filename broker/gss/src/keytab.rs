@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
@@ -45,6 +46,18 @@ impl KeytabEntry {
 pub struct Enctype(i32);
 
 impl Enctype {
+    /// Those that tickets may have with an MIT krb5 of today, the weak ones last.
+    pub const ALL: [Self; 8] = [
+        Self(17),
+        Self(18),
+        Self(19),
+        Self(20),
+        Self(25),
+        Self(26),
+        Self(16),
+        Self(23),
+    ];
+
     /// The number.
     pub const fn number(self) -> i32 {
         self.0
@@ -55,6 +68,30 @@ impl Enctype {
         matches!(self.0, 1..=16 | 23 | 24)
     }
 }
+
+impl FromStr for Enctype {
+    type Err = UnknownEnctype;
+
+    /// Reads one of MIT's names, as it is displayed.
+    fn from_str(name: &str) -> Result<Self, UnknownEnctype> {
+        Self::ALL
+            .into_iter()
+            .find(|enctype| enctype.to_string() == name)
+            .ok_or(UnknownEnctype)
+    }
+}
+
+/// No encryption type has this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownEnctype;
+
+impl fmt::Display for UnknownEnctype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no encryption type has this name")
+    }
+}
+
+impl std::error::Error for UnknownEnctype {}
 
 impl From<i32> for Enctype {
     fn from(number: i32) -> Self {

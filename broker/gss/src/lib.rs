@@ -50,7 +50,7 @@ pub use channel_bindings::ChannelBindings;
 pub use context::{ContextFlags, EstablishedContext, TicketFlags};
 pub use credential::{AcceptorCredential, AcquireError, AcquireErrorKind, InitiatorCredential};
 pub use initiate::{InitiateError, InitiateErrorKind, InitiateRequest, Initiation, InitiatorContext};
-pub use keytab::{Enctype, Keytab, KeytabEntry, KeytabError};
+pub use keytab::{Enctype, Keytab, KeytabEntry, KeytabError, UnknownEnctype};
 pub use name::local_name;
 pub use oid::{Mechanism, Oid};
 pub use principal::{EnterpriseName, NotAnEnterpriseName, Principal, PrincipalError, ServicePrincipal};

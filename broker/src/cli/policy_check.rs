@@ -1,9 +1,34 @@
-//! Reports all that is wrong with the policy file.
+//! Reports all that is wrong with the policy file, and what of it is of no use.
+
+use clap::Args;
 
 use super::{Check, Failure, output};
 use crate::config::PolicyConfig;
+use crate::problem::Problems;
 
-pub(super) fn run(check: &Check) -> Result<(), Failure> {
+#[derive(Debug, Args)]
+pub(super) struct PolicyCheck {
+    #[command(flatten)]
+    check: Check,
+    /// Lines that nothing ever uses are problems too, and not only warnings on standard error.
+    #[arg(long)]
+    strict: bool,
+}
+
+pub(super) fn run(arguments: &PolicyCheck) -> Result<(), Failure> {
+    let PolicyCheck { check, strict } = arguments;
     let path = &check.file.config;
-    output::checked(path, PolicyConfig::load(path).map(drop), check.output)
+    let outcome = PolicyConfig::load(path).and_then(|config| useful(&config.doubts(), *strict));
+    output::checked(path, outcome, check.output)
+}
+
+/// What is of no use is an error, or said.
+fn useful(doubts: &Problems, strict: bool) -> Result<(), Problems> {
+    if strict && !doubts.is_empty() {
+        return Err(doubts.clone());
+    }
+    for doubt in doubts.iter() {
+        output::complain(format_args!("warning: {doubt}"));
+    }
+    Ok(())
 }

@@ -1,19 +1,21 @@
 //! Revokes tokens, sessions and subjects, and gives them back: by the broker that runs, or in its store where none does.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use prometheus_client::metrics::histogram::Histogram;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::{ConfigFile, Failure, Output, output};
 use crate::admin::client::{self, ClientError};
 use crate::admin::{AdminError, LIFT_PATH, LiftRequest, Outcome, REVOKE_PATH, RevokeRequest};
+use crate::audit::{self, AuditRules};
 use crate::config::{Draft, Surroundings};
 use crate::metrics::Metrics;
 use crate::policy::Policy;
-use crate::problem::Problems;
+use crate::problem::{Problem, Problems};
 use crate::revocation::{By, Revocations};
 use crate::state_lock::StateLock;
 use crate::store::{EmbeddedStore, FILE, Kind, StoreError};
@@ -229,16 +231,23 @@ fn offline(path: &Path, draft: &Draft, wanted: &Wanted) -> Result<Outcome, Failu
             output::complain(error);
             Failure::Running
         })?;
-    // The event that a broker would have in its log. Standard output is for what came of it.
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_writer(io::stderr)
-        .init();
+    // The event that a broker would have where its own go. Standard output is for what came of it.
+    let lines = audit_lines(draft).map_err(|problem| problems(problem.into()))?;
+    lines.subscriber(LevelFilter::INFO).init();
     let outcome = runtime.block_on(write_down(&revocations, wanted));
+    drop(lines);
     drop(revocations);
     drop(lock);
     outcome
+}
+
+/// Where the event of this goes; where it cannot go there, to standard error: a token is taken back all the same.
+fn audit_lines(draft: &Draft) -> Result<audit::Lines, Problem> {
+    let rules = draft.audit().cloned().unwrap_or_default();
+    audit::Lines::of_command(&rules).or_else(|problem| {
+        output::complain(format_args!("warning: the audit event is printed: {problem}"));
+        audit::Lines::of_command(&AuditRules::default())
+    })
 }
 
 /// A disk may be slow where nobody waits but a person.

@@ -1,6 +1,7 @@
 //! Runs the broker: all that can be wrong is found before the first address is said to be listened on, and at the end the
 //! listener that says so is the last to go.
 
+mod audit_event;
 mod listeners;
 mod prepare;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use self::listeners::Listeners;
 use self::prepare::Prepared;
@@ -40,30 +42,23 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
         bound,
         krb5_conf,
         lock,
+        lines,
     } = prepare::prepare(path).map_err(|problems| output::complain_all(path, &problems))?;
-    let failed = |error: io::Error| {
-        output::complain(error);
-        Failure::Running
-    };
-    let (log, log_end) = LogQueue::start(io::stdout(), exchange.metrics.log_lines_lost()).map_err(failed)?;
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_max_level(config.log_level())
-        .with_writer(log)
-        .init();
+    lines.subscriber(config.log_level()).init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers(config.limits().threads))
         .enable_all()
         .build();
-    let stopped = runtime
-        .and_then(|runtime| runtime.block_on(serve_all(&config, exchange, (issuers, client_keys), bound, krb5_conf)));
+    let audit = lines.queue();
+    let parts = (issuers, client_keys);
+    let stopped =
+        runtime.and_then(|runtime| runtime.block_on(serve_all(&config, exchange, parts, bound, krb5_conf, audit)));
     let outcome = stopped.map_err(|error| {
         tracing::error!(%error, "stopped");
         Failure::Running
     });
     drop(lock);
-    drop(log_end);
+    drop(lines);
     outcome
 }
 
@@ -79,7 +74,9 @@ async fn serve_all(
     (issuers, client_keys): (Arc<Issuers>, Option<Arc<Issuers>>),
     bound: Vec<Bound>,
     krb5_conf: krb5_conf::Followed,
+    audit: LogQueue,
 ) -> io::Result<()> {
+    reopen_on_hangup(audit)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let kerberos = config.kerberos();
@@ -113,6 +110,7 @@ async fn serve_all(
         queue = limits.queue,
         "started"
     );
+    audit_event::started(config, broker.exchange.to_token.as_ref());
     if !kerberos.weak_enctypes.is_empty() {
         let names: Vec<String> = kerberos.weak_enctypes.iter().map(ToString::to_string).collect();
         tracing::warn!(
@@ -173,6 +171,7 @@ async fn serve_all(
     }
     exchanging.stop().await;
     observing.stop().await;
+    audit_event::stopped(signal.as_deref().ok());
     signal?;
     tracing::info!("stopped");
     Ok(())
@@ -187,6 +186,18 @@ async fn tell_of_keys(keyring: KeyRing, issuers: Arc<Issuers>, issuer: String, c
             tracing::error!("tokens of the broker's new keys cannot be traded");
         }
     }
+}
+
+/// Opens the audit file anew on SIGHUP, as who rotates logs sends it.
+fn reopen_on_hangup(audit: LogQueue) -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    // It ends with the runtime.
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            audit.reopen();
+        }
+    });
+    Ok(())
 }
 
 /// Follows the keys of issuers: those in files by a look, the others by asking for them.

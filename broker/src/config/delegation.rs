@@ -138,7 +138,7 @@ pub(super) fn check(
             "use a Unix socket, or TLS with client certificates",
         );
     }
-    let PolicyOfFile { file, policy, path } = beside.policy?;
+    let PolicyOfFile { file, policy, path, .. } = beside.policy?;
     check_issuers(&keys, file, policy, beside, problems);
     check_feeds(&feeds, follow_revocations, policy, beside, problems);
     if policy.delegation_targets().next().is_none() {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use tracing::level_filters::LevelFilter;
 
+use super::demands::Tickets;
 use super::listen::Listeners;
 use super::{
-    Address, ClientConfig, Config, DelegationConfig, KerberosConfig, KeySource, KeysConfig, Limits, ListenerConfig,
-    PolicyOfFile, Surroundings, bindings, check_issuer, check_level, check_policy, clients, delegation, groups,
-    kerberos, keys, limits, listen, names, raw, read_text, state_dir,
+    Address, BesidePolicy, ClientConfig, Config, DelegationConfig, KerberosConfig, KeySource, KeysConfig, Limits,
+    ListenerConfig, PolicyOfFile, Surroundings, audit, bindings, check_issuer, check_level, check_policy, clients,
+    delegation, groups, kerberos, keys, limits, listen, names, raw, read_text, state_dir,
 };
+use crate::audit::AuditRules;
 use crate::channel_bindings::ChannelBindingRules;
 use crate::groups::GroupSource;
 use crate::keyring::KeyRing;
@@ -37,6 +39,7 @@ pub struct Draft {
     delegation: Option<DelegationConfig>,
     clients: Vec<ClientConfig>,
     issuer_keys: Vec<KeySource>,
+    audit: Option<AuditRules>,
     log_level: Option<LevelFilter>,
     policy: Option<PolicyOfFile>,
     problems: Problems,
@@ -74,6 +77,7 @@ impl Draft {
             limits,
             replay,
             delegation,
+            audit,
             log,
         } = file;
         let issuer = check_issuer(issuer, &mut problems);
@@ -89,6 +93,7 @@ impl Draft {
         };
         let listeners = listen::check(listen, folder, &mut problems);
         let names = names::check(names, &kerberos.realms, &mut problems);
+        let tickets = Tickets::of(&kerberos);
         let bindings = std::mem::take(&mut kerberos.channel_bindings);
         let channel_bindings =
             bindings::check(bindings, folder, listeners.public.as_ref(), &mut problems).map(Arc::new);
@@ -108,12 +113,18 @@ impl Draft {
         };
         let limits = limits::check(limits, &mut problems);
         let raw::Replay { store } = replay;
+        let audit = audit::check(audit, folder, &mut problems);
         let log_level = check_level(log.level.as_deref(), &mut problems);
         let realms = kerberos.as_ref().map(|kerberos| kerberos.realms.as_slice());
         let groups = groups::check(groups, folder, realms, &mut problems);
         // Where tokens are not made, who is in a group is somebody else's to say.
         let asked = groups.as_ref().filter(|_| !delegates_only);
-        let policy = check_policy(policy_file, folder, realms, asked, &mut problems);
+        let beside = BesidePolicy {
+            realms,
+            groups: asked,
+            tickets: &tickets,
+        };
+        let policy = check_policy(policy_file, folder, &beside, &mut problems);
         let issuer_keys = delegation::check_issuer_keys(
             issuer_keys,
             folder,
@@ -158,6 +169,7 @@ impl Draft {
             delegation,
             clients,
             issuer_keys,
+            audit,
             log_level,
             policy,
             problems,
@@ -190,6 +202,11 @@ impl Draft {
     /// The policy, where it could be read.
     pub fn policy(&self) -> Option<&Policy> {
         self.policy.as_ref().map(|file| &file.policy)
+    }
+
+    /// Where audit events go, where that could be read.
+    pub fn audit(&self) -> Option<&AuditRules> {
+        self.audit.as_ref()
     }
 
     /// All that is wrong with it.
@@ -239,6 +256,7 @@ impl Draft {
             delegation,
             clients,
             issuer_keys,
+            audit,
             log_level,
             policy,
             problems,
@@ -266,7 +284,9 @@ impl Draft {
                 issuer_keys,
                 limits: limits?,
                 replay_store,
+                audit: audit?,
                 log_level: log_level?,
+                policy_digest: policy.digest(),
                 policy: policy.policy,
                 policy_file: policy.file,
             })

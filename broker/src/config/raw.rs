@@ -23,6 +23,7 @@ pub(super) struct Config {
     pub(super) limits: Limits,
     pub(super) replay: Replay,
     pub(super) delegation: Option<Delegation>,
+    pub(super) audit: Audit,
     pub(super) log: Log,
 }
 
@@ -207,6 +208,19 @@ pub(super) struct Limits {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Replay {
     pub(super) store: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Audit {
+    pub(super) to: Option<String>,
+    pub(super) on_failure: Option<String>,
+    pub(super) file: Option<PathBuf>,
+    pub(super) mebibytes: Option<i64>,
+    pub(super) keep: Option<i64>,
+    pub(super) socket: Option<PathBuf>,
+    pub(super) facility: Option<String>,
+    pub(super) format: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -5,6 +5,7 @@ use kerbridge_wire::Reason;
 use super::to_ticket::Delegated;
 use super::to_token::Issued;
 use super::{Caller, Hints, Refusal};
+use crate::audit;
 use crate::log::KEPT;
 use crate::metrics::Found;
 use crate::subject_token::VerifiedToken;
@@ -24,7 +25,7 @@ pub(super) fn exchanged(issued: &Issued, about: &About<'_>) {
     let About { caller, hints, .. } = about;
     tracing::info!(
         name: KEPT,
-        target: "kerbridge::audit",
+        target: audit::TARGET,
         reason = Reason::Ok.as_str(),
         principal = grant.identity().principal().as_str(),
         subject = grant.identity().subject().as_str(),
@@ -37,6 +38,7 @@ pub(super) fn exchanged(issued: &Issued, about: &About<'_>) {
         traded_jti = traded.as_ref().and_then(VerifiedToken::token_id),
         actors = traded.is_some().then(|| grant.actors().count()),
         channel_bound = grant.identity().channel_bound(),
+        enctype = grant.identity().enctype().map(tracing::field::display),
         listener = caller.listener.as_str(),
         client_id = caller.client.as_str(),
         source = hints.source.as_deref(),
@@ -53,12 +55,13 @@ pub(super) fn delegated(delegated: &Delegated, about: &About<'_>) {
     let About { caller, hints, .. } = about;
     tracing::info!(
         name: KEPT,
-        target: "kerbridge::audit",
+        target: audit::TARGET,
         reason = Reason::Ok.as_str(),
         principal = grant.user().as_str(),
         issuer = token.issuer(),
         subject = token.subject(),
         jti = token.token_id(),
+        sid = token.names().and_then(|names| names.session),
         audience = grant.audience(),
         target_service = %grant.target(),
         expires = ticket.expires().seconds(),
@@ -108,7 +111,7 @@ pub(super) fn refused(refusal: &Refusal, about: &About<'_>) {
         audience,
     } = about;
     tracing::info!(
-        target: "kerbridge::audit",
+        target: audit::TARGET,
         reason = refusal.reason.as_str(),
         fault = ?refusal.reason.fault(),
         detail = short(&refusal.detail),

@@ -4,6 +4,7 @@ use kerbridge_wire::Reason;
 use kerbridge_wire::exchange::{ExchangeError, OauthError};
 
 use super::request::RequestError;
+use crate::audit::NotWritten;
 use crate::config::ListenerName;
 
 /// Why nothing is given.
@@ -93,6 +94,12 @@ impl From<RequestError> for Refusal {
             advice: Some(error.advice()),
             ..Self::new(error.reason(), error.advice())
         }
+    }
+}
+
+impl From<NotWritten> for Refusal {
+    fn from(error: NotWritten) -> Self {
+        Self::new(error.reason(), error.to_string())
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::request::ToTicket;
 use super::{Caller, Refusal};
+use crate::audit::NotWritten;
 use crate::config::ListenerName;
 use crate::delegation::kdc::NoTicket;
 use crate::delegation::{Delegation, ServiceTicket};
@@ -129,6 +130,16 @@ impl TokenToTicket {
 }
 
 impl Delegated {
+    /// The refusal that takes its place where its event cannot be written.
+    pub(super) fn withheld(&self, error: NotWritten) -> Refusal {
+        Refusal {
+            principal: Some(self.grant.user().as_str().into()),
+            subject: Some(self.token.subject().into()),
+            token_id: self.token.token_id().map(Into::into),
+            ..error.into()
+        }
+    }
+
     pub(super) fn into_reply(self) -> ExchangeReply {
         ExchangeReply {
             issued_token_type: NEGOTIATE_TOKEN_TYPE.to_owned(),

@@ -12,6 +12,7 @@ use super::handshake::{Shown, encoded};
 use super::request::ToToken;
 use super::{Caller, Hints, Refusal};
 use crate::acceptor::{Accepted, AcceptorPool, HalfOpen};
+use crate::audit::NotWritten;
 use crate::channel_bindings::Channel;
 use crate::client_certificate::CertificateDigest;
 use crate::config::ListenerName;
@@ -123,7 +124,7 @@ impl TicketToToken {
     ) -> Result<Identity, Refusal> {
         let accepted = first_use.accepted();
         let session = self.keyring.session(first_use.ticket());
-        let identity = Identity::of(accepted, session, &self.rules, now)
+        let identity = Identity::of(accepted, first_use.enctype(), session, &self.rules, now)
             .map_err(|stranger| Refusal::new(stranger.reason(), stranger.to_string()))?;
         let wanted = Wanted {
             by_audience: self.policy.audience(audience).is_some_and(Audience::needs_groups),
@@ -171,6 +172,17 @@ impl TicketToToken {
 }
 
 impl Issued {
+    /// The refusal that takes its place where its event cannot be written.
+    pub(super) fn withheld(&self, error: NotWritten) -> Refusal {
+        let identity = self.grant.identity();
+        Refusal {
+            principal: Some(identity.principal().as_str().into()),
+            subject: Some(identity.subject().as_str().into()),
+            token_id: Some(self.token.id().into()),
+            ..error.into()
+        }
+    }
+
     pub(super) fn into_reply(self) -> ExchangeReply {
         ExchangeReply {
             issued_token_type: ACCESS_TOKEN_TYPE.to_owned(),

@@ -61,7 +61,7 @@ impl StaticGroups {
                     Ok(PrincipalPattern::Exactly(principal)) => {
                         index.exactly.entry(principal).or_default().push(Arc::clone(&name));
                     }
-                    Ok(pattern @ PrincipalPattern::AnyoneOf { .. }) => {
+                    Ok(pattern @ PrincipalPattern::Like { .. }) => {
                         index.patterns.push((pattern, Arc::clone(&name)));
                     }
                     Err(error) => found.note(

@@ -8,7 +8,7 @@ use kerbridge_wire::Reason;
 use kerbridge_wire::clients::{ExchangeRule, metadata_url};
 use kerbridge_wire::policy as raw;
 
-use super::{Audience, Grant, MOST_LINES, Policy, SCOPE_REMEDY, Scopes};
+use super::{Audience, Claimant, Given, Grant, MOST_LINES, Policy, SCOPE_REMEDY, Scopes, Verdict};
 use crate::config::is_client_name;
 use crate::identity::Identity;
 use crate::problem::Problems;
@@ -34,6 +34,8 @@ pub enum TradeDenial {
     TooManyActors,
     /// No line lets this client trade tokens for any of the token's audiences for this one.
     NoLine,
+    /// The audience demands a ticket of which the token does not say that it was such a one.
+    Demand(Verdict),
     /// A scope was asked for that the token has not, or that no line lets through.
     ScopeNotLeft,
 }
@@ -43,7 +45,7 @@ impl TradeDenial {
     pub const fn reason(self) -> Reason {
         match self {
             Self::UnknownAudience => Reason::InvalidTarget,
-            Self::NotItsActor | Self::TooManyActors | Self::NoLine => Reason::DeniedByPolicy,
+            Self::NotItsActor | Self::TooManyActors | Self::NoLine | Self::Demand(_) => Reason::DeniedByPolicy,
             Self::ScopeNotLeft => Reason::InvalidScope,
         }
     }
@@ -56,6 +58,7 @@ impl fmt::Display for TradeDenial {
             Self::NotItsActor => f.write_str("may_act of the token names another client"),
             Self::TooManyActors => write!(f, "the token has {} actors already", Actors::MOST),
             Self::NoLine => f.write_str("no exchange line lets this client trade this token for that audience"),
+            Self::Demand(unmet) => write!(f, "the audience {unmet}"),
             Self::ScopeNotLeft => {
                 f.write_str("a scope was asked for that the token has not, or that no exchange line lets through")
             }
@@ -115,8 +118,11 @@ impl Policy {
         if lines.is_empty() {
             return Err(TradeDenial::NoLine);
         }
+        if let Some(unmet) = audience.demands.unmet(&Claimant::of(&identity)) {
+            return Err(TradeDenial::Demand(unmet));
+        }
         let let_through = |scope: &&String| lines.iter().any(|line| line.scopes.contains(scope));
-        let left: Scopes = token.scopes().iter().filter(let_through).collect();
+        let left: Scopes = token.scopes().iter().filter(let_through).cloned().collect();
         let scopes = match requested {
             Some(requested) if !requested.is_subset(&left) => return Err(TradeDenial::ScopeNotLeft),
             Some(requested) => requested.clone(),
@@ -126,7 +132,10 @@ impl Policy {
         Ok(Grant {
             identity,
             audience: audience.clone(),
-            scopes,
+            given: Given {
+                scopes,
+                ttl_seconds: audience.ttl_seconds,
+            },
             actors,
             bound_to: match token.confirmation() {
                 Confirmation::Certificate(digest) => Some(*digest),

@@ -1,4 +1,4 @@
-//! Matches principals: exactly, or all of one component in one realm.
+//! Matches principals: exactly, or by whole components in one realm.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,18 +12,21 @@ use crate::principal;
 pub enum PrincipalPattern {
     /// This principal and no other.
     Exactly(Principal),
-    /// `*@REALM`: every principal of one component in that realm that is no machine: `alice` but not `alice/admin`, `HTTP/host`
-    /// or `WS01$`, as Active Directory calls machines and managed service accounts (MS-SAMR §3.1.1.8.4).
-    AnyoneOf {
+    /// `*@REALM`, `*/admin@REALM`, `HTTP/*@REALM`: every principal of as many components in that realm. A `*` stands for one
+    /// whole component that is no machine's name: `WS01$`, as Active Directory calls machines and managed service accounts
+    /// (MS-SAMR §3.1.1.8.4).
+    Like {
+        /// The components, unescaped; any where there is none.
+        components: Vec<Option<Box<str>>>,
         /// The realm, as it is spelt.
         realm: String,
     },
 }
 
-/// The text is neither a principal nor `*@REALM`.
+/// The text is neither a principal nor a pattern of principals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatternError {
-    /// A `*` elsewhere than alone before `@REALM`.
+    /// A `*` that is only a part of a component, or in the realm.
     Star,
     /// Not a principal.
     Principal(PrincipalError),
@@ -34,8 +37,38 @@ impl PrincipalPattern {
     pub fn matches(&self, principal: &Principal) -> bool {
         match self {
             Self::Exactly(exactly) => exactly == principal,
-            Self::AnyoneOf { realm } => {
-                principal.realm() == realm && principal::components(principal) == 1 && !principal.name().ends_with('$')
+            Self::Like { components, realm } => {
+                if principal.realm() != realm {
+                    return false;
+                }
+                let parts = principal::parts(principal);
+                let alike = |(wanted, part): (&Option<Box<str>>, &String)| match wanted {
+                    Some(wanted) => **wanted == **part,
+                    None => !part.ends_with('$'),
+                };
+                parts.len() == components.len() && components.iter().zip(&parts).all(alike)
+            }
+        }
+    }
+
+    /// Whether every principal that the other one names is named by this one.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (_, Self::Exactly(principal)) => self.matches(principal),
+            (Self::Exactly(_), Self::Like { .. }) => false,
+            (
+                Self::Like { components, realm },
+                Self::Like {
+                    components: others,
+                    realm: other,
+                },
+            ) => {
+                let wider = |(own, other): (&Option<Box<str>>, &Option<Box<str>>)| match (own, other) {
+                    (None, None) => true,
+                    (None, Some(other)) => !other.ends_with('$'),
+                    (Some(own), other) => other.as_ref() == Some(own),
+                };
+                realm == other && components.len() == others.len() && components.iter().zip(others).all(wider)
             }
         }
     }
@@ -44,7 +77,7 @@ impl PrincipalPattern {
     pub fn realm(&self) -> &str {
         match self {
             Self::Exactly(principal) => principal.realm(),
-            Self::AnyoneOf { realm } => realm,
+            Self::Like { realm, .. } => realm,
         }
     }
 }
@@ -54,22 +87,35 @@ impl FromStr for PrincipalPattern {
 
     fn from_str(text: &str) -> Result<Self, PatternError> {
         let principal = principal::canonical(text).map_err(PatternError::Principal)?;
-        if text.strip_prefix("*@").is_some() && !principal.realm().contains('*') {
-            return Ok(Self::AnyoneOf {
-                realm: principal.realm().to_owned(),
-            });
+        if !text.contains('*') {
+            return Ok(Self::Exactly(principal));
         }
-        if text.contains('*') {
+        // Nobody who escapes it means everybody.
+        if text.contains(r"\*") {
             return Err(PatternError::Star);
         }
-        Ok(Self::Exactly(principal))
+        let components = principal::parts(&principal)
+            .into_iter()
+            .map(|part| match part.as_str() {
+                "*" => Ok(None),
+                part if part.contains('*') => Err(PatternError::Star),
+                part => Ok(Some(part.into())),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        if principal.realm().contains('*') {
+            return Err(PatternError::Star);
+        }
+        Ok(Self::Like {
+            components,
+            realm: principal.realm().to_owned(),
+        })
     }
 }
 
 impl fmt::Display for PatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Star => f.write_str("a * stands only alone before @REALM"),
+            Self::Star => f.write_str("a * stands for one whole component, and never for a realm"),
             Self::Principal(error) => error.fmt(f),
         }
     }
@@ -103,8 +149,68 @@ mod tests {
     }
 
     #[test]
+    fn a_star_is_one_whole_component_and_the_others_are_as_they_are_written() {
+        assert!(matches("*/admin@R.TEST", "alice/admin@R.TEST"));
+        assert!(matches("HTTP/*@R.TEST", "HTTP/api.r.test@R.TEST"));
+        assert!(matches("*/*@R.TEST", "alice/admin@R.TEST"));
+        assert!(matches(r"*/a\/b@R.TEST", r"alice/a\/b@R.TEST"));
+        for (pattern, other) in [
+            ("*/admin@R.TEST", "alice@R.TEST"),
+            ("*/admin@R.TEST", "alice/Admin@R.TEST"),
+            ("*/admin@R.TEST", "alice/admin@S.TEST"),
+            ("*/admin@R.TEST", "alice/admin/more@R.TEST"),
+            ("*/admin@R.TEST", r"alice\/admin@R.TEST"),
+            ("*/admin@R.TEST", "WS01$/admin@R.TEST"),
+            ("HTTP/*@R.TEST", "HTTP@R.TEST"),
+            ("HTTP/*@R.TEST", "http/api@R.TEST"),
+            ("HTTP/*@R.TEST", "HTTP/WS01$@R.TEST"),
+            ("*/*@R.TEST", "alice@R.TEST"),
+        ] {
+            assert!(!matches(pattern, other), "{pattern} {other}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_those_that_name_nobody_else() {
+        let covers = |one: &str, other: &str| {
+            let parse = |text: &str| text.parse::<PrincipalPattern>().unwrap();
+            parse(one).covers(&parse(other))
+        };
+        for (one, other) in [
+            ("*@R", "alice@R"),
+            ("*@R", "*@R"),
+            ("*/*@R", "*/admin@R"),
+            ("*/*@R", "HTTP/*@R"),
+            ("*/admin@R", "alice/admin@R"),
+            ("WS01$@R", "WS01$@R"),
+        ] {
+            assert!(covers(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            ("alice@R", "*@R"),
+            ("*@R", "*@S"),
+            ("*@R", "*/admin@R"),
+            ("*/admin@R", "*/*@R"),
+            ("*@R", "WS01$@R"),
+            ("*/*@R", "HTTP/WS01$@R"),
+            ("*/*@R", "*/WS01$@R"),
+        ] {
+            assert!(!covers(one, other), "{one} {other}");
+        }
+    }
+
+    #[test]
     fn a_star_elsewhere_is_refused() {
-        for text in ["a*@R", "*/admin@R", "alice@*", "*@*", "*@R*"] {
+        for text in [
+            "a*@R",
+            "*/ad*@R",
+            "alice@*",
+            "*@*",
+            "*@R*",
+            "**@R",
+            r"\*@R",
+            r"\*/admin@R",
+        ] {
             assert_eq!(text.parse::<PrincipalPattern>(), Err(PatternError::Star), "{text}");
         }
         assert!(matches!(

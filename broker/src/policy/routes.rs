@@ -41,7 +41,7 @@ pub(super) fn check(file: &raw::Policy, policy: &Policy, problems: &mut Problems
     }
     for (index, route) in file.route.iter().enumerate() {
         let mut found = Problems::default();
-        check_names(route, policy, &mut found);
+        check_names(route, file, policy, &mut found);
         problems.absorb(&format!("route[{index}]."), found);
     }
 }
@@ -68,7 +68,7 @@ fn field_of_the_file(field: &str) -> String {
 }
 
 /// The names of a route: an audience of this file, scopes that a grant gives.
-fn check_names(route: &Route, policy: &Policy, found: &mut Problems) {
+fn check_names(route: &Route, file: &raw::Policy, policy: &Policy, found: &mut Problems) {
     let Some(audience) = route.audience.as_deref().filter(|_| route.access != Access::Open) else {
         return;
     };
@@ -77,6 +77,18 @@ fn check_names(route: &Route, policy: &Policy, found: &mut Problems) {
             "audience",
             format!("{audience:?} is no audience of this file"),
             "correct the name or add the [[audience]]",
+        );
+        return;
+    }
+    // What another issuer's tokens say is that issuer's business.
+    if Policy::is_vouched_for(file, audience) {
+        return;
+    }
+    if !Policy::is_had(file, audience) && route.access == Access::Required {
+        found.note(
+            "audience",
+            format!("no grant gives {audience:?}, so that nobody gets through"),
+            "add a [[grant]], or correct the name",
         );
         return;
     }

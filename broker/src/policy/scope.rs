@@ -55,9 +55,9 @@ impl Scopes {
     }
 }
 
-impl<'a> FromIterator<&'a String> for Scopes {
-    fn from_iter<I: IntoIterator<Item = &'a String>>(words: I) -> Self {
-        Self(words.into_iter().cloned().collect())
+impl FromIterator<String> for Scopes {
+    fn from_iter<I: IntoIterator<Item = String>>(words: I) -> Self {
+        Self(words.into_iter().collect())
     }
 }
 

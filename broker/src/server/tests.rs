@@ -23,6 +23,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::acceptor::{Accepted, Acceptor, AcceptorPool, Leg, Progress, Rejection};
+use crate::audit::Audit;
 use crate::channel_bindings::Channel;
 use crate::continuation::Continuations;
 use crate::exchange::{Caller, ClientProof, Peer, TicketToToken, TokenToToken};
@@ -129,6 +130,7 @@ fn broker_of(
         to_ticket: None,
         failures: FailureLimit::new(FAILURES, vec![Network::parse("10.0.0.9").unwrap()]),
         metrics,
+        audit: Audit::default(),
     };
     Arc::new(Broker::new(
         exchange,

@@ -61,6 +61,12 @@ pub struct Audience {
     /// Its tokens are bound to the certificate of the client that gets them (RFC 8705); who shows none gets none.
     #[serde(default, skip_serializing_if = "is_default")]
     pub certificate_bound: bool,
+    /// Demands of every grant of it a ticket that is bound to the TLS channel (RFC 5929).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub channel_bound: bool,
+    /// Demands of every grant of it a ticket that is encrypted by one of these, by MIT's names. Empty demands nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enctypes: Vec<String>,
 }
 
 const fn fifteen_minutes() -> Span {
@@ -71,8 +77,8 @@ const fn fifteen_minutes() -> Span {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
-    /// Full principals, `alice@EXAMPLE.COM`, or `*@EXAMPLE.COM` for every principal of one component in that realm
-    /// that is no machine (`WS01$`).
+    /// Full principals, `alice@EXAMPLE.COM`, or patterns: a `*` stands for one whole component that is no machine (`WS01$`).
+    /// `*@EXAMPLE.COM` is everybody of one component in that realm, `*/admin@EXAMPLE.COM` every `admin` instance.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub principals: Vec<String>,
     /// Groups, of which the caller must be in one. With `principals` too, both must hold; without, anybody of an accepted
@@ -84,6 +90,16 @@ pub struct Grant {
     /// Scopes that it gives (RFC 6749 §3.3).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
+    /// Longest life of a token with a scope that no other line gives for longer; the audience's where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Span>,
+    /// Counts only for a ticket that is bound to the TLS channel (RFC 5929).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub channel_bound: bool,
+    /// Counts only for a ticket that is encrypted by one of these, by MIT's names, such as `aes256-cts-hmac-sha1-96`. Empty
+    /// demands nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enctypes: Vec<String>,
 }
 
 /// How a caller may prove who it is.

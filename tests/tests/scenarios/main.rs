@@ -7,6 +7,7 @@
     reason = "a helper that fails in a test ends the test"
 )]
 
+mod audit;
 mod bound;
 mod broker_away;
 mod broker_nonsense;

@@ -96,6 +96,23 @@ fn no_key_byte_is_shown() {
     );
 }
 
+#[test]
+fn an_encryption_type_is_read_by_the_name_that_it_shows() {
+    for enctype in Enctype::ALL {
+        assert_eq!(enctype.to_string().parse(), Ok(enctype));
+    }
+    for name in [
+        "aes",
+        "rc4-hmac",
+        "AES256-CTS-HMAC-SHA1-96",
+        "enctype-18",
+        "des-cbc-crc",
+        "",
+    ] {
+        assert_eq!(name.parse::<Enctype>(), Err(UnknownEnctype), "{name}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_an_error_or_a_list(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use kerbridge_gss::environment::use_krb5_config;
 
+use crate::audit;
 use crate::config::{Config, Draft, Surroundings, prepare_state_dir};
 use crate::exchange::{Exchange, TokenToToken};
 use crate::failure_limit::FailureLimit;
@@ -38,6 +39,8 @@ pub(super) struct Prepared {
     pub(super) krb5_conf: krb5_conf::Followed,
     /// Kept to the end of the process.
     pub(super) lock: StateLock,
+    /// Where events go.
+    pub(super) lines: audit::Lines,
 }
 
 /// Everything that may turn out to be wrong, in an order in which the environment is set before threads run and the
@@ -72,6 +75,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
     if !problems.is_empty() {
         return Err(problems);
     }
+    let lines = audit::Lines::start(config.audit(), &metrics)?;
     let limits = config.limits();
     let revocations = to_token.as_ref().map(|parts| Arc::clone(&parts.revocations));
     let clients = match &to_token {
@@ -97,6 +101,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
         clients,
         failures: FailureLimit::new(limits.failures_per_minute, limits.shared_sources.clone()),
         metrics,
+        audit: lines.audit(),
     };
     Ok(Prepared {
         config,
@@ -106,6 +111,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
         bound,
         krb5_conf,
         lock,
+        lines,
     })
 }
 

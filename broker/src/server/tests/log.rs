@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
 use crate::exchange::Refusal;
-use crate::log::LogQueue;
+use crate::log::{LogQueue, Stream};
 
 /// What is logged by this thread while it lives.
 #[derive(Clone, Default)]
@@ -108,12 +108,57 @@ impl io::Write for Late {
     }
 }
 
+/// A broker that gives nothing whose event is not written there.
+fn audited(queue: LogQueue, deadline: Duration) -> Arc<Broker> {
+    let mut broker = Arc::into_inner(broker(Ok("alice@A.TEST"))).unwrap();
+    broker.exchange.audit = Audit::awaiting(queue);
+    broker.exchange.to_token.as_mut().unwrap().deadline = deadline;
+    Arc::new(broker)
+}
+
+#[tokio::test]
+async fn no_token_leaves_whose_event_is_not_written_where_that_is_wanted() {
+    let (go, told) = channel();
+    let log = Log::default();
+    let lost = prometheus_client::metrics::counter::Counter::default();
+    let late = Stream(Late(told, log.clone()));
+    let (queue, end) = LogQueue::start_with("audit", late, lost, 16).unwrap();
+    let own = logging(queue.clone());
+    let broker = audited(queue.clone(), Duration::from_millis(50));
+    let response = ask(ListenerName::Mesh, &broker, body(&[])).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let answer: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(answer["reason"], "internal");
+    assert_eq!(answer["access_token"], Value::Null);
+    assert_eq!(broker.exchange.metrics.exchanges(Reason::Internal), 1);
+    assert_eq!(broker.exchange.metrics.exchanges(Reason::Ok), 0);
+    // Once they can be written, the next one is given, and the event of the one that was not says so.
+    drop(go);
+    let broker = audited(queue, Duration::from_secs(10));
+    let response = ask(ListenerName::Mesh, &broker, body(&[])).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    drop((own, end));
+    let lines = log.take();
+    let told: Vec<(&str, &Value)> = lines
+        .iter()
+        .map(|line| (line["message"].as_str().unwrap(), &line["jti"]))
+        .collect();
+    assert_eq!(
+        told.iter().map(|(message, _)| *message).collect::<Vec<_>>(),
+        ["exchanged", "refused", "exchanged"]
+    );
+    assert_eq!(told[0].1, told[1].1);
+    assert_ne!(told[0].1, told[2].1);
+}
+
 #[tokio::test]
 async fn a_flood_of_refusals_leaves_room_for_who_was_given_what() {
     let (go, told) = channel();
     let log = Log::default();
     let lost = prometheus_client::metrics::counter::Counter::default();
-    let (queue, end) = LogQueue::start_with(Late(told, log.clone()), lost.clone(), 16).unwrap();
+    let late = Stream(Late(told, log.clone()));
+    let (queue, end) = LogQueue::start_with("log", late, lost.clone(), 16).unwrap();
     let own = logging(queue);
     let broker = broker(Ok("alice@A.TEST"));
     for _ in 0..100 {

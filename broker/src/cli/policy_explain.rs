@@ -1,0 +1,75 @@
+//! Says what somebody gets for an audience, and what each grant has to say about it.
+
+use clap::Args;
+use kerbridge_gss::Enctype;
+
+use super::policy_decision::{Question, USUAL_ENCTYPE};
+use super::{Check, Failure, Output, output};
+use crate::config::PolicyConfig;
+use crate::policy::{Scopes, no_group_name};
+use crate::principal;
+
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// A full principal, such as alice@EXAMPLE.COM.
+    principal: String,
+    /// The name of an audience.
+    audience: String,
+    /// A group that they are in; may be given more than once. Without it those of groups.static_file count, where there is
+    /// one.
+    #[arg(long = "group", value_name = "NAME")]
+    groups: Vec<String>,
+    /// Scopes that are asked for, separated by spaces; all that are granted where absent.
+    #[arg(long, value_name = "SCOPES")]
+    scope: Option<Scopes>,
+    /// As if the ticket were bound to the TLS channel.
+    #[arg(long)]
+    channel_bound: bool,
+    /// As if the ticket were encrypted by this, by MIT's name; aes256-cts-hmac-sha1-96 where absent.
+    #[arg(long, value_name = "NAME")]
+    enctype: Option<Enctype>,
+    #[command(flatten)]
+    check: Check,
+}
+
+pub(super) fn run(explain: &Explain) -> Result<(), Failure> {
+    let path = &explain.check.file.config;
+    let question = question(explain)?;
+    let config = match PolicyConfig::load(path) {
+        Ok(config) => config,
+        Err(problems) => return output::checked(path, Err(problems), explain.check.output),
+    };
+    let answer = question.ask(&config);
+    let text = match explain.check.output {
+        Output::Json => {
+            let text = serde_json::to_string_pretty(&answer).map_err(|_| Failure::Running)?;
+            format!("{text}\n")
+        }
+        Output::Text => answer.to_string(),
+    };
+    output::print(&text)?;
+    if answer.is_given() { Ok(()) } else { Err(Failure::No) }
+}
+
+fn question(explain: &Explain) -> Result<Question, Failure> {
+    let usage = |problem: String| {
+        output::complain(problem);
+        Failure::Usage
+    };
+    let name = &explain.principal;
+    let principal = principal::canonical(name).map_err(|error| usage(format!("{name:?}: {error}")))?;
+    for group in &explain.groups {
+        if let Some(problem) = no_group_name(group) {
+            return Err(usage(format!("--group {group:?} {problem}")));
+        }
+    }
+    let groups = &explain.groups;
+    Ok(Question {
+        principal,
+        groups: (!groups.is_empty()).then(|| groups.iter().map(String::as_str).collect()),
+        channel_bound: explain.channel_bound,
+        enctype: explain.enctype.unwrap_or(Enctype::from(USUAL_ENCTYPE)),
+        audience: explain.audience.clone(),
+        requested: explain.scope.clone(),
+    })
+}

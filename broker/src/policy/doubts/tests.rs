@@ -1,0 +1,108 @@
+use super::*;
+
+fn doubts(text: &str) -> Vec<String> {
+    let mut problems = Problems::default();
+    let file: raw::Policy = crate::strict_toml::read(text, &mut problems).unwrap();
+    let policy = Policy::build(&file, &mut problems).unwrap_or_else(|| panic!("{problems}"));
+    policy.doubts(&file).iter().map(ToString::to_string).collect()
+}
+
+/// Grants of the audience `orders`, each a line without its audience.
+fn of_grants(grants: &[&str]) -> Vec<String> {
+    let grants = grants
+        .iter()
+        .map(|grant| format!("{{ audience = \"orders\", {grant} }},"));
+    doubts(&format!(
+        "audience = [{{ name = \"orders\" }}]\nroute = [{{ path = \"/\", access = \"open\" }}]\ngrant = [{}]",
+        grants.collect::<String>()
+    ))
+}
+
+#[test]
+fn a_grant_that_another_one_covers_is_named_with_it() {
+    for (grants, useless, other) in [
+        (&[r#"principals = ["*@R"]"#, r#"principals = ["alice@R"]"#][..], 1, 0),
+        (&[r#"principals = ["alice@R"]"#, r#"principals = ["*@R"]"#], 0, 1),
+        (&[r#"principals = ["*@R"]"#, r#"principals = ["*@R"]"#], 1, 0),
+        (
+            &[
+                r#"principals = ["*@R"], scopes = ["a", "b"]"#,
+                r#"principals = ["*@R"], groups = ["g"], scopes = ["b"], ttl = "1m""#,
+            ],
+            1,
+            0,
+        ),
+        (
+            &[r#"groups = ["g", "h"]"#, r#"principals = ["a@R"], groups = ["h"]"#],
+            1,
+            0,
+        ),
+        (
+            &[
+                r#"principals = ["*@R"]"#,
+                r#"principals = ["*@R"], channel_bound = true"#,
+            ],
+            1,
+            0,
+        ),
+    ] {
+        let found = of_grants(grants);
+        assert_eq!(found.len(), 1, "{grants:?}: {found:#?}");
+        let start = format!("grant[{useless}]: gives nothing that grant[{other}] does not");
+        assert!(found[0].starts_with(&start), "{found:#?}");
+    }
+    for grants in [
+        &[r#"principals = ["*@R"]"#, r#"principals = ["alice@R"], scopes = ["a"]"#][..],
+        &[r#"principals = ["*@R"]"#, r#"principals = ["alice/admin@R"]"#],
+        &[r#"principals = ["*@R"], ttl = "1m""#, r#"principals = ["alice@R"]"#],
+        &[
+            r#"groups = ["g"], scopes = ["a"]"#,
+            r#"groups = ["g", "h"]"#,
+            r#"principals = ["a@R"], scopes = ["b"]"#,
+        ],
+        &[
+            r#"principals = ["*@R"], channel_bound = true"#,
+            r#"principals = ["a@R"], enctypes = ["aes256-cts-hmac-sha1-96"]"#,
+        ],
+        &[
+            r#"principals = ["a@R"], scopes = ["x"]"#,
+            r#"groups = ["g"], scopes = ["x"]"#,
+        ],
+    ] {
+        assert_eq!(of_grants(grants), Vec::<String>::new(), "{grants:?}");
+    }
+}
+
+#[test]
+fn an_audience_that_nobody_gets_and_a_target_that_no_route_uses_are_named() {
+    let text = r#"
+        audience = [{ name = "orders" }, { name = "legacy" }, { name = "old" }, { name = "partner" },
+                    { name = "stock" }]
+        grant = [{ principals = ["*@R"], audience = "orders" }, { principals = ["*@R"], audience = "legacy" }]
+        delegation = [
+            { target = "HTTP/a@R", audience = "legacy", principals = ["*@R"], clients = ["*"] },
+            { target = "HTTP/b@R", audience = "legacy", principals = ["*@R"], clients = ["*"] },
+            { target = "HTTP/a@R", audience = "orders", principals = ["*@R"], clients = ["*"] },
+        ]
+        exchange = [{ clients = ["shop"], from = "orders", to = "stock", scopes = ["read"] }]
+        [[issuer]]
+        issuer = "https://idp.test"
+        audiences = { partner = [] }
+        jwks = { cluster = "idp", authority = "idp.test", path = "/keys" }
+        [[route]]
+        path = "/"
+        accept = ["bearer"]
+        audience = "legacy"
+        upstream = { kerberos = { spn = "HTTP/a@R" } }
+        "#;
+    let found = doubts(text);
+    let starts = [
+        "audience[2]: no grant gives \"old\"",
+        "delegation[1].target: no route of \"legacy\" leads to HTTP/b@R",
+        "delegation[2].target: no route of \"orders\" leads to HTTP/a@R",
+    ];
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+    for (found, start) in found.iter().zip(starts) {
+        assert!(found.starts_with(start), "{found}");
+    }
+}
