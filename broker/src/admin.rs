@@ -9,6 +9,7 @@ use std::fmt;
 use kerbridge_wire::feed::Epoch;
 use serde::{Deserialize, Serialize};
 
+use crate::pasted;
 use crate::revocation::Order;
 use crate::store::{Kind, Position, Revoked, Target, TargetError};
 use crate::time::UnixTime;
@@ -154,8 +155,18 @@ impl LiftRequest {
 }
 
 fn target(kind: Kind, value: &str) -> Result<Target, AdminError> {
-    Target::new(kind, value)
-        .map_err(|TargetError| error(&format!("{value:?} is no {kind}: {TargetError}"), "correct the value"))
+    Target::new(kind, value).map_err(|wrong| match wrong {
+        TargetError::Form => error(&format!("{value:?} is no {kind}: {wrong}"), "correct the value"),
+        TargetError::Token => {
+            let claim = pasted::claim(kind, value).filter(|claim| Target::new(kind, claim).is_ok());
+            let remedy = match (kind, claim) {
+                (_, Some(claim)) => format!("its {kind} is {claim}"),
+                (Kind::Token | Kind::Session, None) => format!("write its claim {kind}"),
+                (Kind::Subject, None) => "write its claim sub".to_owned(),
+            };
+            error(&format!("that is a token, not its {kind}"), &remedy)
+        }
+    })
 }
 
 fn error(problem: &str, remedy: &str) -> AdminError {

@@ -31,6 +31,7 @@ pub mod ldap;
 pub mod log;
 pub mod metrics;
 pub mod negotiate;
+pub mod pasted;
 pub mod policy;
 pub mod principal;
 pub mod problem;

@@ -274,7 +274,7 @@ impl Revocations {
         ];
         for (kind, value) in named {
             let entry = value
-                .and_then(|value| Target::new(kind, value).ok())
+                .and_then(|value| Target::known(kind, value).ok())
                 .and_then(|target| view.find(&target.key(&self.issuer), now));
             if entry.is_some_and(|found| found.covers(token.issued)) {
                 return Err(RevocationError::Revoked(kind));

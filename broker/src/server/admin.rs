@@ -31,15 +31,15 @@ pub(super) async fn revoke(
     let Some(direction) = &broker.exchange.to_token else {
         return no_tokens();
     };
+    let order = match request.order(broker.clock.now()) {
+        Ok(order) => order,
+        Err(error) => return (StatusCode::BAD_REQUEST, Json(error)).into_response(),
+    };
     if request.kind == Kind::Subject
         && let Some(error) = misnamed(&request.value, &direction.rules)
     {
         return (StatusCode::BAD_REQUEST, Json(error)).into_response();
     }
-    let order = match request.order(broker.clock.now()) {
-        Ok(order) => order,
-        Err(error) => return (StatusCode::BAD_REQUEST, Json(error)).into_response(),
-    };
     match direction.revocations.revoke(order, &by(&caller), broker.clock).await {
         Ok(revoked) => Json(Outcome::revoked(&revoked)).into_response(),
         Err(error) => unavailable(&error),

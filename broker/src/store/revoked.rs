@@ -5,6 +5,7 @@ use std::fmt;
 use kerbridge_wire::feed::{Entry, Epoch, RevocationKey};
 use serde::{Deserialize, Serialize};
 
+use crate::pasted::is_token;
 use crate::time::UnixTime;
 
 /// By what a revocation names tokens.
@@ -48,18 +49,31 @@ pub struct Target {
     value: Box<str>,
 }
 
-/// The text is empty, longer than 1024 bytes, or has control characters: no claim of ours has such a value.
+/// Why a text names no tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TargetError;
+pub enum TargetError {
+    /// It is empty, longer than 1024 bytes, or has control characters: no claim of ours has such a value.
+    Form,
+    /// It is a token itself, which must go into no store and no log.
+    Token,
+}
 
 /// Longest value, in bytes.
 const LONGEST: usize = 1024;
 
 impl Target {
-    /// The tokens of which the claim for this kind has exactly this value.
+    /// The tokens of which the claim for this kind has exactly this value, which somebody says.
     pub fn new(kind: Kind, value: &str) -> Result<Self, TargetError> {
+        if is_token(kind, value) {
+            return Err(TargetError::Token);
+        }
+        Self::known(kind, value)
+    }
+
+    /// The same of a claim that was verified, or a value that a store has.
+    pub fn known(kind: Kind, value: &str) -> Result<Self, TargetError> {
         if value.is_empty() || value.len() > LONGEST || value.chars().any(char::is_control) {
-            return Err(TargetError);
+            return Err(TargetError::Form);
         }
         Ok(Self {
             kind,
@@ -89,7 +103,10 @@ impl Target {
 
 impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "expected 1 to {LONGEST} bytes without control characters")
+        match self {
+            Self::Form => write!(f, "expected 1 to {LONGEST} bytes without control characters"),
+            Self::Token => f.write_str("a token, and not one of its claims"),
+        }
     }
 }
 
@@ -210,7 +227,9 @@ mod tests {
     fn a_target_is_a_value_that_a_claim_can_have() {
         assert!(Target::new(Kind::Subject, &"x".repeat(1024)).is_ok());
         for value in ["", "a\n", "\u{85}", &"x".repeat(1025)] {
-            assert_eq!(Target::new(Kind::Token, value), Err(TargetError), "{value:?}");
+            assert_eq!(Target::new(Kind::Token, value), Err(TargetError::Form), "{value:?}");
         }
+        let token = "a.".repeat(1024);
+        assert_eq!(Target::new(Kind::Token, &token), Err(TargetError::Token));
     }
 }

@@ -114,6 +114,31 @@ fn a_running_broker_revokes_and_says_who_asked() {
 }
 
 #[test]
+fn a_token_in_the_place_of_its_id_is_refused_with_the_id_and_stands_in_no_log() {
+    let folder = made();
+    // {"alg":"ES256"} and {"jti":"t1"}
+    let token = "eyJhbGciOiJFUzI1NiJ9.eyJqdGkiOiJ0MSJ9.c2ln";
+    let refused = |arguments: &[&str], problem: &str| {
+        let output = revoke(&folder, arguments);
+        assert_eq!(output.status.code(), Some(64), "{}", text(&output.stdout));
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains(problem) && !stderr.contains(token), "{stderr}");
+    };
+    let all = || {
+        refused(&["--jti", token], "that is a token, not its jti; its jti is t1");
+        refused(&["--jti", token, "--lift"], "its jti is t1");
+        refused(&["--sid", token], "write its claim sid");
+        refused(&["--subject", token], "that is a token, not its subject");
+    };
+    let broker = Serving::start(&folder);
+    all();
+    broker.signal(Signal::TERM);
+    let (_, log) = broker.end();
+    assert!(!log.contains(token), "{log}");
+    all();
+}
+
+#[test]
 fn without_a_broker_the_store_has_it_and_the_next_broker_serves_it() {
     let folder = made();
     let none = revoke(&folder, &["--jti", "t"]);

@@ -69,6 +69,14 @@ async fn what_cannot_be_meant_is_said_with_its_remedy_and_nothing_is_revoked() {
         (json!({ "kind": "jti", "value": "" }), "\"\" is no jti"),
         (json!({ "kind": "sid", "value": "a\nb" }), "\"a\\nb\" is no sid"),
         (
+            json!({ "kind": "jti", "value": "a.b.c" }),
+            "that is a token, not its jti",
+        ),
+        (
+            json!({ "kind": "subject", "value": "e30.e30.c2ln" }),
+            "that is a token, not its subject",
+        ),
+        (
             json!({ "kind": "sid", "value": "s", "before": 2001 }),
             "--before lies in the future",
         ),

@@ -313,7 +313,7 @@ fn parse(version: u64, row: Row<'_>) -> Result<Recorded, StoreError> {
         version,
         at: UnixTime::from_seconds(at),
         revocation: Revocation {
-            target: Target::new(kind, value).map_err(|error| StoreError::Broken(error.to_string()))?,
+            target: Target::known(kind, value).map_err(|error| StoreError::Broken(error.to_string()))?,
             issued_at_or_before: time(before),
             needed_until: time(needed),
         },
