@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::certificates::Certificates;
 use crate::error::HarnessError;
 use crate::port;
-use crate::process::{OwnedProcess, Spawn, find_program};
+use crate::process::{OwnedProcess, Spawn, copy_program, find_program};
 
 /// The password of [`OpenLdap::administrator`], and of whoever a tree gives it to.
 pub const PASSWORD: &str = "Correct-horse-7";
@@ -79,8 +79,7 @@ impl OpenLdap {
         // For `localhost`, and not for the address at which it listens: a client that looks sees the difference.
         let certificates = Certificates::create_for("127.0.0.2", folder.path())?;
         std::fs::create_dir(at("database")).map_err(|source| HarnessError::io("create slapd's database", source))?;
-        std::fs::copy(find_program("slapd")?, at("slapd"))
-            .map_err(|source| HarnessError::io("copy the program slapd", source))?;
+        copy_program(&find_program("slapd")?, &at("slapd"))?;
         for (number, schema) in tree.schemas.iter().enumerate() {
             write(&at(&format!("{number}.schema")), schema)?;
         }

@@ -388,6 +388,20 @@ impl OwnedProcess {
     }
 }
 
+/// Copies a program so that it can be started at once. `cp` does it: a file that this process had open to write would be so
+/// in whatever another thread starts meanwhile, and Linux runs no file that anybody may write to (`ETXTBSY`).
+///
+/// # Errors
+///
+/// [`HarnessError::Io`], also where `cp` fails.
+pub fn copy_program(from: &Path, to: &Path) -> Result<(), HarnessError> {
+    let action = "copy a program";
+    let copied = std::process::Command::new("cp").arg("--").args([from, to]).status();
+    let status = copied.map_err(|source| HarnessError::io(action, source))?;
+    let failed = || HarnessError::io(action, std::io::Error::other(format!("cp ended with {status}")));
+    status.success().then_some(()).ok_or_else(failed)
+}
+
 /// The path of a program: itself where it has a slash, else from PATH or one of the sbin folders.
 ///
 /// # Errors

@@ -66,7 +66,8 @@ fn numbers(line: &str) -> Vec<u64> {
 #[test]
 #[ignore = "it is killed by the test below"]
 fn a_writer_of_the_store() {
-    let folder = std::env::var_os(FOLDER).unwrap();
+    // All ignored tests are run as well, where nobody is there to kill it.
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
     let store = store(Path::new(&folder));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -174,7 +175,8 @@ fn ids(ring: &KeyRing) -> String {
 #[test]
 #[ignore = "it is killed by the test below"]
 fn a_writer_of_the_keys() {
-    let folder = std::env::var_os(FOLDER).unwrap();
+    // All ignored tests are run as well, where nobody is there to kill it.
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
     let ring = ring(Path::new(&folder));
     say(&format!("done {}", ids(&ring)));
     for now in 2.. {

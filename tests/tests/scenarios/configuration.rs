@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use kerbridge_tests::broker::{Broker, BrokerSettings, find_kerbridge};
-use kerbridge_tests::process::{OwnedProcess, Spawn};
+use kerbridge_tests::process::{OwnedProcess, Spawn, copy_program};
 use kerbridge_tests::shipped::{self, ISSUER};
 use kerbridge_tests::world::{REALM, SERVICE};
 use kerbridge_tests::{World, envoy};
@@ -173,7 +173,7 @@ fn the_broker_names_a_keytab_that_its_user_may_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let broker = prepared(folder.path());
     let program = folder.path().join("kerbridge");
-    std::fs::copy(find_kerbridge().unwrap(), &program).unwrap();
+    copy_program(&find_kerbridge().unwrap(), &program).unwrap();
     let keytab = folder.path().join("http.keytab");
     std::fs::write(&keytab, "unread").unwrap();
     let config = broker.config();
