@@ -102,7 +102,8 @@ impl Store {
 #[derive(Default)]
 struct Reader {
     held: Option<Held>,
-    loading: Option<Vec<Page>>,
+    /// Each with when it came: what had ended by then is not heeded, whenever the last one comes.
+    loading: Option<Vec<(Page, u64)>>,
 }
 
 #[derive(Clone)]
@@ -156,7 +157,7 @@ impl Reader {
             alike(&other.claims) == alike(claims)
         };
         let mut pages = match self.loading.take() {
-            Some(pages) if belongs(&pages[0]) => {
+            Some(pages) if belongs(&pages[0].0) => {
                 let next = pages.len() as u32;
                 if claims.page != next {
                     self.loading = Some(pages);
@@ -165,8 +166,9 @@ impl Reader {
                 pages
             }
             loading => {
-                let of_past = |pages: &Vec<Page>| {
-                    pages[0].claims.epoch == claims.epoch && claims.version < pages[0].claims.version
+                let of_past = |pages: &Vec<(Page, u64)>| {
+                    let begun = &pages[0].0.claims;
+                    begun.epoch == claims.epoch && claims.version < begun.version
                 };
                 let is_possible = match (&self.held, claims.base) {
                     (Some(held), Some(base)) => held.epoch == claims.epoch && base <= held.version,
@@ -181,12 +183,12 @@ impl Reader {
                 Vec::new()
             }
         };
-        pages.push(page.clone());
+        pages.push((page.clone(), now));
         if (pages.len() as u32) < claims.pages {
             self.loading = Some(pages);
             return Some(false);
         }
-        let issued = pages.iter().map(|page| page.claims.iat).min().unwrap();
+        let issued = pages.iter().map(|(page, _)| page.claims.iat).min().unwrap();
         // Pages arrive while time passes, but each was issued before it arrived, or within the skew.
         let mut next = Held {
             epoch: claims.epoch,
@@ -206,8 +208,10 @@ impl Reader {
             Some(held) if issued <= held.issued => return None,
             Some(_) | None => {}
         }
-        for revocation in pages.iter().flat_map(|page| &page.revocations) {
-            next.insert(*revocation, now);
+        for (page, came) in &pages {
+            for revocation in &page.revocations {
+                next.insert(*revocation, *came);
+            }
         }
         self.held = Some(next);
         Some(true)
