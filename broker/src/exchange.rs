@@ -15,6 +15,7 @@ mod trade;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use kerbridge_gate::certificate::CertificateDigest;
 use kerbridge_wire::exchange::ExchangeReply;
 use kerbridge_wire::{Fault, Reason};
 use tokio::time::Instant;
@@ -34,7 +35,6 @@ pub use trade::TokenToToken;
 
 use crate::audit::Audit;
 use crate::client_assertion::{AssertingClients, Assertion, NotAsserted};
-use crate::client_certificate::CertificateDigest;
 use crate::config::ListenerName;
 use crate::failure_limit::FailureLimit;
 use crate::metrics::Metrics;

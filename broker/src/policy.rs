@@ -15,6 +15,7 @@ mod subject;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use kerbridge_gate::certificate::CertificateDigest;
 use kerbridge_gss::Enctype;
 use kerbridge_wire::Reason;
 use kerbridge_wire::policy as raw;
@@ -28,7 +29,6 @@ pub use pattern::{PatternError, PrincipalPattern};
 pub use scope::{ScopeError, Scopes};
 pub use subject::{ByKdc, NotTraced, Sought, SubjectRules, same_but_for_case};
 
-use crate::client_certificate::CertificateDigest;
 use crate::identity::Identity;
 use crate::problem::Problems;
 use crate::subject_token::Actors;

@@ -14,6 +14,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kerbridge_gate::certificate::Confirmation;
 use kerbridge_gate::feed::Feed;
 use kerbridge_gate::jwk::{KeySet, NotAKeySet};
 use kerbridge_gate::pointer::Pointer;
@@ -27,7 +28,6 @@ use kerbridge_wire::{Reason, Span};
 
 pub use self::actors::Actors;
 pub use self::clients::ASSERTION_AUDIENCE;
-pub use self::details::Confirmation;
 pub use self::feeds::Feeds;
 pub use self::pool::{NotVerified, Verifiers};
 
@@ -54,6 +54,7 @@ pub struct VerifiedToken {
     session: Option<Box<str>>,
     issued: Option<UnixTime>,
     expires: UnixTime,
+    confirmation: Confirmation,
     details: Details,
 }
 
@@ -176,8 +177,8 @@ impl VerifiedToken {
     }
 
     /// Who must show that it is theirs.
-    pub fn confirmation(&self) -> &Confirmation {
-        &self.details.confirmation
+    pub const fn confirmation(&self) -> Confirmation {
+        self.confirmation
     }
 
     /// Whether `may_act` lets a client of ours act with it.
@@ -206,6 +207,7 @@ impl VerifiedToken {
             session: Some("s".into()),
             issued: Some(UnixTime::from_seconds(1000)),
             expires: UnixTime::from_seconds(10_000),
+            confirmation: Confirmation::Bearer,
             details: Details::default(),
         }
     }
@@ -427,6 +429,7 @@ impl Verifier {
             issued: claims.issued().map(|time| UnixTime::from_seconds(time.seconds())),
             // The leeway of an issuer is for its token, not for what is had for it.
             expires: UnixTime::from_seconds(claims.expires().min(claims.ends()).seconds()),
+            confirmation: claims.confirmation(),
             details,
         })
     }

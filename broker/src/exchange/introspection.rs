@@ -1,6 +1,7 @@
 //! Says what a token of ours says, to a service that it is for (RFC 7662): all that cannot be used is `{"active":false}` and
 //! nothing more, whatever the reason.
 
+use kerbridge_gate::certificate::Confirmation;
 use kerbridge_wire::{Fault, Reason};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -9,7 +10,7 @@ use super::event::{self, About};
 use super::request::IntrospectionRequest;
 use super::to_token::TicketToToken;
 use super::{Caller, Exchange, Hints, Refusal};
-use crate::subject_token::{Actors, Confirmation, NotVerified, VerifiedToken};
+use crate::subject_token::{Actors, NotVerified, VerifiedToken};
 use crate::time::UnixTime;
 
 /// The answer (RFC 7662 §2.2).

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kerbridge_gate::certificate::CertificateDigest;
 use kerbridge_wire::Reason;
 use kerbridge_wire::exchange::{ACCESS_TOKEN_TYPE, ExchangeReply};
 use tokio::time::Instant;
@@ -14,7 +15,6 @@ use super::{Caller, Hints, Refusal};
 use crate::acceptor::{Accepted, AcceptorPool, HalfOpen};
 use crate::audit::NotWritten;
 use crate::channel_bindings::Channel;
-use crate::client_certificate::CertificateDigest;
 use crate::config::ListenerName;
 use crate::continuation::Continuations;
 use crate::groups::{GroupSource, Wanted};

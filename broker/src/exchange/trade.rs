@@ -4,6 +4,7 @@
 //! Nothing is ever added. Audience and scopes come from the policy's lines and are within what the token has; the new token
 //! ends with it at the latest, has its session, so that a logout takes both, and says through whose hands it came.
 
+use kerbridge_gate::certificate::CertificateDigest;
 use kerbridge_gss::Principal;
 use kerbridge_wire::Reason;
 use tokio::time::Instant;
@@ -16,7 +17,7 @@ use crate::identity::Identity;
 use crate::keyring::SessionId;
 use crate::policy::{Sought, TradeDenial};
 use crate::revocation::TokenNames;
-use crate::subject_token::{Confirmation, NotVerified, VerifiedToken, Verifiers};
+use crate::subject_token::{NotVerified, VerifiedToken, Verifiers};
 use crate::time::UnixTime;
 use crate::token::Minter;
 
@@ -60,7 +61,7 @@ impl TokenToToken {
             token_id: token.token_id().map(Into::into),
             ..refusal
         };
-        check_holder(&token, caller).map_err(shown)?;
+        check_holder(&token, caller.proof.certificate()).map_err(shown)?;
         if let Some(delegation) = &self.names {
             let is_good = delegation.check_feed(&token, now, deadline).await;
             is_good.map_err(|none| shown(none.into()))?;
@@ -120,14 +121,9 @@ impl TokenToToken {
     }
 }
 
-/// A token that is bound to a certificate is traded by its holder alone.
-fn check_holder(token: &VerifiedToken, caller: &Caller) -> Result<(), Refusal> {
-    let is_holder = match token.confirmation() {
-        Confirmation::Bearer => true,
-        Confirmation::Certificate(bound) => caller.proof.certificate() == Some(*bound),
-        Confirmation::Unknown => false,
-    };
-    if is_holder {
+/// A token that is bound to a certificate is of use to its holder alone.
+pub(super) fn check_holder(token: &VerifiedToken, certificate: Option<CertificateDigest>) -> Result<(), Refusal> {
+    if token.confirmation().is_held_with(certificate) {
         return Ok(());
     }
     Err(Refusal::new(

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use kerbridge_gate::certificate::Confirmation;
 use kerbridge_wire::Reason;
 use kerbridge_wire::clients::{ExchangeRule, metadata_url};
 use kerbridge_wire::policy as raw;
@@ -12,7 +13,7 @@ use super::{Audience, Claimant, Given, Grant, MOST_LINES, Policy, SCOPE_REMEDY, 
 use crate::config::is_client_name;
 use crate::identity::Identity;
 use crate::problem::Problems;
-use crate::subject_token::{Actors, Confirmation, VerifiedToken};
+use crate::subject_token::{Actors, VerifiedToken};
 
 /// One `[[exchange]]` line.
 #[derive(Clone, Debug)]
@@ -138,7 +139,7 @@ impl Policy {
             },
             actors,
             bound_to: match token.confirmation() {
-                Confirmation::Certificate(digest) => Some(*digest),
+                Confirmation::Certificate(digest) => Some(digest),
                 Confirmation::Bearer | Confirmation::Unknown => None,
             },
         })

@@ -23,7 +23,7 @@ use tower::ServiceExt as _;
 
 use self::patient::Patient;
 use super::bind::{Bound, Socket, SocketFile};
-use crate::client_certificate::CertificateDigest;
+use crate::client_certificate::digest_of;
 use crate::config::{ListenerName, TlsServer};
 use crate::exchange::{Caller, ClientProof, Peer};
 
@@ -255,7 +255,7 @@ async fn connection(
                     return;
                 }
                 caller.client = name;
-                caller.proof = ClientProof::Certificate(CertificateDigest::of(certificate));
+                caller.proof = ClientProof::Certificate(digest_of(certificate));
             }
             http(stream, caller, router, shutdown).await;
         }

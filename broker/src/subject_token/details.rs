@@ -4,7 +4,6 @@ use kerbridge_gate::json::Json;
 use kerbridge_wire::Reason;
 
 use super::actors::Actors;
-use crate::client_certificate::CertificateDigest;
 use crate::time::UnixTime;
 
 /// What a token says beside who it is about and what for.
@@ -16,7 +15,6 @@ pub(super) struct Details {
     pub(super) is_channel_bound: bool,
     pub(super) actors: Actors,
     pub(super) may_act: MayAct,
-    pub(super) confirmation: Confirmation,
 }
 
 /// Who may act with a token (`may_act`, RFC 8693 §4.4).
@@ -31,20 +29,8 @@ pub(super) enum MayAct {
     Another,
 }
 
-/// Who must show that the token is theirs (`cnf`, RFC 7800 §3.1).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Confirmation {
-    /// Nobody: who bears it.
-    #[default]
-    Bearer,
-    /// The holder of this certificate (RFC 8705 §3.1).
-    Certificate(CertificateDigest),
-    /// The holder of something else that we do not check.
-    Unknown,
-}
-
 /// The claims that are read. They stand behind those that issuers are asked for by their `[[subject]]`.
-pub(super) const CLAIMS: [&str; 7] = ["client_id", "auth_time", "amr", "kerbridge_cb", "act", "may_act", "cnf"];
+pub(super) const CLAIMS: [&str; 6] = ["client_id", "auth_time", "amr", "kerbridge_cb", "act", "may_act"];
 
 impl Details {
     /// Reads what `claim` finds. `issuer` is the token's where it is not ours, `ours` is.
@@ -68,7 +54,6 @@ impl Details {
             is_channel_bound: issuer.is_none() && claim("kerbridge_cb") == Some(&Json::Bool(true)),
             actors: Actors::read(claim("act"), issuer)?,
             may_act: claim("may_act").map_or(MayAct::Unsaid, |named| MayAct::read(named, ours)),
-            confirmation: claim("cnf").map_or(Confirmation::Bearer, Confirmation::read),
         })
     }
 }
@@ -81,19 +66,6 @@ impl MayAct {
             (Some(Some(client)), Some(Some(issuer))) if issuer == ours => Self::Client(client.into()),
             _ => Self::Another,
         }
-    }
-}
-
-impl Confirmation {
-    fn read(claim: &Json) -> Self {
-        let digest = match claim {
-            // One member, since what stands beside it would be left unchecked.
-            Json::Object(members) if members.len() == 1 => claim.member("x5t#S256").and_then(Json::as_str),
-            Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_) | Json::Object(_) => None,
-        };
-        digest
-            .and_then(|text| text.parse().ok())
-            .map_or(Self::Unknown, Self::Certificate)
     }
 }
 
@@ -138,31 +110,6 @@ mod tests {
             (r#"{"may_act":null}"#, MayAct::Another),
         ] {
             assert_eq!(read(text).unwrap().may_act, expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_confirmation_that_cannot_be_checked_is_never_taken_for_none() {
-        let digest = CertificateDigest::of(b"certificate");
-        for (text, expected) in [
-            ("{}".to_owned(), Confirmation::Bearer),
-            (
-                format!(r#"{{"cnf":{{"x5t#S256":"{digest}"}}}}"#),
-                Confirmation::Certificate(digest),
-            ),
-            (r#"{"cnf":{"jkt":"x"}}"#.to_owned(), Confirmation::Unknown),
-            (
-                format!(r#"{{"cnf":{{"x5t#S256":"{digest}","jkt":"x"}}}}"#),
-                Confirmation::Unknown,
-            ),
-            (
-                format!(r#"{{"cnf":{{"x5t#S256":"{digest}="}}}}"#),
-                Confirmation::Unknown,
-            ),
-            (r#"{"cnf":{}}"#.to_owned(), Confirmation::Unknown),
-            (r#"{"cnf":null}"#.to_owned(), Confirmation::Unknown),
-        ] {
-            assert_eq!(read(&text).unwrap().confirmation, expected, "{text}");
         }
     }
 

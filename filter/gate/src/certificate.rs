@@ -2,6 +2,7 @@
 //! token is.
 
 use std::fmt;
+use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,7 +13,16 @@ use crate::json::Json;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CertificateDigest([u8; 32]);
 
+/// The text is no digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotADigest;
+
 impl CertificateDigest {
+    /// One that was worked out elsewhere.
+    pub const fn from_sha256(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Reads Envoy's attribute `connection.sha256_peer_certificate_digest`, 64 hexadecimal digits; nothing where there is no
     /// certificate.
     pub fn from_hex(text: &[u8]) -> Option<Self> {
@@ -26,15 +36,22 @@ impl CertificateDigest {
         }
         Some(Self(bytes))
     }
+}
 
-    /// Reads the member `x5t#S256` of a token's `cnf`.
-    fn from_base64url(text: &str) -> Option<Self> {
-        URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
+/// Reads the member `x5t#S256` of a token's `cnf`.
+impl FromStr for CertificateDigest {
+    type Err = NotADigest;
+
+    fn from_str(text: &str) -> Result<Self, NotADigest> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| NotADigest)?;
+        bytes.try_into().map(Self).map_err(|_| NotADigest)
     }
+}
 
-    /// As it stands in tokens.
-    pub fn to_base64url(self) -> String {
-        URL_SAFE_NO_PAD.encode(self.0)
+/// As it stands in tokens: base64url without padding, 43 characters.
+impl fmt::Display for CertificateDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
     }
 }
 
@@ -44,7 +61,7 @@ fn digit(byte: u8) -> Option<u8> {
 
 impl fmt::Debug for CertificateDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.to_base64url())
+        write!(f, "CertificateDigest({self})")
     }
 }
 
@@ -67,7 +84,7 @@ impl Confirmation {
             None => Self::Bearer,
             Some(Json::Object(members)) => match members.as_slice() {
                 [(name, Json::String(digest))] if name == "x5t#S256" => {
-                    CertificateDigest::from_base64url(digest).map_or(Self::Unknown, Self::Certificate)
+                    digest.parse().map_or(Self::Unknown, Self::Certificate)
                 }
                 _ => Self::Unknown,
             },
@@ -94,7 +111,8 @@ mod tests {
     #[test]
     fn envoys_digest_and_a_tokens_are_one() {
         let digest = CertificateDigest::from_hex(HEX).unwrap();
-        assert_eq!(CertificateDigest::from_base64url(&digest.to_base64url()), Some(digest));
+        let text = digest.to_string();
+        assert_eq!((text.len(), text.parse()), (43, Ok(digest)));
         for odd in [
             &b""[..],
             b"00",
@@ -109,7 +127,7 @@ mod tests {
     #[test]
     fn a_bound_token_is_its_holders_and_one_bound_to_something_else_is_nobodys() {
         let digest = CertificateDigest::from_hex(HEX).unwrap();
-        let text = digest.to_base64url();
+        let text = digest.to_string();
         let read = |claim: &str| Confirmation::read(Json::parse(claim.as_bytes()).as_ref());
         assert!(Confirmation::read(None).is_held_with(None));
         let bound = read(&format!("{{\"x5t#S256\":\"{text}\"}}"));

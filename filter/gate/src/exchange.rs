@@ -91,7 +91,7 @@ impl BrokerCall {
             Wanted::Ticket { token, spn } => (token, ACCESS_TOKEN_TYPE, NEGOTIATE_TOKEN_TYPE, spn.as_str()),
         };
         let certificate = match wanted {
-            Wanted::Token { .. } => asked.certificate.map(CertificateDigest::to_base64url),
+            Wanted::Token { .. } => asked.certificate.as_ref().map(CertificateDigest::to_string),
             Wanted::Ticket { .. } => None,
         };
         let certificate = certificate.unwrap_or_default();

@@ -6,7 +6,7 @@ use super::trades::{first_token, trade};
 use super::*;
 use crate::client_assertion::ASSERTION_TYPE;
 use crate::client_assertion::tests::{claims, clients};
-use crate::client_certificate::CertificateDigest;
+use crate::client_certificate::digest_of;
 use crate::revocation::{By, Order};
 use crate::store::{Kind, Target};
 use crate::subject_token::tests::Key;
@@ -214,7 +214,7 @@ async fn whatever_cannot_be_used_is_inactive_and_nothing_more() {
     // A client without a line, though it has shown who it is.
     let stranger = Caller {
         client: "stranger".into(),
-        proof: ClientProof::Certificate(CertificateDigest::of(b"x")),
+        proof: ClientProof::Certificate(digest_of(b"x")),
         ..caller
     };
     let hidden = broker

@@ -9,7 +9,7 @@ use proptest::sample::{Index, subsequence};
 use serde_json::json;
 
 use super::*;
-use crate::client_certificate::CertificateDigest;
+use crate::client_certificate::digest_of;
 use crate::revocation::{By, Order};
 use crate::store::{Kind, Target};
 use crate::subject_token::Actors;
@@ -186,7 +186,7 @@ async fn on_public_only_a_client_with_a_certificate_trades() {
         (status, found.error),
         (StatusCode::UNAUTHORIZED, OauthError::InvalidClient)
     );
-    let certificate = ClientProof::Certificate(CertificateDigest::of(b"certificate"));
+    let certificate = ClientProof::Certificate(digest_of(b"certificate"));
     for (listener, proof, good) in [
         (ListenerName::Public, certificate, true),
         (ListenerName::Public, ClientProof::Socket, false),
@@ -319,7 +319,7 @@ async fn another_issuers_token_is_refused_where_it_is_not_for_this_client_servic
         (json!({ "act": deep }), Reason::DeniedByPolicy),
         (json!({ "cnf": { "jkt": "x" } }), Reason::CertificateMismatch),
         (
-            json!({ "cnf": { "x5t#S256": CertificateDigest::of(b"x").to_string() } }),
+            json!({ "cnf": { "x5t#S256": digest_of(b"x").to_string() } }),
             Reason::CertificateMismatch,
         ),
         (json!({ "iss": "https://other.test" }), Reason::UnknownIssuer),
@@ -359,7 +359,7 @@ async fn another_issuers_token_of_before_a_logout_buys_nothing_after_it() {
 async fn a_token_is_bound_to_its_clients_certificate_where_the_audience_says_so_and_stays_bound() {
     let policy = POLICY.replace("name = \"orders\"", "name = \"orders\"\n    certificate_bound = true");
     let broker = broker_of(&policy, Ok("alice@A.TEST"), || Ok(()));
-    let (own, other) = (CertificateDigest::of(b"own"), CertificateDigest::of(b"other"));
+    let (own, other) = (digest_of(b"own"), digest_of(b"other"));
     // On mesh the certificate is that of Envoy's client; who has none gets none.
     let (_, refused) = error(ask(ListenerName::Mesh, &broker, body(&[])).await).await;
     assert_eq!(refused.reason, Some(Reason::DeniedByPolicy));
