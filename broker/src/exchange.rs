@@ -179,7 +179,7 @@ impl Exchange {
             audience: Some(&target),
         };
         let outcome = match self.audit.ready() {
-            Ok(()) => direction.exchange(request, caller, now, began).await,
+            Ok(()) => direction.exchange(request, caller, hints, now, began).await,
             Err(error) => Err(error.into()),
         };
         let outcome = match outcome {

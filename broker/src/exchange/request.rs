@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 
+use kerbridge_gate::certificate::CertificateDigest;
 use kerbridge_gate::network::address_of;
 use kerbridge_wire::Reason;
 use kerbridge_wire::exchange::{
@@ -90,8 +91,8 @@ pub struct Hints {
     pub request_id: Option<String>,
     /// The name of the route that asked.
     pub route: Option<String>,
-    /// The client's certificate, as tokens name it.
-    pub certificate: Option<String>,
+    /// The client's certificate.
+    pub certificate: Option<CertificateDigest>,
 }
 
 impl Hints {
@@ -430,7 +431,7 @@ impl Form {
             server_name: hint(parameter::SERVER_NAME),
             request_id: hint(parameter::REQUEST_ID),
             route: hint(parameter::ROUTE),
-            certificate: hint(parameter::CERTIFICATE),
+            certificate: hint(parameter::CERTIFICATE).and_then(|text| text.parse().ok()),
         }
     }
 }

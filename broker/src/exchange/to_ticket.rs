@@ -9,7 +9,8 @@ use kerbridge_wire::exchange::{ExchangeReply, NEGOTIATE_TOKEN_TYPE};
 use tokio::time::Instant;
 
 use super::request::ToTicket;
-use super::{Caller, Refusal};
+use super::trade::check_holder;
+use super::{Caller, Hints, Refusal};
 use crate::audit::NotWritten;
 use crate::config::ListenerName;
 use crate::delegation::kdc::NoTicket;
@@ -48,6 +49,7 @@ impl TokenToTicket {
         &self,
         request: ToTicket,
         caller: &Caller,
+        hints: &Hints,
         now: UnixTime,
         began: Instant,
     ) -> Result<Delegated, Refusal> {
@@ -68,6 +70,8 @@ impl TokenToTicket {
             token_id: token.token_id().map(Into::into),
             ..refusal
         };
+        // On the mesh it is Envoy's client who holds it, and Envoy that has seen the certificate.
+        check_holder(&token, hints.certificate).map_err(shown)?;
         self.check_token(&token, now, deadline).await.map_err(shown)?;
         let candidates = towards
             .shown(&token, &caller.client)

@@ -75,6 +75,8 @@ pub enum DelegationDenial {
     UnknownTarget,
     /// The token is for none of the audiences of the target's lines.
     WrongAudience,
+    /// The token names who may act with it, and it is somebody else than this client.
+    NotItsActor,
     /// No line for this audience lets this client ask.
     Client,
     /// No line that is left takes tokens of this issuer.
@@ -89,7 +91,7 @@ impl DelegationDenial {
         match self {
             Self::UnknownTarget => Reason::InvalidTarget,
             Self::WrongAudience => Reason::WrongAudience,
-            Self::Client | Self::Issuer | Self::User => Reason::DeniedByPolicy,
+            Self::NotItsActor | Self::Client | Self::Issuer | Self::User => Reason::DeniedByPolicy,
         }
     }
 }
@@ -99,6 +101,7 @@ impl fmt::Display for DelegationDenial {
         f.write_str(match self {
             Self::UnknownTarget => "no delegation line names this target",
             Self::WrongAudience => "the token is for none of the audiences of the target's delegation lines",
+            Self::NotItsActor => "may_act of the token names another client",
             Self::Client => "no delegation line lets this client ask for this target",
             Self::Issuer => "no delegation line for this target takes tokens of this issuer",
             Self::User => "no delegation line is for this user",
@@ -158,6 +161,9 @@ impl<'p> Towards<'p> {
             &|line| token.is_for(&line.audience),
             DelegationDenial::WrongAudience,
         )?;
+        if !token.may_be_used_by(client) {
+            return Err(DelegationDenial::NotItsActor);
+        }
         let lines = kept(lines, &|line| line.clients.include(client), DelegationDenial::Client)?;
         let lines = kept(
             lines,

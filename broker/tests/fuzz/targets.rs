@@ -118,12 +118,9 @@ pub(crate) fn token_request(data: &[u8]) -> bool {
         server_name,
         request_id,
         route,
-        certificate,
+        certificate: _,
     } = &hints;
-    for hint in [source, server_name, request_id, route, certificate]
-        .into_iter()
-        .flatten()
-    {
+    for hint in [source, server_name, request_id, route].into_iter().flatten() {
         assert!((1..=255).contains(&hint.len()) && hint.bytes().all(|byte| byte.is_ascii_graphic()));
     }
     let (nothing, assertion, on_public) = ExchangeRequest::read(data, ListenerName::Public);

@@ -90,10 +90,7 @@ impl BrokerCall {
             Wanted::Token { ticket, audience } => (ticket, NEGOTIATE_TOKEN_TYPE, "", audience),
             Wanted::Ticket { token, spn } => (token, ACCESS_TOKEN_TYPE, NEGOTIATE_TOKEN_TYPE, spn.as_str()),
         };
-        let certificate = match wanted {
-            Wanted::Token { .. } => asked.certificate.as_ref().map(CertificateDigest::to_string),
-            Wanted::Ticket { .. } => None,
-        };
+        let certificate = asked.certificate.as_ref().map(CertificateDigest::to_string);
         let certificate = certificate.unwrap_or_default();
         let mut form = Vec::with_capacity(subject.len().saturating_add(512));
         for (name, value) in [

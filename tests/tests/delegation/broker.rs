@@ -14,7 +14,7 @@ use kerbridge_tests::http::{Connection, Request};
 use kerbridge_tests::initiator::token_in_child;
 use kerbridge_tests::token::{LabKey, now, with};
 use kerbridge_tests::wait::wait_until;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::realms::{CROWD, mit, samba};
 use crate::trader::{IDP, ISSUER, Plan, Traded, foreign_token, subject, trade};
@@ -117,6 +117,13 @@ fn there_and_back(realm: &DelegationRealm) {
     );
 }
 
+/// SHA-256 of some certificate.
+const CERTIFICATE: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+fn bound_to(certificate: &str) -> Value {
+    json!({ "x5t#S256": certificate })
+}
+
 /// Each refusal before the KDC is asked, and each of the KDC's, has its reason.
 fn refusals(realm: &DelegationRealm) {
     let trader = Plan::of(BRIDGE).start(realm);
@@ -130,6 +137,9 @@ fn refusals(realm: &DelegationRealm) {
         (changed("aud", json!(["legacy", "orders"])), 400, "wrong_audience"),
         (changed("iss", json!("https://evil.test")), 400, "unknown_issuer"),
         (changed("jti", json!(null)), 400, "missing_claim"),
+        (changed("may_act", json!({"sub": "billing"})), 400, "denied_by_policy"),
+        (changed("cnf", json!({"jkt": "x"})), 400, "certificate_mismatch"),
+        (changed("cnf", bound_to(CERTIFICATE)), 400, "certificate_mismatch"),
         (changed("sub", json!("alice")), 400, "principal_not_mapped"),
         (changed("sub", json!("alice@OTHER.TEST")), 400, "realm_not_allowed"),
         (
@@ -156,6 +166,16 @@ fn refusals(realm: &DelegationRealm) {
         let shown: String = token.chars().take(40).collect();
         assert_eq!(trader.trade(&token), Traded::refused(status, reason), "{shown}");
     }
+    let bound = changed("cnf", bound_to(CERTIFICATE));
+    let other = CERTIFICATE.replace('A', "B");
+    assert_eq!(
+        trader.trade_held_with(&bound, &other),
+        Traded::refused(400, "certificate_mismatch")
+    );
+    assert!(matches!(
+        trader.trade_held_with(&bound, CERTIFICATE),
+        Traded::Ticket(..)
+    ));
     let alice = trader.token("alice");
     for (target, reason) in [
         ("HTTP/nobodys.lab.test", "invalid_target"),
@@ -173,11 +193,12 @@ fn refusals(realm: &DelegationRealm) {
         );
     }
     assert!(matches!(trader.trade(&alice), Traded::Ticket(..)));
-    let log = trader.broker.logged("\"message\":\"delegated\"");
+    // The last one: the KDC was asked for the one before.
+    let log = trader.broker.logged("\"kdc_asked\":false");
     let count = |message: &str| log.lines().filter(|line| line.contains(message)).count();
     assert_eq!(
         (count("\"message\":\"refused\""), count("\"message\":\"delegated\"")),
-        (25, 1),
+        (29, 2),
         "{log}"
     );
     assert!(!log.contains(&alice), "a token in the log");

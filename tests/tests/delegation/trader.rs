@@ -202,6 +202,17 @@ impl Trader {
         trade(&self.broker, token, &format!("{target}@{}", self.realm))
     }
 
+    /// Trades a token for a ticket to [`LEGACY`], for a client with this certificate.
+    pub(crate) fn trade_held_with(&self, token: &str, certificate: &str) -> Traded {
+        let target = format!("{LEGACY}@{}", self.realm);
+        let form = form_of(token, &target, NEGOTIATE_TOKEN_TYPE);
+        send(
+            &self.broker,
+            &target,
+            &posted(format!("{form}&certificate={certificate}")),
+        )
+    }
+
     /// How often a metric's line stands at a number: the number.
     pub(crate) fn metric(&self, line: &str) -> u64 {
         let answer = broker::ask(&self.folder().join("observe.sock"), &Request::get("/metrics")).unwrap();
@@ -214,8 +225,11 @@ impl Trader {
 
 /// Trades a token at a broker, and looks that nothing leaves it but a ticket to the target.
 pub(crate) fn trade(broker: &Broker, token: &str, target: &str) -> Traded {
-    let request = request(token, target);
-    let answer = broker::ask(&broker.socket(), &request).unwrap();
+    send(broker, target, &request_of(token, target, NEGOTIATE_TOKEN_TYPE))
+}
+
+fn send(broker: &Broker, target: &str, request: &Request) -> Traded {
+    let answer = broker::ask(&broker.socket(), request).unwrap();
     let body: Value = serde_json::from_slice(&answer.body).unwrap();
     let member = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let tickets = services(&answer.body);
@@ -237,13 +251,16 @@ pub(crate) fn trade(broker: &Broker, token: &str, target: &str) -> Traded {
     Traded::Ticket(member("access_token"), body["expires_in"].as_u64().unwrap())
 }
 
-/// The request by which the filter trades a token.
-fn request(token: &str, target: &str) -> Request {
-    request_of(token, target, NEGOTIATE_TOKEN_TYPE)
+/// The request by which the filter trades a token for something of this kind.
+pub(crate) fn request_of(token: &str, audience: &str, kind: &str) -> Request {
+    posted(form_of(token, audience, kind))
 }
 
-/// The same for a token of any kind.
-pub(crate) fn request_of(token: &str, audience: &str, kind: &str) -> Request {
+fn posted(form: String) -> Request {
+    Request::post("/oauth2/token", form).header("content-type", "application/x-www-form-urlencoded")
+}
+
+fn form_of(token: &str, audience: &str, kind: &str) -> String {
     let escaped = |text: &str| -> String {
         text.bytes()
             .map(|byte| match byte {
@@ -252,13 +269,12 @@ pub(crate) fn request_of(token: &str, audience: &str, kind: &str) -> Request {
             })
             .collect()
     };
-    let body = format!(
+    format!(
         "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange\
          &subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aaccess_token\
          &requested_token_type={}&request_id=r-1&route=legacy&audience={}&subject_token={}",
         escaped(kind),
         escaped(audience),
         escaped(token)
-    );
-    Request::post("/oauth2/token", body).header("content-type", "application/x-www-form-urlencoded")
+    )
 }

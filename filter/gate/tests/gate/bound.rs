@@ -107,11 +107,7 @@ fn the_broker_is_told_the_certificate_of_the_client_whose_ticket_it_is() {
         let step = gate.borrow_mut().admit(at(NOW), &asked);
         let Step::Call(call, _) = step else { panic!("{step:?}") };
         let form = String::from_utf8(call.form(&Default::default())).unwrap();
-        assert_eq!(
-            form.contains(&format!("&certificate={}", digest("0a").to_string())),
-            said,
-            "{form}"
-        );
+        assert_eq!(form.contains(&format!("&certificate={}", digest("0a"))), said, "{form}");
         assert_eq!(form.contains("certificate"), said);
     }
 }
