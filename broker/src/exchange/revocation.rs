@@ -1,12 +1,13 @@
 //! Decides what comes of a request to take one token back (RFC 7009): who may, and what there is to take back.
 //!
-//! Whoever asks has the token itself. That alone gives no right: a service that was sent a token could end its user's work. It
-//! is for the client to whom the token was issued, for its user, who shows any token of the same subject, and for who shows a
-//! token with the scope [`ADMIN_SCOPE`]. A token that is none of ours, or none any more, is answered as one that was taken
+//! A token is taken back by the client to which it was issued, by who shows a token of the same subject, this one too, as
+//! Bearer, and by who shows one with the scope [`ADMIN_SCOPE`], for which the policy has an audience that no route sends to a
+//! service. So who was sent a token can end it, and nothing but it, by showing it: what a bearer can use, a bearer can end. A token that is none of ours, or none any more, is answered as one that was taken
 //! back (RFC 7009 §2.2): whoever asks has what it wanted.
 
 use std::net::IpAddr;
 
+use kerbridge_gate::certificate::CertificateDigest;
 use kerbridge_wire::Reason;
 use kerbridge_wire::exchange::{ADMIN_SCOPE, OauthError};
 use tokio::time::Instant;
@@ -14,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::event::{self, About};
 use super::request::RevocationRequest;
-use super::to_token::TicketToToken;
+use super::to_token::{TicketToToken, certificate};
 use super::{Caller, Exchange, Hints, Refusal, TokenToToken, source};
 use crate::revocation::{By, Order, RevocationError, Right};
 use crate::store::{Kind, Target};
@@ -58,6 +59,7 @@ impl Exchange {
                     direction,
                     trade,
                     caller,
+                    certificate: certificate(caller, &hints),
                     source: source(caller, &hints),
                     clock,
                     deadline: began.checked_add(direction.deadline).unwrap_or(began),
@@ -96,6 +98,7 @@ struct Asked<'a> {
     direction: &'a TicketToToken,
     trade: &'a TokenToToken,
     caller: &'a Caller,
+    certificate: Option<CertificateDigest>,
     source: Option<IpAddr>,
     clock: Clock,
     deadline: Instant,
@@ -111,7 +114,11 @@ impl Asked<'_> {
             (Shown::Bearer(_), Err(reason)) if is_same => return Ok(Outcome::Nothing(*reason)),
             (Shown::Bearer(own), _) => {
                 let own = self.stands(Zeroizing::new(own.to_owned()), now).await?;
-                Some(own.map_err(|reason| unauthenticated(reason.as_str()))?)
+                let own = own.map_err(|reason| unauthenticated(reason.as_str()))?;
+                if !own.confirmation().is_held_with(self.certificate) {
+                    return Err(unauthenticated(Reason::CertificateMismatch.as_str()));
+                }
+                Some(own)
             }
             (Shown::Other, _) => return Err(unauthenticated("Authorization is no Bearer token")),
         };

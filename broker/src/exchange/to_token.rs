@@ -202,7 +202,7 @@ struct Client<'a> {
 }
 
 /// The certificate of the client that is to use the token: on `mesh` that of Envoy's client, elsewhere that of ours.
-fn certificate(caller: &Caller, hints: &Hints) -> Option<CertificateDigest> {
+pub(super) fn certificate(caller: &Caller, hints: &Hints) -> Option<CertificateDigest> {
     match caller.listener {
         ListenerName::Mesh => hints.certificate,
         ListenerName::Public | ListenerName::Observe | ListenerName::Admin => caller.proof.certificate(),

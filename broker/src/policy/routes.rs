@@ -4,6 +4,7 @@
 //! accepted here is accepted there. Beyond it, audiences and scopes must be such as somebody can get.
 
 use kerbridge_gate::Config;
+use kerbridge_wire::exchange::ADMIN_SCOPE;
 use kerbridge_wire::policy as raw;
 use kerbridge_wire::policy::{Access, Route};
 
@@ -79,6 +80,13 @@ fn check_names(route: &Route, file: &raw::Policy, policy: &Policy, found: &mut P
             "correct the name or add the [[audience]]",
         );
         return;
+    }
+    if policy.gives(audience, ADMIN_SCOPE) {
+        found.note(
+            "audience",
+            format!("{ADMIN_SCOPE:?} is given for {audience:?}: whoever serves it could take back tokens with what it is sent"),
+            "give that scope for an audience of its own, which no route takes",
+        );
     }
     // What another issuer's tokens say is that issuer's business.
     if Policy::is_vouched_for(file, audience) {
@@ -189,6 +197,28 @@ mod tests {
         assert!(found[1].starts_with("route[0].audience: does not fit"), "{found:#?}");
         let found = problems("[[route]]\npath = \"/\"\naudience = \"orders\"");
         assert!(found[0].starts_with("route[0].accept: does not fit"), "{found:#?}");
+    }
+
+    #[test]
+    fn no_service_is_sent_a_token_that_takes_back_others() {
+        let route = r#"
+            [[grant]]
+            principals = ["root@R"]
+            audience = "AUDIENCE"
+            scopes = ["kerbridge:admin"]
+            [[audience]]
+            name = "administration"
+            [[route]]
+            audience = "orders"
+            accept = ["negotiate"]
+            path = "/""#;
+        let found = problems(&route.replace("AUDIENCE", "orders"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("route[0].audience") && found[0].contains("kerbridge:admin"));
+        assert_eq!(
+            problems(&route.replace("AUDIENCE", "administration")),
+            [] as [String; 0]
+        );
     }
 
     #[test]

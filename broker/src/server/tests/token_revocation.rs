@@ -2,10 +2,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kerbridge_gate::certificate::CertificateDigest;
 use kerbridge_wire::exchange::ADMIN_SCOPE;
 
 use super::log::Log;
 use super::*;
+use crate::client_certificate::digest_of;
+use crate::exchange::Shown;
 use crate::identity::Identity;
 use crate::revocation::{By, Order, TokenNames};
 use crate::store::{Kind, StoreError, Target};
@@ -18,6 +21,13 @@ const GRANTS: &str = r#"
     principals = ["*@A.TEST"]
     audience = "orders"
     scopes = ["read", "kerbridge:admin"]
+    [[audience]]
+    name = "vault"
+    certificate_bound = true
+    [[grant]]
+    principals = ["*@A.TEST"]
+    audience = "vault"
+    scopes = ["read"]
     [[route]]
     path = "/"
     access = "open"
@@ -29,14 +39,24 @@ fn broker() -> Arc<Broker> {
 
 /// A token of this broker, made for a client.
 fn token(broker: &Broker, client: &str, subject: &str, scopes: &str) -> String {
+    token_for(broker, "orders", None, client, subject, scopes)
+}
+
+fn token_for(
+    broker: &Broker,
+    audience: &str,
+    holder: Option<CertificateDigest>,
+    client: &str,
+    subject: &str,
+    scopes: &str,
+) -> String {
     let direction = tokens(broker);
     let mut problems = Problems::default();
     let file: raw::Policy = crate::strict_toml::read(GRANTS, &mut problems).unwrap();
     let policy = Policy::build(&file, &mut problems).unwrap();
     let scopes = scopes.parse().unwrap();
-    let grant = policy
-        .grant(Identity::for_test(subject), "orders", Some(&scopes))
-        .unwrap();
+    let grant = policy.grant(Identity::for_test(subject), audience, Some(&scopes));
+    let grant = grant.unwrap().for_client_with(holder).unwrap();
     let unrevoked = direction.revocations.admit(&grant, broker.clock.now()).unwrap();
     let minter = Minter::new(&direction.issuer, direction.keyring.signing());
     minter.issue(unrevoked, client).unwrap().into_compact()
@@ -103,6 +123,34 @@ async fn a_token_is_taken_back_by_its_client_its_user_or_an_administrator_and_no
         assert_eq!(found, expected, "{client} at {listener}, {shows:?}");
         assert_eq!(is_revoked(&broker, &one), expected == StatusCode::OK, "{shows:?}");
         assert!(own.is_none_or(|own| !is_revoked(&broker, &own)));
+    }
+}
+
+#[tokio::test]
+async fn a_bound_token_says_who_asks_with_its_certificate_alone() {
+    let broker = broker();
+    let (holder, other) = (digest_of(b"holder"), digest_of(b"other"));
+    let bound = token_for(&broker, "vault", Some(holder), "other", "alice@A.TEST", "read");
+    let one = token(&broker, "mesh", "alice@A.TEST", "read");
+    let form = format!("token={one}");
+    for (certificate, expected) in [
+        (None, Err(Reason::ClientUnauthenticated)),
+        (Some(other), Err(Reason::ClientUnauthenticated)),
+        (Some(holder), Ok(())),
+    ] {
+        let caller = Caller {
+            listener: ListenerName::Public,
+            client: "public".into(),
+            proof: certificate.map_or(ClientProof::Nothing, ClientProof::Certificate),
+            peer: Peer::default(),
+        };
+        let shown = Shown::Bearer(&bound);
+        let outcome = broker
+            .exchange
+            .revoke(form.as_bytes(), shown, &caller, broker.clock)
+            .await;
+        assert_eq!(outcome.map_err(|refusal| refusal.reason), expected, "{certificate:?}");
+        assert_eq!(is_revoked(&broker, &one), expected.is_ok());
     }
 }
 
