@@ -34,6 +34,11 @@ pub(crate) use pending::Origin;
 pub use pending::{PendingKeys, PendingSignature};
 pub use warm::{Recalled, WarmHead};
 
+/// Where clients show who they are to a proxy; nothing of ours is ever there (RFC 9110 §11.7.2).
+pub(crate) const PROXY_AUTHORIZATION: &str = "proxy-authorization";
+/// Where clients show who they are, our cookies beside others.
+const CREDENTIALS: &[&str] = &["authorization", PROXY_AUTHORIZATION, "cookie"];
+
 /// The gate of one worker: the current snapshot, the tokens that it verified, the keys that it misses, the handshakes that it
 /// has halfway.
 #[derive(Debug)]
@@ -99,13 +104,19 @@ impl Gate {
         self.cache.len()
     }
 
-    /// Edits of a request's trailers: what is ours comes from nobody else. They may come before the head's decision and
-    /// are then not shown again, so they are cleaned whenever they come.
+    /// Edits of a request's trailers: what is ours comes from nobody else, and no credential comes there (RFC 9110 §6.5.1): nobody
+    /// has looked at it. They may come before the head's decision and are then not shown again, so they are cleaned whenever
+    /// they come.
     pub fn clean_trailers(&self, trailers: &HeaderMap) -> HeaderEdits {
-        match self.snapshot.config() {
-            Some(config) => removals(config.reserved_headers(), trailers),
-            None => HeaderEdits::new(),
+        let Some(config) = self.snapshot.config() else {
+            return HeaderEdits::new();
+        };
+        let mut edits = removals(config.reserved_headers(), trailers);
+        edits.extend(removals(CREDENTIALS, trailers));
+        if let Some(token_header) = &config.token_header {
+            edits.extend(removals(&[&*token_header.name], trailers));
         }
+        edits
     }
 
     /// Judges a request's head at a time.
@@ -303,6 +314,10 @@ impl Asked {
             if rule.forward {
                 edits.push(forwarded(origin.secret()));
             }
+        }
+        // What its service is shown is our ticket alone.
+        if rule.upstream.is_some() && self.has_proxy_authorization {
+            edits.push(HeaderEdit::Remove(PROXY_AUTHORIZATION.into()));
         }
         let caller = rule
             .upstream

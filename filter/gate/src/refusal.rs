@@ -8,7 +8,7 @@ use kerbridge_wire::reason::{ChallengeRule, Fault};
 
 use crate::certificate::CertificateDigest;
 use crate::config::Config;
-use crate::gate::WarmHead;
+use crate::gate::{PROXY_AUTHORIZATION, WarmHead};
 use crate::request::RequestHead;
 use crate::response::{Admitted, removals};
 use crate::route::Route;
@@ -42,6 +42,7 @@ pub(crate) struct Asked {
     pub(crate) strip: HeaderEdits,
     has_authorization: bool,
     has_token_header: bool,
+    pub(crate) has_proxy_authorization: bool,
     request_id: String,
     wants_html: bool,
     /// Another site's page made it.
@@ -110,6 +111,7 @@ impl Asked {
             strip: HeaderEdits::new(),
             has_authorization: head.headers.first(b"authorization").is_some(),
             has_token_header: false,
+            has_proxy_authorization: head.headers.first(PROXY_AUTHORIZATION.as_bytes()).is_some(),
             request_id: id
                 .iter()
                 .filter(|byte| is_plain(byte))
@@ -136,6 +138,8 @@ impl Asked {
             strip: HeaderEdits::new(),
             has_authorization: true,
             has_token_header: false,
+            // It matters on routes that take no such way.
+            has_proxy_authorization: false,
             request_id: String::new(),
             wants_html: false,
             is_foreign: false,

@@ -247,6 +247,7 @@ fn a_token_becomes_a_ticket_and_nothing_that_the_client_showed_reaches_the_servi
         .send(
             &Request::get("/legacy/x?y=1")
                 .header("authorization", format!("Bearer {token}"))
+                .header("proxy-authorization", format!("Bearer {token}"))
                 .header("cookie", "a=1; __Host-kerbridge-0000000000000000=stolen; b=2"),
         )
         .unwrap();

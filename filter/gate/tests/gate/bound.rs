@@ -44,7 +44,7 @@ fn a_bound_token_passes_with_its_certificate_and_with_no_other_also_when_it_is_k
     let gate = gate(&key, r#""certificate_bound": true, "underscores_rejected": true,"#);
     assert!(gate.borrow().snapshot().config().unwrap().reads_certificate());
     let (own, other) = (digest("0a"), digest("0b"));
-    let bound = token(&key, &format!(r#"{{"x5t#S256":"{}"}}"#, own.to_string()));
+    let bound = token(&key, &format!(r#"{{"x5t#S256":"{own}"}}"#));
     let authorization = format!("Bearer {bound}");
     let headers = head("/tokens", &[("authorization", authorization.as_bytes())]);
     for (certificate, expected) in [

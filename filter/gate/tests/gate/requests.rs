@@ -158,6 +158,18 @@ fn headers_under_our_names_are_deleted_however_they_are_written() {
         shown(&gate(&key).borrow().clean_trailers(&head("/", &spoofed))),
         expected
     );
+    // Nobody has looked at a credential there.
+    let late: [(&str, &[u8]); 5] = [
+        ("authorization", b"Bearer x"),
+        ("Proxy_Authorization", b"Bearer x"),
+        ("cookie", b"a=b"),
+        ("x-token", b"x"),
+        ("x-check", b"7"),
+    ];
+    assert_eq!(
+        shown(&gate(&key).borrow().clean_trailers(&head("/", &late))),
+        ["-authorization", "-Proxy_Authorization", "-cookie"]
+    );
 
     let token = format!("Bearer {}", key.token(&claims("orders", "")));
     let headers = [spoofed.as_slice(), &[("authorization", token.as_bytes())]].concat();
