@@ -97,6 +97,26 @@ async fn nothing_is_minted_for_what_was_revoked_without_a_time() {
 }
 
 #[tokio::test]
+async fn who_was_taken_out_comes_back_by_no_other_case_of_their_name() {
+    for (banned, comes) in [("ALICE@A.TEST", "alice@A.TEST"), ("alice@A.TEST", "Alice@A.TEST")] {
+        let (_, revocations) = fresh();
+        revoke(&revocations, Order::ban(target(Kind::Subject, banned), None), NOW).await;
+        assert!(issued(&revocations, NOW).is_err());
+        let names = TokenNames {
+            token: None,
+            session: None,
+            subject: comes,
+            issued: None,
+        };
+        assert!(revocations.check(&names, at(NOW)).is_err(), "{banned} {comes}");
+        // It is one entry, however it is named.
+        let lifted = revocations.lift(&target(Kind::Subject, comes), &ROOT, clock(NOW)).await;
+        lifted.unwrap();
+        assert_eq!(issued(&revocations, NOW), Ok(NOW));
+    }
+}
+
+#[tokio::test]
 async fn a_ban_with_an_end_ends() {
     let (_, revocations) = fresh();
     let order = Order::ban(target(Kind::Subject, "alice@A.TEST"), Some(at(NOW + 100)));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use kerbridge_wire::feed::{Entry, Epoch, RevocationKey};
+use kerbridge_wire::feed::{Entry, Epoch, RevocationKey, plain_subject};
 use serde::{Deserialize, Serialize};
 
 use crate::pasted::is_token;
@@ -62,7 +62,8 @@ pub enum TargetError {
 const LONGEST: usize = 1024;
 
 impl Target {
-    /// The tokens of which the claim for this kind has exactly this value, which somebody says.
+    /// The tokens of which the claim for this kind has exactly this value, which somebody says; a subject in [whatever
+    /// case](plain_subject).
     pub fn new(kind: Kind, value: &str) -> Result<Self, TargetError> {
         if is_token(kind, value) {
             return Err(TargetError::Token);
@@ -75,10 +76,11 @@ impl Target {
         if value.is_empty() || value.len() > LONGEST || value.chars().any(char::is_control) {
             return Err(TargetError::Form);
         }
-        Ok(Self {
-            kind,
-            value: value.into(),
-        })
+        let value = match kind {
+            Kind::Token | Kind::Session => value.into(),
+            Kind::Subject => plain_subject(value).into(),
+        };
+        Ok(Self { kind, value })
     }
 
     /// By what it names them.
@@ -86,7 +88,7 @@ impl Target {
         self.kind
     }
 
-    /// The value of the claim.
+    /// The value of the claim; of a subject as revocations know it.
     pub const fn value(&self) -> &str {
         &self.value
     }

@@ -39,6 +39,16 @@ pub const ENTRIES_LIMIT: u32 = 4_000_000;
 /// As `issued_at_or_before`: whenever issued. As `needed_until`: for ever.
 pub const EVER: u32 = u32::MAX;
 
+/// A subject as revocations know it: ASCII letters before the last `@` are small. Active Directory knows an account by any case, and
+/// a ticket has the one that was asked for: who was taken out must not come back by another. Where names are told apart by case,
+/// both are taken out.
+pub fn plain_subject(subject: &str) -> String {
+    match subject.rsplit_once('@') {
+        Some((name, realm)) => format!("{}@{realm}", name.to_ascii_lowercase()),
+        None => subject.to_ascii_lowercase(),
+    }
+}
+
 /// Names a token, a session or a subject of one issuer: the first 16 bytes of a SHA-256 over all of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RevocationKey(pub [u8; 16]);
@@ -54,9 +64,9 @@ impl RevocationKey {
         Self::of(2, issuer, session)
     }
 
-    /// All tokens with this `sub`.
+    /// All tokens with this `sub`, [however it is spelled](plain_subject).
     pub fn subject(issuer: &str, subject: &str) -> Self {
-        Self::of(3, issuer, subject)
+        Self::of(3, issuer, &plain_subject(subject))
     }
 
     /// Kind and lengths stand in front: no two of (kind, issuer, value) are the same bytes.
@@ -347,6 +357,22 @@ mod tests {
             format!("{:?}", RevocationKey::subject("i", "v")),
             "645bbeee58996f0023163475a9546cea"
         );
+    }
+
+    #[test]
+    fn a_subject_is_known_in_any_case_of_its_name_and_no_other_realm() {
+        for (one, other, is_same) in [
+            ("alice@A.TEST", "ALICE@A.TEST", true),
+            ("Alice", "aLICE", true),
+            ("a@b@A.TEST", "A@B@A.TEST", true),
+            ("alice@A.TEST", "alice@a.test", false),
+            ("Älice@A.TEST", "älice@A.TEST", false),
+        ] {
+            let (one, other) = (RevocationKey::subject("i", one), RevocationKey::subject("i", other));
+            assert_eq!(one == other, is_same, "{one:?} {other:?}");
+        }
+        assert_ne!(RevocationKey::token("i", "A"), RevocationKey::token("i", "a"));
+        assert_ne!(RevocationKey::session("i", "A"), RevocationKey::session("i", "a"));
     }
 
     #[test]
