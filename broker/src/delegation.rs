@@ -38,6 +38,7 @@ use crate::metrics::{DelegationMetrics, Found};
 use crate::negotiate::FirstToken;
 use crate::policy::{ByKdc, DelegationGrant, NotTraced, same_but_for_case};
 use crate::rate_limit::RateLimit;
+use crate::revocation::TokenNames;
 use crate::subject_token::{Feeds, Issuers, VerifiedToken, Verifier};
 use crate::time::{Clock, UnixTime};
 use crate::work_pool::{NotDone, WorkPool};
@@ -214,8 +215,19 @@ impl Delegation {
 
     /// Whether a verified token may be taken, by what its issuer's feed says, where that is followed.
     pub async fn check_feed(&self, token: &VerifiedToken, now: UnixTime, deadline: Instant) -> Result<(), NoTicket> {
-        let judged = self.0.feeds.check(token, now, deadline).await;
+        let names = token.feed_names();
+        let judged = self.0.feeds.check(token.issuer(), &names, now, deadline).await;
         judged.map_err(|reason| NoTicket::new(reason, "by what is known of its issuer's feed"))
+    }
+
+    /// Whether who has these names in tokens of ours may be served, by what the broker that mints them says, where its feed is
+    /// followed.
+    pub async fn check_names(&self, names: &TokenNames<'_>, now: UnixTime, deadline: Instant) -> Result<(), NoTicket> {
+        let Some(issuer) = self.0.issuers.our_issuer() else {
+            return Ok(());
+        };
+        let judged = self.0.feeds.check(issuer, names, now, deadline).await;
+        judged.map_err(|reason| NoTicket::new(reason, "by what is known of our own issuer's feed"))
     }
 
     /// The principal that the KDC knows by a name, for whom there may be no more questions than tickets.

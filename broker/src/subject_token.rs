@@ -101,13 +101,18 @@ impl VerifiedToken {
     /// By what a token of ours can be revoked; another issuer's is not ours to revoke.
     pub fn names(&self) -> Option<TokenNames<'_>> {
         match self.author {
-            Author::Ours { .. } => Some(TokenNames {
-                token: self.token_id.as_deref(),
-                session: self.session.as_deref(),
-                subject: &self.subject,
-                issued: self.issued,
-            }),
+            Author::Ours { .. } => Some(self.feed_names()),
             Author::Another { .. } => None,
+        }
+    }
+
+    /// By what its issuer, whoever that is, revokes it.
+    pub fn feed_names(&self) -> TokenNames<'_> {
+        TokenNames {
+            token: self.token_id.as_deref(),
+            session: self.session.as_deref(),
+            subject: &self.subject,
+            issued: self.issued,
         }
     }
 
@@ -345,6 +350,11 @@ impl Issuers {
         Ok(())
     }
 
+    /// Ours, whether this process mints its tokens or only takes them.
+    pub fn our_issuer(&self) -> Option<&str> {
+        self.config.broker.as_ref().map(|broker| broker.issuer.as_str())
+    }
+
     /// An issuer whose keys have never been there.
     pub fn unheard_of(&self) -> Option<&str> {
         let issuers = self.config.issuers.iter().zip(self.published());
@@ -392,12 +402,7 @@ impl Verifier {
         // Each issuer has its own claim; the others' mean nothing in its tokens.
         let claim = self.issuers.claims.get(place).and_then(Option::as_ref);
         let claim = claim.and_then(|wanted| value(wanted)?.as_str().map(Box::from));
-        let is_ours = self
-            .issuers
-            .config
-            .broker
-            .as_ref()
-            .is_some_and(|broker| broker.issuer == issuer.issuer);
+        let is_ours = self.issuers.our_issuer() == Some(&*issuer.issuer);
         let author = if is_ours {
             Author::Ours {
                 subject: (&**claims.subject()).into(),
@@ -410,8 +415,7 @@ impl Verifier {
             }
         };
         let other = (!is_ours).then_some(issuer.issuer.as_str());
-        let ours = self.issuers.config.broker.as_ref();
-        let ours = ours.map_or("", |broker| broker.issuer.as_str());
+        let ours = self.issuers.our_issuer().unwrap_or_default();
         let details = Details::read(|name| value(&Pointer::parse(name)?), other, ours)?;
         let audiences = self.issuers.audiences.iter();
         Ok(VerifiedToken {

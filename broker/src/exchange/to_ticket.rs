@@ -30,7 +30,7 @@ pub struct TokenToTicket {
     pub realms: Vec<String>,
     /// What tokens call them, and so what is revoked of them.
     pub names: NameRules,
-    /// What takes tokens of this broker back, where it makes some.
+    /// What takes tokens of this broker back, where it makes some; elsewhere the feed of the broker that does is followed.
     pub revocations: Option<Arc<Revocations>>,
     /// What verifies and asks.
     pub delegation: Delegation,
@@ -82,12 +82,12 @@ impl TokenToTicket {
             ..shown(refusal)
         };
         let grant = candidates.grant(&user).map_err(|denial| known(denial.into()))?;
-        self.check_user(&token, &user, now).map_err(known)?;
+        self.check_user(&token, &user, now, deadline).await.map_err(known)?;
         let ticket = self.delegation.ticket(&grant, token.expires(), now, deadline).await;
         let ticket = ticket.map_err(|none| known(none.into()))?;
         // The KDC may have taken its time, and somebody may have been taken out meanwhile.
         self.check_token(&token, now, deadline).await.map_err(known)?;
-        self.check_user(&token, &user, now).map_err(known)?;
+        self.check_user(&token, &user, now, deadline).await.map_err(known)?;
         Ok(Delegated { grant, token, ticket })
     }
 
@@ -100,11 +100,18 @@ impl TokenToTicket {
     }
 
     /// Whether who is to be acted for was revoked: whoever was taken out has no tickets made in their name, whoever wrote the
-    /// token.
-    fn check_user(&self, token: &VerifiedToken, user: &Principal, now: UnixTime) -> Result<(), Refusal> {
-        let (Some(revocations), None) = (&self.revocations, token.names()) else {
+    /// token. A process without the store knows it by the feed of the broker that has it.
+    async fn check_user(
+        &self,
+        token: &VerifiedToken,
+        user: &Principal,
+        now: UnixTime,
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
+        // Ours was judged by its own names.
+        if token.names().is_some() {
             return Ok(());
-        };
+        }
         // Nobody has been given a token under another name than this.
         let subject = self.names.subject_of(user);
         let names = TokenNames {
@@ -113,7 +120,10 @@ impl TokenToTicket {
             subject: subject.as_ref().map_or(user.as_str(), Subject::as_str),
             issued: token.issued(),
         };
-        revocations.check(&names, now).map_err(Refusal::from)
+        match &self.revocations {
+            Some(revocations) => Ok(revocations.check(&names, now)?),
+            None => Ok(self.delegation.check_names(&names, now, deadline).await?),
+        }
     }
 
     /// Who a token is about: a principal of an accepted realm.

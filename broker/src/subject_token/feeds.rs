@@ -18,9 +18,10 @@ use kerbridge_wire::feed_query::FeedQuery;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
-use super::{Issuers, VerifiedToken, Verifier};
+use super::{Issuers, Verifier};
 use crate::config::KeySource;
 use crate::published_keys::{Missed, fetch};
+use crate::revocation::TokenNames;
 use crate::time::{Clock, UnixTime};
 use crate::work_pool::{NotDone, WorkPool};
 
@@ -101,16 +102,28 @@ impl Feeds {
         Some(&unheard.source.terms.issuer)
     }
 
-    /// Whether a verified token may be taken, by what its issuer's feed says; where that is not followed, it may.
-    pub async fn check(&self, token: &VerifiedToken, now: UnixTime, deadline: Instant) -> Result<(), Reason> {
+    /// Whether who has these names may be served, by what an issuer's feed says; where that is not followed, they may.
+    pub async fn check(
+        &self,
+        issuer: &str,
+        names: &TokenNames<'_>,
+        now: UnixTime,
+        deadline: Instant,
+    ) -> Result<(), Reason> {
         let Some(inner) = &self.0 else { return Ok(()) };
-        let is_its = |one: &Followed| one.source.terms.issuer == token.issuer();
+        let is_its = |one: &Followed| one.source.terms.issuer == issuer;
         let Some(at) = inner.followed.iter().position(is_its) else {
             return Ok(());
         };
-        let keys = RevocationKeys::new(token.issuer(), token.token_id(), token.session(), token.subject());
+        let TokenNames {
+            token,
+            session,
+            subject,
+            issued,
+        } = *names;
+        let keys = RevocationKeys::new(issuer, token, session, subject);
         // A token without is older than any revocation.
-        let issued = token.issued().map_or(0, UnixTime::seconds);
+        let issued = issued.map_or(0, UnixTime::seconds);
         let judged = inner.tables.run(move |tables| tables.check(at, &keys, issued, now));
         match tokio::time::timeout_at(deadline, judged).await {
             Ok(Ok(judged)) => judged,

@@ -8,15 +8,21 @@ use std::time::Duration;
 use kerbridge_tests::broker::{Broker, BrokerSettings, find_kerbridge};
 use kerbridge_tests::delegation::{ACCEPTOR, BRIDGE, DelegationRealm, LEGACY};
 use kerbridge_tests::http::Request;
+use kerbridge_tests::token::LabKey;
 use kerbridge_tests::wait::wait_until;
 use serde_json::Value;
 
-use crate::broker::{both_ways, token};
+use crate::broker::{ANOTHERS_KEYS, another_issuer, both_ways, both_ways_with, token};
 use crate::realms::mit;
-use crate::trader::{ISSUER, Traded, trade};
+use crate::trader::{ISSUER, Traded, foreign_token, trade};
 
 /// Prepares one beside a broker that makes tokens.
 fn beside(minting: &Broker, realm: &DelegationRealm, folder: &Path) -> Broker {
+    beside_with(minting, realm, folder, "")
+}
+
+/// The same with more of the configuration.
+fn beside_with(minting: &Broker, realm: &DelegationRealm, folder: &Path, more: &str) -> Broker {
     let name = realm.realm();
     let socket = minting.socket();
     let settings = BrokerSettings {
@@ -28,7 +34,7 @@ fn beside(minting: &Broker, realm: &DelegationRealm, folder: &Path) -> Broker {
         more: format!(
             "[delegation]\nprincipal = {:?}\nkeytab = {:?}\nrefused_targets = [{:?}]\n\
              [[delegation.keys]]\nissuer = {ISSUER:?}\nunix = {socket:?}\n\
-             [[delegation.feeds]]\nissuer = {ISSUER:?}\nunix = {socket:?}\npoll = \"1s\"\nmax_staleness = \"3s\"\n",
+             [[delegation.feeds]]\nissuer = {ISSUER:?}\nunix = {socket:?}\npoll = \"1s\"\nmax_staleness = \"3s\"\n{more}",
             realm.principal(BRIDGE),
             realm.keytab(BRIDGE),
             realm.principal(ACCEPTOR),
@@ -67,6 +73,46 @@ fn a_process_of_its_own_hears_of_revocations_and_gives_nothing_out_when_it_hears
     assert_eq!(trade(&alice), Traded::refused(400, "revoked"));
     minting.start().unwrap();
     wait_until("a ticket", Duration::from_secs(20), || is_given(&bob)).unwrap();
+    drop(delegating);
+}
+
+#[test]
+fn a_process_of_its_own_refuses_whoever_was_taken_out_by_another_issuers_token_too() {
+    let realm = mit();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [first, second] = folders.each_ref().map(tempfile::TempDir::path);
+    let idp = LabKey::generate().unwrap();
+    for folder in [first, second] {
+        std::fs::write(folder.join("idp.json"), idp.key_set().to_string()).unwrap();
+    }
+    let mut minting = both_ways_with(realm, first, (&another_issuer(realm), ANOTHERS_KEYS));
+    let more = format!("{ANOTHERS_KEYS}[names]\nstrip_realm_of = [{:?}]\n", realm.realm());
+    let mut delegating = beside_with(&minting, realm, second, &more);
+    delegating.start().unwrap();
+    let trade = |user: &str| {
+        let token = foreign_token(&idp, "upn", &realm.principal(user));
+        trade(&delegating, &token, &realm.principal(LEGACY))
+    };
+    let is_given = |user: &str| matches!(trade(user), Traded::Ticket(..));
+    let comes_to = |user: &str, what: &str, is_so: &dyn Fn() -> bool| {
+        wait_until(&format!("{what} {user}"), Duration::from_secs(20), is_so).unwrap();
+    };
+    assert!(is_given("alice") && is_given("bob"));
+
+    // By the name that tokens of ours have for her, which is not the principal.
+    minting.revoke(&["--subject", "alice"]).unwrap();
+    comes_to("alice", "no ticket for", &|| {
+        trade("alice") == Traded::refused(400, "revoked")
+    });
+    assert!(is_given("bob"));
+    minting.revoke(&["--subject", "alice", "--lift"]).unwrap();
+    comes_to("alice", "a ticket for", &|| is_given("alice"));
+
+    // Who is taken out is not known any more.
+    minting.stop().unwrap();
+    comes_to("bob", "no ticket for", &|| {
+        trade("bob") == Traded::refused(503, "feed_stale")
+    });
     drop(delegating);
 }
 

@@ -35,7 +35,7 @@ pub(crate) fn both_ways(realm: &DelegationRealm, folder: &Path) -> Broker {
 }
 
 /// The same with more of the policy and of the configuration.
-fn both_ways_with(realm: &DelegationRealm, folder: &Path, (policy, section): (&str, &str)) -> Broker {
+pub(crate) fn both_ways_with(realm: &DelegationRealm, folder: &Path, (policy, section): (&str, &str)) -> Broker {
     let name = realm.realm();
     let settings = BrokerSettings {
         issuer: ISSUER.to_owned(),
@@ -73,6 +73,17 @@ fn both_ways_with(realm: &DelegationRealm, folder: &Path, (policy, section): (&s
     broker.start().unwrap();
     broker
 }
+
+/// Of the policy: the other issuer, whose `upn` says the principal, for `orders`.
+pub(crate) fn another_issuer(realm: &DelegationRealm) -> String {
+    let line = subject("upn", &format!("form = \"principal\"\nrealms = [{:?}]", realm.realm()));
+    format!(
+        "[[issuer]]\nissuer = {IDP:?}\naudiences = {{ orders = [\"client-1\"] }}\ntypes = [\"JWT\"]\njwks = {{ cluster = \"idp\" }}\n{line}"
+    )
+}
+
+/// Of the configuration: its keys are in a file.
+pub(crate) const ANOTHERS_KEYS: &str = "[[delegation.keys]]\nissuer = \"https://id.lab.test\"\nfile = \"idp.json\"\n";
 
 /// The token that a user's ticket becomes.
 pub(crate) fn token(realm: &DelegationRealm, broker: &Broker, user: &str) -> String {
@@ -451,12 +462,7 @@ fn whoever_was_taken_out_gets_no_ticket_by_another_issuers_token_either() {
     let folder = tempfile::tempdir().unwrap();
     let idp = LabKey::generate().unwrap();
     std::fs::write(folder.path().join("idp.json"), idp.key_set().to_string()).unwrap();
-    let issuer = format!(
-        "[[issuer]]\nissuer = {IDP:?}\naudiences = {{ orders = [\"client-1\"] }}\ntypes = [\"JWT\"]\njwks = {{ cluster = \"idp\" }}\n{}",
-        subject("upn", &format!("form = \"principal\"\nrealms = [{:?}]", realm.realm()))
-    );
-    let keys = format!("[[delegation.keys]]\nissuer = {IDP:?}\nfile = \"idp.json\"\n");
-    let broker = both_ways_with(realm, folder.path(), (&issuer, &keys));
+    let broker = both_ways_with(realm, folder.path(), (&another_issuer(realm), ANOTHERS_KEYS));
     let trade = |user: &str| {
         let token = foreign_token(&idp, "upn", &realm.principal(user));
         trade(&broker, &token, &realm.principal(LEGACY))

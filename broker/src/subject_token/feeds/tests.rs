@@ -9,7 +9,7 @@ use crate::policy::Policy;
 use crate::problem::Problems;
 use crate::revocation::{By, Order, Revocations};
 use crate::store::{Kind, Target};
-use crate::subject_token::KeyTerms;
+use crate::subject_token::{KeyTerms, VerifiedToken};
 
 const OURS: &str = "https://broker.test";
 const ROOT: By<'_> = By::Administrator { uid: Some(0) };
@@ -60,7 +60,7 @@ impl Feeds {
 
     async fn judge(&self, token: &VerifiedToken, now: u64) -> Result<(), Reason> {
         let deadline = Instant::now().checked_add(Duration::from_secs(10)).unwrap();
-        self.check(token, at(now), deadline).await
+        self.check(token.issuer(), &token.feed_names(), at(now), deadline).await
     }
 }
 
