@@ -31,7 +31,7 @@ pub use log_in::LogIn;
 
 use self::asking::{Asking, TooMany};
 use self::flights::{Flights, Look, NoAnswer, Question, Settled};
-use self::kdc::{Acting, Kdc, NoTicket};
+use self::kdc::{Acting, Failed, Kdc, NoTicket};
 use crate::channel_bindings::CertificateFile;
 use crate::config::{DelegationLimits, KeySource, TargetBinding};
 use crate::metrics::{DelegationMetrics, Found};
@@ -388,7 +388,7 @@ impl Delegation {
     async fn answer<K, V, G>(
         &self,
         request: Request<K, V, G>,
-        ask: impl FnOnce(&mut dyn Kdc) -> Result<V, NoTicket> + Send + 'static,
+        ask: impl FnOnce(&mut dyn Kdc) -> Result<V, Failed> + Send + 'static,
     ) -> Result<(Arc<V>, Found), NoTicket>
     where
         K: Clone + Eq + Hash + Send + Sync + 'static,
@@ -463,7 +463,7 @@ impl Delegation {
         question: Question<K, V, NoTicket>,
         wanted: UnixTime,
         realm: String,
-        ask: impl FnOnce(&mut dyn Kdc) -> Result<V, NoTicket> + Send + 'static,
+        ask: impl FnOnce(&mut dyn Kdc) -> Result<V, Failed> + Send + 'static,
     ) where
         K: Clone + Eq + Hash + Send + Sync + 'static,
         V: Send + Sync + 'static,
@@ -488,10 +488,10 @@ impl Delegation {
                 let under_way = place.begin();
                 let answer = ask(kdc.as_mut());
                 match &answer {
-                    Err(none) if none.reason == Reason::KdcUnreachable => drop(under_way),
-                    Ok(_) | Err(_) => under_way.answered(),
+                    Ok(_) | Err(Failed::Answered(_)) => under_way.answered(),
+                    Err(Failed::Unanswered(_)) => drop(under_way),
                 }
-                Some(answer)
+                Some(answer.map_err(Failed::into_why))
             });
             let settled = match outcome.await {
                 Ok(Some(Ok(value))) => Settled::Known(value),

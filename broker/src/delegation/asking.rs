@@ -30,8 +30,8 @@ struct Inner {
     most_of_one: usize,
     /// The same for all of them.
     abroad: Arc<Semaphore>,
-    /// Questions about trusted realms that may wait for a place.
-    waiting: Semaphore,
+    /// Questions about one trusted realm that may wait for a place.
+    most_waiting: usize,
     /// Those of the configuration: nobody else's users are asked about.
     realms: Mutex<HashMap<String, Realm>>,
 }
@@ -39,6 +39,8 @@ struct Inner {
 #[derive(Debug)]
 struct Realm {
     places: Arc<Semaphore>,
+    /// For those that wait for a place: each realm has its own, so that those of one that hangs take nobody else's.
+    waiting: Arc<Semaphore>,
     under_way: Vec<Begun>,
     /// The question that began last of those that were answered.
     answered: Option<Instant>,
@@ -75,14 +77,14 @@ pub(super) struct UnderWay {
 
 impl Asking {
     /// Questions for so many threads, as a service of the realm `home`; one that takes longer than `patience` is overdue. Of those
-    /// about other realms so many may wait for a thread.
+    /// about each other realm so many may wait for a thread.
     pub(super) fn new(home: &str, patience: Duration, threads: usize, waiting: usize) -> Self {
         Self(Arc::new(Inner {
             home: home.to_owned(),
             patience,
             most_of_one: threads.wrapping_div(2).max(1),
             abroad: Arc::new(Semaphore::new(threads.saturating_sub(1).max(1))),
-            waiting: Semaphore::new(waiting.min(Semaphore::MAX_PERMITS)),
+            most_waiting: waiting.min(Semaphore::MAX_PERMITS),
             realms: Mutex::default(),
         }))
     }
@@ -111,13 +113,13 @@ impl Asking {
             realm: realm.to_owned(),
             _abroad: abroad,
         };
-        let Inner {
-            home, abroad, waiting, ..
-        } = &*self.0;
+        let Inner { home, abroad, .. } = &*self.0;
         if realm == home {
             return Ok(place(None));
         }
-        let of_one = self.with(realm, |realm, _| Arc::clone(&realm.places));
+        let (of_one, waiting) = self.with(realm, |realm, _| {
+            (Arc::clone(&realm.places), Arc::clone(&realm.waiting))
+        });
         let waits = waiting.try_acquire().map_err(|_| TooMany)?;
         // Neither is ever closed.
         let of_one = of_one.acquire_owned().await.map_err(|_| TooMany)?;
@@ -133,6 +135,7 @@ impl Asking {
         }
         let known = realms.entry(realm.to_owned()).or_insert_with(|| Realm {
             places: Arc::new(Semaphore::new(self.0.most_of_one)),
+            waiting: Arc::new(Semaphore::new(self.0.most_waiting)),
             under_way: Vec::new(),
             answered: None,
             until: None,
@@ -301,6 +304,19 @@ mod tests {
         assert_eq!(asking.may_ask("A"), Err(Overdue));
         tokio::time::advance(PAUSE).await;
         assert_eq!(asking.may_ask("A"), Err(Overdue));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_wait_for_a_realm_that_hangs_take_no_place_of_those_that_wait_for_another() {
+        let asking = Asking::new("HOME", PATIENCE, 4, 1);
+        let _hanging = [begin(&asking, "A").await, begin(&asking, "A").await];
+        let waits = asking.clone();
+        let waits = tokio::spawn(async move { waits.place("A").await.map(drop) });
+        tokio::task::yield_now().await;
+        assert_eq!(asking.place("A").await.err(), Some(TooMany));
+        let in_time = tokio::time::timeout(PATIENCE, asking.place("B"));
+        assert!(in_time.await.unwrap().is_ok());
+        waits.abort();
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,10 +19,19 @@ use crate::time::UnixTime;
 /// Acts for users, by the KDC's leave. Calls block; each thread has one of its own.
 pub trait Kdc {
     /// The principal that the KDC knows by this name.
-    fn resolve(&mut self, user: &DelegatedUser) -> Result<Principal, NoTicket>;
+    fn resolve(&mut self, user: &DelegatedUser) -> Result<Principal, Failed>;
 
     /// What acts for a user towards a target, with the ticket that it needs.
-    fn act(&mut self, user: &Principal, target: &DelegationTarget) -> Result<Acting, NoTicket>;
+    fn act(&mut self, user: &Principal, target: &DelegationTarget) -> Result<Acting, Failed>;
+}
+
+/// A question that did not bring what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// The KDC has said no, or something of no use.
+    Answered(NoTicket),
+    /// Nothing was heard of the user's KDC: it does not answer, or we did not come as far as to ask it.
+    Unanswered(NoTicket),
 }
 
 /// What makes tokens of one user's for one target. The KDC is not asked while its ticket lasts.
@@ -60,6 +69,27 @@ impl NoTicket {
         Self {
             reason,
             detail: detail.into(),
+        }
+    }
+}
+
+impl Failed {
+    /// Why there is no ticket.
+    pub fn into_why(self) -> NoTicket {
+        match self {
+            Self::Answered(why) | Self::Unanswered(why) => why,
+        }
+    }
+}
+
+impl From<DelegationError> for Failed {
+    fn from(error: DelegationError) -> Self {
+        let why = no_ticket(&error);
+        // Our own log-in is an affair of our keytab and our own KDC, whoever the user is.
+        if error.step() == DelegationStep::LogIn || error.kind() == DelegationErrorKind::KdcUnreachable {
+            Self::Unanswered(why)
+        } else {
+            Self::Answered(why)
         }
     }
 }
@@ -116,22 +146,40 @@ impl GssKdc {
         }
     }
 
-    fn impersonate<T>(
-        &mut self,
-        ask: impl FnOnce(&mut Delegator) -> Result<T, DelegationError>,
-    ) -> Result<T, NoTicket> {
-        let log_in = Arc::clone(&self.log_in);
-        let _turn = log_in.turn();
-        self.log_in.may_be_tried()?;
+    fn impersonate<T>(&mut self, ask: impl FnOnce(&mut Delegator) -> Result<T, DelegationError>) -> Result<T, Failed> {
+        self.log_in()?;
         let outcome = ask(&mut self.delegator);
         self.count(DelegationStep::Impersonate, &outcome);
-        match &outcome {
+        self.judge(&outcome);
+        Ok(outcome?)
+    }
+
+    /// Logs in on this thread where nobody knows whether our KDC lets us in, one thread after the other. The question comes after
+    /// it: the KDC of a user's realm, which may hang, keeps nobody else from asking theirs.
+    fn log_in(&mut self) -> Result<(), Failed> {
+        let log_in = Arc::clone(&self.log_in);
+        let turn = log_in.turn();
+        log_in.may_be_tried().map_err(Failed::Unanswered)?;
+        if turn.is_none() {
+            return Ok(());
+        }
+        let outcome = self.delegator.log_in();
+        // One that is let in is part of the question.
+        if outcome.is_err() {
+            self.count(DelegationStep::LogIn, &outcome);
+        }
+        self.judge(&outcome);
+        Ok(outcome?)
+    }
+
+    /// What an outcome says of our log-in.
+    fn judge<T>(&self, outcome: &Result<T, DelegationError>) {
+        match outcome {
             Err(error) if error.kind() == DelegationErrorKind::LogInRefused => self.log_in.failed(&no_ticket(error)),
             // Nobody was asked, or nobody answered.
             Err(error) if error.step() == DelegationStep::LogIn => {}
             Ok(_) | Err(_) => self.log_in.succeeded(),
         }
-        outcome.map_err(|error| no_ticket(&error))
     }
 
     fn count<T>(&self, step: DelegationStep, outcome: &Result<T, DelegationError>) {
@@ -143,24 +191,20 @@ impl GssKdc {
 }
 
 impl Kdc for GssKdc {
-    fn resolve(&mut self, user: &DelegatedUser) -> Result<Principal, NoTicket> {
+    fn resolve(&mut self, user: &DelegatedUser) -> Result<Principal, Failed> {
         let identified = self.impersonate(|delegator| delegator.identify(user))?;
-        principal_of(identified)
-            .ok_or_else(|| NoTicket::new(Reason::PrincipalNotMapped, "the KDC does not say which account that is"))
+        principal_of(identified).ok_or_else(|| not_mapped("the KDC does not say which account that is"))
     }
 
-    fn act(&mut self, user: &Principal, target: &DelegationTarget) -> Result<Acting, NoTicket> {
+    fn act(&mut self, user: &Principal, target: &DelegationTarget) -> Result<Acting, Failed> {
         let credential = self.impersonate(|delegator| delegator.impersonate(user))?;
         // A KDC with aliases may give a ticket of another name: whom the service then sees was granted nothing.
         if !same_but_for_case(user, credential.user()) {
-            return Err(NoTicket::new(
-                Reason::PrincipalNotMapped,
-                format!("the KDC knows {user} as {}", credential.user()),
-            ));
+            return Err(not_mapped(format!("the KDC knows {user} as {}", credential.user())));
         }
         let ticket = credential.token(target, None);
         self.count(DelegationStep::Proxy, &ticket);
-        let ticket_end = UnixTime::from_seconds(ticket.map_err(|error| no_ticket(&error))?.ticket_end);
+        let ticket_end = UnixTime::from_seconds(ticket?.ticket_end);
         Ok(Acting::new(Box::new(credential), ticket_end))
     }
 }
@@ -187,6 +231,10 @@ fn principal_of(identified: Identified) -> Option<Principal> {
         LogonInfo::Absent => identified.principal,
         LogonInfo::NotRead | LogonInfo::Unverified | LogonInfo::TooLong => None,
     }
+}
+
+fn not_mapped(detail: impl Into<String>) -> Failed {
+    Failed::Answered(NoTicket::new(Reason::PrincipalNotMapped, detail))
 }
 
 fn no_ticket(error: &DelegationError) -> NoTicket {
@@ -218,6 +266,30 @@ mod tests {
 
     /// alice's, of a Samba domain.
     const PAC: &[u8] = include_bytes!("../groups/pac/samba.ndr");
+
+    #[test]
+    fn a_log_in_that_cannot_be_tried_says_nothing_of_the_users_kdc() {
+        let folder = tempfile::tempdir().unwrap();
+        let keytab = folder.path().join("keytab");
+        let log_in = Arc::new(LogIn::new(keytab.clone()));
+        let delegator = Delegator::new(&Principal::parse("bridge@A.TEST").unwrap(), &keytab).unwrap();
+        let metrics = crate::metrics::Metrics::new().delegation().clone();
+        let mut kdc = GssKdc::new(delegator, Arc::clone(&log_in), metrics);
+        let user = Principal::parse("alice@B.TEST").unwrap();
+        let target = kerbridge_gss::ServicePrincipal::parse("HTTP/legacy.test@A.TEST").unwrap();
+        let target = DelegationTarget::new(target).unwrap();
+
+        let without_a_key = kdc.act(&user, &target).map(drop).unwrap_err();
+        assert!(
+            matches!(&without_a_key, Failed::Unanswered(why) if why.reason == Reason::Internal),
+            "{without_a_key:?}"
+        );
+        let why = NoTicket::new(Reason::Internal, "scripted");
+        log_in.failed(&why);
+        assert_eq!(kdc.act(&user, &target).map(drop), Err(Failed::Unanswered(why.clone())));
+        let named = DelegatedUser::Principal(user);
+        assert_eq!(kdc.resolve(&named), Err(Failed::Unanswered(why)));
+    }
 
     #[test]
     fn an_account_is_what_a_verified_pac_says_and_what_was_not_verified_says_nothing() {

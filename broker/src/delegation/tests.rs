@@ -4,7 +4,7 @@ use std::sync::{Condvar, Mutex};
 use kerbridge_gss::{EnterpriseName, MechToken, ServicePrincipal};
 use kerbridge_wire::policy::Policy as RawPolicy;
 
-use super::kdc::{Credential, Made};
+use super::kdc::{Credential, Failed, Made};
 use super::*;
 use crate::metrics::Metrics;
 use crate::negotiate::tests::token_for as spnego;
@@ -21,7 +21,7 @@ struct Script {
     /// Realms whose KDCs do not answer.
     hanging: Mutex<Vec<String>>,
     answers: Condvar,
-    refusal: Mutex<Option<NoTicket>>,
+    refusal: Mutex<Option<Failed>>,
     /// Another service than the one that was asked for.
     gives: Mutex<Option<String>>,
 }
@@ -37,10 +37,16 @@ impl Script {
     }
 
     fn refuse(&self, reason: Option<Reason>) {
-        *self.refusal.lock().unwrap() = reason.map(|reason| NoTicket::new(reason, "scripted"));
+        *self.refusal.lock().unwrap() = reason.map(|reason| Failed::Answered(NoTicket::new(reason, "scripted")));
     }
 
-    fn answer(&self, realm: &str) -> Result<(), NoTicket> {
+    /// As if our own log-in were paused.
+    fn ask_nobody(&self) {
+        let why = NoTicket::new(Reason::Internal, "scripted");
+        *self.refusal.lock().unwrap() = Some(Failed::Unanswered(why));
+    }
+
+    fn answer(&self, realm: &str) -> Result<(), Failed> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let mut hanging = self.hanging.lock().unwrap();
         while hanging.iter().any(|one| one == realm) {
@@ -62,7 +68,7 @@ struct ScriptedCredential {
 }
 
 impl Kdc for ScriptedKdc {
-    fn resolve(&mut self, user: &DelegatedUser) -> Result<Principal, NoTicket> {
+    fn resolve(&mut self, user: &DelegatedUser) -> Result<Principal, Failed> {
         match user {
             DelegatedUser::Principal(principal) => self.0.answer(principal.realm())?,
             DelegatedUser::Enterprise(name) => self.0.answer(name.realm())?,
@@ -76,7 +82,7 @@ impl Kdc for ScriptedKdc {
         }
     }
 
-    fn act(&mut self, user: &Principal, target: &DelegationTarget) -> Result<Acting, NoTicket> {
+    fn act(&mut self, user: &Principal, target: &DelegationTarget) -> Result<Acting, Failed> {
         self.0.answer(user.realm())?;
         let host = self.0.gives.lock().unwrap().clone();
         let credential = ScriptedCredential {
@@ -364,6 +370,24 @@ async fn a_kdc_of_another_realm_that_hangs_is_that_realms_affair() {
     assert_eq!(reason(ticket(&delegation, "v@B.TEST").await), Reason::KdcUnreachable);
     assert_eq!(script.asked(), 3 + 8);
     script.hang(&[]);
+}
+
+#[tokio::test]
+async fn a_realm_that_owes_an_answer_has_not_answered_where_nobody_was_asked() {
+    let (delegation, script) = start(DelegationLimits { workers: 4, ..LIMITS });
+    script.hang(&["B.TEST"]);
+    assert_eq!(reason(ticket(&delegation, "a@B.TEST").await), Reason::KdcUnreachable);
+    let asked = script.asked();
+    // It gives up in the end, and our own log-in is refused meanwhile.
+    script.ask_nobody();
+    script.hang(&[]);
+    let began = Instant::now();
+    while reason(ticket(&delegation, "a@B.TEST").await) != Reason::Internal {
+        assert!(began.elapsed() < Duration::from_secs(4));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(reason(ticket(&delegation, "b@B.TEST").await), Reason::KdcUnreachable);
+    assert_eq!(script.asked(), asked, "it is overdue still");
 }
 
 #[tokio::test]

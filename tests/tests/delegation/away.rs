@@ -6,11 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kerbridge_tests::delegation::{BRIDGE, DelegationRealm, Kind, crowd_member};
+use kerbridge_tests::delegation::{BRIDGE, DelegationRealm, Kind, LEGACY, crowd_member};
+use kerbridge_tests::port::free_tcp_and_udp;
+use kerbridge_tests::token::with;
 use kerbridge_tests::wait::{Deadline, wait_until};
+use serde_json::json;
 
 use crate::bridge::{Bridge, Plan, seen};
 use crate::realms::{LEAVER, mit, samba};
+use crate::trader::{self, Traded};
 
 /// How long an answer may take on a busy machine, where the filter gives up after two seconds.
 const SOON: Duration = Duration::from_secs(5);
@@ -166,6 +170,38 @@ fn kdc_says_nothing(realm: &mut DelegationRealm) {
     }
 }
 
+/// A realm that ours trusts, and whose KDC is silent.
+const SILENT: &str = "SILENT.TEST";
+
+/// The first question of all is about a user of that realm, so that nobody knows yet whether our KDC lets us in.
+fn another_realm_is_silent_at_first(realm: &DelegationRealm) {
+    realm
+        .clients()
+        .kadmin(&format!("add_principal -randkey krbtgt/{SILENT}@{}\n", realm.realm()))
+        .unwrap();
+    let silence = Silence::at(SocketAddr::from(([127, 0, 0, 1], free_tcp_and_udp().unwrap())));
+    let address = silence.address;
+    let known = format!("[realms]\n{SILENT} = {{\nkdc = {address}\n}}\n");
+    let config = realm.clients().client_config("silent.conf", &known).unwrap();
+    let target = realm.principal(LEGACY);
+    let trader = trader::Plan {
+        policy: format!(
+            "[[delegation]]\ntarget = \"{target}\"\naudience = \"legacy\"\nprincipals = [\"*@{SILENT}\"]\nclients = [\"*\"]\n"
+        ),
+        realms: vec![SILENT.to_owned()],
+        krb5_config: Some(&config),
+        ..trader::Plan::of(BRIDGE)
+    }
+    .start(realm);
+    let theirs = trader.sign(&with(trader.claims("alice"), "sub", json!(format!("alice@{SILENT}"))));
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| trader.trade(&theirs));
+        wait_until("the question", SOON, || silence.taken() > 0).unwrap();
+        assert!(matches!(trader.trade(&trader.token("alice")), Traded::Ticket(..)));
+        assert_eq!(waits.join().unwrap(), Traded::refused(503, "kdc_unreachable"));
+    });
+}
+
 /// The same keytab with other keys: those of AES (RFC 3962), each after its type and length.
 fn with_other_keys(keytab: &[u8]) -> Vec<u8> {
     let mut other = keytab.to_vec();
@@ -245,6 +281,11 @@ fn while_the_kdc_is_away_or_silent_it_is_503_soon_without_a_storm_and_all_is_wel
 #[ignore = "runs a domain controller, as root"]
 fn while_the_kdc_is_away_or_silent_it_is_503_soon_without_a_storm_and_all_is_well_when_it_is_back_in_a_domain() {
     away(Kind::Samba);
+}
+
+#[test]
+fn a_trusted_realm_that_is_silent_from_the_beginning_keeps_nobody_else_waiting() {
+    another_realm_is_silent_at_first(mit());
 }
 
 #[test]

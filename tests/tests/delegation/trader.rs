@@ -63,6 +63,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) policy: String,
     /// More of the section `[delegation]`.
     pub(crate) section: String,
+    /// More realms whose users are taken.
+    pub(crate) realms: Vec<String>,
     /// Another krb5.conf than the realm's.
     pub(crate) krb5_config: Option<&'a Path>,
 }
@@ -73,6 +75,7 @@ impl<'a> Plan<'a> {
             account,
             policy: String::new(),
             section: String::new(),
+            realms: Vec::new(),
             krb5_config: None,
         }
     }
@@ -91,7 +94,7 @@ impl<'a> Plan<'a> {
         };
         let settings = BrokerSettings {
             issuer: ISSUER.to_owned(),
-            realms: vec![realm.realm().to_owned()],
+            realms: std::iter::once(realm.realm().to_owned()).chain(self.realms).collect(),
             acceptors: Vec::new(),
             keytab: realm.keytab(self.account),
             policy: format!("{}{}", policy(realm), self.policy),
