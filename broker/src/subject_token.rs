@@ -374,15 +374,24 @@ pub struct Verifier {
     snapshot: Option<Snapshot>,
     /// By issuer: what the snapshot has.
     seen: Vec<Option<Keys>>,
+    /// [`CLAIMS`], and behind them those of the issuers.
     wanted: Vec<Pointer>,
+    /// By issuer: the place of its own claim among them.
+    places: Vec<Option<usize>>,
 }
 
 impl Verifier {
     /// Takes the tokens of these.
     pub fn new(issuers: Arc<Issuers>) -> Self {
-        let details = CLAIMS.iter().filter_map(|name| Pointer::parse(name));
-        let wanted = issuers.claims.iter().flatten().cloned().chain(details).collect();
+        let mut wanted: Vec<Pointer> = CLAIMS.iter().filter_map(|name| Pointer::parse(name)).collect();
+        let places = issuers.claims.iter().map(|claim| {
+            let place = wanted.len();
+            wanted.push(claim.clone()?);
+            Some(place)
+        });
+        let places = places.collect();
         Self {
+            places,
             seen: vec![None; issuers.claims.len()],
             snapshot: None,
             issuers,
@@ -398,10 +407,9 @@ impl Verifier {
         let claims = verify(snapshot, moment, token, &self.wanted)?;
         let place = claims.issuer();
         let issuer = self.issuers.config.issuers.get(place).ok_or(Reason::Internal)?;
-        let value = |wanted: &Pointer| claims.value(self.wanted.iter().position(|one| one == wanted)?);
         // Each issuer has its own claim; the others' mean nothing in its tokens.
-        let claim = self.issuers.claims.get(place).and_then(Option::as_ref);
-        let claim = claim.and_then(|wanted| value(wanted)?.as_str().map(Box::from));
+        let claim = self.places.get(place).copied().flatten();
+        let claim = claim.and_then(|place| claims.value(place)?.as_str().map(Box::from));
         let is_ours = self.issuers.our_issuer() == Some(&*issuer.issuer);
         let author = if is_ours {
             Author::Ours {
@@ -416,7 +424,7 @@ impl Verifier {
         };
         let other = (!is_ours).then_some(issuer.issuer.as_str());
         let ours = self.issuers.our_issuer().unwrap_or_default();
-        let details = Details::read(|name| value(&Pointer::parse(name)?), other, ours)?;
+        let details = Details::read(|name| claims.value(place_of(name)?), other, ours)?;
         let audiences = self.issuers.audiences.iter();
         Ok(VerifiedToken {
             author,
@@ -482,6 +490,11 @@ impl Verifier {
         self.snapshot = Some(snapshot);
         Ok(())
     }
+}
+
+/// The place of one of [`CLAIMS`].
+fn place_of(claim: &str) -> Option<usize> {
+    CLAIMS.iter().position(|name| *name == claim)
 }
 
 impl fmt::Debug for Verifier {

@@ -29,7 +29,7 @@ pub(super) enum MayAct {
     Another,
 }
 
-/// The claims that are read. They stand behind those that issuers are asked for by their `[[subject]]`.
+/// The claims that are read. Each is known by its place here.
 pub(super) const CLAIMS: [&str; 6] = ["client_id", "auth_time", "amr", "kerbridge_cb", "act", "may_act"];
 
 impl Details {
@@ -53,17 +53,18 @@ impl Details {
             },
             is_channel_bound: issuer.is_none() && claim("kerbridge_cb") == Some(&Json::Bool(true)),
             actors: Actors::read(claim("act"), issuer)?,
-            may_act: claim("may_act").map_or(MayAct::Unsaid, |named| MayAct::read(named, ours)),
+            may_act: claim("may_act").map_or(MayAct::Unsaid, |named| MayAct::read(named, issuer, ours)),
         })
     }
 }
 
 impl MayAct {
-    fn read(claim: &Json, ours: &str) -> Self {
+    /// Whoever is named without an `iss` is known by that name to the token's own issuer; `issuer` is that where it is not ours.
+    fn read(claim: &Json, issuer: Option<&str>, ours: &str) -> Self {
         let text = |name: &str| claim.member(name).map(Json::as_str);
-        match (text("sub"), text("iss")) {
-            (Some(Some(client)), None) => Self::Client(client.into()),
-            (Some(Some(client)), Some(Some(issuer))) if issuer == ours => Self::Client(client.into()),
+        match (text("sub"), text("iss"), issuer) {
+            (Some(Some(client)), None, None) => Self::Client(client.into()),
+            (Some(Some(client)), Some(Some(named)), _) if named == ours => Self::Client(client.into()),
             _ => Self::Another,
         }
     }
@@ -84,11 +85,43 @@ fn date(value: &Json) -> Option<UnixTime> {
 
 #[cfg(test)]
 mod tests {
+    use kerbridge_gate::pointer::Pointer;
+
     use super::*;
 
     fn read(text: &str) -> Result<Details, Reason> {
+        read_of(text, None)
+    }
+
+    fn read_of(text: &str, issuer: Option<&str>) -> Result<Details, Reason> {
         let json = Json::parse(text.as_bytes()).unwrap();
-        Details::read(|name| json.member(name), None, "https://broker.test")
+        Details::read(|name| json.member(name), issuer, "https://broker.test")
+    }
+
+    #[test]
+    fn a_client_that_another_issuers_token_names_is_ours_only_where_it_says_so() {
+        for (text, expected) in [
+            (r#"{"may_act":{"sub":"billing"}}"#, MayAct::Another),
+            (
+                r#"{"may_act":{"sub":"billing","iss":"https://broker.test"}}"#,
+                MayAct::Client("billing".into()),
+            ),
+            (
+                r#"{"may_act":{"sub":"billing","iss":"https://idp.test"}}"#,
+                MayAct::Another,
+            ),
+            ("{}", MayAct::Unsaid),
+        ] {
+            let details = read_of(text, Some("https://idp.test")).unwrap();
+            assert_eq!(details.may_act, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_claim_can_be_asked_for() {
+        for name in CLAIMS {
+            assert!(Pointer::parse(name).is_some(), "{name}");
+        }
     }
 
     #[test]

@@ -287,7 +287,8 @@ async fn another_issuers_token_is_traded_for_what_a_principal_would_have_of_it()
     let other = traded(json!({ "sid": "s-2" })).await["sid"].clone();
     let unsaid = traded(json!({ "sid": null, "jti": "s-3" })).await["sid"].clone();
     assert!(first["sid"] != other && other != unsaid && unsaid != first["sid"]);
-    let acted = traded(json!({ "act": { "sub": "portal" }, "may_act": { "sub": "mesh" }, "auth_time": null })).await;
+    let may_act = json!({ "sub": "mesh", "iss": "https://broker.test" });
+    let acted = traded(json!({ "act": { "sub": "portal" }, "may_act": may_act, "auth_time": null })).await;
     assert_eq!(
         acted["act"],
         json!({ "sub": "mesh", "act": { "sub": "portal", "iss": IDP } })
@@ -307,7 +308,12 @@ async fn another_issuers_token_is_refused_where_it_is_not_for_this_client_servic
         (json!({ "upn": "bob" }), Reason::PrincipalNotMapped),
         (json!({ "upn": null }), Reason::MissingClaim),
         (json!({ "sid": null, "jti": null }), Reason::MissingClaim),
-        (json!({ "may_act": { "sub": "portal" } }), Reason::DeniedByPolicy),
+        // Who it is in the issuer's own words is not who has that name here.
+        (json!({ "may_act": { "sub": "mesh" } }), Reason::DeniedByPolicy),
+        (
+            json!({ "may_act": { "sub": "portal", "iss": "https://broker.test" } }),
+            Reason::DeniedByPolicy,
+        ),
         (
             json!({ "may_act": { "sub": "mesh", "iss": IDP } }),
             Reason::DeniedByPolicy,
