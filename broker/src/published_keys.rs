@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::HOST;
@@ -37,6 +37,8 @@ pub(crate) enum Missed {
     /// The request could not be built.
     Request(hyper::http::Error),
     Status(StatusCode),
+    /// The connection broke within the answer.
+    Body(Box<dyn std::error::Error + Send + Sync>),
     /// More bytes than so many.
     TooLarge(usize),
     /// Longer than [`PATIENCE`].
@@ -50,6 +52,7 @@ impl fmt::Display for Missed {
             Self::Io(error) => error.fmt(f),
             Self::Http(error) => error.fmt(f),
             Self::Request(error) => error.fmt(f),
+            Self::Body(error) => write!(f, "the answer ends too soon: {error}"),
             Self::Status(status) => write!(f, "the answer is {status}"),
             Self::TooLarge(limit) => write!(f, "more than {limit} bytes"),
             Self::Late => f.write_str("no answer in time"),
@@ -184,8 +187,13 @@ where
             return Err(Missed::Status(response.status()));
         }
         let body = Limited::new(response.into_body(), limit).collect().await;
-        body.map(|body| body.to_bytes().to_vec())
-            .map_err(|_| Missed::TooLarge(limit))
+        body.map(|body| body.to_bytes().to_vec()).map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                Missed::TooLarge(limit)
+            } else {
+                Missed::Body(error)
+            }
+        })
     };
     // The connection lives as long as the exchange, which hears of its end by itself.
     let connection = async {
@@ -241,6 +249,7 @@ mod tests {
             answer("200 OK", br#"{"keys":[]}"#),
             answer("503 Service Unavailable", b""),
             answer("200 OK", &vec![b' '; SET_LIMIT + 1]),
+            b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_vec(),
             b"nonsense\r\n\r\n".to_vec(),
             Vec::new(),
         ];
@@ -255,7 +264,13 @@ mod tests {
             async move { fetch(&place, str::to_owned, SET_LIMIT).await }
         };
         assert_eq!(fetch(&place).await.unwrap(), br#"{"keys":[]}"#);
-        for words in ["503 Service Unavailable", "more than 262144 bytes", "invalid HTTP", ""] {
+        for words in [
+            "503 Service Unavailable",
+            "more than 262144 bytes",
+            "ends too soon",
+            "invalid HTTP",
+            "",
+        ] {
             let missed = fetch(&place).await.unwrap_err().to_string();
             assert!(missed.contains(words), "{words}: {missed}");
         }
