@@ -8,6 +8,7 @@
 pub mod delegation;
 pub mod directory;
 pub mod envoy;
+mod feed_page;
 pub mod finding;
 pub mod hosts;
 pub mod keys;

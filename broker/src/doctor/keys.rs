@@ -57,7 +57,11 @@ fn judge(subject: &str, config: &KeysConfig, keys: &[KeyState], now: UnixTime) -
             .saturating_add(DAY)
     });
     let is_late = allowed.is_some_and(|allowed| age > allowed);
-    if is_late || key.algorithm != rotation.algorithm {
+    // One that was published not long ago signs by and by, and until then no other one is made.
+    let in_time = u64::from(rotation.lead.seconds()).saturating_add(DAY);
+    let mut next = keys.iter().filter(|key| matches!(key.stage, Stage::Next));
+    let is_changing = next.any(|key| key.published.until(now) <= in_time);
+    if is_late || key.algorithm != rotation.algorithm && !is_changing {
         let found = format!("{found}; it should have been replaced by now: no broker runs, or it cannot write");
         return Finding::warning(CHECK, subject, found).mended_by([Remedy::any(
             "start the broker, and see kerbridge_signing_key_replacement_failing".to_owned(),
@@ -74,7 +78,7 @@ mod tests {
 
     use super::super::finding::Verdict;
     use super::*;
-    use crate::keyring::{By, KeyEncryptionKey, Rotation};
+    use crate::keyring::{By, KeyEncryptionKey, Rotation, SigningAlgorithm};
 
     fn config(fill: &str) -> KeysConfig {
         KeysConfig {
@@ -85,6 +89,31 @@ mod tests {
                 ..Rotation::default()
             },
         }
+    }
+
+    #[test]
+    fn another_algorithm_is_missed_only_where_no_key_is_on_its_way() {
+        let config = |algorithm| KeysConfig {
+            rotation: Rotation {
+                algorithm,
+                ..config("A").rotation
+            },
+            ..config("A")
+        };
+        let now = UnixTime::from_seconds(1_000_000);
+        let (es256, ed25519) = (config(SigningAlgorithm::Es256), config(SigningAlgorithm::EdDsa));
+        let folder = tempfile::tempdir().unwrap();
+        let verdict = |now| look(folder.path(), &ed25519, now)[0].verdict;
+        let start = |config: &KeysConfig| {
+            KeyRing::start(folder.path(), &config.key_encryption_key, &config.rotation, now).unwrap()
+        };
+        drop(start(&es256));
+        assert_eq!(verdict(now), Verdict::Warning);
+        start(&ed25519).publish(now, By::Schedule).unwrap();
+        assert_eq!(verdict(now), Verdict::Good);
+        let lead = u64::from(ed25519.rotation.lead.seconds());
+        assert_eq!(verdict(now.plus(lead + DAY)), Verdict::Good);
+        assert_eq!(verdict(now.plus(lead + DAY + 1)), Verdict::Warning);
     }
 
     #[test]

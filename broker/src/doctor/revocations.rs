@@ -1,13 +1,13 @@
 //! Says whether filters can learn what was revoked: asks the running broker for its feed as one of them does, and reads it by
 //! the gate's own rules.
 
-use kerbridge_gate::feed::UnverifiedPage;
 use kerbridge_gate::jwk::KeySet;
 use kerbridge_wire::Reason;
 use kerbridge_wire::exchange::FEED_PATH;
 use kerbridge_wire::feed::PageClaims;
 use serde_json::Value;
 
+use super::feed_page::{self, Terms};
 use super::finding::{Finding, Remedy};
 use crate::admin::client::{self, ClientError};
 use crate::config::{Address, Config, ListenerName};
@@ -54,55 +54,31 @@ pub fn look(config: &Config, now: UnixTime) -> Vec<Finding> {
         Ok(keyring) => keyring.jwks(),
         Err(error) => return vec![Finding::skipped(CHECK, subject, error.problem().problem)],
     };
-    match read(page, &keys) {
-        Ok(claims) => vec![judge(&subject, config.issuer(), &claims, now)],
-        Err(problem) => vec![stale(&subject, problem)],
-    }
-}
-
-/// The claims of a page that one of these keys has signed.
-fn read(page: Vec<u8>, keys: &str) -> Result<PageClaims, String> {
-    let algorithms = SigningAlgorithm::ALL.iter().map(|algorithm| algorithm.wire());
-    let keys = KeySet::parse(keys.as_bytes(), &algorithms.collect::<Vec<_>>())
-        .map_err(|_| "the broker's keys cannot be read")?;
-    let page = UnverifiedPage::read(page, &keys).map_err(|error| format!("filters refuse the feed: {error}"))?;
-    let is_good = page.signature().verify();
-    let page = page
-        .resume(is_good)
-        .map_err(|error| format!("filters refuse the feed: {error}"))?;
-    Ok(page.claims().clone())
+    let algorithms: Vec<_> = SigningAlgorithm::ALL.iter().map(|algorithm| algorithm.wire()).collect();
+    let Ok(keys) = KeySet::parse(keys.as_bytes(), &algorithms) else {
+        return vec![stale(&subject, "the broker's keys cannot be read".to_owned())];
+    };
+    vec![match feed_page::read(page, &keys) {
+        Ok(claims) => judge(&subject, config.issuer(), &claims, now),
+        Err(flaw) => stale(&subject, format!("nobody can go by the feed: {flaw}")),
+    }]
 }
 
 fn judge(subject: &str, issuer: &str, claims: &PageClaims, now: UnixTime) -> Finding {
-    let PageClaims {
-        iss,
-        iat,
-        version,
-        entries,
-        ..
-    } = claims;
-    if iss != issuer {
-        return stale(subject, format!("the feed is of {iss}, and tokens are of {issuer}"));
-    }
-    let age = now.seconds().saturating_sub(*iat);
-    if age > OLD {
-        return stale(
+    let PageClaims { version, entries, .. } = claims;
+    let terms = Terms {
+        issuer,
+        old: OLD,
+        ahead: OLD,
+    };
+    match feed_page::judge(claims, terms, now) {
+        Ok(age) => Finding::good(
+            CHECK,
             subject,
-            format!("the feed is {age} s old: the broker cannot read its store, or its clock is behind"),
-        );
+            format!("the feed has {entries} revocations, at version {version}, {age} s old"),
+        ),
+        Err(flaw) => stale(subject, format!("nobody can go by the feed: {flaw}")),
     }
-    let ahead = iat.saturating_sub(now.seconds());
-    if ahead > OLD {
-        return stale(
-            subject,
-            format!("the feed is from a time to come: the broker's clock is {ahead} s ahead"),
-        );
-    }
-    Finding::good(
-        CHECK,
-        subject,
-        format!("the feed has {entries} revocations, at version {version}, {age} s old"),
-    )
 }
 
 fn stale(subject: &str, problem: String) -> Finding {
@@ -151,29 +127,13 @@ pub(super) fn compare(listener: &str, filter: &Value, issuer: &str, is_served: b
 
 #[cfg(test)]
 mod tests {
-    use kerbridge_wire::feed::{FORMAT, Hex};
     use serde_json::json;
 
+    use super::super::feed_page::tests::claims;
     use super::super::finding::Verdict;
     use super::*;
 
     const ISSUER: &str = "https://broker.test";
-
-    fn claims(iat: u64) -> PageClaims {
-        PageClaims {
-            format: FORMAT,
-            iss: ISSUER.into(),
-            iat,
-            epoch: Hex([1; 16]),
-            version: 7,
-            base: None,
-            page: 0,
-            pages: 1,
-            entries: 3,
-            sha256: Hex([0; 32]),
-            sha256_of_pages: None,
-        }
-    }
 
     #[test]
     fn a_feed_is_judged_by_its_age_and_its_issuer() {
@@ -189,26 +149,6 @@ mod tests {
         }
         let other = judge("s", "https://other.test", &claims(1000), now);
         assert_eq!((other.verdict, other.reason), (Verdict::Bad, Some(Reason::FeedStale)));
-    }
-
-    #[test]
-    fn a_page_that_filters_would_refuse_is_said_to_be_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let key = crate::keyring::KeyEncryptionKey::from_base64(&"A".repeat(43)).unwrap();
-        let keyring = KeyRing::open_or_create(folder.path(), &key).unwrap();
-        let signed = |claims: &PageClaims| {
-            let jws = crate::jws::sign(&keyring.signing(), kerbridge_wire::feed::TYPE, claims).unwrap();
-            kerbridge_wire::feed::join_page(&jws, &[])
-        };
-        let mut empty = claims(1000);
-        empty.entries = 0;
-        assert_eq!(read(signed(&empty), &keyring.jwks()), Ok(empty.clone()));
-        assert!(
-            read(signed(&empty), r#"{"keys":[]}"#)
-                .unwrap_err()
-                .contains("filters refuse")
-        );
-        assert!(read(b"nonsense".to_vec(), &keyring.jwks()).is_err());
     }
 
     #[test]

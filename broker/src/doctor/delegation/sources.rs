@@ -1,13 +1,15 @@
 //! Looks whether what issuers publish is where the configuration says: the keys that tokens are verified by, and the revocations,
 //! under one of these keys.
 
-use kerbridge_gate::feed::{PAGE_LIMIT, UnverifiedPage};
+use kerbridge_gate::feed::PAGE_LIMIT;
 use kerbridge_gate::jwk::{KeySet, SET_LIMIT};
 use kerbridge_wire::Reason;
 use kerbridge_wire::feed_query::FeedQuery;
 use kerbridge_wire::filter_config::Algorithm;
+use kerbridge_wire::policy::Policy as RawPolicy;
 
 use crate::config::{Config, DelegationConfig, KeySource};
+use crate::doctor::feed_page::{self, Terms};
 use crate::doctor::finding::{Finding, Remedy};
 use crate::published_keys::{fetch, read};
 use crate::time::UnixTime;
@@ -62,7 +64,7 @@ async fn examine(delegation: &DelegationConfig, config: &Config, now: UnixTime) 
             findings.push(Finding::skipped(FEED, issuer, found));
             continue;
         };
-        findings.push(match feed(source, set, now).await {
+        findings.push(match feed(source, config, set, now).await {
             Ok(found) => Finding::good(FEED, issuer, found),
             Err(problem) => Finding::bad(
                 FEED,
@@ -77,12 +79,7 @@ async fn examine(delegation: &DelegationConfig, config: &Config, now: UnixTime) 
 }
 
 async fn keys(source: &KeySource, config: &Config) -> Result<KeySet, String> {
-    let issuer = &source.terms.issuer;
-    let mut others = config.policy_file().issuer.iter();
-    // What a broker of ours signs with.
-    let algorithms = others
-        .find(|known| known.issuer == *issuer)
-        .map_or(&[Algorithm::Es256][..], |known| &known.algorithms);
+    let (algorithms, _) = rules_of(&source.terms.issuer, config.policy_file());
     let text = match source.place.file() {
         Some(path) => read(path),
         None => fetch(&source.place, str::to_owned, SET_LIMIT).await,
@@ -95,23 +92,27 @@ async fn keys(source: &KeySource, config: &Config) -> Result<KeySet, String> {
     }
 }
 
-async fn feed(source: &KeySource, keys: &KeySet, now: UnixTime) -> Result<String, String> {
+/// By what the policy has the tokens of an issuer verified, and by how many seconds its clock may be ahead.
+fn rules_of<'p>(issuer: &str, policy: &'p RawPolicy) -> (&'p [Algorithm], u64) {
+    match policy.issuer.iter().find(|known| known.issuer == issuer) {
+        Some(known) => (&known.algorithms, known.clock_skew_seconds.into()),
+        // A broker of ours, as filters take it.
+        None => (&policy.filter.algorithms, policy.filter.clock_skew_seconds.into()),
+    }
+}
+
+async fn feed(source: &KeySource, config: &Config, keys: &KeySet, now: UnixTime) -> Result<String, String> {
     let page = fetch(&source.place, |path| FeedQuery::Snapshot.target(path), PAGE_LIMIT).await;
     let page = page.map_err(|missed| missed.to_string())?;
-    let page = UnverifiedPage::read(page, keys).map_err(|error| error.to_string())?;
-    let is_good = page.signature().verify();
-    let page = page.resume(is_good).map_err(|error| error.to_string())?;
-    let claims = page.claims();
-    if claims.iss != source.terms.issuer {
-        return Err(format!("it is the feed of {:?}", claims.iss));
-    }
-    let age = UnixTime::from_seconds(claims.iat).until(now);
-    let most = source.terms.max_staleness.seconds();
-    if age > u64::from(most) {
-        return Err(format!(
-            "it says what was so {age} seconds ago, and max_staleness is {most}"
-        ));
-    }
+    let claims = feed_page::read(page, keys).map_err(|flaw| flaw.to_string())?;
+    let issuer = source.terms.issuer.as_str();
+    let (_, ahead) = rules_of(issuer, config.policy_file());
+    let terms = Terms {
+        issuer,
+        old: source.terms.max_staleness.seconds().into(),
+        ahead,
+    };
+    feed_page::judge(&claims, terms, now).map_err(|flaw| flaw.to_string())?;
     Ok(format!(
         "its revocations, {} of them, are at {}, signed by one of its keys",
         claims.entries, source.place
@@ -123,4 +124,32 @@ fn mend(source: &KeySource) -> Remedy {
         Some(curl) => format!("{curl} # as the broker's user; start what is to answer there, or correct the place"),
         None => format!("ls -l {} # as the broker's user", source.place),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::Problems;
+
+    #[test]
+    fn an_issuer_is_judged_by_its_own_rules_and_a_broker_of_ours_by_those_of_the_filter() {
+        let policy = r#"
+            [filter]
+            algorithms = ["RS256", "ES256"]
+            clock_skew_seconds = 7
+            [[issuer]]
+            issuer = "https://idp.test"
+            audiences = { orders = ["client-1"] }
+            algorithms = ["ES384"]
+            clock_skew_seconds = 9
+            jwks = { cluster = "idp" }
+            [[route]]
+            path = "/"
+            access = "open"
+        "#;
+        let policy: RawPolicy = crate::strict_toml::read(policy, &mut Problems::default()).unwrap();
+        let ours = rules_of("https://broker.test", &policy);
+        assert_eq!(ours, (&[Algorithm::Rs256, Algorithm::Es256][..], 7));
+        assert_eq!(rules_of("https://idp.test", &policy), (&[Algorithm::Es384][..], 9));
+    }
 }
