@@ -191,7 +191,7 @@ fn each_metric_of_the_filter_has_its_row_and_no_other_has() {
 /// The audit events of a source file: the name of each, and its fields in their order. Each is one macro with a field in a line.
 fn audit_events(source: &str) -> Vec<(String, Vec<String>)> {
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
-    let begins = |line: &str| line == "target: audit::TARGET," || line == "target: \"kerbridge::audit\",";
+    let begins = |line: &str| line == "target: audit::TARGET,";
     let places = lines.iter().enumerate().filter(|(_, line)| begins(line));
     places
         .map(|(at, _)| {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use prometheus_client::metrics::histogram::Histogram;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::revoke::{DEADLINE, audit_lines};
 use super::{ConfigFile, Failure, Output, output};
 use crate::admin::AdminError;
 use crate::admin::client::{self, ClientError};
@@ -166,10 +169,14 @@ fn offline(path: &Path, draft: Draft, wanted: &Wanted) -> Result<Keys, Failure> 
     };
     let now = Clock::System.now();
     // Looking needs no lock: the file is replaced whole.
-    let lock = match wanted {
+    let lock_and_lines = match wanted {
         Wanted::List => None,
         Wanted::Rotate(_) | Wanted::Retire(_) | Wanted::Rewrap(_) => {
-            Some(StateLock::take(state_dir).map_err(|problem| problems(problem.into()))?)
+            let lock = StateLock::take(state_dir).map_err(|problem| problems(problem.into()))?;
+            // The event that a broker would have where its own go.
+            let lines = audit_lines(config.audit()).map_err(|problem| problems(problem.into()))?;
+            lines.subscriber(LevelFilter::INFO).init();
+            Some((lock, lines))
         }
     };
     let ring = KeyRing::open(state_dir, &keys.key_encryption_key, &keys.rotation, now)
@@ -198,7 +205,7 @@ fn offline(path: &Path, draft: Draft, wanted: &Wanted) -> Result<Keys, Failure> 
         }
     };
     done.map_err(|error| unchanged(&error))?;
-    drop(lock);
+    drop(lock_and_lines);
     Ok(Keys::of(&ring))
 }
 
@@ -213,7 +220,7 @@ fn unchanged(error: &ChangeError) -> Failure {
 
 /// Until when any token may be valid that was minted so far: the store knows.
 fn tokens_end(config: &Config, now: UnixTime) -> Result<UnixTime, Failure> {
-    let store = EmbeddedStore::open(config.state_dir(), 16, super::revoke::DEADLINE, Histogram::new([1.0]));
+    let store = EmbeddedStore::open(config.state_dir(), 16, DEADLINE, Histogram::new([1.0]));
     let store = store.map_err(|problem| {
         output::complain(problem);
         Failure::Configuration

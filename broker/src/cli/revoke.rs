@@ -232,7 +232,7 @@ fn offline(path: &Path, draft: &Draft, wanted: &Wanted) -> Result<Outcome, Failu
             Failure::Running
         })?;
     // The event that a broker would have where its own go. Standard output is for what came of it.
-    let lines = audit_lines(draft).map_err(|problem| problems(problem.into()))?;
+    let lines = audit_lines(&draft.audit().cloned().unwrap_or_default()).map_err(|problem| problems(problem.into()))?;
     lines.subscriber(LevelFilter::INFO).init();
     let outcome = runtime.block_on(write_down(&revocations, wanted));
     drop(lines);
@@ -241,10 +241,10 @@ fn offline(path: &Path, draft: &Draft, wanted: &Wanted) -> Result<Outcome, Failu
     outcome
 }
 
-/// Where the event of this goes; where it cannot go there, to standard error: a token is taken back all the same.
-fn audit_lines(draft: &Draft) -> Result<audit::Lines, Problem> {
-    let rules = draft.audit().cloned().unwrap_or_default();
-    audit::Lines::of_command(&rules).or_else(|problem| {
+/// Where the event of a change goes; where it cannot go there, to standard error: what must be done in an emergency is done all
+/// the same.
+pub(super) fn audit_lines(rules: &AuditRules) -> Result<audit::Lines, Problem> {
+    audit::Lines::of_command(rules).or_else(|problem| {
         output::complain(format_args!("warning: the audit event is printed: {problem}"));
         audit::Lines::of_command(&AuditRules::default())
     })

@@ -79,7 +79,7 @@ pub(super) fn delegated(delegated: &Delegated, about: &About<'_>) {
 pub(super) fn introspected(token: Option<&VerifiedToken>, reason: Reason, caller: &Caller) {
     tracing::info!(
         name: KEPT,
-        target: "kerbridge::audit",
+        target: audit::TARGET,
         reason = reason.as_str(),
         subject = token.map(VerifiedToken::subject),
         jti = token.and_then(VerifiedToken::token_id),
@@ -92,7 +92,7 @@ pub(super) fn introspected(token: Option<&VerifiedToken>, reason: Reason, caller
 /// Somebody wanted a token taken back that is none of ours, or none any more.
 pub(super) fn nothing_to_revoke(reason: Reason, caller: &Caller, hints: &Hints) {
     tracing::info!(
-        target: "kerbridge::audit",
+        target: audit::TARGET,
         reason = reason.as_str(),
         listener = caller.listener.as_str(),
         client_id = caller.client.as_str(),

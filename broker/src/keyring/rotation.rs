@@ -7,6 +7,7 @@ use super::content::{Content, Held, Seal};
 use super::key_encryption::KeyEncryptionKey;
 use super::stages::{Removed, Ring};
 use super::{ChangeError, KeyRing, KeyringError, RotateError, Seen, file, make};
+use crate::audit;
 use crate::log::KEPT;
 use crate::metrics::KeyMetrics;
 use crate::revocation::Revocations;
@@ -263,12 +264,12 @@ async fn tend(ring: &KeyRing, revocations: &Revocations, metrics: &KeyMetrics, n
 
 fn log(what: &'static str, kid: &str, by: By) {
     let (by, uid) = by.words();
-    tracing::info!(name: KEPT, target: "kerbridge::audit", kid, by, uid, "{what}");
+    tracing::info!(name: KEPT, target: audit::TARGET, kid, by, uid, "{what}");
 }
 
 fn log_kek(what: &'static str, key: &KeyEncryptionKey, by: By) {
     let (by, uid) = by.words();
-    tracing::info!(name: KEPT, target: "kerbridge::audit", key_encryption_key = key.id().as_str(), by, uid, "{what}");
+    tracing::info!(name: KEPT, target: audit::TARGET, key_encryption_key = key.id().as_str(), by, uid, "{what}");
 }
 
 impl By {

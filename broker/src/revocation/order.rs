@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::audit;
 use crate::log::KEPT;
 use crate::store::{Kind, Position, Revocation, Revoked, Target};
 use crate::time::UnixTime;
@@ -146,7 +147,7 @@ pub(super) fn log_revoked(revoked: &Revoked, by: &By<'_>) {
     let who = Who::of(by);
     tracing::info!(
         name: KEPT,
-        target: "kerbridge::audit",
+        target: audit::TARGET,
         kind = target.kind().as_str(),
         value = target.value(),
         issued_at_or_before = issued_at_or_before.map(UnixTime::seconds),
@@ -167,7 +168,7 @@ pub(super) fn log_lifted(target: &Target, position: Position, by: &By<'_>) {
     let who = Who::of(by);
     tracing::info!(
         name: KEPT,
-        target: "kerbridge::audit",
+        target: audit::TARGET,
         kind = target.kind().as_str(),
         value = target.value(),
         version = position.version,

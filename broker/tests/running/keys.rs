@@ -106,7 +106,18 @@ fn keys_are_published_replaced_and_retired_by_command_and_the_log_says_by_whom()
         assert_eq!(event["target"], "kerbridge::audit");
     }
     // Without a broker the same commands write the file, and the next broker has it.
-    let offline = json(&folder, &["keys", "rotate"], &["--now"]);
+    let output = run(&folder, &["keys", "rotate"], &["--now", "--output", "json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let offline: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let event: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(
+        (&event["message"], &event["target"]),
+        (&"signing key in use".into(), &"kerbridge::audit".into())
+    );
+    assert_eq!(
+        (&event["by"], &event["uid"], &event["kid"]),
+        (&"offline".into(), &uid.into(), &offline["keys"][0]["kid"])
+    );
     assert_eq!(stages(&offline), ["signing", "old", "old"]);
     let _broker = Serving::start(&folder);
     assert_eq!(published(&folder), kids(&offline));
