@@ -4,12 +4,14 @@ use kerbridge_tests::HarnessError;
 use kerbridge_tests::bench::delegation::{MeasuredWay, Shares, Way};
 use kerbridge_tests::bench::load::{Place as At, send_each};
 use kerbridge_tests::bench::machine::output;
+use kerbridge_tests::bench::program::say;
+use kerbridge_tests::bench::raw::Looped;
 use kerbridge_tests::bench::record::{Measured, Round};
 use kerbridge_tests::bench::settings::Settings;
 
 use crate::place::Place;
-use crate::raw::{Looped, RawLoop};
-use crate::{NEW_USERS, USERS, say};
+use crate::raw::RawLoop;
+use crate::{NEW_USERS, USERS};
 
 /// A way and its rounds so far.
 struct Contestant {

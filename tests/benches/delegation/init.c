@@ -8,38 +8,7 @@
  * other. What was counted comes in two lines, tickets and tokens, as the load of the others prints it; processor time is
  * this process's own.
  */
-#include <gssapi/gssapi_ext.h>
-#include <gssapi/gssapi_krb5.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <time.h>
-
-static void fail(const char *what, OM_uint32 major, OM_uint32 minor)
-{
-    OM_uint32 ignored, more = 0;
-    gss_buffer_desc text;
-    gss_display_status(&ignored, minor, GSS_C_MECH_CODE, (gss_OID)gss_mech_krb5, &more, &text);
-    fprintf(stderr, "%s: %u/%u: %.*s\n", what, major, minor, (int)text.length, (char *)text.value);
-    exit(1);
-}
-
-static uint64_t nanoseconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-static double used(void)
-{
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e6 +
-           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
-}
+#include "../loop.h"
 
 static gss_OID_desc both[] = {{9, "\x2a\x86\x48\x86\xf7\x12\x01\x02\x02"}, {6, "\x2b\x06\x01\x05\x05\x02"}};
 static gss_OID_set_desc mechanisms = {2, both}, krb5 = {1, &both[0]}, spnego = {1, &both[1]};
@@ -80,21 +49,6 @@ static void token(gss_cred_id_t credential, gss_name_t target)
         fail("no token", major, minor);
     gss_release_buffer(&ignored, &made);
     gss_delete_sec_context(&ignored, &context, GSS_C_NO_BUFFER);
-}
-
-static int by_size(const void *first, const void *second)
-{
-    uint64_t one = *(const uint64_t *)first, other = *(const uint64_t *)second;
-    return (one > other) - (one < other);
-}
-
-static void report(uint64_t *took, size_t count, uint64_t nanoseconds, double cpu)
-{
-    qsort(took, count, sizeof *took, by_size);
-    printf("counted requests=%zu microseconds=%llu refused=0 broken=0 p50=%llu p90=%llu p99=%llu p999=%llu cpu=%.0f\n", count,
-           (unsigned long long)(nanoseconds / 1000), (unsigned long long)took[count / 2],
-           (unsigned long long)took[count * 9 / 10], (unsigned long long)took[count * 99 / 100],
-           (unsigned long long)took[count * 999 / 1000], cpu);
 }
 
 int main(int argc, char **argv)

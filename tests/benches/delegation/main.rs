@@ -9,13 +9,13 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use kerbridge_tests::HarnessError;
 use kerbridge_tests::bench::delegation::DelegationRun;
 use kerbridge_tests::bench::machine::Machine;
 use kerbridge_tests::bench::processor::pin;
+use kerbridge_tests::bench::program;
 use kerbridge_tests::bench::settings::Settings;
 
 mod contest;
@@ -31,24 +31,7 @@ const USERS: u32 = 50;
 const NEW_USERS: u32 = 100;
 
 fn main() -> ExitCode {
-    // Cargo adds `--bench`.
-    let mut words = std::env::args().skip(1).filter(|word| !word.starts_with('-'));
-    let outcome = match words.next().as_deref() {
-        None => run(),
-        Some("page") => report::publish_last(),
-        Some(other) => Err(HarnessError::UnexpectedAnswer {
-            what: "the word `page` or none".to_owned(),
-            answer: other.to_owned(),
-        }),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nothing is left to do where even this cannot be said.
-            writeln!(std::io::stderr(), "bench: {error}").unwrap_or(());
-            ExitCode::FAILURE
-        }
-    }
+    program::main(run, report::publish_last)
 }
 
 fn run() -> Result<(), HarnessError> {
@@ -67,10 +50,4 @@ fn run() -> Result<(), HarnessError> {
         ways,
     };
     report::finish(&settings, &run)
-}
-
-/// One line for the person who waits.
-fn say(line: &str) {
-    // A benchmark whose output nobody reads still measures.
-    writeln!(std::io::stdout(), "{line}").unwrap_or(());
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use kerbridge_tests::apache::{Apache, DOCUMENT};
 use kerbridge_tests::bench::delegation::Shares;
 use kerbridge_tests::bench::processor::{pin, used};
+use kerbridge_tests::bench::program::say;
 use kerbridge_tests::bench::settings::Settings;
 use kerbridge_tests::delegation::{ACCEPTOR, BRIDGE, DelegationRealm, Kind, LEGACY, crowd_member};
 use kerbridge_tests::exchange_world::{Exchanged, exchange};
@@ -17,7 +18,7 @@ use kerbridge_tests::world::lab_program;
 use kerbridge_tests::{HarnessError, World};
 use serde_json::{Value, json};
 
-use crate::{NEW_USERS, USERS, say};
+use crate::{NEW_USERS, USERS};
 
 /// Who takes part, and who each is to the system.
 pub(crate) struct Place {

@@ -3,10 +3,9 @@
 use kerbridge_tests::HarnessError;
 use kerbridge_tests::bench::delegation::{DelegationRun, Shares, delegation_file};
 use kerbridge_tests::bench::page;
+use kerbridge_tests::bench::program::say;
 use kerbridge_tests::bench::record::{folder, read, write};
 use kerbridge_tests::bench::settings::Settings;
-
-use crate::say;
 
 /// Keeps a run, shows it, and publishes it where it is a full one.
 pub(crate) fn finish(settings: &Settings, run: &DelegationRun) -> Result<(), HarnessError> {

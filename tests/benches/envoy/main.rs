@@ -8,10 +8,10 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use kerbridge_tests::HarnessError;
+use kerbridge_tests::bench::program;
 use kerbridge_tests::bench::settings::Settings;
 
 mod bootstrap;
@@ -26,24 +26,7 @@ mod service;
 const CONNECTIONS: u32 = 16;
 
 fn main() -> ExitCode {
-    // Cargo adds `--bench`.
-    let mut words = std::env::args().skip(1).filter(|word| !word.starts_with('-'));
-    let outcome = match words.next().as_deref() {
-        None => run(),
-        Some("page") => report::publish_last(),
-        Some(other) => Err(HarnessError::UnexpectedAnswer {
-            what: "the word `page` or none".to_owned(),
-            answer: other.to_owned(),
-        }),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nothing is left to do where even this cannot be said.
-            writeln!(std::io::stderr(), "bench: {error}").unwrap_or(());
-            ExitCode::FAILURE
-        }
-    }
+    program::main(run, report::publish_last)
 }
 
 fn run() -> Result<(), HarnessError> {
@@ -54,10 +37,4 @@ fn run() -> Result<(), HarnessError> {
     let setups = bench.setups(&world)?;
     let curves = bench.curves(&world)?;
     report::finish(&settings, &bench.run(setups, curves)?)
-}
-
-/// One line for the person who waits.
-fn say(line: &str) {
-    // A benchmark whose output nobody reads still measures.
-    writeln!(std::io::stdout(), "{line}").unwrap_or(());
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kerbridge_tests::HarnessError;
 use kerbridge_tests::bench::machine::Machine;
 use kerbridge_tests::bench::processor::{pin, resident_kib, used};
+use kerbridge_tests::bench::program::say;
 use kerbridge_tests::bench::record::{Candidate, EnvoyCurve, EnvoyPoint, Measured, Round, Run, Setup};
 use kerbridge_tests::bench::settings::Settings;
 use kerbridge_tests::bench::wrk::{Load, Wrk};
@@ -16,7 +17,6 @@ use kerbridge_tests::wait::{Deadline, wait_until};
 
 use crate::bootstrap::LISTENER;
 use crate::plan::{Dimension, Plan, World};
-use crate::say;
 
 /// The request of every load; the shipped configuration wants `orders:read` for it.
 const PATH: &str = "/orders/42?page=7";

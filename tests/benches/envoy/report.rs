@@ -3,10 +3,9 @@
 use kerbridge_tests::HarnessError;
 use kerbridge_tests::bench::goals::judge;
 use kerbridge_tests::bench::page;
+use kerbridge_tests::bench::program::say;
 use kerbridge_tests::bench::record::{Growth, Run, envoy_file, folder, growth_file, read, write};
 use kerbridge_tests::bench::settings::Settings;
-
-use crate::say;
 
 /// Keeps a run, shows it, and publishes it where it is a full one.
 pub(crate) fn finish(settings: &Settings, run: &Run) -> Result<(), HarnessError> {

@@ -7,12 +7,12 @@ use kerbridge_tests::bench::exchange::{Acceptor, ExchangeSetup};
 use kerbridge_tests::bench::load::{Place, send_each};
 use kerbridge_tests::bench::machine::output;
 use kerbridge_tests::bench::processor::{pin, resident_kib, used};
+use kerbridge_tests::bench::program::say;
 use kerbridge_tests::bench::record::{Measured, Round};
 use kerbridge_tests::bench::settings::Settings;
 
 use crate::raw::RawLoop;
 use crate::realm::{Realm, Running, Tickets};
-use crate::say;
 
 /// Tickets that each is shown before the first round.
 const WARM_UP: u32 = 500;

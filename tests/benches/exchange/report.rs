@@ -4,10 +4,9 @@ use kerbridge_tests::HarnessError;
 use kerbridge_tests::bench::exchange::{ExchangeRun, exchange_file};
 use kerbridge_tests::bench::goals::judge_exchange;
 use kerbridge_tests::bench::page;
+use kerbridge_tests::bench::program::say;
 use kerbridge_tests::bench::record::{folder, read, write};
 use kerbridge_tests::bench::settings::Settings;
-
-use crate::say;
 
 /// Keeps a run, shows it, and publishes it where it is a full one.
 pub(crate) fn finish(settings: &Settings, run: &ExchangeRun) -> Result<(), HarnessError> {

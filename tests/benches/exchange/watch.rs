@@ -4,10 +4,10 @@ use kerbridge_tests::HarnessError;
 use kerbridge_tests::bench::exchange::{Mark, Watched};
 use kerbridge_tests::bench::load::{Place, send_each};
 use kerbridge_tests::bench::processor::resident_kib;
+use kerbridge_tests::bench::program::say;
 use kerbridge_tests::bench::settings::Settings;
 
 use crate::realm::Realm;
-use crate::say;
 
 /// Between two looks.
 const STEP: u32 = 20_000;
