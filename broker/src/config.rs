@@ -154,17 +154,8 @@ impl Config {
         &self.groups
     }
 
-    /// The key under which stored keys are sealed; absent where no tokens are made, but tickets for those of another broker.
-    pub fn key_encryption_key(&self) -> Option<&KeyEncryptionKey> {
-        self.keys.as_ref().map(|keys| &keys.key_encryption_key)
-    }
-
-    /// How signing keys are made and replaced; absent as the key-encryption key.
-    pub fn rotation(&self) -> Option<&Rotation> {
-        self.keys.as_ref().map(|keys| &keys.rotation)
-    }
-
-    /// Both together.
+    /// How stored keys are sealed, and signing keys made and replaced; absent where no tokens are made, but tickets for those of
+    /// another broker.
     pub fn keys(&self) -> Option<&KeysConfig> {
         self.keys.as_ref()
     }

@@ -67,7 +67,7 @@ pub fn examine(config: &Config, policy: &wire_policy::Policy, places: &Places, c
         config.channel_bindings(),
         places.envoy_listener.as_deref(),
     ));
-    let is_served = config.key_encryption_key().is_some();
+    let is_served = config.keys().is_some();
     findings.extend(envoy::look(places.envoy_admin.as_deref(), config.issuer(), is_served));
     findings
 }

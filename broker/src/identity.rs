@@ -272,6 +272,15 @@ mod tests {
             )
             .unwrap()
         }
+
+        /// The same by another ticket.
+        pub(crate) fn by_ticket_for_test(self, channel_bound: bool, enctype: Enctype) -> Self {
+            Self {
+                channel_bound,
+                enctype: Some(enctype),
+                ..self
+            }
+        }
     }
 
     fn at(principal: &str, now: u64) -> Result<Identity, Stranger> {

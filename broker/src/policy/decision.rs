@@ -24,13 +24,7 @@ pub struct Explanation {
 }
 
 impl Policy {
-    /// What the grants give to somebody: the union of their scopes, or of it just those that were asked for.
-    pub fn decide(&self, claimant: &Claimant<'_>, audience: &str, requested: Option<&Scopes>) -> Result<Given, Denial> {
-        self.weigh(claimant, audience, requested, |_| {})
-            .map(|(_, given)| given)
-    }
-
-    /// The same, with what each line says.
+    /// What the grants give to somebody, with what each line says.
     pub fn explain(&self, claimant: &Claimant<'_>, audience: &str, requested: Option<&Scopes>) -> Explanation {
         let mut lines = Vec::new();
         let outcome = self.weigh(claimant, audience, requested, |verdict| lines.push(verdict));

@@ -78,7 +78,7 @@ impl Folder {
 #[test]
 fn a_broker_may_make_tokens_and_tickets() {
     let config = both().load().unwrap();
-    assert!(config.key_encryption_key().is_some());
+    assert!(config.keys().is_some());
     let delegation = config.delegation().unwrap();
     assert_eq!(delegation.principal.as_str(), "svc-kerbridge@A.TEST");
     let limits = delegation.limits;
@@ -98,7 +98,7 @@ fn a_broker_may_make_tokens_and_tickets() {
 #[test]
 fn a_process_of_its_own_needs_neither_acceptor_nor_keys() {
     let config = alone().load().unwrap();
-    assert!(config.key_encryption_key().is_none() && config.kerberos().acceptors.is_empty());
+    assert!(config.keys().is_none() && config.kerberos().acceptors.is_empty());
     let [source] = config.delegation().unwrap().keys.as_slice() else {
         panic!("one source")
     };

@@ -12,7 +12,7 @@ fn keys(more: &str) -> Vec<String> {
 #[test]
 fn keys_are_replaced_each_month_unless_something_else_is_said() {
     let folder = Folder::good();
-    let rotation = folder.load().unwrap().rotation().unwrap().clone();
+    let rotation = folder.load().unwrap().keys().unwrap().rotation.clone();
     assert_eq!(rotation.algorithm, SigningAlgorithm::Es256);
     assert_eq!(rotation.every.map(|every| every.to_string()).as_deref(), Some("30d"));
     assert_eq!(rotation.lead.to_string(), "15m");
@@ -23,7 +23,7 @@ fn keys_are_replaced_each_month_unless_something_else_is_said() {
     );
     let more = "algorithm = \"EdDSA\"\nrotate_every = \"never\"\npublish_lead = \"1h\"\n";
     folder.write("kerbridge.toml", GOOD.replace(KEYS, &format!("{KEYS}{more}")), 0o644);
-    let rotation = folder.load().unwrap().rotation().unwrap().clone();
+    let rotation = folder.load().unwrap().keys().unwrap().rotation.clone();
     assert_eq!((rotation.algorithm, rotation.every), (SigningAlgorithm::EdDsa, None));
     assert_eq!(rotation.lead.to_string(), "1h");
 }
@@ -81,7 +81,7 @@ fn a_token_needs_its_module_its_label_and_a_pin_that_nobody_else_reads() {
     );
     folder.write("pin", "1234\n", 0o600);
     let config = folder.load().unwrap();
-    let hardware = config.rotation().unwrap().hardware.clone().unwrap();
+    let hardware = config.keys().unwrap().rotation.hardware.clone().unwrap();
     assert_eq!((hardware.token.as_str(), hardware.pin.as_str()), ("t", "1234"));
     assert!(!format!("{config:?}").contains("1234"));
     let problems = folder.with(KEYS, &format!("{KEYS}algorithm = \"EdDSA\"\n{more}"));

@@ -7,6 +7,7 @@ use proptest::sample::{select, subsequence};
 
 use super::*;
 use crate::groups::GroupSet;
+use crate::identity::Identity;
 use crate::principal::canonical;
 use crate::problem::Problems;
 
@@ -35,14 +36,20 @@ impl Caller {
     fn asks(&self, policy: &Policy, audience: &str, requested: Option<&Scopes>) -> Explanation {
         let principal = canonical(self.principal).unwrap();
         let groups: GroupSet = self.groups.iter().copied().collect();
+        let enctype = Enctype::from(self.enctype);
         let claimant = Claimant {
             principal: &principal,
             groups: &groups,
             channel_bound: self.channel_bound,
-            enctype: Some(Enctype::from(self.enctype)),
+            enctype: Some(enctype),
         };
         let explanation = policy.explain(&claimant, audience, requested);
-        assert_eq!(policy.decide(&claimant, audience, requested), explanation.outcome);
+        // What is shown is what an exchange of such a ticket would do.
+        let identity = Identity::for_test(self.principal)
+            .by_ticket_for_test(self.channel_bound, enctype)
+            .in_groups(groups.clone());
+        let granted = policy.grant(identity, audience, requested);
+        assert_eq!(granted.map(|grant| grant.given), explanation.outcome);
         explanation
     }
 }
