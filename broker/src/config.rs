@@ -219,6 +219,7 @@ impl Config {
 pub struct PolicyConfig {
     issuer: String,
     policy: PolicyOfFile,
+    grant_places: Vec<String>,
     realms: Vec<String>,
     groups: Option<GroupSource>,
 }
@@ -241,10 +242,11 @@ impl PolicyConfig {
                     groups: groups.as_ref().filter(|_| !delegates_only),
                     tickets: &tickets,
                 };
-                let policy = check_policy(file.policy_file, folder, &beside, &mut problems);
+                let policy = check_policy(file.policy_file, folder, &beside, &mut problems)?;
                 Some(Self {
                     issuer: issuer?,
-                    policy: policy?,
+                    grant_places: policy.grant_places(),
+                    policy,
                     realms,
                     groups,
                 })
@@ -271,10 +273,8 @@ impl PolicyConfig {
     }
 
     /// Where each grant stands: the file's name and the line.
-    pub fn grant_places(&self) -> Vec<String> {
-        let name = self.policy.path.file_name().unwrap_or(self.policy.path.as_os_str());
-        let lines = strict_toml::lines_of(&self.policy.text, "grant").into_iter();
-        lines.map(|line| format!("{}:{line}", name.to_string_lossy())).collect()
+    pub fn grant_places(&self) -> &[String] {
+        &self.grant_places
     }
 
     /// Lines of the policy that nothing ever uses.
@@ -339,6 +339,12 @@ struct PolicyOfFile {
 }
 
 impl PolicyOfFile {
+    fn grant_places(&self) -> Vec<String> {
+        let name = self.path.file_name().unwrap_or(self.path.as_os_str());
+        let lines = strict_toml::lines_of(&self.text, "grant").into_iter();
+        lines.map(|line| format!("{}:{line}", name.to_string_lossy())).collect()
+    }
+
     fn digest(&self) -> String {
         let digest = digest(&SHA256, self.text.as_bytes());
         digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()

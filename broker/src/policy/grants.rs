@@ -96,16 +96,14 @@ impl Line {
     /// Whether all that the other line gives to anybody is given by this one as well.
     pub(super) fn covers(&self, other: &Self) -> bool {
         let named = |one: &PrincipalPattern| self.principals.iter().any(|own| own.covers(one));
-        let principals =
-            self.principals.is_empty() || (!other.principals.is_empty() && other.principals.iter().all(named));
-        let groups = self.groups.is_empty()
-            || (!other.groups.is_empty() && other.groups.iter().all(|group| self.groups.contains(group)));
+        // Every line is held against every other: what costs the most to compare comes last.
         self.audience == other.audience
             && self.ttl_seconds >= other.ttl_seconds
             && other.scopes.is_subset(&self.scopes)
             && self.demands.are_met_where(&other.demands)
-            && groups
-            && principals
+            && (self.groups.is_empty()
+                || (!other.groups.is_empty() && other.groups.iter().all(|group| self.groups.contains(group))))
+            && (self.principals.is_empty() || (!other.principals.is_empty() && other.principals.iter().all(named)))
     }
 
     /// Realms of its principals, each with its place.
