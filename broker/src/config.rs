@@ -47,13 +47,13 @@ use self::demands::Tickets;
 use crate::audit::AuditRules;
 use crate::channel_bindings::ChannelBindingRules;
 use crate::groups::{GroupSet, GroupSource};
-use crate::keyring::{KeyEncryptionKey, Rotation};
+use crate::hexadecimal;
 use crate::policy::Policy;
 use crate::principal::mapping::NameRules;
 use crate::problem::{Problem, Problems};
 use crate::strict_toml;
 
-/// Largest configuration or policy file that is read, in bytes.
+/// Largest file written by hand that is read, in bytes.
 const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// The broker's configuration. Built by [`Draft::finish`] only.
@@ -299,7 +299,8 @@ impl PolicyConfig {
     }
 }
 
-fn read_text(path: &Path, field: &str, problems: &mut Problems) -> Option<String> {
+/// Reads a text that is written by hand, or notes why it cannot be read.
+pub(crate) fn read_text(path: &Path, field: &str, problems: &mut Problems) -> Option<String> {
     let name = path.display();
     match fs::metadata(path) {
         Ok(metadata) if metadata.len() > LARGEST => {
@@ -347,7 +348,7 @@ impl PolicyOfFile {
 
     fn digest(&self) -> String {
         let digest = digest(&SHA256, self.text.as_bytes());
-        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal::digits(digest.as_ref())
     }
 }
 

@@ -23,6 +23,7 @@ pub mod doctor;
 pub mod exchange;
 pub mod failure_limit;
 pub mod groups;
+mod hexadecimal;
 pub mod identity;
 mod jws;
 pub mod keyring;

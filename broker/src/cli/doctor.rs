@@ -77,13 +77,7 @@ pub(super) fn run(doctor: &Doctor) -> Result<(), Failure> {
 
 /// Prints the findings, and fails where one of them is bad.
 fn report(findings: &[Finding], output: Output) -> Result<(), Failure> {
-    match output {
-        Output::Json => {
-            let text = serde_json::to_string_pretty(findings).map_err(|_| Failure::Running)?;
-            output::print(&format!("{text}\n"))?;
-        }
-        Output::Text => output::print(&text(findings))?,
-    }
+    output::print_as(output, findings, || text(findings))?;
     if findings.iter().any(|finding| finding.verdict == Verdict::Bad) {
         Err(Failure::Ill)
     } else {

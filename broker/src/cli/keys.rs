@@ -100,11 +100,7 @@ pub(super) fn run(command: &KeysCommand) -> Result<(), Failure> {
         Some(answered) => answered?,
         None => offline(path, draft, &wanted)?,
     };
-    let text = match about.output {
-        Output::Json => serde_json::to_string_pretty(&keys).map_err(|_| Failure::Running)? + "\n",
-        Output::Text => text(&keys),
-    };
-    output::print(&text)
+    output::print_as(about.output, &keys, || text(&keys))
 }
 
 impl KeysCommand {

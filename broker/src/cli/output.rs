@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use serde::Serialize;
+
 use super::{Failure, Output};
 use crate::problem::Problems;
 
@@ -16,6 +18,23 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(_) => Err(Failure::Running),
     }
+}
+
+/// Prints a value for machines, or what people read of it.
+pub(super) fn print_as<T: Serialize + ?Sized>(
+    form: Output,
+    value: &T,
+    text: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    match form {
+        Output::Json => print_json(value),
+        Output::Text => print(&text()),
+    }
+}
+
+fn print_json<T: Serialize + ?Sized>(value: &T) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|_| Failure::Running)?;
+    print(&format!("{text}\n"))
 }
 
 /// Prints a line to standard error.
@@ -39,10 +58,7 @@ pub(super) fn complain_all(path: &Path, problems: &Problems) -> Failure {
 pub(super) fn checked(path: &Path, outcome: Result<(), Problems>, output: Output) -> Result<(), Failure> {
     let problems = outcome.err().unwrap_or_default();
     match output {
-        Output::Json => {
-            let text = serde_json::to_string_pretty(&problems).map_err(|_| Failure::Running)?;
-            print(&format!("{text}\n"))?;
-        }
+        Output::Json => print_json(&problems)?,
         Output::Text if problems.is_empty() => print(&format!("{}: good\n", path.display()))?,
         Output::Text => return Err(complain_all(path, &problems)),
     }

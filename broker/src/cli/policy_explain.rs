@@ -4,7 +4,7 @@ use clap::Args;
 use kerbridge_gss::Enctype;
 
 use super::policy_decision::{Question, USUAL_ENCTYPE};
-use super::{Check, Failure, Output, output};
+use super::{Check, Failure, output};
 use crate::config::PolicyConfig;
 use crate::policy::{Scopes, no_group_name};
 use crate::principal;
@@ -40,14 +40,7 @@ pub(super) fn run(explain: &Explain) -> Result<(), Failure> {
         Err(problems) => return output::checked(path, Err(problems), explain.check.output),
     };
     let answer = question.ask(&config);
-    let text = match explain.check.output {
-        Output::Json => {
-            let text = serde_json::to_string_pretty(&answer).map_err(|_| Failure::Running)?;
-            format!("{text}\n")
-        }
-        Output::Text => answer.to_string(),
-    };
-    output::print(&text)?;
+    output::print_as(explain.check.output, &answer, || answer.to_string())?;
     if answer.is_given() { Ok(()) } else { Err(Failure::No) }
 }
 

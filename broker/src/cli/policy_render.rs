@@ -13,6 +13,7 @@ use ring::digest;
 
 use super::{ConfigFile, Failure, output};
 use crate::config::PolicyConfig;
+use crate::hexadecimal;
 use crate::problem::Problems;
 use crate::render::{self, Inline, Module};
 
@@ -114,7 +115,7 @@ fn module(render: &Render) -> Result<Module, Failure> {
     let sha256 = match &render.module {
         None => None,
         Some(path) => match fs::read(path) {
-            Ok(bytes) => Some(hexadecimal(digest::digest(&digest::SHA256, &bytes).as_ref())),
+            Ok(bytes) => Some(hexadecimal::digits(digest::digest(&digest::SHA256, &bytes).as_ref())),
             Err(error) => {
                 output::complain(format_args!("--module {}: {error}", path.display()));
                 return Err(Failure::Usage);
@@ -134,8 +135,4 @@ fn module(render: &Render) -> Result<Module, Failure> {
         .or(named)
         .unwrap_or_else(|| DEPLOYED.into());
     Ok(Module { path, sha256 })
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,5 @@
 //! Holds the policy to a table of cases: who asks for what, and what is to come of it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -9,8 +8,8 @@ use kerbridge_wire::{Reason, Span};
 use serde::{Deserialize, Serialize};
 
 use super::policy_decision::{Answer, Question, USUAL_ENCTYPE};
-use super::{Check, Failure, Output, output};
-use crate::config::PolicyConfig;
+use super::{Check, Failure, output};
+use crate::config::{PolicyConfig, read_text};
 use crate::policy::{Scopes, no_group_name};
 use crate::principal;
 use crate::problem::Problems;
@@ -70,9 +69,6 @@ struct Verdict {
     answer: Answer,
 }
 
-/// A file of cases is written by hand.
-const LARGEST: u64 = 4 * 1024 * 1024;
-
 pub(super) fn run(test: &Test) -> Result<(), Failure> {
     let path = &test.check.file.config;
     let config = match PolicyConfig::load(path) {
@@ -81,14 +77,7 @@ pub(super) fn run(test: &Test) -> Result<(), Failure> {
     };
     let cases = read(&test.cases)?;
     let verdicts: Vec<Verdict> = cases.iter().map(|case| case.judge(&config)).collect();
-    let text = match test.check.output {
-        Output::Json => {
-            let text = serde_json::to_string_pretty(&verdicts).map_err(|_| Failure::Running)?;
-            format!("{text}\n")
-        }
-        Output::Text => shown(&verdicts),
-    };
-    output::print(&text)?;
+    output::print_as(test.check.output, &verdicts, || shown(&verdicts))?;
     if verdicts.iter().all(|verdict| verdict.passed) {
         Ok(())
     } else {
@@ -97,12 +86,9 @@ pub(super) fn run(test: &Test) -> Result<(), Failure> {
 }
 
 fn read(path: &Path) -> Result<Vec<Case>, Failure> {
-    let text = text(path).map_err(|problem| {
-        output::complain(format_args!("{}: {problem}", path.display()));
-        Failure::Usage
-    })?;
     let mut problems = Problems::default();
-    let raw: Option<RawCases> = strict_toml::read(&text, &mut problems);
+    let text = read_text(path, "FILE", &mut problems);
+    let raw: Option<RawCases> = text.and_then(|text| strict_toml::read(&text, &mut problems));
     let cases = raw.unwrap_or_default().case;
     if cases.is_empty() && problems.is_empty() {
         problems.note(
@@ -122,14 +108,6 @@ fn read(path: &Path) -> Result<Vec<Case>, Failure> {
         // The configuration is good; what is wrong was named on the command line.
         output::complain_all(path, &problems);
         Err(Failure::Usage)
-    }
-}
-
-fn text(path: &Path) -> Result<String, String> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.len() > LARGEST => Err("is larger than 4 MiB".to_owned()),
-        Ok(_) => fs::read_to_string(path).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -123,15 +123,7 @@ fn lines(config: &NamesConfig, principals: &[Principal]) -> Vec<Line> {
 }
 
 fn print(lines: &[Line], form: Output) -> Result<(), Failure> {
-    let text = match form {
-        Output::Json => {
-            let mut text = serde_json::to_string_pretty(lines).map_err(|_| Failure::Running)?;
-            text.push('\n');
-            text
-        }
-        Output::Text => lines.iter().map(shown).collect(),
-    };
-    output::print(&text)?;
+    output::print_as(form, lines, || lines.iter().map(shown).collect())?;
     if lines.iter().all(|line| line.subject.is_some()) {
         Ok(())
     } else {

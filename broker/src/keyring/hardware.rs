@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::signing_key::{PublicKey, SigningAlgorithm, SigningKey};
 use super::{CryptoError, random};
+use crate::hexadecimal;
 
 /// The token, and what opens it.
 #[derive(Clone)]
@@ -145,7 +146,7 @@ impl Hardware {
         ];
         private.extend(about);
         self.with_session(|session| Ok(session.generate_key_pair(&mechanism, &public, &private)?))?;
-        let name = hexadecimal(id.as_ref());
+        let name = hexadecimal::digits(id.as_ref());
         Ok((HardwareKey::find(self, algorithm, &name)?, name))
     }
 
@@ -268,10 +269,6 @@ fn id_of(name: &str) -> Result<Attribute, HardwareError> {
 fn without_zeros(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     bytes.get(zeros..).unwrap_or_default()
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl From<Error> for HardwareError {

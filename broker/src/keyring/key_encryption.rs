@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{CryptoError, random};
+use crate::hexadecimal;
 
 /// The key under which all others are sealed: 32 bytes.
 pub struct KeyEncryptionKey {
@@ -52,7 +53,7 @@ impl KekId {
         context.update(b"kerbridge key-encryption key\0");
         context.update(key);
         let hash = context.finish();
-        Self(hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+        Self(hexadecimal::digits(hash.as_ref()).chars().take(16).collect())
     }
 
     /// 16 hexadecimal digits.

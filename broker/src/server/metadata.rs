@@ -1,6 +1,7 @@
 //! Tells clients and verifiers where the endpoints are and what they take (RFC 8414, and as much of OpenID Connect Discovery as
 //! finds the keys), and clients of a service where its tokens come from (RFC 9728).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,6 +10,7 @@ use axum::http::header::{CACHE_CONTROL, HOST};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use kerbridge_wire::exchange::{GRANT_TYPE, INTROSPECTION_PATH, JWKS_PATH, REVOCATION_PATH, TOKEN_PATH};
+use kerbridge_wire::filter_config::Algorithm;
 use serde_json::{Value, json};
 
 use super::Broker;
@@ -18,6 +20,8 @@ use crate::exchange::TicketToToken;
 pub(super) const AUTHORIZATION_SERVER: &str = "/.well-known/oauth-authorization-server";
 /// Where OpenID Connect Discovery 1.0 §4 has it, behind the path of the issuer.
 pub(super) const OPENID: &str = "/.well-known/openid-configuration";
+/// How a client proves who it is (RFC 8705 §2, OpenID Connect Core 1.0 §9).
+const PROVEN: [&str; 2] = ["tls_client_auth", "private_key_jwt"];
 /// Seconds for which a document may be kept: it changes when the configuration does.
 const KEPT: HeaderValue = HeaderValue::from_static("max-age=300");
 
@@ -25,18 +29,18 @@ const KEPT: HeaderValue = HeaderValue::from_static("max-age=300");
 pub(super) async fn authorization_server(State(broker): State<Arc<Broker>>) -> Response {
     document(&broker, |direction| {
         let endpoint = |path: &str| format!("{}{path}", direction.issuer);
-        let authentication = json!(["tls_client_auth", "private_key_jwt"]);
-        let algorithms = json!(["ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "EdDSA"]);
+        let with_none: Vec<&str> = std::iter::once("none").chain(PROVEN).collect();
+        let algorithms: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
         json!({
             "issuer": direction.issuer,
             "token_endpoint": endpoint(TOKEN_PATH),
-            "token_endpoint_auth_methods_supported": ["none", "tls_client_auth", "private_key_jwt"],
+            "token_endpoint_auth_methods_supported": with_none,
             "token_endpoint_auth_signing_alg_values_supported": algorithms,
             "introspection_endpoint": endpoint(INTROSPECTION_PATH),
-            "introspection_endpoint_auth_methods_supported": authentication,
+            "introspection_endpoint_auth_methods_supported": PROVEN,
             "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
             "revocation_endpoint": endpoint(REVOCATION_PATH),
-            "revocation_endpoint_auth_methods_supported": ["none", "tls_client_auth", "private_key_jwt"],
+            "revocation_endpoint_auth_methods_supported": with_none,
             "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
             "jwks_uri": endpoint(JWKS_PATH),
             "tls_client_certificate_bound_access_tokens": true,
@@ -50,13 +54,15 @@ pub(super) async fn authorization_server(State(broker): State<Arc<Broker>>) -> R
 /// As much as a verifier needs that finds keys this way. There are no identity tokens.
 pub(super) async fn openid(State(broker): State<Arc<Broker>>) -> Response {
     document(&broker, |direction| {
+        let keys = direction.keyring.list();
+        let algorithms: BTreeSet<&str> = keys.iter().map(|key| key.algorithm.name()).collect();
         json!({
             "issuer": direction.issuer,
             "jwks_uri": format!("{}{JWKS_PATH}", direction.issuer),
             "token_endpoint": format!("{}{TOKEN_PATH}", direction.issuer),
             "response_types_supported": [],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["ES256"],
+            "id_token_signing_alg_values_supported": algorithms,
         })
     })
 }

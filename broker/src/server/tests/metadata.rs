@@ -1,6 +1,7 @@
 //! The documents by which clients find their way.
 
 use super::*;
+use crate::keyring::{Rotation, SigningAlgorithm};
 
 async fn get(broker: &Arc<Broker>, path: &str, host: &str) -> (StatusCode, Value) {
     let request = Request::get(path)
@@ -50,6 +51,30 @@ async fn the_metadata_name_endpoints_that_are_there_and_ways_that_are_taken() {
     for member in ["issuer", "jwks_uri"] {
         assert_eq!(openid[member], server[member]);
     }
+    for endpoint in ["token", "introspection", "revocation"] {
+        assert_eq!(
+            server[format!("{endpoint}_endpoint_auth_signing_alg_values_supported")],
+            serde_json::json!(["ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "EdDSA"])
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_metadata_say_what_the_keys_sign_by() {
+    let mut broker = broker(Ok("alice@A.TEST"));
+    let folder = tempfile::tempdir().unwrap();
+    let to_token = Arc::get_mut(&mut broker).unwrap().exchange.to_token.as_mut().unwrap();
+    let key = KeyEncryptionKey::from_base64(&"A".repeat(43)).unwrap();
+    let rotation = Rotation {
+        algorithm: SigningAlgorithm::EdDsa,
+        ..Rotation::default()
+    };
+    to_token.keyring = KeyRing::start(folder.path(), &key, &rotation, UnixTime::from_seconds(1000)).unwrap();
+    let (_, openid) = get(&broker, "/.well-known/openid-configuration", "broker.test").await;
+    assert_eq!(
+        openid["id_token_signing_alg_values_supported"],
+        serde_json::json!(["EdDSA"])
+    );
 }
 
 #[tokio::test]
