@@ -53,7 +53,7 @@ pub struct Policy {
 pub struct Audience {
     name: String,
     ttl_seconds: u32,
-    resource: Option<Box<str>>,
+    resource: Option<exchange::Resource>,
     certificate_bound: bool,
     groups: groups::Needed,
     needs_principal: bool,
@@ -231,7 +231,7 @@ impl Audience {
 
     /// Its address, where it has one (RFC 8707).
     pub fn resource(&self) -> Option<&str> {
-        self.resource.as_deref()
+        self.resource.as_ref().map(|resource| &*resource.address)
     }
 
     /// Whether its tokens are bound to their clients' certificates (RFC 8705).
@@ -307,7 +307,12 @@ fn audiences(list: &[raw::Audience], file: &raw::Policy, problems: &mut Problems
     if list.is_empty() {
         problems.note("audience", "there is none", "add an [[audience]] with a name");
     }
-    for (index, line) in list.iter().enumerate().take(MOST_LINES) {
+    for (index, line) in numbered(
+        list,
+        "audience",
+        "put services together that trust the same tokens",
+        problems,
+    ) {
         let raw::Audience {
             name,
             ttl,
@@ -345,6 +350,19 @@ fn audiences(list: &[raw::Audience], file: &raw::Policy, problems: &mut Problems
         });
     }
     audiences
+}
+
+/// The lines of a list with their numbers, as many as are read; that there are more is noted.
+fn numbered<'l, T>(
+    list: &'l [T],
+    field: &str,
+    remedy: &str,
+    problems: &mut Problems,
+) -> impl Iterator<Item = (usize, &'l T)> + use<'l, T> {
+    if list.len() > MOST_LINES {
+        problems.note(field, format!("more than {MOST_LINES}"), remedy);
+    }
+    list.iter().enumerate().take(MOST_LINES)
 }
 
 /// The patterns that can be read; the others are noted.
@@ -541,6 +559,42 @@ mod tests {
             assert!(found.iter().any(|line| line.starts_with(start)), "{start}: {found:#?}");
         }
         assert_eq!(found.len(), 8, "{found:#?}");
+    }
+
+    #[test]
+    fn a_list_with_more_lines_than_are_read_is_a_mistake() {
+        let mut problems = Problems::default();
+        let text = format!(
+            r#"{ORDERS}
+            [[exchange]]
+            clients = ["c"]
+            from = "orders"
+            to = "billing"
+            [[introspection]]
+            clients = ["c"]
+            audiences = ["orders"]
+            [[delegation]]
+            target = "HTTP/legacy.a.test@A.TEST"
+            audience = "orders"
+            principals = ["*@A.TEST"]
+            clients = ["c"]"#
+        );
+        let mut file: raw::Policy = crate::strict_toml::read(&text, &mut problems).unwrap();
+        fn fill<T: Clone>(list: &mut Vec<T>) {
+            let line = list[0].clone();
+            list.resize(MOST_LINES + 1, line);
+        }
+        fill(&mut file.audience);
+        fill(&mut file.grant);
+        fill(&mut file.exchange);
+        fill(&mut file.introspection);
+        fill(&mut file.delegation);
+        assert!(Policy::build(&file, &mut problems).is_none());
+        let found: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        for list in ["audience", "grant", "exchange", "introspection", "delegation"] {
+            let start = format!("{list}: more than 10000; ");
+            assert!(found.iter().any(|line| line.starts_with(&start)), "{start}");
+        }
     }
 
     #[test]

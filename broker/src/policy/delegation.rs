@@ -9,7 +9,7 @@ use kerbridge_wire::delegation::{EACH_CLIENT, OURS};
 use kerbridge_wire::policy::{Policy as RawPolicy, Route};
 use kerbridge_wire::{Reason, delegation as raw};
 
-use super::{Audience, MOST_LINES, Policy, PrincipalPattern, groups, patterns};
+use super::{Audience, Policy, PrincipalPattern, groups, numbered, patterns};
 use crate::config::is_client_name;
 use crate::problem::Problems;
 use crate::subject_token::{Author, VerifiedToken};
@@ -241,16 +241,8 @@ impl DelegationGrant {
 
 /// The lines, or notes all that is wrong with them and with the routes that need one.
 pub(super) fn build(file: &RawPolicy, audiences: &[Audience], problems: &mut Problems) -> Vec<Line> {
-    let list = &file.delegation;
-    if list.len() > MOST_LINES {
-        problems.note(
-            "delegation",
-            format!("more than {MOST_LINES}"),
-            "use patterns such as *@REALM",
-        );
-    }
     let mut lines: Vec<Line> = Vec::new();
-    for (index, line) in list.iter().enumerate().take(MOST_LINES) {
+    for (index, line) in numbered(&file.delegation, "delegation", "use patterns such as *@REALM", problems) {
         let Some(line) = check(line, &format!("delegation[{index}]"), file, audiences, problems) else {
             continue;
         };

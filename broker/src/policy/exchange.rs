@@ -9,11 +9,19 @@ use kerbridge_wire::Reason;
 use kerbridge_wire::clients::{ExchangeRule, metadata_url};
 use kerbridge_wire::policy as raw;
 
-use super::{Audience, Claimant, Given, Grant, MOST_LINES, Policy, SCOPE_REMEDY, Scopes, Verdict};
+use super::{Audience, Claimant, Given, Grant, Policy, SCOPE_REMEDY, Scopes, Verdict, numbered};
 use crate::config::is_client_name;
 use crate::identity::Identity;
 use crate::problem::Problems;
 use crate::subject_token::{Actors, VerifiedToken};
+
+/// The address of an audience.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Resource {
+    pub(super) address: Box<str>,
+    /// Host and path of its metadata.
+    described_at: Box<str>,
+}
 
 /// One `[[exchange]]` line.
 #[derive(Clone, Debug)]
@@ -71,7 +79,7 @@ impl Policy {
     /// The audience that has this address (RFC 8707 §2), compared byte by byte.
     pub fn audience_at(&self, resource: &str) -> Option<&Audience> {
         let mut audiences = self.audiences.iter();
-        audiences.find(|audience| audience.resource.as_deref() == Some(resource))
+        audiences.find(|audience| audience.resource() == Some(resource))
     }
 
     /// The audience whose metadata are at this host and path (RFC 9728 §3), whatever the scheme: a proxy before us may have taken
@@ -79,8 +87,8 @@ impl Policy {
     pub fn audience_described_at(&self, host_and_path: &str) -> Option<&Audience> {
         let mut audiences = self.audiences.iter();
         audiences.find(|audience| {
-            let url = audience.resource.as_deref().and_then(metadata_url);
-            url.is_some_and(|url| url.split_once("://").is_some_and(|(_, rest)| rest == host_and_path))
+            let resource = audience.resource.as_ref();
+            resource.is_some_and(|resource| *resource.described_at == *host_and_path)
         })
     }
 
@@ -148,15 +156,7 @@ impl Policy {
 
 /// The lines, or notes all that is wrong with them.
 pub(super) fn build(file: &raw::Policy, audiences: &[Audience], problems: &mut Problems) -> Vec<Line> {
-    if file.exchange.len() > MOST_LINES {
-        problems.note(
-            "exchange",
-            format!("more than {MOST_LINES}"),
-            "name several clients in a line",
-        );
-    }
-    let lines = file.exchange.iter().enumerate().take(MOST_LINES);
-    lines
+    numbered(&file.exchange, "exchange", "name several clients in a line", problems)
         .filter_map(|(index, line)| check(line, &format!("exchange[{index}]"), audiences, problems))
         .collect()
 }
@@ -212,17 +212,18 @@ pub(super) fn check_resource(
     field: &str,
     earlier: &[Audience],
     problems: &mut Problems,
-) -> Option<Box<str>> {
+) -> Option<Resource> {
     let resource = resource?;
-    if resource.len() > super::LONGEST_AUDIENCE || metadata_url(resource).is_none() {
+    let url = metadata_url(resource).filter(|_| resource.len() <= super::LONGEST_AUDIENCE);
+    let Some((_, described_at)) = url.as_ref().and_then(|url| url.split_once("://")) else {
         problems.note(
             field,
             format!("{resource:?} is no address of a service"),
             "write an absolute URI without query and fragment, such as \"https://api.example.com/orders\"",
         );
         return None;
-    }
-    if earlier.iter().any(|other| other.resource.as_deref() == Some(resource)) {
+    };
+    if earlier.iter().any(|other| other.resource() == Some(resource)) {
         problems.note(
             field,
             format!("{resource:?} stands here twice"),
@@ -230,7 +231,10 @@ pub(super) fn check_resource(
         );
         return None;
     }
-    Some(resource.as_str().into())
+    Some(Resource {
+        address: resource.as_str().into(),
+        described_at: described_at.into(),
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::fmt;
 use kerbridge_gss::{Enctype, Principal};
 use kerbridge_wire::policy as raw;
 
-use super::{Audience, MOST_LINES, PrincipalPattern, SCOPE_REMEDY, Scopes, groups, patterns};
+use super::{Audience, PrincipalPattern, SCOPE_REMEDY, Scopes, groups, numbered, patterns};
 use crate::groups::GroupSet;
 use crate::identity::Identity;
 use crate::problem::Problems;
@@ -201,15 +201,7 @@ impl fmt::Display for Verdict {
 
 /// The lines, or notes all that is wrong with them.
 pub(super) fn build(file: &[raw::Grant], audiences: &[Audience], problems: &mut Problems) -> Vec<Line> {
-    if file.len() > MOST_LINES {
-        problems.note(
-            "grant",
-            format!("more than {MOST_LINES}"),
-            "use patterns such as *@REALM",
-        );
-    }
-    let lines = file.iter().enumerate().take(MOST_LINES);
-    lines
+    numbered(file, "grant", "use patterns such as *@REALM", problems)
         .filter_map(|(index, line)| check(line, &format!("grant[{index}]"), audiences, problems))
         .collect()
 }

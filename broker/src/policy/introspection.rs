@@ -6,7 +6,7 @@ use kerbridge_wire::clients::IntrospectionRule;
 use kerbridge_wire::policy as raw;
 
 use super::exchange::check_clients;
-use super::{Audience, MOST_LINES, Policy};
+use super::{Audience, Policy, numbered};
 use crate::problem::Problems;
 use crate::subject_token::VerifiedToken;
 
@@ -34,7 +34,8 @@ impl Policy {
 /// The lines, or notes all that is wrong with them.
 pub(super) fn build(file: &raw::Policy, audiences: &[Audience], problems: &mut Problems) -> Vec<Line> {
     let mut lines = Vec::new();
-    for (index, line) in file.introspection.iter().enumerate().take(MOST_LINES) {
+    let list = &file.introspection;
+    for (index, line) in numbered(list, "introspection", "name several clients in a line", problems) {
         let IntrospectionRule {
             clients,
             audiences: names,

@@ -80,15 +80,17 @@ pub(super) async fn rewrap(
     let Some(direction) = &broker.exchange.to_token else {
         return no_tokens();
     };
-    let key = match read_kek(&file) {
-        Ok(key) => key,
-        Err(problem) => {
+    // A file that is named here can be one that takes long to open.
+    let key = match tokio::task::spawn_blocking(move || read_kek(&file)).await {
+        Ok(Ok(key)) => key,
+        Ok(Err(problem)) => {
             let error = AdminError {
                 problem: problem.problem,
                 remedy: problem.remedy,
             };
             return (StatusCode::BAD_REQUEST, Json(error)).into_response();
         }
+        Err(_) => return failed_inside(),
     };
     let by = by(&caller);
     let work = move |keys: &KeyRing| {
@@ -112,12 +114,7 @@ async fn changed(keys: &KeyRing, work: impl FnOnce(&KeyRing) -> Result<(), Chang
     let error = match done {
         Ok(Ok(())) => return Json(Keys::of(keys)).into_response(),
         Ok(Err(error)) => error,
-        Err(_) => {
-            return not_now(AdminError {
-                problem: "the broker failed inside".into(),
-                remedy: "see its log".into(),
-            });
-        }
+        Err(_) => return failed_inside(),
     };
     let said = AdminError::unchanged(&error);
     match error {
@@ -125,4 +122,11 @@ async fn changed(keys: &KeyRing, work: impl FnOnce(&KeyRing) -> Result<(), Chang
         ChangeError::Refused(_) => (StatusCode::CONFLICT, Json(said)).into_response(),
         ChangeError::Failed(_) => not_now(said),
     }
+}
+
+fn failed_inside() -> Response {
+    not_now(AdminError {
+        problem: "the broker failed inside".into(),
+        remedy: "see its log".into(),
+    })
 }
