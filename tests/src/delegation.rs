@@ -30,6 +30,11 @@ pub const DISABLED: &str = "disabled";
 /// Somebody whose account has ended.
 pub const EXPIRED: &str = "expired";
 
+/// In a domain, a machine: its account is this with a `$` at the end.
+pub const MACHINE: &str = "WS01";
+/// In a domain, somebody whose name has a letter beyond ASCII.
+pub const ACCENTED: &str = "élise";
+
 /// The account of a broker that has all rights that it needs.
 pub const BRIDGE: &str = "bridge";
 /// That of one without protocol transition.
@@ -295,6 +300,7 @@ mod control {
 fn plan(crowd: usize) -> Plan {
     let mut plan = Plan {
         users: people(crowd),
+        computers: vec![MACHINE.to_owned()],
         ..Plan::default()
     };
     for (account, bits) in [
@@ -307,6 +313,7 @@ fn plan(crowd: usize) -> Plan {
     ] {
         plan.attributes.push(controlled(account, bits));
     }
+    plan.users.push(ACCENTED.to_owned());
     // A tenth of a microsecond after the beginning of 1601.
     plan.attributes
         .push([EXPIRED, "accountExpires", "1"].map(str::to_owned).into());

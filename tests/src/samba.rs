@@ -43,6 +43,8 @@ const LDAPS: u16 = 636;
 pub struct Plan {
     /// Accounts to add.
     pub users: Vec<String>,
+    /// Machines to add, by their names without the `$` that their accounts have at the end.
+    pub computers: Vec<String>,
     /// Global groups to add.
     pub groups: Vec<String>,
     /// Domain-local groups to add.

@@ -197,10 +197,20 @@ impl Kdc for GssKdc {
     }
 
     fn act(&mut self, user: &Principal, target: &DelegationTarget) -> Result<Acting, Failed> {
-        let credential = self.impersonate(|delegator| delegator.impersonate(user))?;
+        let (credential, logon_info) = self.impersonate(|delegator| {
+            let credential = delegator.impersonate(user)?;
+            let logon_info = delegator.logon_info(&credential)?;
+            Ok((credential, logon_info))
+        })?;
         // A KDC with aliases may give a ticket of another name: whom the service then sees was granted nothing.
         if !same_but_for_case(user, credential.user()) {
             return Err(not_mapped(format!("the KDC knows {user} as {}", credential.user())));
+        }
+        // Or of the name that was asked, for an account of another.
+        if !may_be(user, &logon_info) {
+            return Err(not_mapped(format!(
+                "the account that the KDC has for {user} has another name"
+            )));
         }
         let ticket = credential.token(target, None);
         self.count(DelegationStep::Proxy, &ticket);
@@ -230,6 +240,20 @@ fn principal_of(identified: Identified) -> Option<Principal> {
         }
         LogonInfo::Absent => identified.principal,
         LogonInfo::NotRead | LogonInfo::Unverified | LogonInfo::TooLong => None,
+    }
+}
+
+/// Whether what a ticket says besides its name lets its user be this principal. A domain finds a machine's account without its
+/// `$`, and one of people in whatever case its letters are, those beyond ASCII too: the policy, the limits and the revocations
+/// have judged the name, and the service may go by the account. What is there and cannot be read is nobody's.
+fn may_be(user: &Principal, logon_info: &LogonInfo) -> bool {
+    match logon_info {
+        LogonInfo::Verified(bytes) => LogonGroups::read(bytes).is_ok_and(|logon| {
+            let parts = principal::parts(user);
+            matches!(parts.as_slice(), [name] if name.eq_ignore_ascii_case(&logon.account))
+        }),
+        LogonInfo::Absent => true,
+        LogonInfo::NotRead | LogonInfo::Unverified | LogonInfo::TooLong => false,
     }
 }
 
@@ -289,6 +313,34 @@ mod tests {
         assert_eq!(kdc.act(&user, &target).map(drop), Err(Failed::Unanswered(why.clone())));
         let named = DelegatedUser::Principal(user);
         assert_eq!(kdc.resolve(&named), Err(Failed::Unanswered(why)));
+    }
+
+    #[test]
+    fn a_user_is_the_account_of_the_pac_but_for_the_case_of_ascii_letters() {
+        let alice = LogonInfo::Verified(PAC.to_vec());
+        for (user, is_so) in [
+            ("alice@A.TEST", true),
+            ("ALICE@A.TEST", true),
+            ("alice$@A.TEST", false),
+            ("alic@A.TEST", false),
+            ("alicé@A.TEST", false),
+            ("alice/admin@A.TEST", false),
+            (r"alice\/admin@A.TEST", false),
+        ] {
+            let user = Principal::parse(user).unwrap();
+            assert_eq!(may_be(&user, &alice), is_so, "{user}");
+            // MIT's KDC has no accounts beside principals.
+            assert!(may_be(&user, &LogonInfo::Absent));
+        }
+        let user = Principal::parse("alice@A.TEST").unwrap();
+        for unreadable in [
+            LogonInfo::Unverified,
+            LogonInfo::NotRead,
+            LogonInfo::TooLong,
+            LogonInfo::Verified(Vec::new()),
+        ] {
+            assert!(!may_be(&user, &unreadable), "{unreadable:?}");
+        }
     }
 
     #[test]

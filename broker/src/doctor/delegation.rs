@@ -120,13 +120,16 @@ pub fn look(trial: &Trial<'_>, clock: Clock) -> Vec<Finding> {
     }
     let mut acted = Vec::new();
     for user in &trial.users {
-        match delegator.impersonate(user) {
+        let outcome = delegator.impersonate(user);
+        // The broker looks there for the account.
+        let outcome = outcome.and_then(|credential| delegator.logon_info(&credential).map(|_| credential));
+        match outcome {
             Ok(credential) => acted.push(Acting {
                 user,
                 is_tradable: credential.evidence_is_forwardable() == Some(true),
                 outcomes: ask(&credential, trial),
             }),
-            Err(error) => findings.push(no_user(&error, user, trial.account)),
+            Err(error) => findings.push(no_user(&error, user, trial)),
         }
     }
     let is_any_tradable = acted.iter().any(|acting| acting.is_tradable);
@@ -182,7 +185,8 @@ fn no_account(error: &DelegationError, trial: &Trial<'_>) -> Finding {
     }
 }
 
-fn no_user(error: &DelegationError, user: &Principal, account: &Principal) -> Finding {
+fn no_user(error: &DelegationError, user: &Principal, trial: &Trial<'_>) -> Finding {
+    let Trial { account, keytab, .. } = *trial;
     let bad = |found: &str| {
         Finding::bad(
             USER,
@@ -202,8 +206,12 @@ fn no_user(error: &DelegationError, user: &Principal, account: &Principal) -> Fi
         .mended_by(remedies::unlock(user))
         .mended_by(remedies::give_a_service_name(account)),
         Kind::KdcUnreachable => bad("no KDC answers for this user").mended_by([remedies::name_the_kdc(user.realm())]),
-        Kind::KeytabUnavailable
-        | Kind::LogInRefused
+        Kind::KeytabUnavailable => bad(&format!(
+            "{} has no key for the ticket that the KDC gives {account} of this user: it needs all of the account's keys",
+            keytab.display()
+        ))
+        .mended_by(remedies::keytab(account, keytab)),
+        Kind::LogInRefused
         | Kind::UnusableName
         | Kind::TargetUnknown
         | Kind::EvidenceNotForwardable

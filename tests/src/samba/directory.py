@@ -47,6 +47,8 @@ def allow_to_act(name, delegate):
 db.transaction_start()
 for name in plan["users"]:
     db.newuser(name, plan["password"])
+for name in plan["computers"]:
+    db.newcomputer(name, prepare_oldjoin=True)
 for name in plan["groups"]:
     db.newgroup(name)
 for name in plan["local_groups"]:

@@ -6,8 +6,8 @@ use std::time::Duration;
 use kerbridge_tests::apache::{Apache, remote_user};
 use kerbridge_tests::broker::{Broker, BrokerSettings};
 use kerbridge_tests::delegation::{
-    ACCEPTOR, BRIDGE, DISABLED, DelegationRealm, EXPIRED, KERBEROS_ONLY, Kind, LEGACY, NO_TARGETS, OTHER, SENSITIVE,
-    UNKNOWN, crowd_member,
+    ACCENTED, ACCEPTOR, BRIDGE, DISABLED, DelegationRealm, EXPIRED, KERBEROS_ONLY, Kind, LEGACY, MACHINE, NO_TARGETS,
+    OTHER, SENSITIVE, UNKNOWN, crowd_member,
 };
 use kerbridge_tests::exchange_world::{Exchanged, exchange};
 use kerbridge_tests::http::{Connection, Request};
@@ -215,6 +215,33 @@ fn refusals(realm: &DelegationRealm) {
     assert!(!log.contains(&alice), "a token in the log");
 }
 
+/// A domain finds accounts by other names than theirs: a machine's without its `$`, anybody's in another case of any letter.
+/// Whoever the policy let through is whom the KDC acts for, or there is no ticket.
+fn other_names(realm: &DelegationRealm) {
+    let apache = Apache::start(&realm.keytab(LEGACY)).unwrap();
+    let trader = Plan::of(BRIDGE).start(realm);
+    let seen = |user: &str| seen_by(&apache, &trader.trade(&trader.token(user)).ticket());
+    for user in ["alice", "ALICE"] {
+        assert!(seen(user).eq_ignore_ascii_case(&realm.principal("alice")), "{user}");
+    }
+    assert!(matches!(trader.trade(&trader.token(ACCENTED)), Traded::Ticket(..)));
+    for (user, reason) in [
+        // `*` is for people.
+        (format!("{MACHINE}$"), "denied_by_policy"),
+        (MACHINE.to_owned(), "principal_not_mapped"),
+        (MACHINE.to_lowercase(), "principal_not_mapped"),
+        (ACCENTED.to_uppercase(), "principal_not_mapped"),
+        (ACCENTED.replace('é', "e"), "delegation_denied"),
+        ("alicé".to_owned(), "delegation_denied"),
+    ] {
+        assert_eq!(
+            trader.trade(&trader.token(&user)),
+            Traded::refused(400, reason),
+            "{user}"
+        );
+    }
+}
+
 /// What is missing at the KDC is told apart: the account's right to act for who showed it no ticket, and towards whom.
 fn rights(realm: &DelegationRealm) {
     for (account, reason) in [
@@ -368,6 +395,12 @@ fn each_refusal_has_its_reason_and_one_event() {
 #[ignore = "runs a domain controller, as root"]
 fn each_refusal_has_its_reason_and_one_event_in_a_domain() {
     refusals(samba());
+}
+
+#[test]
+#[ignore = "runs a domain controller, as root"]
+fn nobody_is_acted_for_by_another_name_of_their_account_in_a_domain() {
+    other_names(samba());
 }
 
 #[test]

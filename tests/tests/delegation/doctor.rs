@@ -418,6 +418,56 @@ fn account_users_and_targets_are_those_of_the_configuration() {
 }
 
 /// A realm in a file has no delegation at all.
+/// A keytab's entries of AES with 128 bits (RFC 3962), each of which follows its length.
+fn with_the_short_key_alone(keytab: &[u8]) -> Vec<u8> {
+    let (version, mut rest) = keytab.split_at(2);
+    let mut kept = version.to_vec();
+    while let Some((length, _)) = rest.split_first_chunk::<4>() {
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap();
+        let (entry, behind) = rest.split_at(length.checked_add(4).unwrap());
+        if entry.windows(4).any(|head| head == [0, 17, 0, 16]) {
+            kept.extend_from_slice(entry);
+        }
+        rest = behind;
+    }
+    kept
+}
+
+#[test]
+fn a_keytab_that_logs_in_and_opens_no_ticket_is_named() {
+    let realm = mit();
+    let name = "short-key.keytab";
+    let keytab = with_the_short_key_alone(&std::fs::read(realm.keytab(BRIDGE)).unwrap());
+    std::fs::write(realm.folder().join(name), keytab).unwrap();
+    let output = Command::new(find_kerbridge().unwrap())
+        .args(["doctor", "delegation", "--output", "json", "--account"])
+        .arg(realm.principal(BRIDGE))
+        .arg("--keytab")
+        .arg(realm.folder().join(name))
+        .args([
+            "--user",
+            &realm.principal("alice"),
+            "--target",
+            &realm.principal(LEGACY),
+        ])
+        .env("KRB5_CONFIG", realm.clients().krb5_config())
+        .output()
+        .unwrap();
+    let answer = Answer {
+        code: output.status.code().unwrap(),
+        findings: serde_json::from_slice(&output.stdout).unwrap(),
+    };
+    assert_eq!(
+        (answer.short().join(", "), answer.code),
+        ("account good, user bad internal".to_owned(), 1)
+    );
+    let commands = answer.commands("mit");
+    assert!(
+        commands[0].contains("ktadd") && commands[0].contains(name),
+        "{commands:?}"
+    );
+}
+
 #[test]
 fn a_realm_that_cannot_hold_targets_is_named() {
     let kdc = kerbridge_tests::kdc::Kdc::start("LAB.TEST").unwrap();

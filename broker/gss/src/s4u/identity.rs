@@ -1,11 +1,11 @@
 //! Reads from the ticket to ourselves who its user is: the same ticket that is traded for others, so nothing more is trusted.
 //!
-//! A KDC may leave an enterprise name as it is in the ticket. Active Directory's and Samba's say the account in the PAC, under
-//! the signature of our own key; so the ticket is accepted as any service would accept it.
+//! A KDC may leave the name that was asked for as it is in the ticket. Active Directory's and Samba's say the account in the PAC,
+//! under the signature of our own key; so the ticket is accepted as any service would accept it.
 
 use std::ffi::CString;
 
-use super::{DelegationError, DelegationErrorKind, DelegationStep, UserCredential};
+use super::{DelegationError, DelegationErrorKind, DelegationStep, Delegator, UserCredential};
 use crate::accept::accept_from_ourselves;
 use crate::attribute::LogonInfo;
 use crate::credential::CredentialHandle;
@@ -25,9 +25,27 @@ pub struct Identified {
     pub logon_info: LogonInfo,
 }
 
+impl Delegator {
+    /// What the PAC of a user's ticket to ourselves says of them. Nobody is asked: the ticket is there, and so must its key be.
+    pub fn logon_info(&self, user: &UserCredential) -> Result<LogonInfo, DelegationError> {
+        user.logon_info(&self.keytab_name)
+    }
+}
+
 impl UserCredential {
     pub(super) fn identified(self, keytab: &CString, is_enterprise: bool) -> Result<Identified, DelegationError> {
-        let logon_info = self.logon_info(keytab).map_err(|detail| {
+        let logon_info = self.logon_info(keytab)?;
+        let is_resolved = !(is_enterprise && self.user.name().contains("\\@"));
+        Ok(Identified {
+            realm: self.user.realm().to_owned(),
+            principal: is_resolved.then_some(self.user),
+            logon_info,
+        })
+    }
+
+    /// The PAC of the ticket to ourselves.
+    fn logon_info(&self, keytab: &CString) -> Result<LogonInfo, DelegationError> {
+        self.accepted(keytab).map_err(|detail| {
             let is_key = matches!(
                 detail.code(),
                 Some(
@@ -45,17 +63,11 @@ impl UserCredential {
             } else {
                 error
             }
-        })?;
-        let is_resolved = !(is_enterprise && self.user.name().contains("\\@"));
-        Ok(Identified {
-            realm: self.user.realm().to_owned(),
-            principal: is_resolved.then_some(self.user),
-            logon_info,
         })
     }
 
-    /// The PAC of the ticket to ourselves. Its replay is nobody's gain: it is made here, and let go here.
-    fn logon_info(&self, keytab: &CString) -> Result<LogonInfo, StatusText> {
+    /// Its replay is nobody's gain: it is made here, and let go here.
+    fn accepted(&self, keytab: &CString) -> Result<LogonInfo, StatusText> {
         let own = Name::import(&self.own)?;
         let store = [(c"keytab", keytab.clone()), (c"rcache", c"none:".to_owned())];
         let acceptor = CredentialHandle::acquire(Some(&own), sys::GSS_C_ACCEPT, &store)?;
