@@ -65,6 +65,12 @@ pub enum Kind {
     Samba,
 }
 
+/// The beginning of the table `[delegation]` of `kerbridge.toml`: the account by which the broker acts for users.
+#[must_use]
+pub fn table(principal: &str, keytab: &Path) -> String {
+    format!("[delegation]\nprincipal = {principal:?}\nkeytab = {keytab:?}\n")
+}
+
 /// A realm of its own. What it is made of ends with it.
 #[derive(Debug)]
 pub struct DelegationRealm {
@@ -131,6 +137,12 @@ impl DelegationRealm {
     #[must_use]
     pub fn keytab(&self, name: &str) -> PathBuf {
         self.folder().join(keytab_file(name))
+    }
+
+    /// The beginning of the table by which a broker's configuration names one of the bridges.
+    #[must_use]
+    pub fn table(&self, bridge: &str) -> String {
+        table(&self.principal(bridge), &self.keytab(bridge))
     }
 
     /// Logs a user in, with a cache of its own.

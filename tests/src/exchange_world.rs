@@ -64,22 +64,11 @@ impl ExchangeWorld {
             .prefix("kerbridge-")
             .tempdir()
             .map_err(|source| HarnessError::io("create a folder for exchanges", source))?;
-        let kdc = Kdc::start(REALM)?;
-        kdc.add_user(USER, "of the lab")?;
-        kdc.add_service("HTTP/localhost")?;
-        let keytab = folder.path().join("http.keytab");
-        kdc.extract_keytab(&["HTTP/localhost"], &keytab)?;
-        let settings = BrokerSettings {
-            issuer: shipped::ISSUER.to_owned(),
-            realms: vec![REALM.to_owned()],
-            acceptors: vec![SERVICE.to_owned()],
-            keytab,
-            policy: shipped::policy("localhost", REALM)?,
-            more: more.to_owned(),
-        };
+        let (kdc, tickets) = realm(folder.path())?;
+        let settings = broker_settings(folder.path(), more)?;
         Ok(Self {
             broker: Broker::prepare(folder.path(), &settings)?,
-            tickets: kdc.kinit(USER)?,
+            tickets,
             kdc,
             folder,
         })
@@ -105,7 +94,7 @@ impl ExchangeWorld {
     /// The service's keys.
     #[must_use]
     pub fn keytab(&self) -> PathBuf {
-        self.folder().join("http.keytab")
+        keytab_in(self.folder())
     }
 
     /// A file of the broker's state folder.
@@ -196,6 +185,42 @@ impl ExchangeWorld {
             matches!(self.exchange(&token), Ok(Exchanged::Token(_)))
         })
     }
+}
+
+/// A realm with a user's tickets; the service's keys are in this folder: [`keytab_in`].
+///
+/// # Errors
+///
+/// As [`Kdc::start`].
+pub fn realm(folder: &Path) -> Result<(Kdc, Ccache), HarnessError> {
+    let kdc = Kdc::start(REALM)?;
+    kdc.add_user(USER, "of the lab")?;
+    kdc.add_service("HTTP/localhost")?;
+    kdc.extract_keytab(&["HTTP/localhost"], &keytab_in(folder))?;
+    let tickets = kdc.kinit(USER)?;
+    Ok((kdc, tickets))
+}
+
+/// Where the service's keys are.
+#[must_use]
+pub fn keytab_in(folder: &Path) -> PathBuf {
+    folder.join("http.keytab")
+}
+
+/// A broker with the shipped policy and the keys of this folder; `more` are lines at the end of `kerbridge.toml`.
+///
+/// # Errors
+///
+/// As [`shipped::policy`].
+pub fn broker_settings(folder: &Path, more: &str) -> Result<BrokerSettings, HarnessError> {
+    Ok(BrokerSettings {
+        issuer: shipped::ISSUER.to_owned(),
+        realms: vec![REALM.to_owned()],
+        acceptors: vec![SERVICE.to_owned()],
+        keytab: keytab_in(folder),
+        policy: shipped::policy("localhost", REALM)?,
+        more: more.to_owned(),
+    })
 }
 
 /// Trades a ticket at a broker's socket.

@@ -56,11 +56,7 @@ impl Place {
         let mut world = World::builder()
             .domain(Kdc::attach(realm.folder())?, realm.keytab(ACCEPTOR), tickets)
             .policy(&policy(&realm))
-            .broker_table(&format!(
-                "[delegation]\nprincipal = {:?}\nkeytab = {:?}\n",
-                realm.principal(BRIDGE),
-                realm.keytab(BRIDGE)
-            ))
+            .broker_table(&realm.table(BRIDGE))
             .legacy_in_clear(apache.port())
             .filter(in_clear_text)
             .yaml(|yaml| {

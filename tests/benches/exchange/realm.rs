@@ -6,18 +6,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kerbridge_tests::HarnessError;
 use kerbridge_tests::apache::DOCUMENT;
-use kerbridge_tests::broker::{Broker, BrokerSettings};
-use kerbridge_tests::exchange_world::request;
+use kerbridge_tests::broker::Broker;
+use kerbridge_tests::exchange_world::{self, broker_settings, keytab_in, request};
 use kerbridge_tests::http::Request;
 use kerbridge_tests::initiator::tokens_in_child;
 use kerbridge_tests::kdc::{Ccache, Kdc};
 use kerbridge_tests::port;
-use kerbridge_tests::shipped;
-use kerbridge_tests::world::{REALM, SERVICE, lab_program};
+use kerbridge_tests::world::{SERVICE, lab_program};
 use tempfile::TempDir;
-
-/// A user whose tickets are shown.
-const USER: &str = "alice";
 
 /// A realm with a user's tickets and a service's keys.
 pub(crate) struct Realm {
@@ -42,12 +38,9 @@ impl Realm {
     pub(crate) fn start(measured: u32) -> Result<Self, HarnessError> {
         let folder =
             tempfile::tempdir().map_err(|source| HarnessError::io("create a folder for the benchmark", source))?;
-        let kdc = Kdc::start(REALM)?;
-        kdc.add_user(USER, "of the lab")?;
-        kdc.add_service("HTTP/localhost")?;
-        kdc.extract_keytab(&["HTTP/localhost"], &folder.path().join("http.keytab"))?;
+        let (kdc, tickets) = exchange_world::realm(folder.path())?;
         Ok(Self {
-            tickets: kdc.kinit(USER)?,
+            tickets,
             kdc,
             folder,
             measured,
@@ -60,7 +53,7 @@ impl Realm {
 
     /// The service's keys.
     pub(crate) fn keytab(&self) -> PathBuf {
-        self.folder().join("http.keytab")
+        keytab_in(self.folder())
     }
 
     /// The krb5.conf under which all acceptors run, as one of the realm's machines has it.
@@ -76,14 +69,7 @@ impl Realm {
         let public = port.map_or_else(String::new, |port| {
             format!("[listen.public]\ntcp = \"127.0.0.1:{port}\"\nclear_text = true\n")
         });
-        let settings = BrokerSettings {
-            issuer: shipped::ISSUER.to_owned(),
-            realms: vec![REALM.to_owned()],
-            acceptors: vec![SERVICE.to_owned()],
-            keytab: self.keytab(),
-            policy: shipped::policy("localhost", REALM)?,
-            more: format!("[replay]\nstore = {store}\n{public}"),
-        };
+        let settings = broker_settings(self.folder(), &format!("[replay]\nstore = {store}\n{public}"))?;
         let mut broker = Broker::prepare(&folder, &settings)?;
         broker.set_krb5_config(self.krb5_config());
         // From the start: the broker sees how many cores it has.

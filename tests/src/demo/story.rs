@@ -319,15 +319,15 @@ mod tests {
     fn a_command_can_be_pasted_elsewhere() {
         for (line, expected) in [
             (
-                "curl --cacert /tmp/x/ca.pem --negotiate --user : https://localhost:4711/orders/1",
+                "curl --cacert /lab/ca.pem --negotiate --user : https://localhost:4711/orders/1",
                 "curl --cacert \"$CA\" --negotiate --user : $URL/orders/1",
             ),
             (
-                "curl --cacert /tmp/x/ca.pem --header 'Authorization: Bearer eyJ0eXAi…' --header 'a: b' https://localhost:4711/",
+                "curl --cacert /lab/ca.pem --header 'Authorization: Bearer eyJ0eXAi…' --header 'a: b' https://localhost:4711/",
                 "curl --cacert \"$CA\" --header \"Authorization: Bearer $TOKEN\" --header 'a: b' $URL/",
             ),
             (
-                "curl --cacert /tmp/x/ca.pem https://localhost:815/legacy",
+                "curl --cacert /lab/ca.pem https://localhost:815/legacy",
                 "curl --cacert \"$CA\" $APACHE/legacy",
             ),
         ] {
@@ -335,7 +335,7 @@ mod tests {
                 ("https://localhost:4711".to_owned(), "$URL"),
                 ("https://localhost:815".to_owned(), "$APACHE"),
             ];
-            assert_eq!(for_pasting(line, "/tmp/x/ca.pem", &places), expected);
+            assert_eq!(for_pasting(line, "/lab/ca.pem", &places), expected);
         }
     }
 }

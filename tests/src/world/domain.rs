@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::REALM;
-use crate::delegation::LEGACY;
+use crate::delegation::{self, LEGACY};
 use crate::error::HarnessError;
 use crate::kdc::{Ccache, Kdc};
 
@@ -33,8 +33,7 @@ pub(super) struct Delegation {
 impl Delegation {
     /// The table of `kerbridge.toml`.
     pub(super) fn table(&self) -> String {
-        let (principal, keytab) = (format!("{BRIDGE}@{REALM}"), self.bridge_keytab.to_string_lossy());
-        format!("[delegation]\nprincipal = {principal:?}\nkeytab = {keytab:?}\n")
+        delegation::table(&format!("{BRIDGE}@{REALM}"), &self.bridge_keytab)
     }
 }
 

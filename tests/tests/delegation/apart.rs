@@ -32,11 +32,10 @@ fn beside_with(minting: &Broker, realm: &DelegationRealm, folder: &Path, more: &
         keytab: realm.keytab(BRIDGE),
         policy: std::fs::read_to_string(minting.folder().join("policy.toml")).unwrap(),
         more: format!(
-            "[delegation]\nprincipal = {:?}\nkeytab = {:?}\nrefused_targets = [{:?}]\n\
+            "{}refused_targets = [{:?}]\n\
              [[delegation.keys]]\nissuer = {ISSUER:?}\nunix = {socket:?}\n\
              [[delegation.feeds]]\nissuer = {ISSUER:?}\nunix = {socket:?}\npoll = \"1s\"\nmax_staleness = \"3s\"\n{more}",
-            realm.principal(BRIDGE),
-            realm.keytab(BRIDGE),
+            realm.table(BRIDGE),
             realm.principal(ACCEPTOR),
         ),
     };

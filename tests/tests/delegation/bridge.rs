@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use kerbridge_tests::apache::{Apache, remote_user};
 use kerbridge_tests::broker;
 use kerbridge_tests::curl::Answer;
-use kerbridge_tests::delegation::{ACCEPTOR, BRIDGE, DelegationRealm, LEGACY};
+use kerbridge_tests::delegation::{ACCEPTOR, BRIDGE, DelegationRealm, LEGACY, table};
 use kerbridge_tests::http::Request;
 use kerbridge_tests::kdc::Kdc;
 use kerbridge_tests::shipped::ShippedYaml;
@@ -119,9 +119,11 @@ impl Plan<'_> {
             .domain(Kdc::attach(realm.folder()).unwrap(), realm.keytab(ACCEPTOR), tickets)
             .policy(&self.policy(realm))
             .broker_table(&format!(
-                "[listen.observe]\nunix = \"observe.sock\"\n[delegation]\nprincipal = {:?}\nkeytab = {:?}\n",
-                realm.principal(self.account),
-                self.keytab.clone().unwrap_or_else(|| realm.keytab(self.account)),
+                "[listen.observe]\nunix = \"observe.sock\"\n{}",
+                table(
+                    &realm.principal(self.account),
+                    &self.keytab.clone().unwrap_or_else(|| realm.keytab(self.account)),
+                )
             ))
     }
 

@@ -62,11 +62,7 @@ pub(crate) fn both_ways_with(realm: &DelegationRealm, folder: &Path, (policy, se
             "#
         ),
         // The token's name is not the principal's, which the token says besides.
-        more: format!(
-            "[delegation]\nprincipal = {:?}\nkeytab = {:?}\n[names]\nstrip_realm_of = [{name:?}]\n{section}",
-            realm.principal(BRIDGE),
-            realm.keytab(BRIDGE)
-        ),
+        more: format!("{}[names]\nstrip_realm_of = [{name:?}]\n{section}", realm.table(BRIDGE)),
     };
     let mut broker = Broker::prepare(folder, &settings).unwrap();
     broker.set_krb5_config(realm.clients().krb5_config());

@@ -377,11 +377,7 @@ fn account_users_and_targets_are_those_of_the_configuration() {
             line(LEGACY, &["alice", "*"]),
             line(OTHER, &["*", SENSITIVE])
         ),
-        more: format!(
-            "[delegation]\nprincipal = {:?}\nkeytab = {:?}\n",
-            realm.principal(BRIDGE),
-            realm.keytab(BRIDGE)
-        ),
+        more: realm.table(BRIDGE),
     };
     let broker = Broker::prepare(folder.path(), &settings).unwrap();
     let run = |words: &[&str]| {

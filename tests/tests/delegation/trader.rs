@@ -99,11 +99,10 @@ impl<'a> Plan<'a> {
             keytab: realm.keytab(self.account),
             policy: format!("{}{}", policy(realm), self.policy),
             more: format!(
-                "[delegation]\nprincipal = {:?}\nkeytab = {:?}\nrefused_targets = []\nfollow_revocations = false\n{}\n\
+                "{}refused_targets = []\nfollow_revocations = false\n{}\n\
                  [[delegation.keys]]\nissuer = {ISSUER:?}\nfile = \"keys.json\"\n\
                  {idp_keys}[listen.observe]\nunix = \"observe.sock\"\n",
-                realm.principal(self.account),
-                realm.keytab(self.account),
+                realm.table(self.account),
                 self.section
             ),
         };
