@@ -92,7 +92,7 @@ pub(super) fn run(command: &KeysCommand) -> Result<(), Failure> {
     let asked = match draft.admin_socket() {
         Some(socket) => match ask(socket, &wanted) {
             Err(ClientError::Nobody) => None,
-            answered => Some(answered.map_err(|error| refused(&error, socket))),
+            answered => Some(answered.map_err(|error| output::refused(&error, socket))),
         },
         None => None,
     };
@@ -142,16 +142,6 @@ fn ask(socket: &Path, wanted: &Wanted) -> Result<Keys, ClientError> {
         Wanted::Rotate(request) => client::post(socket, ROTATE_PATH, request),
         Wanted::Retire(request) => client::post(socket, RETIRE_PATH, request),
         Wanted::Rewrap(request) => client::post(socket, REWRAP_PATH, request),
-    }
-}
-
-fn refused(error: &ClientError, socket: &Path) -> Failure {
-    output::complain(format_args!("{}: {error}", socket.display()));
-    match error {
-        ClientError::Refused(_) => Failure::Usage,
-        ClientError::NotFound(_) => Failure::No,
-        ClientError::Unavailable(_) => Failure::TryAgain,
-        ClientError::Nobody | ClientError::NotAllowed | ClientError::Failed(_) => Failure::Running,
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{Failure, Output};
+use crate::admin::client::ClientError;
 use crate::problem::Problems;
 
 /// Prints text to standard output, as it is.
@@ -52,6 +53,17 @@ pub(super) fn complain_all(path: &Path, problems: &Problems) -> Failure {
         drop(writeln!(io::stderr().lock(), "  {problem}"));
     }
     Failure::Configuration
+}
+
+/// Prints why the broker behind a socket did not do what an administrator asked.
+pub(super) fn refused(error: &ClientError, socket: &Path) -> Failure {
+    complain(format_args!("{}: {error}", socket.display()));
+    match error {
+        ClientError::Refused(_) => Failure::Usage,
+        ClientError::NotFound(_) => Failure::No,
+        ClientError::Unavailable(_) => Failure::TryAgain,
+        ClientError::Nobody | ClientError::NotAllowed | ClientError::Failed(_) => Failure::Running,
+    }
 }
 
 /// Prints the outcome of a check.

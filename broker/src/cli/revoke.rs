@@ -72,7 +72,7 @@ pub(super) fn run(revoke: &Revoke) -> Result<(), Failure> {
     let asked = match draft.admin_socket() {
         Some(socket) => match ask(socket, &wanted) {
             Err(ClientError::Nobody) => None,
-            answered => Some(answered.map_err(|error| refused(&error, socket))),
+            answered => Some(answered.map_err(|error| output::refused(&error, socket))),
         },
         None => None,
     };
@@ -164,16 +164,6 @@ fn ask(socket: &Path, wanted: &Wanted) -> Result<Outcome, ClientError> {
     match wanted {
         Wanted::Revoke(request) => client::post(socket, REVOKE_PATH, request),
         Wanted::Lift(request) => client::post(socket, LIFT_PATH, request),
-    }
-}
-
-fn refused(error: &ClientError, socket: &Path) -> Failure {
-    output::complain(format_args!("{}: {error}", socket.display()));
-    match error {
-        ClientError::Refused(_) => Failure::Usage,
-        ClientError::NotFound(_) => Failure::No,
-        ClientError::Unavailable(_) => Failure::TryAgain,
-        ClientError::Nobody | ClientError::NotAllowed | ClientError::Failed(_) => Failure::Running,
     }
 }
 

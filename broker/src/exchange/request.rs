@@ -202,20 +202,7 @@ impl ExchangeRequest {
     /// Reads a form body that came through this listener: what the mesh says of the client, what the client says of itself, and
     /// what it wants. The first two are there for a bad request too, unless it is no form.
     pub fn read(body: &[u8], listener: ListenerName) -> (Hints, Option<Assertion>, Result<Self, RequestError>) {
-        let Ok(fields) = form::fields(body) else {
-            return (Hints::default(), None, Err(RequestError::Form));
-        };
-        let mut form = Form { fields };
-        // Names first: taking a field away would hide that it stands there twice.
-        let names = form.check_names(listener);
-        let hints = match listener {
-            ListenerName::Mesh => form.hints(),
-            ListenerName::Public | ListenerName::Observe | ListenerName::Admin => Hints::default(),
-        };
-        match names.and_then(|()| form.take_assertion()) {
-            Ok(assertion) => (hints, assertion, Self::build(form)),
-            Err(error) => (hints, None, Err(error)),
-        }
+        read(body, listener, Self::build)
     }
 
     fn build(mut form: Form) -> Result<Self, RequestError> {
@@ -289,17 +276,8 @@ impl ToTicket {
 impl IntrospectionRequest {
     /// Reads a form body that came through this listener. `token_type_hint` and what nobody knows are ignored.
     pub(super) fn read(body: &[u8], listener: ListenerName) -> (Option<Assertion>, Result<Self, RequestError>) {
-        let Ok(fields) = form::fields(body) else {
-            return (None, Err(RequestError::Form));
-        };
-        let mut form = Form { fields };
-        match form.check_names(listener).and_then(|()| form.take_assertion()) {
-            Ok(assertion) => {
-                let token = form.take("token").and_then(|token| token.ok_or(RequestError::NoToken));
-                (assertion, token.map(|token| Self { token }))
-            }
-            Err(error) => (None, Err(error)),
-        }
+        let (_, assertion, token) = read(body, listener, token_of);
+        (assertion, token.map(|token| Self { token }))
     }
 }
 
@@ -307,23 +285,35 @@ impl RevocationRequest {
     /// Reads a form body that came through this listener, as [`ExchangeRequest::read`] does. `token_type_hint` and what nobody
     /// knows are ignored (RFC 7009 §2.1).
     pub(super) fn read(body: &[u8], listener: ListenerName) -> (Hints, Option<Assertion>, Result<Self, RequestError>) {
-        let Ok(fields) = form::fields(body) else {
-            return (Hints::default(), None, Err(RequestError::Form));
-        };
-        let mut form = Form { fields };
-        let names = form.check_names(listener);
-        let hints = match listener {
-            ListenerName::Mesh => form.hints(),
-            ListenerName::Public | ListenerName::Observe | ListenerName::Admin => Hints::default(),
-        };
-        match names.and_then(|()| form.take_assertion()) {
-            Ok(assertion) => {
-                let token = form.take("token").and_then(|token| token.ok_or(RequestError::NoToken));
-                (hints, assertion, token.map(|token| Self { token }))
-            }
-            Err(error) => (hints, None, Err(error)),
-        }
+        let (hints, assertion, token) = read(body, listener, token_of);
+        (hints, assertion, token.map(|token| Self { token }))
     }
+}
+
+/// What each request has, whatever it wants: what the mesh says of the client, and what the client says of itself.
+fn read<T>(
+    body: &[u8],
+    listener: ListenerName,
+    build: impl FnOnce(Form) -> Result<T, RequestError>,
+) -> (Hints, Option<Assertion>, Result<T, RequestError>) {
+    let Ok(fields) = form::fields(body) else {
+        return (Hints::default(), None, Err(RequestError::Form));
+    };
+    let mut form = Form { fields };
+    // Names first: taking a field away would hide that it stands there twice.
+    let names = form.check_names(listener);
+    let hints = match listener {
+        ListenerName::Mesh => form.hints(),
+        ListenerName::Public | ListenerName::Observe | ListenerName::Admin => Hints::default(),
+    };
+    match names.and_then(|()| form.take_assertion()) {
+        Ok(assertion) => (hints, assertion, build(form)),
+        Err(error) => (hints, None, Err(error)),
+    }
+}
+
+fn token_of(mut form: Form) -> Result<Zeroizing<String>, RequestError> {
+    form.take("token")?.ok_or(RequestError::NoToken)
 }
 
 fn bounded(audience: Option<Zeroizing<String>>) -> Result<Option<String>, RequestError> {

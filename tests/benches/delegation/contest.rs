@@ -3,7 +3,7 @@
 use kerbridge_tests::HarnessError;
 use kerbridge_tests::bench::delegation::{MeasuredWay, Shares, Way};
 use kerbridge_tests::bench::load::{Place as At, send_each};
-use kerbridge_tests::bench::machine::output;
+use kerbridge_tests::bench::machine::{apache_version, krb5_version};
 use kerbridge_tests::bench::program::say;
 use kerbridge_tests::bench::raw::Looped;
 use kerbridge_tests::bench::record::{Measured, Round};
@@ -63,12 +63,7 @@ pub(crate) fn run(settings: &Settings, place: &mut Place) -> Result<Vec<Measured
 
 /// What those that are not ours say of themselves.
 pub(crate) fn versions() -> String {
-    let apache = output("apache2", &["-v"]).or_else(|_no_debian| output("httpd", &["-v"]));
-    let apache = apache.unwrap_or_default();
-    let apache = apache.lines().next().and_then(|line| line.split_once("Apache/"));
-    let apache = apache.map_or("?", |(_, version)| version.split(' ').next().unwrap_or(version));
-    let krb5 = output("krb5-config", &["--version"]).unwrap_or_default();
-    let krb5 = krb5.split(' ').next_back().unwrap_or("?");
+    let (krb5, apache) = (krb5_version(), apache_version());
     format!("MIT krb5 {krb5}, its KDC on a directory, Apache {apache}")
 }
 

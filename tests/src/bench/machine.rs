@@ -7,6 +7,23 @@ use serde::{Deserialize, Serialize};
 use crate::error::HarnessError;
 use crate::process::{OwnedProcess, Spawn};
 
+/// The version of Apache, as it says itself; `?` where it is not here.
+#[must_use]
+pub fn apache_version() -> String {
+    let said = output("apache2", &["-v"]).or_else(|_no_debian| output("httpd", &["-v"]));
+    let said = said.unwrap_or_default();
+    let version = said.lines().next().and_then(|line| line.split_once("Apache/"));
+    let version = version.map_or("?", |(_, version)| version.split(' ').next().unwrap_or(version));
+    version.to_owned()
+}
+
+/// The version of MIT krb5, as it says itself; `?` where it is not here.
+#[must_use]
+pub fn krb5_version() -> String {
+    let said = output("krb5-config", &["--version"]).unwrap_or_default();
+    said.split(' ').next_back().unwrap_or("?").to_owned()
+}
+
 /// Where and when something was measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {

@@ -79,18 +79,6 @@ fn each_mistake_is_named() {
     );
 }
 
-const TRACED: &str = r#"
-[[issuer]]
-issuer = "https://idp.test"
-audiences = { orders = [] }
-jwks = { cluster = "idp" }
-[[subject]]
-issuer = "https://idp.test"
-claim = "upn"
-form = "principal"
-realms = ["A.TEST"]
-"#;
-
 #[test]
 fn keys_of_another_issuer_are_followed_where_its_tokens_are_traded_and_nobody_is_acted_for() {
     let folder = Folder::good();

@@ -14,18 +14,6 @@ principals = ["*@A.TEST"]
 clients = ["mesh"]
 "#;
 
-const IDP: &str = r#"
-[[issuer]]
-issuer = "https://idp.test"
-audiences = { orders = [] }
-jwks = { cluster = "idp" }
-[[subject]]
-issuer = "https://idp.test"
-claim = "upn"
-form = "principal"
-realms = ["A.TEST"]
-"#;
-
 /// A broker that does both, until a test changes something.
 fn both() -> Folder {
     let folder = Folder::good();
@@ -286,7 +274,7 @@ fn a_target_is_neither_this_broker_nor_in_another_realm() {
 #[test]
 fn an_issuer_whose_tokens_are_taken_has_keys_from_somewhere() {
     let folder = both();
-    let found = folder.with_lines(&format!("{LINES}{IDP}"));
+    let found = folder.with_lines(&format!("{LINES}{TRACED}"));
     assert!(
         found.len() == 1
             && found[0].starts_with("delegation.keys: has none for https://idp.test, the subject[0].issuer"),
