@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::config::PolicyConfig;
 use crate::groups::GroupSet;
-use crate::policy::{Claimant, Denial, Given, Scopes, Verdict};
+use crate::policy::{Audience, Claimant, Denial, Given, Scopes, Verdict};
 
 /// What tickets of today are encrypted by, where nothing else is said: aes256-cts-hmac-sha1-96.
 pub(super) const USUAL_ENCTYPE: i32 = 18;
@@ -40,6 +40,8 @@ pub(super) struct Answer {
     scopes: Option<Vec<String>>,
     /// Longest life of a token, in seconds; it ends with its ticket all the same.
     ttl_seconds: Option<u32>,
+    /// Whether a token is given only to a client that shows a certificate, to which it is bound.
+    certificate_bound: bool,
     /// What each line about the audience says.
     lines: Vec<Line>,
     /// Grants of other audiences.
@@ -102,6 +104,9 @@ impl Question {
             detail,
             scopes: given.as_ref().map(|given| words(&given.scopes)),
             ttl_seconds: given.as_ref().map(|given: &Given| given.ttl_seconds),
+            certificate_bound: policy
+                .audience(&self.audience)
+                .is_some_and(Audience::is_certificate_bound),
             other_lines: about_others.count(),
             lines: explanation
                 .lines
@@ -197,6 +202,9 @@ impl fmt::Display for Answer {
         } = self;
         let verb = if self.is_given() { "gets" } else { "does not get" };
         writeln!(f, "{principal} {verb} {audience:?}: {}", self.outcome())?;
+        if self.is_given() && self.certificate_bound {
+            writeln!(f, "  bound to the client's certificate: who shows none gets none")?;
+        }
         if !self.groups.is_empty() {
             writeln!(f, "  in the groups {}", self.groups.join(", "))?;
         }

@@ -82,7 +82,20 @@ fn explain_says_what_each_grant_of_the_audience_gives_or_why_it_does_not() {
                      "detail": "gives orders:write" })
         )
     );
+    assert_eq!(answer["certificate_bound"], json!(false));
     assert!(!folder.path("made/state").exists(), "something was made");
+}
+
+#[test]
+fn explain_says_that_a_token_is_bound_to_a_certificate() {
+    let folder = folder(&POLICY.replacen("name = \"orders\"", "name = \"orders\"\ncertificate_bound = true", 1));
+    let output = policy(&folder, "explain", &["alice@A.TEST", "orders"]);
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("\n  bound to the client's certificate: who shows none gets none\n"),
+        "{said}{}",
+        text(&output.stderr)
+    );
 }
 
 #[test]
