@@ -118,7 +118,7 @@ pub enum RotateError {
     NotSealedUnder,
 }
 
-/// Why the keys did not change. What is in use is as before.
+/// Why the keys did not change. What is in use is as before; what is on disk too, unless the disk failed while it was written.
 #[derive(Debug)]
 pub enum ChangeError {
     /// It cannot be meant so.

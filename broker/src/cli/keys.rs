@@ -175,7 +175,7 @@ fn offline(path: &Path, draft: Draft, wanted: &Wanted) -> Result<Keys, Failure> 
         Wanted::Rotate(RotateRequest { now: false }) => ring.publish(now, by).map(drop),
         Wanted::Rotate(RotateRequest { now: true }) => {
             let kept_until = tokens_end(&config, now)?;
-            ring.switch(now, kept_until, by).map(drop)
+            ring.switch_now(now, kept_until, by).map(drop)
         }
         Wanted::Retire(RetireRequest { kid }) => ring.retire(kid, now, by).map(drop),
         Wanted::Rewrap(RewrapRequest { file, only }) => {

@@ -42,7 +42,7 @@ pub(super) struct Export {
 struct From {
     #[command(flatten)]
     file: ConfigFile,
-    /// Another file than the state folder's, such as one from a backup. It is not changed, but for a migration.
+    /// Another file than the state folder's, such as one from a backup. It may be mended or brought up to this release: give a copy.
     #[arg(long = "file", value_name = "FILE")]
     other: Option<PathBuf>,
 }

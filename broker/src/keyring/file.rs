@@ -17,7 +17,7 @@ use crate::problem::Problem;
 /// Sixty RSA keys take some 150 KB.
 const LARGEST: u64 = 1024 * 1024;
 
-/// Why the keys cannot be had. Nothing was changed on disk.
+/// Why the keys cannot be had or written down. On disk is what was there, or all of what was to be there.
 #[derive(Debug)]
 pub enum KeyringError {
     /// The file cannot be read or written.
@@ -218,9 +218,26 @@ pub(super) fn replace(path: &Path, content: &content::KeyFile) -> Result<(), Key
     sync_folder(path)
 }
 
+/// Where a file of an earlier format is kept.
+fn aside(path: &Path, format: u32) -> PathBuf {
+    path.with_extension(format!("json.format-{format}"))
+}
+
+/// Removes the files that were kept.
+pub(super) fn forget_aside(path: &Path) -> Result<(), KeyringError> {
+    for format in 1..content::FORMAT {
+        let aside = aside(path, format);
+        match fs::remove_file(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(&aside)(error)),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    sync_folder(path)
+}
+
 /// Keeps a file of an earlier format for the release that wrote it.
 pub(super) fn keep_aside(path: &Path, format: u32) -> Result<(), KeyringError> {
-    let aside = path.with_extension(format!("json.format-{format}"));
+    let aside = aside(path, format);
     match fs::hard_link(path, &aside) {
         Ok(()) => {}
         // Of a start that went no further.

@@ -16,6 +16,8 @@ use crate::time::{Clock, UnixTime};
 
 /// Between two looks at the clock.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Before what failed is tried again.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Who wants a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,22 +79,39 @@ impl KeyRing {
 
     /// Publishes a new key, and says its identifier; it signs once it has been published for `lead`.
     pub fn publish(&self, now: UnixTime, by: By) -> Result<String, ChangeError> {
+        // A key takes its time, and hardware has room for so many.
+        self.seen().ring.may_publish()?;
         let made = self.made()?;
         let id = made.key.id().to_owned();
         let algorithm = made.key.algorithm();
         self.change(|ring| ring.publish(made.clone(), now))
-            .inspect_err(|_| self.destroy(&made))?;
+            .inspect_err(|error| self.destroy_unwritten(&made, error))?;
         log("signing key published", &id, by);
         tracing::debug!(kid = id, algorithm = algorithm.name(), "its algorithm");
         Ok(id)
     }
 
-    /// Lets the next key sign from now on, one that is made where none is published, and says its identifier. The one that signed
-    /// is published until `kept_until`, the last second in which a token of its may be valid.
+    /// Lets the key that is published next sign from now on, and says its identifier. The one that signed is published until
+    /// `kept_until`, the last second in which a token of its may be valid.
     pub fn switch(&self, now: UnixTime, kept_until: UnixTime, by: By) -> Result<String, ChangeError> {
+        self.switch_to(None, now, kept_until, by)
+    }
+
+    /// The same at once, with a key that is made where none is published: verifiers hear of it with their next fetch.
+    pub fn switch_now(&self, now: UnixTime, kept_until: UnixTime, by: By) -> Result<String, ChangeError> {
         let spare = self.spare()?;
+        self.switch_to(spare.as_ref(), now, kept_until, by)
+    }
+
+    fn switch_to(
+        &self,
+        spare: Option<&Held>,
+        now: UnixTime,
+        kept_until: UnixTime,
+        by: By,
+    ) -> Result<String, ChangeError> {
         let id = self.change(|ring| {
-            if let Some(spare) = &spare {
+            if let Some(spare) = spare {
                 ring.publish(spare.clone(), now)?;
             }
             if ring.switch(now, kept_until) {
@@ -101,7 +120,7 @@ impl KeyRing {
                 Err(RotateError::NoOther)
             }
         });
-        let id = id.inspect_err(|_| spare.iter().for_each(|spare| self.destroy(spare)))?;
+        let id = id.inspect_err(|error| spare.into_iter().for_each(|spare| self.destroy_unwritten(spare, error)))?;
         log("signing key in use", &id, by);
         Ok(id)
     }
@@ -131,7 +150,7 @@ impl KeyRing {
                 ring.remove(|held| held.key.id() == id, now)
             }
         });
-        let removed = done.inspect_err(|_| spare.iter().for_each(|spare| self.destroy(spare)))?;
+        let removed = done.inspect_err(|error| spare.iter().for_each(|spare| self.destroy_unwritten(spare, error)))?;
         log("signing key retired", id, by);
         let signing = self.signing().id().to_owned();
         if removed == Removed::Signing {
@@ -148,7 +167,8 @@ impl KeyRing {
         Ok(())
     }
 
-    /// Lets this key-encryption key alone open the file, under a new data key; it must open it already.
+    /// Lets this key-encryption key alone open the file, under a new data key; it must open it already. A file of an earlier format
+    /// that was kept aside opens under the old one, and goes.
     pub fn only_kek(&self, key: &KeyEncryptionKey, by: By) -> Result<(), ChangeError> {
         self.reseal(|seal| {
             if !seal.opens_under(key.id()) {
@@ -157,6 +177,7 @@ impl KeyRing {
             *seal = Seal::new(key)?;
             Ok(())
         })?;
+        file::forget_aside(&self.0.path)?;
         log_kek("keys sealed under one key-encryption key alone", key, by);
         Ok(())
     }
@@ -204,6 +225,15 @@ impl KeyRing {
         }
     }
 
+    /// Takes a key that was made for a change out of its hardware, where the change was refused. Where writing it down failed the
+    /// file may name it all the same, and a broker without a key that its file names does not start.
+    fn destroy_unwritten(&self, held: &Held, error: &ChangeError) {
+        match error {
+            ChangeError::Refused(_) => self.destroy(held),
+            ChangeError::Failed(_) => {}
+        }
+    }
+
     /// Takes a key that nobody needs out of its hardware.
     fn destroy(&self, held: &Held) {
         if let (Some(hardware), Some(name)) = (&self.0.hardware, held.hardware_name())
@@ -220,6 +250,9 @@ pub async fn follow_schedule(ring: KeyRing, revocations: Arc<Revocations>, metri
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut complaint = None;
     loop {
+        if complaint.is_some() {
+            tokio::time::sleep(PAUSE).await;
+        }
         ticks.tick().await;
         let outcome = tend(&ring, &revocations, &metrics, clock.now()).await;
         let found = outcome.err();
@@ -254,9 +287,12 @@ async fn tend(ring: &KeyRing, revocations: &Revocations, metrics: &KeyMetrics, n
         let done = tokio::task::spawn_blocking(work)
             .await
             .map_err(|error| error.to_string())?;
-        done.map_err(|error| error.to_string())?;
-        if due == Due::Switch {
-            metrics.switched();
+        match done {
+            Ok(()) if due == Due::Switch => metrics.switched(),
+            Ok(()) => {}
+            // A command came in between: it is looked at anew what it is time for.
+            Err(ChangeError::Refused(RotateError::NoOther | RotateError::AlreadyPublished)) => {}
+            Err(error) => return Err(error.to_string()),
         }
     }
     Ok(())

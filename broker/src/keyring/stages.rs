@@ -187,14 +187,20 @@ impl<K: Clone> Ring<K> {
         self.old.iter().any(|old| old.kept_until < now)
     }
 
-    /// Publishes the next key.
-    pub(super) fn publish(&mut self, key: K, now: UnixTime) -> Result<(), RotateError> {
+    /// Whether another key may be published.
+    pub(super) fn may_publish(&self) -> Result<(), RotateError> {
         if self.next.is_some() {
             return Err(RotateError::AlreadyPublished);
         }
         if self.count() >= MOST_KEYS {
             return Err(RotateError::TooMany);
         }
+        Ok(())
+    }
+
+    /// Publishes the next key.
+    pub(super) fn publish(&mut self, key: K, now: UnixTime) -> Result<(), RotateError> {
+        self.may_publish()?;
         self.next = Some((key, now));
         Ok(())
     }

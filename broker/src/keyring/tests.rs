@@ -234,6 +234,11 @@ fn a_file_of_the_format_before_is_kept_aside_and_brought_up_with_its_keys() {
     assert_eq!(again.signing().id(), id);
     assert_eq!(again.session(b"ticket"), ring.session(b"ticket"));
     assert_eq!(again.list()[0].stage, Stage::Signing { since: at(5000) });
+    // It opens under the old key-encryption key, and so goes with that.
+    again.add_kek(&kek("E"), By::Schedule).unwrap();
+    assert!(folder.path().join("keyring.json.format-1").exists());
+    again.only_kek(&kek("E"), By::Schedule).unwrap();
+    assert!(!folder.path().join("keyring.json.format-1").exists());
 }
 
 #[test]
@@ -276,9 +281,17 @@ fn secrets_are_neither_on_disk_nor_in_debug_output() {
     let (folder, ring) = fresh();
     let shown = format!("{ring:?}{:?}", kek("A"));
     assert!(!shown.contains("AAAA"), "{shown}");
-    let text = fs::read_to_string(folder.path().join(FILE)).unwrap();
-    // The prefix of every PKCS#8 document of a P-256 key, in base64; and a member of the text that is sealed.
-    assert!(!text.contains("MIGHAgEA") && !text.contains("secret"), "{text}");
+    let file: serde_json::Value = serde_json::from_slice(&fs::read(folder.path().join(FILE)).unwrap()).unwrap();
+    let sealed = file["keys"]["sealed"].as_str().unwrap();
+    let sealed = STANDARD.decode(sealed).unwrap();
+    assert!(sealed.len() > 200, "{file}");
+    // Members of the text that is sealed, and the prefix of every PKCS#8 document of a P-256 key, in base64.
+    for open in ["sessions", "secret", "MIGHAgEA"] {
+        assert!(
+            !sealed.windows(open.len()).any(|part| part == open.as_bytes()),
+            "{open}"
+        );
+    }
 }
 
 #[test]
@@ -325,12 +338,25 @@ fn each_change_is_on_disk_before_it_is_in_use() {
     fs::remove_dir_all(folder.path()).unwrap();
     for failed in [
         ring.publish(at(200), By::Schedule).map(drop),
-        ring.switch(at(200), at(250), By::Schedule).map(drop),
+        ring.switch_now(at(200), at(250), By::Schedule).map(drop),
         ring.retire(&next, at(200), By::Schedule).map(drop),
     ] {
         assert!(matches!(failed, Err(ChangeError::Failed(_))), "{failed:?}");
         assert_eq!(ids(&ring), std::slice::from_ref(&next));
     }
+}
+
+#[test]
+fn the_schedule_lets_no_key_sign_that_was_not_published_and_a_command_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let ring = KeyRing::start(folder.path(), &kek("A"), &every(100, 10), at(0)).unwrap();
+    let first = ring.signing().id().to_owned();
+    // Somebody retired the next key after it was seen that it is time.
+    let refused = ring.switch(at(100), at(150), By::Schedule);
+    assert!(matches!(refused, Err(ChangeError::Refused(RotateError::NoOther))));
+    assert_eq!(ids(&ring), std::slice::from_ref(&first));
+    let second = ring.switch_now(at(100), at(150), By::Offline { uid: 0 }).unwrap();
+    assert_eq!(ids(&ring), [second, first]);
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(super) async fn rotate(
     match direction.revocations.tokens_end(now).await {
         Ok(kept_until) => {
             changed(&direction.keyring, move |keys| {
-                keys.switch(now, kept_until, by).map(drop)
+                keys.switch_now(now, kept_until, by).map(drop)
             })
             .await
         }

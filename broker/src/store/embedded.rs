@@ -195,14 +195,14 @@ impl Keeper {
         }
     }
 
-    /// A disk that was full may have room by now.
+    /// A disk that was full may have room by now. A file that is gone is not made anew: what was revoked would be forgotten.
     fn reopen(&mut self) -> Result<StoreFile, StoreError> {
         if let Some((when, error)) = &self.broken
             && when.elapsed() < REOPEN_PAUSE
         {
             return Err(error.clone());
         }
-        match StoreFile::open(&self.path) {
+        match StoreFile::open_existing(&self.path) {
             Ok(file) => {
                 self.broken = None;
                 tracing::info!("the store can be used again");

@@ -157,7 +157,8 @@ impl Exported {
                         return Err(reader.line("more revocations than a feed may have"));
                     }
                     let revocation = Revocation {
-                        target: Target::new(kind, &value).map_err(|_| reader.line("no value that a claim can have"))?,
+                        target: Target::known(kind, &value)
+                            .map_err(|_| reader.line("no value that a claim can have"))?,
                         issued_at_or_before: issued_at_or_before.map(UnixTime::from_seconds),
                         needed_until: needed_until.map(UnixTime::from_seconds),
                     };

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use kerbridge_broker::keyring::{By, KeyEncryptionKey, KeyRing, Rotation};
+use kerbridge_broker::keyring::{By, KeyEncryptionKey, KeyRing, Rotation, Stage};
 use kerbridge_broker::store::{Consumed, EmbeddedStore, Kind, ReplayTag, Revocation, Store as _, Target};
 use kerbridge_broker::time::UnixTime;
 use prometheus_client::metrics::histogram::Histogram;
@@ -52,6 +52,11 @@ fn killed(writer: &str, folder: &Path, lines: usize) -> Vec<String> {
     let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let said_done = |line: &String| line.starts_with("done ");
     let mut done: Vec<String> = said.by_ref().filter(said_done).take(lines).collect();
+    assert_eq!(
+        child.try_wait().unwrap(),
+        None,
+        "{writer} ended by itself after {done:?}"
+    );
     child.kill().unwrap();
     // What it said before it was gone counts, too.
     done.extend(said.filter(said_done));
@@ -178,9 +183,18 @@ fn a_writer_of_the_keys() {
     // All ignored tests are run as well, where nobody is there to kill it.
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let ring = ring(Path::new(&folder));
-    say(&format!("done {}", ids(&ring)));
-    for now in 2.. {
-        // Each says what it leads to before it is done, and after.
+    // Time goes on from writer to writer.
+    let last = ring.list().into_iter().map(|key| match key.stage {
+        Stage::Signing { since } => since.seconds(),
+        Stage::Next | Stage::Old { .. } => key.published.seconds(),
+    });
+    let start = last.max().unwrap() / 5 * 5 + 6;
+    // Of the one that was killed between the two.
+    if ring.list().iter().any(|key| matches!(key.stage, Stage::Next)) {
+        ring.switch(at(start), at(start), By::Schedule).unwrap();
+    }
+    say(&format!("done {start} {}", ids(&ring)));
+    for now in start + 1.. {
         match now % 5 {
             0 => ring.publish(at(now), By::Schedule).map(drop),
             1 => ring.switch(at(now), at(now + 3), By::Schedule).map(drop),
@@ -189,28 +203,31 @@ fn a_writer_of_the_keys() {
             _ => ring.only_kek(&kek("A"), By::Schedule),
         }
         .unwrap();
-        say(&format!("done {}", ids(&ring)));
+        say(&format!("done {now} {}", ids(&ring)));
     }
 }
 
 #[test]
 fn of_keys_whose_writer_was_killed_the_last_change_that_was_answered_is_there_or_the_next_one() {
     let folder = tempfile::tempdir().unwrap();
-    let mut total = 0;
+    let (mut total, mut switched) = (0, 0);
     for round in 0..ROUNDS {
         let lines = usize::try_from(round * 7 % 23 + 1).unwrap();
         let said = killed("a_writer_of_the_keys", folder.path(), lines);
         total += said.len();
-        let Some(last) = said.last().and_then(|line| line.strip_prefix("done ")) else {
+        let Some((now, before)) = said.last().and_then(|line| {
+            let (now, ids) = line.strip_prefix("done ")?.split_once(' ')?;
+            Some((now.parse::<u64>().unwrap(), list(ids)))
+        }) else {
             continue;
         };
-        let before: BTreeSet<&str> = last.split(',').collect();
-        let found = ids(&ring(folder.path()));
-        let after: BTreeSet<&str> = found.split(',').collect();
-        // One change more at most: a key more, or those that have ended fewer, or the same in another order.
-        let fresh = after.difference(&before).count();
-        assert!(fresh <= 1, "{last} became {found}");
-        assert!(before.intersection(&after).count() >= 1, "{last} became {found}");
+        switched += said.iter().filter(|line| numbers(line)[0] % 5 == 1).count();
+        let after = list(&ids(&ring(folder.path())));
+        // What was answered, or that and the whole of what came next.
+        assert!(
+            after == before || is_next(now + 1, &before, &after),
+            "{before:?} became {after:?} at {now}"
+        );
         let left: Vec<String> = std::fs::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -218,5 +235,21 @@ fn of_keys_whose_writer_was_killed_the_last_change_that_was_answered_is_there_or
             .collect();
         assert_eq!(left, [] as [String; 0]);
     }
-    assert!(total > 100, "{total}");
+    assert!(total > 200 && switched > 20, "{total} {switched}");
+}
+
+fn list(ids: &str) -> Vec<String> {
+    ids.split(',').map(str::to_owned).collect()
+}
+
+/// Whether the writer's step at this number leads from one list to the other.
+fn is_next(now: u64, before: &[String], after: &[String]) -> bool {
+    match (now % 5, before, after) {
+        // The next key stands behind the one that signs.
+        (0, [signing, old @ ..], [still, _, rest @ ..]) => signing == still && old == rest,
+        (1, [signing, next, old @ ..], [now, before, rest @ ..]) => (signing, next, old) == (before, now, rest),
+        // The oldest go.
+        (2, _, [_, ..]) => before.starts_with(after),
+        _ => false,
+    }
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::panic::catch_unwind;
+use std::panic::{UnwindSafe, catch_unwind};
 use std::path::Path;
 
 use redb::backends::FileBackend;
@@ -70,7 +70,7 @@ impl OpenError {
                 // As docs/store.md says at length.
                 Self::Damaged(_) => {
                     "move it away and bring in the last export (kerbridge store import FILE); where there is none, what was \
-                     revoked is forgotten: retire the signing key, too (kerbridge keys list, keys retire), which ends every \
+                     revoked is forgotten: retire every key that kerbridge keys list shows (keys retire), which ends every \
                      token, and revoke again"
                 }
                 Self::Refused(_) => "let the broker's user own the state directory, mode 0700, on a disk with room",
@@ -78,6 +78,11 @@ impl OpenError {
             .into(),
         }
     }
+}
+
+/// Reads what may make no sense: redb trusts a file that was closed in good order, and may panic on what was changed in it since.
+pub(super) fn sensibly<T>(work: impl FnOnce() -> Result<T, OpenError> + UnwindSafe) -> Result<T, OpenError> {
+    catch_unwind(work).unwrap_or_else(|_| Err(OpenError::Damaged("it makes no sense".into())))
 }
 
 impl StoreFile {
@@ -90,9 +95,7 @@ impl StoreFile {
 
     /// Opens the file that is there.
     pub(super) fn open_existing(path: &Path) -> Result<Self, OpenError> {
-        // redb trusts a file that was closed in good order, and may panic on what was changed in it since.
-        catch_unwind(|| Self::open_trusting(path))
-            .unwrap_or_else(|_| Err(OpenError::Damaged("it makes no sense".into())))
+        sensibly(|| Self::open_trusting(path))
     }
 
     fn open_trusting(path: &Path) -> Result<Self, OpenError> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::FILE;
-use super::file::{FORMAT, OpenError, StoreFile};
+use super::file::{FORMAT, OpenError, StoreFile, sensibly};
 use crate::problem::Problem;
 use crate::store::{Exported, Position, StoreError};
 use crate::time::UnixTime;
@@ -25,14 +25,17 @@ pub struct Checked {
 
 /// Reads every page and every row of the file. One of an earlier format is brought up to this one.
 pub fn check_file(path: &Path) -> Result<Checked, Problem> {
-    let mut file = open(path)?;
-    file.verify().map_err(|error| damaged(path, &error))?;
+    let read = sensibly(|| {
+        let mut file = StoreFile::open_existing(path)?;
+        file.verify().map_err(|error| damaged(&error))?;
+        file.export().map_err(|error| damaged(&error))
+    });
     let Exported {
         position,
         tokens_end,
         revoked,
         used,
-    } = file.export().map_err(|error| damaged(path, &error))?;
+    } = read.map_err(|error| error.problem(path))?;
     Ok(Checked {
         format: FORMAT,
         position,
@@ -44,7 +47,12 @@ pub fn check_file(path: &Path) -> Result<Checked, Problem> {
 
 /// All that the file holds.
 pub fn export_file(path: &Path) -> Result<Exported, Problem> {
-    open(path)?.export().map_err(|error| damaged(path, &error))
+    let read = sensibly(|| {
+        StoreFile::open_existing(path)?
+            .export()
+            .map_err(|error| damaged(&error))
+    });
+    read.map_err(|error| error.problem(path))
 }
 
 /// Makes the store of a state directory, which must have none, of what another held; it is a new epoch.
@@ -60,10 +68,6 @@ pub fn import_file(state_dir: &Path, exported: &Exported) -> Result<Position, Pr
     StoreFile::import(&path, exported).map_err(|error| error.problem(&path))
 }
 
-fn open(path: &Path) -> Result<StoreFile, Problem> {
-    StoreFile::open_existing(path).map_err(|error| error.problem(path))
-}
-
-fn damaged(path: &Path, error: &StoreError) -> Problem {
-    OpenError::Damaged(error.to_string()).problem(path)
+fn damaged(error: &StoreError) -> OpenError {
+    OpenError::Damaged(error.to_string())
 }

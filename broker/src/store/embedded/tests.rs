@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::super::conformance;
+use super::super::{Kind, conformance};
 use super::*;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -180,6 +180,53 @@ fn keeper(folder: &TempDir) -> Keeper {
         broken: None,
         commits: histogram(),
     }
+}
+
+#[tokio::test]
+async fn whatever_byte_of_a_store_is_another_a_look_at_it_ends_with_an_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    for number in 0..40 {
+        store.consume_once(tag(number), at(1000)).await.unwrap();
+        let target = Target::new(Kind::Token, &format!("token {number}")).unwrap();
+        let revocation = Revocation {
+            target,
+            issued_at_or_before: None,
+            needed_until: None,
+        };
+        store.revoke(revocation, at(1)).await.unwrap();
+    }
+    drop(store);
+    let good = std::fs::read(folder.path().join(FILE)).unwrap();
+    let (mut fine, mut bad) = (0, 0);
+    for place in (0..good.len())
+        .step_by(4096)
+        .flat_map(|page| [page, page + 9, page + 300])
+    {
+        // In a folder of its own: redb mends what it opens.
+        let other = tempfile::tempdir().unwrap();
+        let path = other.path().join(FILE);
+        let mut bytes = good.clone();
+        let Some(byte) = bytes.get_mut(place) else { continue };
+        *byte ^= 0x41;
+        std::fs::write(&path, bytes).unwrap();
+        match (check_file(&path), export_file(&path)) {
+            (Ok(_), Ok(_)) => fine += 1,
+            _ => bad += 1,
+        }
+    }
+    assert!(fine > 0 && bad > 0, "{fine} {bad}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_is_not_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = keeper(&folder);
+    // As after an error of the disk.
+    keeper.file = None;
+    std::fs::remove_file(folder.path().join(FILE)).unwrap();
+    assert!(matches!(keeper.reopen(), Err(StoreError::Broken(_))));
+    assert!(!folder.path().join(FILE).exists());
 }
 
 #[tokio::test]
