@@ -28,6 +28,8 @@ const BATCH: usize = 64;
 const APART: Duration = Duration::from_millis(1);
 /// From a write that failed to the next.
 const AGAIN: Duration = Duration::from_millis(100);
+/// A write that takes longer has come to somebody who stands still.
+pub const LONGEST_WRITE: Duration = Duration::from_secs(1);
 /// How long the last lines may take at the end.
 const END_TIME: Duration = Duration::from_secs(1);
 
@@ -36,9 +38,9 @@ pub trait Sink: Send + 'static {
     /// Writes lines, each with its line feed, oldest first; says how many are written for good, and why not all.
     fn write(&mut self, lines: &[Vec<u8>]) -> (usize, io::Result<()>);
 
-    /// Opens anew what it writes to, where that may have been put aside.
-    fn reopen(&mut self) -> io::Result<()> {
-        Ok(())
+    /// Opens anew what it writes to; `None` where that is nothing that may have been put aside.
+    fn reopen(&mut self) -> Option<io::Result<()>> {
+        None
     }
 }
 
@@ -105,6 +107,8 @@ struct Progress {
     written: u64,
     /// The last write failed, and is tried again.
     failing: bool,
+    /// Since when a write goes on.
+    writing: Option<Instant>,
 }
 
 /// How many lines that are to be kept had been dropped.
@@ -188,8 +192,9 @@ impl LogQueue {
     fn reopen_now(&self, to: &mut impl Sink) {
         let what = self.0.what;
         match to.reopen() {
-            Ok(()) => tracing::info!(what, "opened anew"),
-            Err(error) => tracing::error!(what, %error, "cannot be opened anew, and is written to as before"),
+            None => {}
+            Some(Ok(())) => tracing::info!(what, "opened anew"),
+            Some(Err(error)) => tracing::error!(what, %error, "cannot be opened anew, and is written to as before"),
         }
     }
 
@@ -198,6 +203,11 @@ impl LogQueue {
         let what = self.0.what;
         let mut failing = false;
         while !lines.is_empty() {
+            // Nobody waits for that.
+            self.0.progress.send_if_modified(|progress| {
+                progress.writing = Some(Instant::now());
+                false
+            });
             let (written, outcome) = to.write(&lines);
             lines.drain(..written.min(lines.len()));
             let progress = |progress: &mut Progress| {
@@ -205,6 +215,7 @@ impl LogQueue {
                     .written
                     .saturating_add(u64::try_from(written).unwrap_or(u64::MAX));
                 progress.failing = outcome.is_err();
+                progress.writing = None;
             };
             self.0.progress.send_modify(progress);
             let Err(error) = outcome else { continue };
@@ -238,9 +249,10 @@ impl LogQueue {
         }
     }
 
-    /// Whether the last write failed.
+    /// Whether the last write failed, or one takes longer than any should: a full pipe or socket gives no error.
     pub fn is_failing(&self) -> bool {
-        self.0.progress.borrow().failing
+        let progress = *self.0.progress.borrow();
+        progress.failing || progress.writing.is_some_and(|since| since.elapsed() > LONGEST_WRITE)
     }
 
     /// To be taken before a line is put in that must not be lost, for [`LogQueue::is_written`].
@@ -267,8 +279,11 @@ impl LogQueue {
 
     /// The way of one line into the queue; where it has no room, `lost` counts it.
     pub(crate) fn line<'a>(&'a self, event: &Metadata<'_>, lost: &'a Counter) -> LogLine<'a> {
+        self.line_of(event.name() == KEPT, lost)
+    }
+
+    fn line_of<'a>(&'a self, kept: bool, lost: &'a Counter) -> LogLine<'a> {
         let most = self.0.most;
-        let kept = event.name() == KEPT;
         LogLine {
             queue: self,
             lost,
@@ -301,13 +316,7 @@ impl<'a> MakeWriter<'a> for LogQueue {
     type Writer = LogLine<'a>;
 
     fn make_writer(&'a self) -> LogLine<'a> {
-        let most = self.0.most;
-        LogLine {
-            queue: self,
-            lost: &self.0.lost,
-            room: most.saturating_sub(most / 4),
-            kept: false,
-        }
+        self.line_of(false, &self.0.lost)
     }
 
     fn make_writer_for(&'a self, event: &Metadata<'_>) -> LogLine<'a> {

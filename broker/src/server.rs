@@ -116,4 +116,4 @@ pub fn router(listener: ListenerName, broker: Arc<Broker>) -> Router {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -74,8 +74,18 @@ impl AuditFile {
         written
     }
 
-    /// Makes room for a new file: each that was put aside gets the next number, the last goes.
+    /// Makes room for a new file. Where somebody removed the one that is written, nothing need move.
     fn put_aside(&mut self) -> io::Result<()> {
+        if fs::exists(&self.rules.path)? {
+            self.shift()?;
+        }
+        self.open_anew()?;
+        self.aside_at = self.rules.largest.unwrap_or(u64::MAX);
+        Ok(())
+    }
+
+    /// Each that was put aside gets the next number, the last goes.
+    fn shift(&self) -> io::Result<()> {
         for number in (1..self.rules.keep).rev() {
             let (from, to) = (self.numbered(number), self.numbered(number.saturating_add(1)));
             match fs::rename(from, to) {
@@ -83,9 +93,13 @@ impl AuditFile {
                 Ok(()) | Err(_) => {}
             }
         }
-        fs::rename(&self.rules.path, self.numbered(1))?;
+        fs::rename(&self.rules.path, self.numbered(1))
+    }
+
+    fn open_anew(&mut self) -> io::Result<()> {
         self.file = open(&self.rules.path)?;
-        self.aside_at = self.rules.largest.unwrap_or(u64::MAX);
+        // Nothing is torn in a new file; it may be the one of before.
+        self.torn &= !self.file.metadata().is_ok_and(|found| found.len() == 0);
         Ok(())
     }
 
@@ -104,10 +118,8 @@ impl Sink for AuditFile {
         }
     }
 
-    fn reopen(&mut self) -> io::Result<()> {
-        self.file = open(&self.rules.path)?;
-        self.torn = false;
-        Ok(())
+    fn reopen(&mut self) -> Option<io::Result<()>> {
+        Some(self.open_anew())
     }
 }
 
@@ -180,13 +192,38 @@ mod tests {
         fs::rename(folder.path().join("audit.log"), folder.path().join("moved")).unwrap();
         write(&mut file, "two");
         assert_eq!(read(folder.path(), "moved").unwrap(), "before\none\ntwo\n");
-        file.reopen().unwrap();
+        file.reopen().unwrap().unwrap();
         write(&mut file, "three");
         assert_eq!(read(folder.path(), "audit.log").unwrap(), "three\n");
         // copytruncate
         fs::write(folder.path().join("audit.log"), "").unwrap();
         write(&mut file, "four");
         assert_eq!(read(folder.path(), "audit.log").unwrap(), "four\n");
+    }
+
+    #[test]
+    fn a_file_that_somebody_removed_is_made_anew_and_those_that_were_put_aside_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = AuditFile::open(&rules(folder.path(), Some(8), 3)).unwrap();
+        for line in ["one", "two", "three"] {
+            write(&mut file, line);
+        }
+        fs::remove_file(folder.path().join("audit.log")).unwrap();
+        for line in ["four", "five"] {
+            write(&mut file, line);
+        }
+        let found = ["audit.log", "audit.log.1", "audit.log.2"].map(|name| read(folder.path(), name).unwrap_or_default());
+        assert_eq!(found, ["five\n", "four\n", "one\ntwo\n"]);
+    }
+
+    #[test]
+    fn no_line_feed_is_put_before_the_first_line_of_a_new_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = AuditFile::open(&rules(folder.path(), Some(4), 1)).unwrap();
+        write(&mut file, "one");
+        file.torn = true;
+        write(&mut file, "two");
+        assert_eq!(read(folder.path(), "audit.log").unwrap(), "two\n");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::log::Sink;
+use crate::log::{LONGEST_WRITE, Sink};
 use crate::problem::Problem;
 use crate::time::Clock;
 use crate::time::moment::Rfc3339;
@@ -157,6 +157,8 @@ impl Sink for Syslog {
 fn connect(rules: &SyslogRules) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     socket.connect(&rules.socket)?;
+    // It waits where the other end's queue is full. What was not taken by then is an error, and sent again.
+    socket.set_write_timeout(Some(LONGEST_WRITE))?;
     Ok(socket)
 }
 
@@ -241,6 +243,20 @@ mod tests {
         assert!(received(&socket).ends_with(": 1"));
         socket.set_nonblocking(true).unwrap();
         assert!(socket.recv(&mut [0]).is_err());
+    }
+
+    #[test]
+    fn a_log_that_stands_still_is_an_error_in_time_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = listen(folder.path());
+        let mut syslog = Syslog::connect(&rules(folder.path(), SyslogForm::Local)).unwrap();
+        let (done, outcome) = std::sync::mpsc::channel();
+        // More than any queue of datagrams has room for.
+        std::thread::spawn(move || done.send(syslog.write(&vec![b"{}\n".to_vec(); 100_000])));
+        let (written, outcome) = outcome.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(written < 100_000);
+        assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(socket);
     }
 
     #[test]

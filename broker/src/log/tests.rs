@@ -1,6 +1,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
+use crate::server::tests::log::Log;
 
 /// Takes a line only when told to, and shows what it took.
 struct Reader {
@@ -50,6 +51,35 @@ fn a_reader_who_stands_still_costs_lines_and_no_time() {
 }
 
 #[test]
+fn a_reader_who_stands_still_is_a_failure_until_he_reads_on() {
+    let (go, told) = channel();
+    let (took, _taken) = channel();
+    let reader = Stream(Reader { go: told, took });
+    let (queue, _end) = LogQueue::start("log", reader, Counter::default()).unwrap();
+    put(&queue, b"0");
+    let patience = soon();
+    while !queue.is_failing() && Instant::now() < patience {
+        thread::yield_now();
+    }
+    assert!(queue.is_failing());
+    go.send(()).unwrap();
+    assert!(queue.written(Duration::from_secs(10)));
+    assert!(!queue.is_failing());
+}
+
+#[test]
+fn only_what_was_opened_anew_is_said_to_be() {
+    let (queue, _end) = LogQueue::start("log", Stream(io::sink()), Counter::default()).unwrap();
+    let (log, _own) = Log::of_this_thread();
+    queue.reopen_now(&mut Stream(io::sink()));
+    assert!(log.take().is_empty());
+    let (_room, told) = channel();
+    let (took, _taken) = channel();
+    queue.reopen_now(&mut Failing { room: told, took });
+    assert_eq!(log.take()[0]["message"], "opened anew");
+}
+
+#[test]
 fn the_last_lines_are_written_before_the_end() {
     let (go, told) = channel();
     let (took, taken) = channel();
@@ -81,9 +111,9 @@ impl Sink for Failing {
         }
     }
 
-    fn reopen(&mut self) -> io::Result<()> {
+    fn reopen(&mut self) -> Option<io::Result<()>> {
         drop(self.took.send(b"reopened".to_vec()));
-        Ok(())
+        Some(Ok(()))
     }
 }
 

@@ -2,7 +2,7 @@ mod admin;
 mod clients;
 mod failures;
 mod legs;
-mod log;
+pub(crate) mod log;
 mod metadata;
 mod revocations;
 mod token_revocation;

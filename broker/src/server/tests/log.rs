@@ -12,7 +12,7 @@ use crate::log::{LogQueue, Stream};
 
 /// What is logged by this thread while it lives.
 #[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Log {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -30,13 +30,13 @@ impl io::Write for Log {
 static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
 
 impl Log {
-    pub(super) fn of_this_thread() -> (Self, DefaultGuard) {
+    pub(crate) fn of_this_thread() -> (Self, DefaultGuard) {
         let log = Self::default();
         let writer = log.clone();
         (log, logging(move || writer.clone()))
     }
 
-    pub(super) fn take(&self) -> Vec<Value> {
+    pub(crate) fn take(&self) -> Vec<Value> {
         let bytes = std::mem::take(&mut *self.0.lock().unwrap());
         let text = String::from_utf8(bytes).unwrap();
         text.lines()
