@@ -212,7 +212,8 @@ mod tests {
         for line in ["four", "five"] {
             write(&mut file, line);
         }
-        let found = ["audit.log", "audit.log.1", "audit.log.2"].map(|name| read(folder.path(), name).unwrap_or_default());
+        let found =
+            ["audit.log", "audit.log.1", "audit.log.2"].map(|name| read(folder.path(), name).unwrap_or_default());
         assert_eq!(found, ["five\n", "four\n", "one\ntwo\n"]);
     }
 

@@ -1,11 +1,15 @@
 //! Writes one event for each decision, without any token or ticket.
 
+use std::net::IpAddr;
+
 use kerbridge_wire::Reason;
+use tracing::field::{DisplayValue, display};
 
 use super::to_ticket::Delegated;
 use super::to_token::Issued;
-use super::{Caller, Hints, Refusal};
+use super::{Caller, Hints, Refusal, source};
 use crate::audit;
+use crate::config::ListenerName;
 use crate::log::KEPT;
 use crate::metrics::Found;
 use crate::subject_token::VerifiedToken;
@@ -15,6 +19,22 @@ pub(super) struct About<'a> {
     pub(super) caller: &'a Caller,
     pub(super) hints: &'a Hints,
     pub(super) audience: Option<&'a str>,
+}
+
+impl<'a> About<'a> {
+    fn source(&self) -> Option<DisplayValue<IpAddr>> {
+        source(self.caller, self.hints).map(display)
+    }
+
+    /// On `mesh` what Envoy was asked for, elsewhere what the broker was.
+    fn server_name(&self) -> Option<&'a str> {
+        match self.caller.listener {
+            ListenerName::Mesh => self.hints.server_name.as_deref(),
+            ListenerName::Public | ListenerName::Observe | ListenerName::Admin => {
+                self.caller.peer.server_name.as_deref()
+            }
+        }
+    }
 }
 
 /// A token was minted.
@@ -38,11 +58,11 @@ pub(super) fn exchanged(issued: &Issued, about: &About<'_>) {
         traded_jti = traded.as_ref().and_then(VerifiedToken::token_id),
         actors = traded.is_some().then(|| grant.actors().count()),
         channel_bound = grant.identity().channel_bound(),
-        enctype = grant.identity().enctype().map(tracing::field::display),
+        enctype = grant.identity().enctype().map(display),
         listener = caller.listener.as_str(),
         client_id = caller.client.as_str(),
-        source = hints.source.as_deref(),
-        server_name = hints.server_name.as_deref(),
+        source = about.source(),
+        server_name = about.server_name(),
         request_id = hints.request_id.as_deref(),
         route = hints.route.as_deref(),
         "exchanged"
@@ -68,7 +88,7 @@ pub(super) fn delegated(delegated: &Delegated, about: &About<'_>) {
         kdc_asked = ticket.found() == Found::Asked,
         listener = caller.listener.as_str(),
         client_id = caller.client.as_str(),
-        source = hints.source.as_deref(),
+        source = about.source(),
         request_id = hints.request_id.as_deref(),
         route = hints.route.as_deref(),
         "delegated"
@@ -85,6 +105,7 @@ pub(super) fn introspected(token: Option<&VerifiedToken>, reason: Reason, caller
         jti = token.and_then(VerifiedToken::token_id),
         listener = caller.listener.as_str(),
         client_id = caller.client.as_str(),
+        source = source(caller, &Hints::default()).map(display),
         "introspected"
     );
 }
@@ -96,37 +117,48 @@ pub(super) fn nothing_to_revoke(reason: Reason, caller: &Caller, hints: &Hints) 
         reason = reason.as_str(),
         listener = caller.listener.as_str(),
         client_id = caller.client.as_str(),
-        source = hints.source.as_deref(),
+        source = source(caller, hints).map(display),
         request_id = hints.request_id.as_deref(),
         route = hints.route.as_deref(),
         "nothing to revoke"
     );
 }
 
-/// Nothing is given.
+/// Nothing is given. Where the event of a gift came late, this one takes it back, and is kept as that one is; of others there may
+/// be a flood.
 pub(super) fn refused(refusal: &Refusal, about: &About<'_>) {
     let About {
         caller,
         hints,
         audience,
     } = about;
-    tracing::info!(
-        target: audit::TARGET,
-        reason = refusal.reason.as_str(),
-        fault = ?refusal.reason.fault(),
-        detail = short(&refusal.detail),
-        principal = refusal.principal.as_deref(),
-        subject = refusal.subject.as_deref(),
-        jti = refusal.token_id.as_deref(),
-        audience = audience.map(short),
-        listener = caller.listener.as_str(),
-        client_id = caller.client.as_str(),
-        source = hints.source.as_deref(),
-        server_name = hints.server_name.as_deref(),
-        request_id = hints.request_id.as_deref(),
-        route = hints.route.as_deref(),
-        "refused"
-    );
+    macro_rules! refused {
+        ($name:expr) => {
+            tracing::info!(
+                name: $name,
+                target: audit::TARGET,
+                reason = refusal.reason.as_str(),
+                fault = ?refusal.reason.fault(),
+                detail = short(&refusal.detail),
+                principal = refusal.principal.as_deref(),
+                subject = refusal.subject.as_deref(),
+                jti = refusal.token_id.as_deref(),
+                audience = audience.map(short),
+                listener = caller.listener.as_str(),
+                client_id = caller.client.as_str(),
+                source = about.source(),
+                server_name = about.server_name(),
+                request_id = hints.request_id.as_deref(),
+                route = hints.route.as_deref(),
+                "refused"
+            );
+        };
+    }
+    if refusal.withheld {
+        refused!(KEPT);
+    } else {
+        refused!("refused");
+    }
 }
 
 /// As much of a text of somebody else's as a log line has room for: 255 characters. A ticket may name a service of 60 KB.

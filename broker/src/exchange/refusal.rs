@@ -28,6 +28,8 @@ pub struct Refusal {
     pub(super) subject: Option<Box<str>>,
     /// The `jti` of the token that was shown, where it was verified.
     pub(super) token_id: Option<Box<str>>,
+    /// It takes the place of what an event says was given.
+    pub(super) withheld: bool,
 }
 
 impl Refusal {
@@ -42,6 +44,7 @@ impl Refusal {
             principal: None,
             subject: None,
             token_id: None,
+            withheld: false,
         }
     }
 

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::event::{self, About};
 use super::request::RevocationRequest;
 use super::to_token::{TicketToToken, certificate};
-use super::{Caller, Exchange, Hints, Refusal, TokenToToken, source};
+use super::{Caller, Exchange, Hints, Refusal, TokenToToken, source, too_often};
 use crate::revocation::{By, Order, RevocationError, Right};
 use crate::store::{Kind, Target};
 use crate::subject_token::{NotVerified, VerifiedToken};
@@ -53,14 +53,17 @@ impl Exchange {
         };
         let known = known.map_err(|refusal| self.refuse_revocation(refusal, caller, &hints))?;
         let caller = known.as_ref().unwrap_or(caller);
+        let source = source(caller, &hints);
         let outcome = match (request, &self.to_token, &self.trade) {
+            // Anybody may ask, and each token costs a signature to verify.
+            _ if source.is_some_and(|source| self.failures.is_exceeded(source, began)) => Err(too_often()),
             (Ok(RevocationRequest { token }), Some(direction), Some(trade)) => {
                 let asked = Asked {
                     direction,
                     trade,
                     caller,
                     certificate: certificate(caller, &hints),
-                    source: source(caller, &hints),
+                    source,
                     clock,
                     deadline: began.checked_add(direction.deadline).unwrap_or(began),
                 };
@@ -73,7 +76,13 @@ impl Exchange {
         match outcome {
             // The event is that of the revocation.
             Ok(Outcome::Revoked) => {}
-            Ok(Outcome::Nothing(why)) => event::nothing_to_revoke(why, caller, &hints),
+            Ok(Outcome::Nothing(why)) => {
+                event::nothing_to_revoke(why, caller, &hints);
+                // What was good once may be taken back late, and twice.
+                if !matches!(why, Reason::Expired | Reason::Revoked) {
+                    self.note_failure(why, caller.listener, source, began);
+                }
+            }
             Err(refusal) => return Err(self.refuse_revocation(refusal, caller, &hints)),
         }
         self.metrics.revocations().answered(Reason::Ok);

@@ -150,6 +150,7 @@ impl Delegated {
             principal: Some(self.grant.user().as_str().into()),
             subject: Some(self.token.subject().into()),
             token_id: self.token.token_id().map(Into::into),
+            withheld: true,
             ..error.into()
         }
     }

@@ -179,6 +179,7 @@ impl Issued {
             principal: Some(identity.principal().as_str().into()),
             subject: Some(identity.subject().as_str().into()),
             token_id: Some(self.token.id().into()),
+            withheld: true,
             ..error.into()
         }
     }

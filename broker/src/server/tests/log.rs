@@ -176,3 +176,99 @@ async fn a_flood_of_refusals_leaves_room_for_who_was_given_what() {
     let exchanged = |line: &Value| line["message"] == "exchanged" && line["target"] == "kerbridge::audit";
     assert_eq!(log.take().iter().filter(|line| exchanged(line)).count(), 3);
 }
+
+#[tokio::test]
+async fn an_event_written_late_never_stands_without_the_refusal_that_takes_it_back() {
+    let (go, told) = channel();
+    let log = Log::default();
+    let lost = prometheus_client::metrics::counter::Counter::default();
+    let late = Stream(Late(told, log.clone()));
+    let (queue, end) = LogQueue::start_with("audit", late, lost.clone(), 16).unwrap();
+    let own = logging(queue.clone());
+    let broker = audited(queue, Duration::from_millis(50));
+    // All the room that refusals have.
+    for _ in 0..100 {
+        ask(ListenerName::Public, &broker, body(&[("audience", "")])).await;
+    }
+    let response = ask(ListenerName::Mesh, &broker, body(&[])).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    // Those that give nothing because others were not written have no room of their own.
+    while broker.exchange.ready().is_ok() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let before = lost.get();
+    for _ in 0..20 {
+        let response = ask(ListenerName::Mesh, &broker, body(&[])).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert_eq!(lost.get(), before + 20);
+    drop((own, go, end));
+    let lines = log.take();
+    let [.., late, withheld] = &lines[..] else {
+        panic!("{lines:#?}")
+    };
+    assert_eq!(
+        (&late["message"], &withheld["message"]),
+        (&"exchanged".into(), &"refused".into())
+    );
+    assert_eq!(late["jti"], withheld["jti"]);
+}
+
+#[tokio::test]
+async fn each_event_has_the_address_and_name_of_the_connection_on_public_and_those_of_envoy_on_mesh() {
+    let (log, _own) = Log::of_this_thread();
+    let caller = |listener| Caller {
+        listener,
+        client: "client".into(),
+        proof: ClientProof::Nothing,
+        peer: Peer {
+            address: Some("192.0.2.7".parse().unwrap()),
+            server_name: Some("login.test".into()),
+            uid: None,
+        },
+    };
+    let hints = [("source", "198.51.100.1:4711"), ("server_name", "api.test")];
+    for (listener, hints, expected) in [
+        (ListenerName::Public, &[][..], ["192.0.2.7", "login.test"]),
+        (ListenerName::Mesh, &hints[..], ["198.51.100.1", "api.test"]),
+    ] {
+        let (caller, body) = (caller(listener), body(hints));
+        for (outcome, message) in [(Ok("alice@A.TEST"), "exchanged"), (Err(Reason::Replay), "refused")] {
+            let broker = broker(outcome);
+            let answer = broker
+                .exchange
+                .answer(body.as_bytes(), &caller, broker.clock.now())
+                .await;
+            assert_eq!(answer.is_ok(), outcome.is_ok());
+            let lines = log.take();
+            assert_eq!(lines[0]["message"], message);
+            assert_eq!(
+                [&lines[0]["source"], &lines[0]["server_name"]],
+                expected,
+                "{message} on {listener}"
+            );
+        }
+    }
+    let broker = broker(Ok("alice@A.TEST"));
+    let shown = crate::exchange::Shown::Nothing;
+    let public = caller(ListenerName::Public);
+    broker
+        .exchange
+        .revoke(b"token=x", shown, &public, broker.clock)
+        .await
+        .unwrap();
+    let service = Caller {
+        proof: ClientProof::Certificate(crate::client_certificate::digest_of(b"x")),
+        ..public
+    };
+    let now = broker.clock.now();
+    broker.exchange.introspect(b"token=x", &service, now).await.unwrap();
+    let lines = log.take();
+    for (line, message) in lines.iter().zip(["nothing to revoke", "introspected"]) {
+        assert_eq!(
+            (&line["message"], &line["source"]),
+            (&message.into(), &"192.0.2.7".into())
+        );
+    }
+    assert_eq!(lines.len(), 2);
+}

@@ -190,6 +190,47 @@ async fn what_is_no_token_of_ours_or_none_any_more_is_answered_as_taken_back() {
 }
 
 #[tokio::test]
+async fn who_shows_too_many_tokens_that_are_none_waits_and_who_shows_old_ones_does_not() {
+    let broker = broker();
+    let good = token(&broker, "public", "alice@A.TEST", "read");
+    for _ in 0..FAILURES * 2 {
+        let found = status(ListenerName::Public, &broker, &good, None).await;
+        assert_eq!(found, StatusCode::OK, "a token that was taken back");
+    }
+    let (old, late) = (
+        token(&broker, "public", "alice@A.TEST", "read"),
+        UnixTime::from_seconds(2900),
+    );
+    let caller = Caller {
+        listener: ListenerName::Public,
+        client: "public".into(),
+        proof: ClientProof::Nothing,
+        peer: Peer {
+            address: Some(Ipv4Addr::LOCALHOST.into()),
+            ..Peer::default()
+        },
+    };
+    let form = format!("token={old}");
+    for _ in 0..FAILURES * 2 {
+        let outcome = broker
+            .exchange
+            .revoke(form.as_bytes(), Shown::Nothing, &caller, Clock::Fixed(late))
+            .await;
+        outcome.unwrap();
+    }
+    let (head, _) = good.rsplit_once('.').unwrap();
+    let forged = format!("{head}.{}", "A".repeat(86));
+    for _ in 0..FAILURES {
+        let found = status(ListenerName::Public, &broker, &forged, None).await;
+        assert_eq!(found, StatusCode::OK, "a token that is none");
+    }
+    let response = revoke(ListenerName::Public, &broker, &format!("token={forged}"), None).await;
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(response.headers().contains_key(header::RETRY_AFTER));
+    assert_eq!(broker.exchange.metrics.revocations().answers(Reason::RateLimited), 1);
+}
+
+#[tokio::test]
 async fn each_answer_is_one_event_without_the_token() {
     let broker = broker();
     let (one, own) = (
