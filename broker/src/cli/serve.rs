@@ -110,7 +110,6 @@ async fn serve_all(
         queue = limits.queue,
         "started"
     );
-    audit_event::started(config, broker.exchange.to_token.as_ref());
     if !kerberos.weak_enctypes.is_empty() {
         let names: Vec<String> = kerberos.weak_enctypes.iter().map(ToString::to_string).collect();
         tracing::warn!(
@@ -118,11 +117,21 @@ async fn serve_all(
             "tickets of weak encryption types are taken; kerbridge_weak_tickets counts them"
         );
     }
+    if let Some(direction) = &broker.exchange.to_token {
+        // Before the first ticket: what is revoked must be known by then.
+        direction
+            .revocations
+            .load(broker.clock)
+            .await
+            .map_err(io::Error::other)?;
+    }
+    // All of them before the first is said to listen: one that cannot be had is no reason to serve the others.
+    let bound = bound.into_iter().map(Bound::register).collect::<io::Result<Vec<_>>>()?;
+    // Nothing is left that can fail, and nothing has begun that has events of its own.
+    audit_event::started(config, broker.exchange.to_token.as_ref());
     // They end with the runtime.
     if let Some(direction) = &broker.exchange.to_token {
         let (revocations, clock) = (Arc::clone(&direction.revocations), broker.clock);
-        // Before the first ticket: what is revoked must be known by then.
-        revocations.load(clock).await.map_err(io::Error::other)?;
         tokio::spawn(async move { revocations.keep(clock).await });
         tokio::spawn(direction.replay.clone().sweep(clock));
         let (keyring, revocations) = (direction.keyring.clone(), Arc::clone(&direction.revocations));
@@ -139,8 +148,6 @@ async fn serve_all(
     for Problem { field, problem, remedy } in config.warnings() {
         tracing::warn!(field, problem, remedy, "the configuration is doubtful");
     }
-    // All of them before the first is said to listen: one that cannot be had is no reason to serve the others.
-    let bound = bound.into_iter().map(Bound::register).collect::<io::Result<Vec<_>>>()?;
     let (mut exchanging, mut observing) = (Listeners::new(drain), Listeners::new(OBSERVE_DRAIN));
     for one in bound {
         tracing::info!(listener = one.name().as_str(), address = one.address(), "listening");

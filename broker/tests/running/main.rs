@@ -133,6 +133,45 @@ fn it_answers_although_nobody_reads_its_log_and_no_line_is_lost_that_had_room() 
 }
 
 #[test]
+fn a_broker_that_cannot_read_what_is_revoked_ends_and_its_audit_says_of_no_start() {
+    let folder = made();
+    let config = folder.path("made/kerbridge.toml");
+    let table = "\n[audit]\nto = \"file\"\nfile = \"audit.log\"\n";
+    let good = fs::read_to_string(&config).unwrap();
+    fs::write(&config, good + table).unwrap();
+    let broker = Serving::start(&folder);
+    let revoke = [
+        "revoke",
+        "--config",
+        "made/kerbridge.toml",
+        "--subject",
+        "mallory@A.TEST",
+    ];
+    assert!(folder.run(&revoke).status.success());
+    broker.signal(Signal::TERM);
+    assert_eq!(broker.end().0.code(), Some(0));
+    let audit = folder.path("made/audit.log");
+    let events = fs::read_to_string(&audit).unwrap();
+    assert!(
+        events.lines().next().unwrap().contains("\"broker started\""),
+        "{events}"
+    );
+    let store = folder.path("made/state/store.redb");
+    let (name, odd) = (b"mallory@A.TEST", b"\x01allory@A.TEST");
+    let mut bytes = fs::read(&store).unwrap();
+    let places: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(name)).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at..at + odd.len()].copy_from_slice(odd);
+    }
+    fs::write(&store, bytes).unwrap();
+    fs::remove_file(&audit).unwrap();
+    let (status, complaint) = Serving::begin(&folder).listening().map(drop).unwrap_err();
+    assert_eq!((status.code(), complaint.as_str()), (Some(70), ""));
+    assert_eq!(fs::read_to_string(&audit).unwrap(), "");
+}
+
+#[test]
 fn the_first_line_of_the_log_is_plain_json() {
     let folder = made();
     let broker = Serving::start(&folder);
