@@ -102,7 +102,6 @@ struct Resolved {
 pub struct ServiceTicket {
     token: Zeroizing<String>,
     expires: UnixTime,
-    life: u64,
     found: Found,
 }
 
@@ -299,18 +298,11 @@ impl Delegation {
             .await?;
         let (token, ticket_end) = made.inspect_err(|_| self.0.tickets.forget(&key, &acquired))?;
         let expires = until.min(ticket_end);
-        match now.until(expires) {
-            0 => {
-                self.0.tickets.forget(&key, &acquired);
-                Err(NoTicket::new(Reason::Internal, "the KDC gave a ticket that has ended"))
-            }
-            life => Ok(ServiceTicket {
-                token,
-                expires,
-                life,
-                found,
-            }),
+        if now.until(expires) == 0 {
+            self.0.tickets.forget(&key, &acquired);
+            return Err(NoTicket::new(Reason::Internal, "the KDC gave a ticket that has ended"));
         }
+        Ok(ServiceTicket { token, expires, found })
     }
 
     /// Forgets from time to time what nobody can use any more. It ends with the runtime.
@@ -583,9 +575,9 @@ impl ServiceTicket {
         self.expires
     }
 
-    /// Seconds until then.
-    pub fn life(&self) -> u64 {
-        self.life
+    /// Seconds from a moment until then.
+    pub fn life(&self, now: UnixTime) -> u64 {
+        now.until(self.expires)
     }
 
     /// How its ticket was come by.

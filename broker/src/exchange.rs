@@ -38,7 +38,7 @@ use crate::client_assertion::{AssertingClients, Assertion, NotAsserted};
 use crate::config::ListenerName;
 use crate::failure_limit::FailureLimit;
 use crate::metrics::Metrics;
-use crate::time::UnixTime;
+use crate::time::{Clock, UnixTime};
 
 /// What a connection says of its other end by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -140,8 +140,8 @@ impl Wanted {
 
 impl Exchange {
     /// Answers one request body.
-    pub async fn answer(&self, body: &[u8], caller: &Caller, now: UnixTime) -> Result<ExchangeReply, Refusal> {
-        let began = Instant::now();
+    pub async fn answer(&self, body: &[u8], caller: &Caller, clock: Clock) -> Result<ExchangeReply, Refusal> {
+        let (began, now) = (Instant::now(), clock.now());
         let (hints, assertion, request) = ExchangeRequest::read(body, caller.listener);
         let known = match assertion {
             Some(assertion) => self.identify(assertion, caller, now, began).await.map(Some),
@@ -151,7 +151,7 @@ impl Exchange {
         let caller = known.as_ref().unwrap_or(caller);
         let request = match (request, &self.to_ticket) {
             (Ok(ExchangeRequest::ToTicket(request)), Some(direction)) => {
-                return self.ticket(direction, request, caller, &hints, now, began).await;
+                return self.ticket(direction, request, caller, &hints, clock, began).await;
             }
             (Ok(ExchangeRequest::ToToken(request)), _) => Ok(Wanted::ForTicket(request)),
             (Ok(ExchangeRequest::Trade(request)), _) => Ok(Wanted::ForToken(request)),
@@ -169,7 +169,7 @@ impl Exchange {
         request: ToTicket,
         caller: &Caller,
         hints: &Hints,
-        now: UnixTime,
+        clock: Clock,
         began: Instant,
     ) -> Result<ExchangeReply, Refusal> {
         let target = request.target.clone();
@@ -179,7 +179,7 @@ impl Exchange {
             audience: Some(&target),
         };
         let outcome = match self.audit.ready() {
-            Ok(()) => direction.exchange(request, caller, hints, now, began).await,
+            Ok(()) => direction.exchange(request, caller, hints, clock, began).await,
             Err(error) => Err(error.into()),
         };
         let outcome = match outcome {

@@ -38,6 +38,9 @@ pub enum Clock {
     System,
     /// Always this moment.
     Fixed(UnixTime),
+    /// What the test has set, in seconds.
+    #[cfg(test)]
+    Set(&'static std::sync::atomic::AtomicU64),
 }
 
 impl Clock {
@@ -46,6 +49,8 @@ impl Clock {
         match self {
             Self::System => system_now(),
             Self::Fixed(moment) => moment,
+            #[cfg(test)]
+            Self::Set(seconds) => UnixTime(seconds.load(std::sync::atomic::Ordering::SeqCst)),
         }
     }
 }

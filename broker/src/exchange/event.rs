@@ -71,7 +71,12 @@ pub(super) fn exchanged(issued: &Issued, about: &About<'_>) {
 
 /// A ticket was made in a user's name.
 pub(super) fn delegated(delegated: &Delegated, about: &About<'_>) {
-    let Delegated { grant, ticket, token } = delegated;
+    let Delegated {
+        grant,
+        ticket,
+        token,
+        life: _,
+    } = delegated;
     let About { caller, hints, .. } = about;
     tracing::info!(
         name: KEPT,

@@ -19,7 +19,7 @@ use crate::policy::{DelegationDenial, DelegationGrant, NotTraced, Policy, Sought
 use crate::principal::mapping::{NameRules, Subject};
 use crate::revocation::{RevocationError, Revocations, TokenNames};
 use crate::subject_token::VerifiedToken;
-use crate::time::UnixTime;
+use crate::time::{Clock, UnixTime};
 
 /// All that it takes to make tickets of tokens.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub(super) struct Delegated {
     pub(super) grant: DelegationGrant,
     pub(super) token: VerifiedToken,
     pub(super) ticket: ServiceTicket,
+    /// Seconds for which it is of use.
+    pub(super) life: u64,
 }
 
 impl TokenToTicket {
@@ -50,10 +52,11 @@ impl TokenToTicket {
         request: ToTicket,
         caller: &Caller,
         hints: &Hints,
-        now: UnixTime,
+        clock: Clock,
         began: Instant,
     ) -> Result<Delegated, Refusal> {
         let ToTicket { subject_token, target } = request;
+        let now = clock.now();
         // Nobody else has shown who they are.
         if caller.listener != ListenerName::Mesh {
             return Err(Refusal::new(
@@ -77,6 +80,8 @@ impl TokenToTicket {
             .shown(&token, &caller.client)
             .map_err(|denial| shown(denial.into()))?;
         let user = self.user(&token, now, deadline).await.map_err(shown)?;
+        // The KDC may have been asked who it is.
+        let now = clock.now();
         let known = |refusal: Refusal| Refusal {
             principal: Some(user.as_str().into()),
             ..shown(refusal)
@@ -85,10 +90,24 @@ impl TokenToTicket {
         self.check_user(&token, &user, now, deadline).await.map_err(known)?;
         let ticket = self.delegation.ticket(&grant, token.expires(), now, deadline).await;
         let ticket = ticket.map_err(|none| known(none.into()))?;
-        // The KDC may have taken its time, and somebody may have been taken out meanwhile.
+        // The KDC may have taken its time: somebody may have been taken out meanwhile, and what was good may have ended.
+        let now = clock.now();
         self.check_token(&token, now, deadline).await.map_err(known)?;
         self.check_user(&token, &user, now, deadline).await.map_err(known)?;
-        Ok(Delegated { grant, token, ticket })
+        let life = ticket.life(now);
+        if life == 0 {
+            let ended = Refusal::new(
+                Reason::Expired,
+                "the token or its ticket has ended while the KDC was asked",
+            );
+            return Err(known(ended));
+        }
+        Ok(Delegated {
+            grant,
+            token,
+            ticket,
+            life,
+        })
     }
 
     /// Whether a token was revoked: ours, by the store where there is one; anybody's, by the feed where it is followed.
@@ -159,7 +178,7 @@ impl Delegated {
         ExchangeReply {
             issued_token_type: NEGOTIATE_TOKEN_TYPE.to_owned(),
             token_type: "N_A".to_owned(),
-            expires_in: self.ticket.life(),
+            expires_in: self.life,
             scope: String::new(),
             negotiate: None,
             access_token: std::mem::take(&mut *self.ticket.into_token()),
@@ -190,3 +209,6 @@ impl From<NotTraced> for Refusal {
         Self::new(not_traced.reason(), not_traced.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,7 +31,7 @@ pub(super) async fn post(
     body: Body,
 ) -> Response {
     let outcome = match read(&headers, body).await {
-        Ok(body) => broker.exchange.answer(&body, &caller, broker.clock.now()).await,
+        Ok(body) => broker.exchange.answer(&body, &caller, broker.clock).await,
         Err(refusal) => Err(broker.exchange.refuse(refusal, &caller)),
     };
     unkept(match outcome {

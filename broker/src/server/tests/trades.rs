@@ -51,7 +51,7 @@ async fn answer(broker: &Broker, body: &str, client: &str, now: u64) -> Result<E
     let caller = caller(client, ListenerName::Mesh, ClientProof::Socket);
     let answer = broker
         .exchange
-        .answer(body.as_bytes(), &caller, UnixTime::from_seconds(now));
+        .answer(body.as_bytes(), &caller, Clock::Fixed(UnixTime::from_seconds(now)));
     answer.await.map_err(|refusal| refusal.reason)
 }
 
@@ -195,7 +195,7 @@ async fn on_public_only_a_client_with_a_certificate_trades() {
         let body = trade(&first, &[]);
         let outcome = broker
             .exchange
-            .answer(body.as_bytes(), &caller, UnixTime::from_seconds(2000))
+            .answer(body.as_bytes(), &caller, Clock::Fixed(UnixTime::from_seconds(2000)))
             .await;
         assert_eq!(
             outcome.map(drop).map_err(|refusal| refusal.reason),
@@ -384,7 +384,7 @@ async fn a_token_is_bound_to_its_clients_certificate_where_the_audience_says_so_
         let caller = caller("orders.test", ListenerName::Public, proof);
         let outcome = broker
             .exchange
-            .answer(asked.as_bytes(), &caller, UnixTime::from_seconds(2000))
+            .answer(asked.as_bytes(), &caller, Clock::Fixed(UnixTime::from_seconds(2000)))
             .await;
         match outcome {
             Ok(reply) => {
