@@ -235,10 +235,7 @@ async fn each_event_has_the_address_and_name_of_the_connection_on_public_and_tho
         let (caller, body) = (caller(listener), body(hints));
         for (outcome, message) in [(Ok("alice@A.TEST"), "exchanged"), (Err(Reason::Replay), "refused")] {
             let broker = broker(outcome);
-            let answer = broker
-                .exchange
-                .answer(body.as_bytes(), &caller, broker.clock.now())
-                .await;
+            let answer = broker.exchange.answer(body.as_bytes(), &caller, broker.clock).await;
             assert_eq!(answer.is_ok(), outcome.is_ok());
             let lines = log.take();
             assert_eq!(lines[0]["message"], message);
