@@ -48,13 +48,18 @@ enum Due {
 }
 
 impl KeyRing {
+    /// When a next key that was published then may sign. What another process published nobody could fetch while it was down.
+    fn signs_from(&self, published: UnixTime) -> UnixTime {
+        published
+            .max(self.0.started)
+            .plus(self.0.rotation.lead.seconds().into())
+    }
+
     /// When the next key begins to sign; `None` where none is planned.
     pub fn next_switch(&self) -> Option<UnixTime> {
         let (seen, rotation) = (self.seen(), &self.0.rotation);
-        let lead = u64::from(rotation.lead.seconds());
         match seen.ring.next_published() {
-            // What another process published nobody could fetch while it was down.
-            Some(published) => Some(published.max(self.0.started).plus(lead)),
+            Some(published) => Some(self.signs_from(published)),
             None => rotation
                 .every
                 .map(|every| seen.ring.signing_since().plus(every.seconds().into())),
@@ -79,9 +84,18 @@ impl KeyRing {
 
     /// Publishes a new key, and says its identifier; it signs once it has been published for `lead`.
     pub fn publish(&self, now: UnixTime, by: By) -> Result<String, ChangeError> {
+        self.publish_new(|| self.made(), now, by)
+    }
+
+    pub(super) fn publish_new(
+        &self,
+        make: impl FnOnce() -> Result<Held, KeyringError>,
+        now: UnixTime,
+        by: By,
+    ) -> Result<String, ChangeError> {
         // A key takes its time, and hardware has room for so many.
         self.seen().ring.may_publish()?;
-        let made = self.made()?;
+        let made = make()?;
         let id = made.key.id().to_owned();
         let algorithm = made.key.algorithm();
         self.change(|ring| ring.publish(made.clone(), now))
@@ -91,27 +105,31 @@ impl KeyRing {
         Ok(id)
     }
 
-    /// Lets the key that is published next sign from now on, and says its identifier. The one that signed is published until
-    /// `kept_until`, the last second in which a token of its may be valid.
+    /// Lets the next key sign that has been published for long enough, and says its identifier; refuses where there is none. The
+    /// one that signed is published until `kept_until`, the last second in which a token of its may be valid.
     pub fn switch(&self, now: UnixTime, kept_until: UnixTime, by: By) -> Result<String, ChangeError> {
-        self.switch_to(None, now, kept_until, by)
-    }
-
-    /// The same at once, with a key that is made where none is published: verifiers hear of it with their next fetch.
-    pub fn switch_now(&self, now: UnixTime, kept_until: UnixTime, by: By) -> Result<String, ChangeError> {
-        let spare = self.spare()?;
-        self.switch_to(spare.as_ref(), now, kept_until, by)
-    }
-
-    fn switch_to(
-        &self,
-        spare: Option<&Held>,
-        now: UnixTime,
-        kept_until: UnixTime,
-        by: By,
-    ) -> Result<String, ChangeError> {
         let id = self.change(|ring| {
-            if let Some(spare) = spare {
+            // Decided again, by what is there now: since somebody saw that it is time, a command may have published another key.
+            let published = ring.next_published().ok_or(RotateError::NoOther)?;
+            if self.signs_from(published) > now || !ring.switch(now, kept_until) {
+                return Err(RotateError::NoOther);
+            }
+            Ok(ring.signing().key.id().to_owned())
+        })?;
+        log("signing key in use", &id, by);
+        Ok(id)
+    }
+
+    /// The same at once, however short the next key was published, and with one that is made where none is: verifiers hear of it with
+    /// their next fetch.
+    pub fn switch_now(&self, now: UnixTime, kept_until: UnixTime, by: By) -> Result<String, ChangeError> {
+        match self.seen().ring.may_publish() {
+            Ok(()) | Err(RotateError::AlreadyPublished) => {}
+            Err(full) => return Err(full.into()),
+        }
+        let spare = self.spare()?;
+        let id = self.change(|ring| {
+            if let Some(spare) = &spare {
                 ring.publish(spare.clone(), now)?;
             }
             if ring.switch(now, kept_until) {
@@ -120,7 +138,7 @@ impl KeyRing {
                 Err(RotateError::NoOther)
             }
         });
-        let id = id.inspect_err(|error| spare.into_iter().for_each(|spare| self.destroy_unwritten(spare, error)))?;
+        let id = id.inspect_err(|error| spare.iter().for_each(|spare| self.destroy_unwritten(spare, error)))?;
         log("signing key in use", &id, by);
         Ok(id)
     }
@@ -268,7 +286,12 @@ pub async fn follow_schedule(ring: KeyRing, revocations: Arc<Revocations>, metri
 }
 
 /// Does what it is time for.
-async fn tend(ring: &KeyRing, revocations: &Revocations, metrics: &KeyMetrics, now: UnixTime) -> Result<(), String> {
+pub(super) async fn tend(
+    ring: &KeyRing,
+    revocations: &Revocations,
+    metrics: &KeyMetrics,
+    now: UnixTime,
+) -> Result<(), String> {
     while let Some(due) = ring.due(now) {
         let kept_until = match due {
             Due::Switch => revocations

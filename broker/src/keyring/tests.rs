@@ -11,6 +11,8 @@ use tempfile::TempDir;
 use super::signing_key::PublicKey;
 use super::*;
 
+mod schedule;
+
 fn kek(fill: &str) -> KeyEncryptionKey {
     KeyEncryptionKey::from_base64(&fill.repeat(43)).unwrap()
 }

@@ -316,6 +316,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_store_holds_is_read_again_though_it_looks_like_a_token() {
+        let mut exported = exported();
+        let value = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl";
+        assert!(Target::new(Kind::Token, value).is_err());
+        exported.revoked[0].0.target = Target::known(Kind::Token, value).unwrap();
+        assert_eq!(Exported::read(text(&exported).as_bytes()).unwrap(), exported);
+    }
+
+    #[test]
     fn no_part_of_an_export_is_taken_for_all_of_it() {
         let text = text(&exported());
         for length in 0..text.len() {
