@@ -386,6 +386,10 @@ async fn a_realm_that_owes_an_answer_has_not_answered_where_nobody_was_asked() {
     };
     // It may take a thread longer than a deadline to begin.
     comes_to(Reason::KdcUnreachable).await;
+    // Whoever asked has waited for long enough; the question itself may have begun later.
+    while !delegation.0.asking.is_overdue("B.TEST") {
+        tokio::task::yield_now().await;
+    }
     let asked = script.asked();
     // It gives up in the end, and our own log-in is refused meanwhile.
     script.ask_nobody();
