@@ -10,6 +10,7 @@ mod jwks;
 mod keys;
 mod metadata;
 mod metrics;
+mod openapi;
 mod revocation;
 mod token;
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use kerbridge_wire::clients::PROTECTED_RESOURCE_PATH;
 use kerbridge_wire::exchange::{FEED_PATH, INTROSPECTION_PATH, JWKS_PATH, REVOCATION_PATH, TOKEN_PATH};
 
@@ -67,52 +68,66 @@ impl Broker {
     }
 }
 
-/// The documents by which clients find their way. A client forms their places from the issuer's path.
-fn metadata(broker: &Broker) -> Router<Arc<Broker>> {
-    let path = broker.exchange.issuer_path();
-    Router::new()
-        .route(
-            &format!("{}{path}", metadata::AUTHORIZATION_SERVER),
-            get(metadata::authorization_server),
-        )
-        .route(metadata::OPENID, get(metadata::openid))
-        .route(PROTECTED_RESOURCE_PATH, get(metadata::protected_resource))
-        .route(
-            &format!("{PROTECTED_RESOURCE_PATH}/{{*path}}"),
+/// A path, and what answers there.
+type Route = (String, MethodRouter<Arc<Broker>>);
+
+/// The endpoints for OAuth clients, and the documents by which they find their way. The place of the server's metadata is formed
+/// from the issuer's path.
+fn exchange(broker: &Broker) -> Vec<Route> {
+    let metadata = format!("{}{}", metadata::AUTHORIZATION_SERVER, broker.exchange.issuer_path());
+    vec![
+        (TOKEN_PATH.into(), post(token::post)),
+        (INTROSPECTION_PATH.into(), post(introspection::post)),
+        (REVOCATION_PATH.into(), post(revocation::post)),
+        (JWKS_PATH.into(), get(jwks::get)),
+        (metadata, get(metadata::authorization_server)),
+        (metadata::OPENID.into(), get(metadata::openid)),
+        (PROTECTED_RESOURCE_PATH.into(), get(metadata::protected_resource)),
+        (
+            format!("{PROTECTED_RESOURCE_PATH}/{{*path}}"),
             get(metadata::protected_resource),
-        )
+        ),
+    ]
+}
+
+/// The paths of one listener. What stands under `public` is described in `server/openapi.json`.
+fn routes(listener: ListenerName, broker: &Broker) -> Vec<Route> {
+    let health = [
+        ("/healthz".into(), get(health::healthz)),
+        ("/readyz".into(), get(health::readyz)),
+    ];
+    let feed = [(FEED_PATH.into(), get(feed::get))];
+    match listener {
+        ListenerName::Mesh => exchange(broker).into_iter().chain(health).chain(feed).collect(),
+        ListenerName::Public => {
+            let description = [(openapi::PATH.into(), get(openapi::get))];
+            exchange(broker).into_iter().chain(description).collect()
+        }
+        ListenerName::Observe => {
+            let metrics = [("/metrics".into(), get(metrics::get))];
+            health.into_iter().chain(metrics).collect()
+        }
+        ListenerName::Admin => {
+            let commands = [
+                (REVOKE_PATH.into(), post(admin::revoke)),
+                (LIFT_PATH.into(), post(admin::lift)),
+                (STATUS_PATH.into(), get(admin::status)),
+                (KEYS_PATH.into(), get(keys::list)),
+                (ROTATE_PATH.into(), post(keys::rotate)),
+                (RETIRE_PATH.into(), post(keys::retire)),
+                (REWRAP_PATH.into(), post(keys::rewrap)),
+            ];
+            commands.into_iter().chain(feed).collect()
+        }
+    }
 }
 
 /// The endpoints of one listener. Each request must carry its [`Caller`](crate::exchange::Caller) as an extension.
 pub fn router(listener: ListenerName, broker: Arc<Broker>) -> Router {
-    let exchange = || {
-        Router::new()
-            .route(TOKEN_PATH, post(token::post))
-            .route(INTROSPECTION_PATH, post(introspection::post))
-            .route(REVOCATION_PATH, post(revocation::post))
-            .route(JWKS_PATH, get(jwks::get))
-            .merge(metadata(&broker))
-    };
-    let health = || {
-        Router::new()
-            .route("/healthz", get(health::healthz))
-            .route("/readyz", get(health::readyz))
-    };
-    match listener {
-        ListenerName::Mesh => exchange().merge(health()).route(FEED_PATH, get(feed::get)),
-        ListenerName::Public => exchange(),
-        ListenerName::Observe => health().route("/metrics", get(metrics::get)),
-        ListenerName::Admin => Router::new()
-            .route(REVOKE_PATH, post(admin::revoke))
-            .route(LIFT_PATH, post(admin::lift))
-            .route(STATUS_PATH, get(admin::status))
-            .route(KEYS_PATH, get(keys::list))
-            .route(ROTATE_PATH, post(keys::rotate))
-            .route(RETIRE_PATH, post(keys::retire))
-            .route(REWRAP_PATH, post(keys::rewrap))
-            .route(FEED_PATH, get(feed::get)),
-    }
-    .with_state(broker)
+    let routes = routes(listener, &broker).into_iter();
+    routes
+        .fold(Router::new(), |router, (path, methods)| router.route(&path, methods))
+        .with_state(broker)
 }
 
 #[cfg(test)]

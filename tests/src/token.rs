@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::digest;
 use ring::error::Unspecified;
 use ring::rand::SystemRandom;
@@ -49,6 +49,7 @@ pub fn decode(token: &str) -> Option<Decoded> {
 /// A P-256 key that the test holds, to sign what no broker would.
 pub struct LabKey {
     pair: EcdsaKeyPair,
+    private: Vec<u8>,
     random: SystemRandom,
 }
 
@@ -63,7 +64,18 @@ impl LabKey {
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)?;
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random)
             .map_err(|_rejected| Unspecified)?;
-        Ok(Self { pair, random })
+        Ok(Self {
+            pair,
+            private: document.as_ref().to_vec(),
+            random,
+        })
+    }
+
+    /// The private key in PEM (PKCS#8), for a client that signs by itself.
+    #[must_use]
+    pub fn private_pem(&self) -> String {
+        let text = STANDARD.encode(&self.private);
+        format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
     }
 
     fn coordinates(&self) -> (String, String) {

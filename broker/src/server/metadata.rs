@@ -22,6 +22,9 @@ pub(super) const AUTHORIZATION_SERVER: &str = "/.well-known/oauth-authorization-
 pub(super) const OPENID: &str = "/.well-known/openid-configuration";
 /// How a client proves who it is (RFC 8705 §2, OpenID Connect Core 1.0 §9).
 const PROVEN: [&str; 2] = ["tls_client_auth", "private_key_jwt"];
+/// Required (RFC 8414 §2), and must not be empty (§3.2), though there is no authorization endpoint: the registered word for
+/// "nothing" (OAuth 2.0 Multiple Response Type Encoding Practices §4).
+const RESPONSE_TYPES: [&str; 1] = ["none"];
 /// Seconds for which a document may be kept: it changes when the configuration does.
 const KEPT: HeaderValue = HeaderValue::from_static("max-age=300");
 
@@ -45,8 +48,7 @@ pub(super) async fn authorization_server(State(broker): State<Arc<Broker>>) -> R
             "jwks_uri": endpoint(JWKS_PATH),
             "tls_client_certificate_bound_access_tokens": true,
             "grant_types_supported": [GRANT_TYPE],
-            // Required (RFC 8414 §2), and there is no authorization endpoint.
-            "response_types_supported": [],
+            "response_types_supported": RESPONSE_TYPES,
         })
     })
 }
@@ -60,7 +62,7 @@ pub(super) async fn openid(State(broker): State<Arc<Broker>>) -> Response {
             "issuer": direction.issuer,
             "jwks_uri": format!("{}{JWKS_PATH}", direction.issuer),
             "token_endpoint": format!("{}{TOKEN_PATH}", direction.issuer),
-            "response_types_supported": [],
+            "response_types_supported": RESPONSE_TYPES,
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": algorithms,
         })
@@ -78,13 +80,18 @@ pub(super) async fn protected_resource(State(broker): State<Arc<Broker>>, header
     let Some(audience) = address.and_then(|address| direction.policy.audience_described_at(&address)) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    kept(json!({
+    let mut document = json!({
         "resource": audience.resource(),
         "authorization_servers": [direction.issuer],
-        "scopes_supported": direction.policy.scopes_of(audience),
         "bearer_methods_supported": ["header"],
         "tls_client_certificate_bound_access_tokens": audience.is_certificate_bound(),
-    }))
+    });
+    let scopes = direction.policy.scopes_of(audience);
+    // What there is none of is left out (RFC 9728 §3.2).
+    if let (false, Some(members)) = (scopes.is_empty(), document.as_object_mut()) {
+        members.insert("scopes_supported".into(), json!(scopes));
+    }
+    kept(document)
 }
 
 fn document(broker: &Broker, write: impl FnOnce(&TicketToToken) -> Value) -> Response {
@@ -95,6 +102,6 @@ fn document(broker: &Broker, write: impl FnOnce(&TicketToToken) -> Value) -> Res
     }
 }
 
-fn kept(document: Value) -> Response {
+pub(super) fn kept(document: Value) -> Response {
     ([(CACHE_CONTROL, KEPT)], Json(document)).into_response()
 }

@@ -4,6 +4,7 @@ mod failures;
 mod legs;
 pub(crate) mod log;
 mod metadata;
+mod openapi;
 mod revocations;
 mod token_revocation;
 mod trades;

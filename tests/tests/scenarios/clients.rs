@@ -32,9 +32,9 @@ fn run<A: AsRef<OsStr>>(world: &World, program: impl AsRef<OsStr>, args: impl In
     process.log()
 }
 
-/// The last line that a Python client printed: its result.
-fn python(world: &World, script: &str, args: &[&OsStr]) -> Value {
-    let python = repository().join("target/tools/clients/bin/python");
+/// The last line that a Python client printed: its result. `tools` is the folder of what it needs.
+pub(crate) fn python(world: &World, tools: &str, script: &str, args: &[&OsStr]) -> Value {
+    let python = repository().join("target/tools").join(tools).join("bin/python");
     let script = client(script);
     let printed = run(world, python, [script.as_os_str()].iter().chain(args));
     serde_json::from_str(printed.lines().last().unwrap())
@@ -88,6 +88,7 @@ fn requests_gssapi_gets_in_and_takes_the_service_for_proven() {
     let url = world.url("/orders/1");
     let result = python(
         &world,
+        "clients",
         "requests_gssapi_client.py",
         &[url.as_ref(), world.certificates().authority.as_os_str()],
     );
@@ -102,6 +103,7 @@ fn pyspnego_gets_in_and_takes_the_service_for_proven() {
     let port = world.port().to_string();
     let result = python(
         &world,
+        "clients",
         "pyspnego_client.py",
         &[
             port.as_ref(),

@@ -31,6 +31,7 @@ mod lab;
 mod legacy;
 mod limits;
 mod mesh_over_tls;
+mod oauth;
 mod openldap;
 mod outcomes;
 mod realms;

@@ -94,6 +94,7 @@ async fn an_issuer_with_a_path_has_its_metadata_where_clients_look() {
 #[tokio::test]
 async fn a_service_says_at_its_address_where_its_tokens_come_from() {
     let policy = POLICY.replace("https://billing.test", "https://api.test:8443/billing/v1");
+    let policy = format!("{policy}\n[[audience]]\nname = \"bare\"\nresource = \"https://bare.test\"\n");
     let broker = broker_of(&policy, Ok("alice@A.TEST"), || Ok(()));
     let path = "/.well-known/oauth-protected-resource";
     for host in ["api.test:8443", "API.test:8443"] {
@@ -110,6 +111,12 @@ async fn a_service_says_at_its_address_where_its_tokens_come_from() {
             })
         );
     }
+    // A list of none is left out (RFC 9728 §3.2).
+    let (_, bare) = get(&broker, path, "bare.test").await;
+    assert_eq!(
+        (&bare["resource"], bare.get("scopes_supported")),
+        (&"https://bare.test".into(), None)
+    );
     for (path, host) in [
         (format!("{path}/billing/v1"), "api.test"),
         (format!("{path}/billing/v1/"), "api.test:8443"),
