@@ -5,6 +5,7 @@
 //! [`keytab`], [`ticket`], [`user`], [`directory`], [`mod@delegation`], [`hosts`], [`state`], [`keys`], [`revocations`], [`listener`] and
 //! [`envoy`] look, in that order.
 
+mod address;
 pub mod delegation;
 pub mod directory;
 pub mod envoy;
@@ -48,9 +49,16 @@ pub fn examine(config: &Config, policy: &wire_policy::Policy, places: &Places, c
         let look = keytab::look(acceptor, kerberos);
         let is_usable = look.iter().all(|finding| finding.verdict != Verdict::Bad);
         findings.extend(look);
-        if is_usable {
-            findings.extend(ticket::look(acceptor, places.ccache.as_deref(), config, clock));
-        }
+        findings.extend(if is_usable {
+            ticket::look(acceptor, places.ccache.as_deref(), config, clock)
+        } else {
+            let unasked = "no ticket is asked for: the keytab could not open it";
+            vec![Finding::skipped("ticket", acceptor.principal.as_str(), unasked)]
+        });
+    }
+    if let Some(ccache) = places.ccache.as_deref().filter(|_| kerberos.acceptors.is_empty()) {
+        let unasked = "--ccache is for a ticket to the broker, and this one takes none: no [[kerberos.acceptor]]";
+        findings.push(Finding::skipped("ticket", ccache.display().to_string(), unasked));
     }
     findings.extend(directory::look(config, places.account.as_deref(), clock.now()));
     if let Some(delegation) = config.delegation() {
@@ -67,7 +75,7 @@ pub fn examine(config: &Config, policy: &wire_policy::Policy, places: &Places, c
         config.channel_bindings(),
         places.envoy_listener.as_deref(),
     ));
-    let is_served = config.keys().is_some();
-    findings.extend(envoy::look(places.envoy_admin.as_deref(), config.issuer(), is_served));
+    let expected = envoy::Expected::of(config, policy);
+    findings.extend(envoy::look(places.envoy_admin.as_deref(), &expected));
     findings
 }

@@ -101,6 +101,62 @@ fn imports(module: &[u8]) -> Option<Imports> {
     Some(found)
 }
 
+/// The functions that a module exports, by name; `None` where the bytes are not one.
+fn exports(module: &[u8]) -> Option<BTreeSet<String>> {
+    let mut reader = Reader(module);
+    if reader.take(8)? != b"\0asm\x01\0\0\0" {
+        return None;
+    }
+    let mut found = BTreeSet::new();
+    while !reader.0.is_empty() {
+        let section = reader.byte()?;
+        let length = reader.number()?;
+        let mut body = Reader(reader.take(length)?);
+        if section != 7 {
+            continue;
+        }
+        for _ in 0..body.number()? {
+            let name = body.name()?.to_owned();
+            if body.byte()? == 0 {
+                found.insert(name);
+            }
+            body.number()?;
+        }
+    }
+    Some(found)
+}
+
+/// What the SDK brings and the filter never uses: other protocols, queues, functions of other modules, and edits of what it
+/// leaves alone.
+fn is_unused(name: &str) -> bool {
+    let parts = [
+        "grpc",
+        "queue",
+        "downstream",
+        "upstream",
+        "new_connection",
+        "on_foreign_function",
+    ];
+    let whole = ["proxy_done", "proxy_set_buffer_bytes", "proxy_set_header_map_pairs"];
+    parts.iter().any(|part| name.contains(part)) || whole.contains(&name)
+}
+
+#[test]
+fn the_doctor_asks_for_the_capabilities_that_the_module_has_a_use_for() {
+    let module = std::fs::read(module_path()).expect("run `make build`");
+    let imported = imports(&module).expect("a module").into_iter();
+    let imported = imported.filter_map(|import| Some(import.split_once(' ')?.1.to_owned()));
+    let called = exports(&module).expect("a module").into_iter();
+    let called = called.filter(|name| name.starts_with("proxy_on_"));
+    let used: BTreeSet<String> = imported.chain(called).filter(|name| !is_unused(name)).collect();
+    let asked: BTreeSet<String> = include_str!("../../broker/src/doctor/envoy/capabilities.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(asked, used);
+}
+
 #[test]
 fn the_module_imports_only_what_envoy_registers() {
     let path = module_path();

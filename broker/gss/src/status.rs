@@ -81,6 +81,7 @@ pub struct StatusText {
     code: Option<u32>,
     major_text: String,
     minor_text: String,
+    has_reason: bool,
 }
 
 impl StatusText {
@@ -105,6 +106,9 @@ impl StatusText {
         } else {
             display(minor, sys::GSS_C_MECH_CODE)
         };
+        let has_reason = minor != 0 && !is_success(&minor_text);
+        // Code zero, which SPNEGO wraps in a number like any other: nobody is to read that a failure was a success.
+        let minor_text = if has_reason { minor_text } else { String::new() };
         let code = known_codes()
             .find(|code| *code == minor)
             .or_else(|| known_codes().find(|code| !minor_text.is_empty() && says(*code, &minor_text)));
@@ -115,6 +119,7 @@ impl StatusText {
             code,
             major_text: display(major, sys::GSS_C_GSS_CODE),
             minor_text,
+            has_reason,
         }
     }
 
@@ -138,14 +143,9 @@ impl StatusText {
         self.code
     }
 
-    /// Whether the mechanism failed without giving a reason: code zero, which SPNEGO wraps in a number like any other.
+    /// Whether the mechanism failed without giving a reason.
     pub(crate) fn is_without_reason(&self) -> bool {
-        let success = std::io::Error::from_raw_os_error(0).to_string();
-        self.routine == RoutineError::Failure
-            && (self.minor == 0
-                || success
-                    .strip_prefix(&self.minor_text)
-                    .is_some_and(|rest| rest.starts_with(" (os error")))
+        self.routine == RoutineError::Failure && !self.has_reason
     }
 
     /// What the major status says.
@@ -153,7 +153,8 @@ impl StatusText {
         &self.major_text
     }
 
-    /// What the minor status says: the mechanism's own words, often with names, kvno and enctype. May be empty.
+    /// What the minor status says: the mechanism's own words, often with names, kvno and enctype. Empty where it says that
+    /// nothing went wrong.
     pub fn minor_text(&self) -> &str {
         &self.minor_text
     }
@@ -252,6 +253,14 @@ fn says(code: u32, text: &str) -> bool {
     display(code, sys::GSS_C_MECH_CODE) == text
 }
 
+/// Whether this is what the library says of code zero, in the language of the process.
+fn is_success(text: &str) -> bool {
+    let success = std::io::Error::from_raw_os_error(0).to_string();
+    success
+        .strip_prefix(text)
+        .is_some_and(|rest| rest.starts_with(" (os error"))
+}
+
 /// What the library says about a status; empty if it cannot say anything.
 fn display(status: u32, status_type: u32) -> String {
     let mut text = String::new();
@@ -310,6 +319,14 @@ mod tests {
         let status = StatusText::check(sys::GSS_S_DEFECTIVE_TOKEN, 0).unwrap_err();
         assert_eq!(status.routine(), RoutineError::DefectiveToken);
         assert_eq!(status.to_string(), "Invalid token was supplied");
+    }
+
+    #[test]
+    fn what_the_library_says_of_no_error_is_no_reason() {
+        assert!(is_success("Success"));
+        for reason in ["", "Succ", "Ticket expired", "Successor"] {
+            assert!(!is_success(reason), "{reason:?}");
+        }
     }
 
     #[test]

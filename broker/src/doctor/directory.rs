@@ -21,7 +21,11 @@ const PATIENCE: u32 = 10;
 /// Looks at the directory, where there is one; with an account also at what becomes of it.
 pub fn look(config: &Config, account: Option<&str>, now: UnixTime) -> Vec<Finding> {
     let GroupSource::Directory(directory) = config.groups() else {
-        return Vec::new();
+        let unasked = "--look-up asks the directory of [groups.ldap], and groups.source is not \"ldap\"";
+        return account
+            .map(|account| Finding::skipped(CHECK, account, unasked))
+            .into_iter()
+            .collect();
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {

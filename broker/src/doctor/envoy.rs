@@ -1,61 +1,108 @@
-//! Reads Envoy's own account of its configuration and names what kerbridge relies on and is not there.
+//! Reads Envoy's own account of its configuration and names what kerbridge relies on and is not there, or is not what the policy makes.
 
 mod admin;
+mod agreement;
+mod clusters;
+mod dump;
+mod plugin;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use kerbridge_wire::Spn;
+use kerbridge_wire::filter_config::FilterConfig;
+use kerbridge_wire::policy::Policy;
 use serde_json::Value;
 
+use self::dump::{Dump, Entry, Manager};
+use super::address;
 use super::finding::{Finding, Remedy};
 use super::revocations;
+use crate::config::Config;
+use crate::render::{self, Inline};
 
 const CHECK: &str = "envoy";
 /// The first that has `failure_policy`.
 const OLDEST: (u32, u32) = (1, 33);
 /// A ticket with many groups takes up to 64 KiB of base64.
 const HEADERS_KB: u64 = 96;
+/// What makes the filter's configuration anew.
+const RENDER: &str = "kerbridge policy render --config kerbridge.toml, and replace the filter's entry";
 
-/// Asks Envoy's admin address. Its filter is to know what the broker of this issuer revokes, where that serves a feed.
-pub fn look(admin: Option<&str>, issuer: &str, is_served: bool) -> Vec<Finding> {
-    let Some(address) = admin else {
+/// What the filters of a broker's Envoys are to have.
+#[derive(Debug)]
+pub struct Expected<'a> {
+    issuer: &'a str,
+    /// What the policy makes, where this broker makes tokens and so serves keys and revocations.
+    rendered: Option<FilterConfig>,
+    services: BTreeSet<&'a Spn>,
+}
+
+impl<'a> Expected<'a> {
+    /// By configuration and policy.
+    pub fn of(config: &'a Config, policy: &'a Policy) -> Self {
+        let issuer = config.issuer();
+        let rendered = || render::filter_config(issuer, policy, Inline::default());
+        Self {
+            issuer,
+            rendered: config.keys().map(|_| rendered()),
+            services: render::kerberos_upstreams(policy),
+        }
+    }
+}
+
+/// Asks Envoy's admin address.
+pub fn look(admin: Option<&str>, expected: &Expected<'_>) -> Vec<Finding> {
+    let Some(text) = admin else {
         return vec![Finding::skipped(
             CHECK,
             "listener",
             "name Envoy's admin address with --envoy-admin HOST:PORT to look at header limits and the rest",
         )];
     };
-    let info = admin::get(address, "/server_info");
-    let dump = admin::get(address, "/config_dump");
-    match (info, dump) {
-        (Ok(info), Ok(dump)) => judge(address, &info, &dump, (issuer, is_served)),
-        (Err(error), _) | (_, Err(error)) => {
-            vec![Finding::warning(
-                CHECK,
-                address,
-                format!("Envoy's admin address does not answer: {error}"),
-            )]
-        }
+    if let Some(finding) = address::misread(CHECK, "--envoy-admin", text) {
+        return vec![finding];
+    }
+    let info = admin::get(text, "/server_info");
+    let dump = info.and_then(|info| Ok((info, admin::get(text, "/config_dump")?)));
+    match dump {
+        Ok((info, dump)) => judge(text, &info, &dump, expected),
+        Err(error) => vec![
+            Finding::gap(CHECK, text, format!("Envoy's admin address does not answer: {error}")).mended_by([
+                Remedy::any(format!(
+                    "curl http://{text}/server_info; its address is admin.address in Envoy's bootstrap"
+                )),
+            ]),
+        ],
     }
 }
 
-fn judge(address: &str, info: &Value, dump: &Value, feed: (&str, bool)) -> Vec<Finding> {
+fn judge(address: &str, info: &Value, dump: &Value, expected: &Expected<'_>) -> Vec<Finding> {
     let mut findings = vec![version(
         address,
         info.get("version").and_then(Value::as_str).unwrap_or_default(),
     )];
-    let mut managers = Vec::new();
-    collect(dump, &mut managers);
-    if managers.is_empty() {
+    let dump = Dump::of(dump);
+    let clusters = dump.clusters();
+    let managers = dump.managers().into_iter();
+    let ours: Vec<(Manager<'_>, Entry<'_>)> = managers
+        .filter_map(|manager| Some((manager, dump.entry(manager)?)))
+        .collect();
+    if ours.is_empty() {
         findings.push(
             Finding::gap(CHECK, address, "no connection manager has the kerbridge filter").mended_by([Remedy::any(
                 "kerbridge policy render --config kerbridge.toml, and put the entry before the router",
             )]),
         );
     }
-    // The dump shows a static listener twice: as it stands in the bootstrap, and as it runs.
-    let judged = managers.into_iter().flat_map(|manager| {
-        let mut findings = judge_manager(manager);
-        findings.extend(judge_feed(manager, feed));
-        findings
-    });
+    let mut judged = Vec::new();
+    for (manager, entry) in &ours {
+        judged.extend(judge_manager(*manager, *entry, &clusters, &dump, expected));
+    }
+    if let Some((_, entry)) = ours.first() {
+        judged.extend(clusters::judge_services(&expected.services, *entry, &clusters, &dump));
+    }
+    judged.extend(clusters::ways_around(&dump));
+    // Listeners that share a cluster share what is said of it.
     for finding in judged {
         if !findings.contains(&finding) {
             findings.push(finding);
@@ -75,38 +122,10 @@ fn version(address: &str, text: &str) -> Finding {
             CHECK,
             address,
             format!("Envoy {version} is older than {}.{}", OLDEST.0, OLDEST.1),
-        ),
+        )
+        .mended_by([Remedy::any(format!("run Envoy {}.{} or later", OLDEST.0, OLDEST.1))]),
         _ => Finding::warning(CHECK, address, format!("Envoy's version {text:?} is not understood")),
     }
-}
-
-/// The connection managers that hold our filter, wherever they stand.
-fn collect<'a>(value: &'a Value, managers: &mut Vec<&'a Value>) {
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| collect(item, managers)),
-        Value::Object(members) => {
-            let is_manager = members
-                .get("@type")
-                .and_then(Value::as_str)
-                .is_some_and(|kind| kind.ends_with(".HttpConnectionManager"));
-            if is_manager && filter(value).is_some() {
-                managers.push(value);
-            } else {
-                members.values().for_each(|member| collect(member, managers));
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-/// Our filter's plugin in a connection manager.
-fn filter(manager: &Value) -> Option<&Value> {
-    let filters = manager.get("http_filters")?.as_array()?;
-    filters.iter().find_map(|filter| {
-        let plugin = filter.pointer("/typed_config/config")?;
-        let named = |name: &str| plugin.get(name).and_then(Value::as_str) == Some("kerbridge");
-        (named("root_id") || named("name")).then_some(plugin)
-    })
 }
 
 /// What a connection manager must say: where, what it must be, and what happens otherwise.
@@ -133,153 +152,136 @@ const WANTED: [(&str, &str, &str); 4] = [
     ),
 ];
 
-/// Whether the filter's own configuration names the broker's feed.
-fn judge_feed(manager: &Value, (issuer, is_served): (&str, bool)) -> Option<Finding> {
-    let name = manager.get("stat_prefix").and_then(Value::as_str).unwrap_or("unnamed");
-    let text = filter(manager)?.pointer("/configuration/value")?.as_str()?;
-    revocations::compare(name, &serde_json::from_str(text).ok()?, issuer, is_served)
+/// Time-outs that end the requests which wait in a module that fails: where, and what Envoy has where none is set.
+const TIME_OUTS: [(&str, Option<&str>); 2] = [("request_timeout", None), ("stream_idle_timeout", Some("5m"))];
+
+/// A setting that is not as it must be.
+struct Gap {
+    field: String,
+    problem: String,
+    wanted: String,
 }
 
-fn judge_manager(manager: &Value) -> Vec<Finding> {
-    let name = manager.get("stat_prefix").and_then(Value::as_str).unwrap_or("unnamed");
-    let mut findings = Vec::new();
-    let mut gap = |field: &str, problem: String, wanted: &str| {
-        findings.push(
-            Finding::gap(CHECK, name, format!("{field}: {problem}"))
-                .mended_by([Remedy::any(format!("{field}: {wanted}"))]),
-        );
-    };
+impl Gap {
+    fn of(field: &str, problem: impl Into<String>, wanted: impl Into<String>) -> Self {
+        Self {
+            field: field.to_owned(),
+            problem: problem.into(),
+            wanted: wanted.into(),
+        }
+    }
+
+    fn found(self, place: &str) -> Finding {
+        let Self { field, problem, wanted } = self;
+        Finding::gap(CHECK, place, format!("{field}: {problem}")).mended_by([Remedy::any(format!("{field}: {wanted}"))])
+    }
+}
+
+fn judge_manager(
+    manager: Manager<'_>,
+    entry: Entry<'_>,
+    clusters: &BTreeMap<&str, &Value>,
+    dump: &Dump<'_>,
+    expected: &Expected<'_>,
+) -> Vec<Finding> {
+    let name = manager.name();
+    let mut gaps = settings(manager.settings);
+    gaps.extend(plugin::judge(entry, dump));
+    gaps.extend(plugin::around(entry, manager, dump));
+    let configuration = plugin::configuration(entry.plugin).unwrap_or_default();
+    gaps.extend(clusters::absent(&configuration, clusters));
+    let mut findings: Vec<Finding> = gaps.into_iter().map(|gap| gap.found(&name)).collect();
+    findings.extend(limits(&name, manager.settings, &configuration));
+    if findings.is_empty() {
+        findings.push(Finding::good(
+            CHECK,
+            name.as_str(),
+            "paths, headers and failures are as kerbridge needs them",
+        ));
+    }
+    findings.extend(clusters::judge_brokers(&configuration, clusters));
+    let rendered = expected.rendered.as_ref().filter(|_| !configuration.is_null());
+    findings.extend(rendered.and_then(|rendered| agreement::judge(&name, &configuration, rendered)));
+    findings.extend(revocations::compare(
+        &name,
+        &configuration,
+        expected.issuer,
+        expected.rendered.is_some(),
+    ));
+    findings
+}
+
+/// What protects, and is not there.
+fn settings(manager: &Value) -> Vec<Gap> {
+    let mut gaps = Vec::new();
     for (pointer, wanted, otherwise) in WANTED {
         let found = manager
             .pointer(pointer)
             .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
         if found.as_deref() != Some(wanted) {
             let found = found.unwrap_or_else(|| "not set".into());
-            gap(
+            gaps.push(Gap::of(
                 pointer.rsplit('/').next().unwrap_or(pointer),
                 format!("{found}, so that {otherwise}"),
                 wanted,
-            );
+            ));
         }
     }
-    let policy = filter(manager)
-        .and_then(|plugin| plugin.get("failure_policy"))
-        .and_then(Value::as_str);
-    if policy != Some("FAIL_RELOAD") {
-        let found = policy.unwrap_or("not set");
-        gap(
-            "failure_policy",
-            format!("{found}, so that a module that fails is not loaded again, or lets requests pass"),
-            "FAIL_RELOAD",
+    for (field, default) in TIME_OUTS {
+        let found = manager.get(field).and_then(Value::as_str);
+        if found.or(default).is_none_or(|time| time == "0s") {
+            gaps.push(Gap::of(
+                field,
+                format!(
+                    "{}, so that requests which wait in a module that fails are never ended",
+                    found.unwrap_or("not set")
+                ),
+                "30s",
+            ));
+        }
+    }
+    gaps
+}
+
+/// What works, and not for everybody, or without a second lock.
+fn limits(name: &str, manager: &Value, configuration: &Value) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut warn = |found: String, remedy: String| {
+        findings.push(Finding::warning(CHECK, name, found).mended_by([Remedy::any(remedy)]));
+    };
+    let let_in = plugin::let_in(manager, configuration);
+    if !let_in.is_empty() {
+        warn(
+            format!(
+                "early_header_mutation_extensions: does not remove {}, so that only the filter keeps clients from saying who \
+                 they are",
+                let_in.join(", ")
+            ),
+            "early_header_mutation_extensions: the entry of the shipped envoy.yaml, with remove_on_match: {key_matcher: \
+             {prefix: x-kerbridge-}}, or remove: NAME for each (Envoy 1.33 to 1.35)"
+                .to_owned(),
         );
     }
     let headers = manager.get("max_request_headers_kb").and_then(Value::as_u64);
     if headers.is_none_or(|kb| kb < HEADERS_KB) {
         let found = headers.map_or_else(|| "not set (60)".to_owned(), |kb| kb.to_string());
-        findings.push(
-            Finding::warning(
-                CHECK,
-                name,
-                format!("max_request_headers_kb: {found}; tickets of users in many groups get 431"),
-            )
-            .mended_by([Remedy::any(format!("max_request_headers_kb: {HEADERS_KB}"))]),
+        warn(
+            format!("max_request_headers_kb: {found}; tickets of users in many groups get 431"),
+            format!("max_request_headers_kb: {HEADERS_KB}"),
         );
     }
-    if findings.is_empty() {
-        findings.push(Finding::good(
-            CHECK,
-            name,
-            "paths, headers and failures are as kerbridge needs them",
-        ));
+    // Envoy takes the two for each other's contrary: one of them says whom a request is from.
+    let is_detected = manager.get("original_ip_detection_extensions").is_some();
+    if manager.get("use_remote_address") != Some(&Value::Bool(true)) && !is_detected {
+        warn(
+            "use_remote_address: not true, so that the address which rules and logs go by is the one that a client writes into \
+             x-forwarded-for"
+                .to_owned(),
+            "use_remote_address: true, and behind other proxies xff_num_trusted_hops: their number".to_owned(),
+        );
     }
     findings
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::super::finding::Verdict;
-    use super::*;
-
-    fn manager() -> Value {
-        json!({
-            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": "https",
-            "normalize_path": true,
-            "merge_slashes": true,
-            "path_with_escaped_slashes_action": "REJECT_REQUEST",
-            "common_http_protocol_options": {"headers_with_underscores_action": "REJECT_REQUEST"},
-            "max_request_headers_kb": 96,
-            "http_filters": [{"name": "kerbridge", "typed_config": {"config": {
-                "name": "kerbridge", "root_id": "kerbridge", "failure_policy": "FAIL_RELOAD"}}}],
-        })
-    }
-
-    fn judged(manager: &Value) -> Vec<Finding> {
-        let dump = json!({"configs": [{"static_listeners": [{"listener": {"filter_chains": [{"filters": [
-            {"typed_config": manager}]}]}}]}]});
-        judge(
-            "admin",
-            &json!({"version": "abc/1.40.0/Clean/RELEASE/BoringSSL"}),
-            &dump,
-            ("https://broker.test", true),
-        )
-    }
-
-    #[test]
-    fn the_shipped_settings_are_good_and_each_that_is_missing_is_named() {
-        assert!(
-            judged(&manager())
-                .iter()
-                .all(|finding| finding.verdict == Verdict::Good)
-        );
-        for (pointer, field) in [
-            ("/normalize_path", "normalize_path"),
-            ("/merge_slashes", "merge_slashes"),
-            ("/path_with_escaped_slashes_action", "path_with_escaped_slashes_action"),
-            (
-                "/common_http_protocol_options/headers_with_underscores_action",
-                "headers_with_underscores_action",
-            ),
-            ("/http_filters/0/typed_config/config/failure_policy", "failure_policy"),
-            ("/max_request_headers_kb", "max_request_headers_kb"),
-        ] {
-            let mut wrong = manager();
-            *wrong.pointer_mut(pointer).unwrap() = Value::Null;
-            let found: Vec<Finding> = judged(&wrong)
-                .into_iter()
-                .filter(|finding| finding.verdict > Verdict::Skipped)
-                .collect();
-            assert_eq!(found.len(), 1, "{field}: {found:?}");
-            assert!(found[0].found.starts_with(field), "{found:?}");
-        }
-    }
-
-    #[test]
-    fn a_filter_that_does_not_read_the_brokers_feed_is_named() {
-        for (feed, verdict) in [("", Verdict::Bad), (r#", "feed": {"cluster": "b"}"#, Verdict::Good)] {
-            let mut manager = manager();
-            let own = format!(r#"{{"issuers": [{{"issuer": "https://broker.test"{feed}}}]}}"#);
-            manager["http_filters"][0]["typed_config"]["config"]["configuration"] = json!({"value": own});
-            let found = judged(&manager);
-            let found = found.iter().find(|finding| finding.check == "revocations").unwrap();
-            assert_eq!(found.verdict, verdict, "{found:?}");
-        }
-    }
-
-    #[test]
-    fn an_envoy_without_the_filter_or_too_old_is_said() {
-        let mut without = manager();
-        without["http_filters"] = json!([]);
-        assert_eq!(judged(&without).last().unwrap().verdict, Verdict::Bad);
-        for (text, verdict) in [
-            ("a/1.33.0/Clean", Verdict::Good),
-            ("a/1.32.9/Clean", Verdict::Bad),
-            ("a/2.0.0", Verdict::Good),
-            ("odd", Verdict::Warning),
-        ] {
-            assert_eq!(version("admin", text).verdict, verdict, "{text}");
-        }
-    }
-}
+mod tests;

@@ -108,7 +108,9 @@ fn judge(host: &str, acceptors: &[AcceptorConfig], resolver: &impl Resolver) -> 
         return unknown(host, &format!("no acceptor is {SERVICE}/{host}"));
     }
     match resolver.canonical(host) {
-        None => Finding::warning(CHECK, host, "this machine finds no address of it; clients must"),
+        None => Finding::warning(CHECK, host, "this machine finds no address of it; clients must").mended_by([Remedy::any(
+            format!("getent ahosts {host}, here and on a client: a record with Envoy's address for {host} in DNS, or in /etc/hosts"),
+        )]),
         Some(canonical) if canonical == host || names.any(|name| name == canonical) => {
             Finding::good(CHECK, host, format!("tickets are accepted for {SERVICE}/{host}"))
         }
@@ -203,7 +205,12 @@ mod tests {
             judged("api.r.test", &own, &[("api.r.test", "api.r.test")]).verdict,
             Verdict::Good
         );
-        assert_eq!(judged("api.r.test", &own, &[]).verdict, Verdict::Warning);
+        let unheard = judged("api.r.test", &own, &[]);
+        assert_eq!(unheard.verdict, Verdict::Warning);
+        assert!(
+            unheard.remedies[0].command.starts_with("getent ahosts api.r.test"),
+            "{unheard:?}"
+        );
     }
 
     #[test]

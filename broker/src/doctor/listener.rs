@@ -11,6 +11,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime as TlsTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 
+use super::address;
 use super::finding::{Finding, Remedy};
 use crate::channel_bindings::{BindingMode, Channel, ChannelBindingRules, bindings_of};
 use crate::config::ListenerName;
@@ -23,11 +24,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub fn look(rules: &ChannelBindingRules, listener: Option<&str>) -> Vec<Finding> {
     let mode = match rules.mode() {
         BindingMode::Off => {
-            return vec![Finding::good(
+            let off = Finding::good(
                 CHECK,
                 "mode",
                 "off: a stolen ticket can be used over another TLS connection",
-            )];
+            );
+            let unasked = "--envoy-listener compares certificates, and kerberos.channel_bindings.mode is \"off\"";
+            let unasked = listener.map(|listener| Finding::skipped(CHECK, listener, unasked));
+            return std::iter::once(off).chain(unasked).collect();
         }
         BindingMode::Allow => "allow",
         BindingMode::Require => "require",
@@ -39,6 +43,9 @@ pub fn look(rules: &ChannelBindingRules, listener: Option<&str>) -> Vec<Finding>
             format!("{mode}; name Envoy's TLS listener with --envoy-listener HOST:PORT to compare its certificates"),
         )];
     };
+    if let Some(finding) = address::misread(CHECK, "--envoy-listener", listener) {
+        return vec![finding];
+    }
     rules
         .server_names()
         .map(|name| match name.as_host() {
@@ -56,11 +63,15 @@ fn compare(rules: &ChannelBindingRules, host: &str, listener: &str) -> Finding {
     let shown = match certificate_shown(host, listener) {
         Ok(shown) => shown,
         Err(error) => {
-            return Finding::warning(
+            return Finding::gap(
                 CHECK,
                 host,
                 format!("{listener} cannot be asked for its certificate: {error}"),
-            );
+            )
+            .mended_by([Remedy::any(format!(
+                "openssl s_client -connect {listener} -servername {host} </dev/null: --envoy-listener is where Envoy's TLS \
+                 listener is reached"
+            ))]);
         }
     };
     let expected = rules.expected(&Channel {

@@ -40,9 +40,13 @@ pub fn look(acceptor: &AcceptorConfig, ccache: Option<&Path>, config: &Config, c
     let token = match ask(principal, keytab, ccache) {
         Ok(token) => token,
         Err(NoTicket::Cache(problem)) => {
-            return vec![Finding::warning(CHECK, principal.as_str(), problem)];
+            let again = match ccache {
+                Some(ccache) => login(ccache),
+                None => Remedy::any(format!("kinit -k -t {} {principal}", keytab.display())),
+            };
+            return vec![Finding::gap(CHECK, principal.as_str(), problem).mended_by([again])];
         }
-        Err(NoTicket::Kdc(error)) => return vec![refused(&error, principal, keytab, ccache.is_some())],
+        Err(NoTicket::Kdc(error)) => return vec![refused(&error, principal, keytab, ccache)],
     };
     let token = match FirstToken::parse(&STANDARD.encode(token.as_bytes())) {
         Ok(FirstToken::Ticket(token)) => token,
@@ -56,16 +60,26 @@ pub fn look(acceptor: &AcceptorConfig, ccache: Option<&Path>, config: &Config, c
     };
     let good = Finding::good(CHECK, principal.as_str(), format!("{found}, and the keytab opens it"));
     // A user's ticket may be hours old: only one that was got just now tells the KDC's time.
-    let more = match ccache {
-        Some(_) => user::look(&accepted, config, clock.now()),
-        None => clocks(
-            accepted.auth_time(),
-            before,
-            clock.now(),
-            config.kerberos().clock_skew_seconds,
-        ),
-    };
-    vec![good, more]
+    match ccache {
+        Some(ccache) => vec![
+            good,
+            user::look(&accepted, config, ccache, clock.now()),
+            Finding::skipped(
+                CLOCK,
+                "this machine",
+                "the tickets of --ccache do not tell the KDC's time: leave that out to compare the clocks",
+            ),
+        ],
+        None => {
+            let skew = config.kerberos().clock_skew_seconds;
+            vec![good, clocks(accepted.auth_time(), before, clock.now(), skew)]
+        }
+    }
+}
+
+/// What puts a user's tickets into the file of `--ccache`.
+pub(super) fn login(ccache: &Path) -> Remedy {
+    Remedy::any(format!("kinit -c {} USER@REALM", ccache.display()))
 }
 
 fn unreadable(principal: &ServicePrincipal, problem: &dyn fmt::Display) -> Finding {
@@ -226,7 +240,8 @@ fn clocks(kdc: UnixTime, before: UnixTime, after: UnixTime, skew: u32) -> Findin
     }
 }
 
-fn refused(error: &InitiateError, principal: &ServicePrincipal, keytab: &Path, by_user: bool) -> Finding {
+fn refused(error: &InitiateError, principal: &ServicePrincipal, keytab: &Path, ccache: Option<&Path>) -> Finding {
+    let by_user = ccache.is_some();
     let bad = |reason, found: &str| Finding::bad(CHECK, principal.as_str(), reason, format!("{found}: {error}"));
     match error.kind() {
         InitiateErrorKind::ServiceUnknown => bad(Reason::SpnUnknown, "the KDC does not know the service").mended_by([
@@ -246,7 +261,7 @@ fn refused(error: &InitiateError, principal: &ServicePrincipal, keytab: &Path, b
             ),
         )
         .mended_by([Remedy::any(
-            "kinit as any user, and run this again with --ccache FILE: that tells the two apart",
+            "kinit -c FILE USER@REALM as any user, and run this again with --ccache FILE: that tells the two apart",
         )]),
         // Without preauthentication it is this side that cannot open the answer.
         InitiateErrorKind::MutualAuthenticationFailed if !by_user => {
@@ -287,7 +302,8 @@ fn refused(error: &InitiateError, principal: &ServicePrincipal, keytab: &Path, b
             ))])
         }
         InitiateErrorKind::TicketExpired => {
-            bad(Reason::TicketExpired, "the tickets of --ccache have ended").mended_by([Remedy::any("kinit")])
+            let again = ccache.map_or_else(|| Remedy::any("kinit"), login);
+            bad(Reason::TicketExpired, "the tickets of --ccache have ended").mended_by([again])
         }
         InitiateErrorKind::ClientUnknown | InitiateErrorKind::MutualAuthenticationFailed | InitiateErrorKind::Other => {
             bad(Reason::Internal, "the KDC gives no ticket")

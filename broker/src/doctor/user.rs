@@ -1,5 +1,7 @@
 //! Says what becomes of a user whose ticket was accepted: realm, name, life left, groups.
 
+use std::path::Path;
+
 use kerbridge_wire::Reason;
 use tokio::time::Instant;
 
@@ -13,13 +15,13 @@ use crate::time::UnixTime;
 const CHECK: &str = "user";
 
 /// Looks at the holder of an accepted ticket, as an exchange does.
-pub fn look(accepted: &Accepted, config: &Config, now: UnixTime) -> Finding {
+pub fn look(accepted: &Accepted, config: &Config, ccache: &Path, now: UnixTime) -> Finding {
     let principal = accepted.client().as_str();
     let subject = match IdentityRules::of(config).judge(accepted, now) {
         Ok(subject) => subject,
         Err(stranger) => {
             return Finding::bad(CHECK, principal, stranger.reason(), stranger.to_string())
-                .mended_by([remedy(stranger, accepted)]);
+                .mended_by([remedy(stranger, accepted, ccache)]);
         }
     };
     match groups(accepted, config, now) {
@@ -42,16 +44,18 @@ pub fn look(accepted: &Accepted, config: &Config, now: UnixTime) -> Finding {
     }
 }
 
-fn remedy(stranger: Stranger, accepted: &Accepted) -> Remedy {
-    let client = accepted.client();
+fn remedy(stranger: Stranger, accepted: &Accepted, ccache: &Path) -> Remedy {
+    let (client, file) = (accepted.client(), ccache.display());
     match stranger {
         Stranger::Realm => Remedy::any(format!(
             "add {:?} to kerberos.realms, if its users are to come in",
             client.realm()
         )),
         Stranger::Name(_) => Remedy::any(format!("kerbridge principal map '{client}', which shows the rule")),
-        Stranger::Ended => Remedy::any("kinit"),
-        Stranger::TooShort => Remedy::any("kinit -l 8h, or a smaller limits.ticket_floor"),
+        Stranger::Ended => Remedy::any(format!("kinit -c {file} '{client}'")),
+        Stranger::TooShort => Remedy::any(format!(
+            "kinit -c {file} -l 8h '{client}', or a smaller limits.ticket_floor"
+        )),
     }
 }
 

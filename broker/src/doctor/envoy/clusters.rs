@@ -1,0 +1,249 @@
+//! Says what the clusters need that the filter asks, and those of Kerberos services: that they are there, that nobody in between
+//! can listen, and that the filter of each service is in the machine of the listener's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kerbridge_wire::Spn;
+use serde_json::Value;
+
+use super::dump::{Dump, Entry, Manager, is_here};
+use super::{CHECK, Gap, plugin};
+use crate::doctor::finding::{Finding, Remedy};
+
+/// Seconds for which the broker keeps a connection that nothing uses.
+const KEPT: f64 = 75.0;
+
+/// Where the filter calls out to: the field of its configuration, and the cluster.
+fn calls(configuration: &Value) -> Vec<(String, &str)> {
+    let mut places = vec!["/broker".to_owned()];
+    let issuers = configuration.get("issuers").and_then(Value::as_array);
+    for place in 0..issuers.map_or(0, Vec::len) {
+        places.extend(["jwks", "feed"].map(|part| format!("/issuers/{place}/{part}")));
+    }
+    let cluster = |place: String| {
+        let name = configuration.pointer(&format!("{place}/cluster"))?.as_str()?;
+        Some((
+            format!("{}.cluster", place.trim_start_matches('/').replace('/', ".")),
+            name,
+        ))
+    };
+    places.into_iter().filter_map(cluster).collect()
+}
+
+/// The clusters of the filter's configuration that Envoy does not have.
+pub(super) fn absent(configuration: &Value, clusters: &BTreeMap<&str, &Value>) -> Vec<Gap> {
+    let calls = calls(configuration).into_iter();
+    calls
+        .filter(|(_, cluster)| !clusters.contains_key(cluster))
+        .map(|(field, cluster)| {
+            Gap::of(
+                &field,
+                format!("Envoy has no cluster {cluster:?}, so that the filter cannot ask there"),
+                "the name of a cluster in static_resources.clusters, such as that of the shipped envoy.yaml",
+            )
+        })
+        .collect()
+}
+
+/// The cluster to which tickets go.
+pub(super) fn judge_brokers(configuration: &Value, clusters: &BTreeMap<&str, &Value>) -> Vec<Finding> {
+    let name = configuration.pointer("/broker/cluster").and_then(Value::as_str);
+    let Some((name, cluster)) = name.and_then(|name| Some((name, *clusters.get(name)?))) else {
+        return Vec::new();
+    };
+    let mut findings = Vec::new();
+    if is_overheard(cluster) {
+        findings.push(
+            Gap::of(
+                "transport_socket",
+                "another machine is asked without TLS, or whoever answers is believed: anybody in between can take the tickets",
+                "UpstreamTlsContext with validation_context.trusted_ca and match_typed_subject_alt_names, as in the comments of \
+                 the shipped envoy.yaml",
+            )
+            .found(name),
+        );
+    }
+    let idle = options(cluster).find_map(|one| one.pointer("/common_http_protocol_options/idle_timeout")?.as_str());
+    let seconds = idle.and_then(|idle| idle.strip_suffix('s')?.parse::<f64>().ok());
+    if seconds.is_none_or(|seconds| seconds <= 0.0 || seconds >= KEPT) {
+        let found = idle.unwrap_or("not set (1h)");
+        findings.push(
+            Finding::warning(
+                CHECK,
+                name,
+                format!(
+                    "idle_timeout: {found}; the broker closes an unused connection after {KEPT} s, and a ticket that is on its \
+                     way then gets 503"
+                ),
+            )
+            .mended_by([Remedy::any("common_http_protocol_options: {idle_timeout: 30s}")]),
+        );
+    }
+    findings
+}
+
+/// The clusters with our filter, and the services of the policy that have none.
+pub(super) fn judge_services(
+    services: &BTreeSet<&Spn>,
+    listeners: Entry<'_>,
+    clusters: &BTreeMap<&str, &Value>,
+    dump: &Dump<'_>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut served = BTreeSet::new();
+    for (name, cluster) in clusters {
+        let Some(entry) = dump.entry_of(cluster) else { continue };
+        findings.extend(plugin::judge(entry, dump).into_iter().map(|gap| gap.found(name)));
+        if machine(entry) != machine(listeners) {
+            findings.push(
+                Gap::of(
+                    "vm_config",
+                    "its vm_id, configuration or code are not those of the listener's filter: every request gets 503 internal",
+                    "the vm_config of the listener's filter",
+                )
+                .found(name),
+            );
+        }
+        if is_overheard(cluster) {
+            findings.push(
+                Finding::warning(
+                    CHECK,
+                    *name,
+                    "transport_socket: TLS does not prove which service takes the tickets and answers",
+                )
+                .mended_by([Remedy::any(
+                    "UpstreamTlsContext with validation_context.trusted_ca and match_typed_subject_alt_names",
+                )]),
+            );
+        }
+        let own = plugin::configuration(entry.plugin);
+        served.extend(own.and_then(|own| own.pointer("/upstream/kerberos/spn")?.as_str().map(str::to_owned)));
+    }
+    for service in services.iter().filter(|service| !served.contains(service.as_str())) {
+        findings.push(
+            Finding::gap(
+                CHECK,
+                service.as_str(),
+                "no cluster has the filter of this service: requests to it get 503 internal",
+            )
+            .mended_by([Remedy::any(format!(
+                "kerbridge policy render --config kerbridge.toml --upstream {service}, and put the entries into the http_filters \
+                 of the cluster's HttpProtocolOptions"
+            ))]),
+        );
+    }
+    findings
+}
+
+/// What makes two filters share a machine.
+fn machine(entry: Entry<'_>) -> [Option<&Value>; 3] {
+    ["vm_id", "configuration", "code"].map(|field| entry.plugin.get("vm_config")?.get(field))
+}
+
+/// Whether requests leave this machine on a connection whose other end proves nothing.
+fn is_overheard(cluster: &Value) -> bool {
+    if let Some(socket) = cluster.get("transport_socket") {
+        let context = socket.pointer("/typed_config/common_tls_context");
+        return context.is_none_or(|context| {
+            let own = [
+                "/validation_context",
+                "/combined_validation_context/default_validation_context",
+            ];
+            let has_authority = own.iter().any(|pointer| {
+                context.pointer(pointer).is_some_and(|rules| {
+                    rules.get("trusted_ca").is_some() || rules.get("ca_certificate_provider_instance").is_some()
+                })
+            });
+            let is_fetched = context.get("validation_context_sds_secret_config").is_some()
+                || context
+                    .pointer("/combined_validation_context/validation_context_sds_secret_config")
+                    .is_some();
+            !has_authority && !is_fetched
+        });
+    }
+    // Where endpoints come from elsewhere, what is between is said elsewhere too.
+    if cluster.get("transport_socket_matches").is_some() {
+        return false;
+    }
+    let endpoints = cluster.pointer("/load_assignment/endpoints").and_then(Value::as_array);
+    let mut addresses = endpoints
+        .into_iter()
+        .flatten()
+        .filter_map(|locality| locality.get("lb_endpoints")?.as_array())
+        .flatten()
+        .filter_map(|one| one.pointer("/endpoint/address"));
+    addresses.any(|address| !is_here(address))
+}
+
+fn options(cluster: &Value) -> impl Iterator<Item = &Value> {
+    let options = cluster
+        .get("typed_extension_protocol_options")
+        .and_then(Value::as_object);
+    options.into_iter().flat_map(serde_json::Map::values)
+}
+
+/// Ways around the filter: what leads to a cluster behind it and does not have it.
+pub(super) fn ways_around(dump: &Dump<'_>) -> Vec<Finding> {
+    let (ours, others): (Vec<Manager<'_>>, Vec<Manager<'_>>) = dump
+        .managers()
+        .into_iter()
+        .partition(|manager| dump.entry(*manager).is_some());
+    let behind: BTreeSet<&str> = ours.iter().flat_map(|manager| dump.destinations(*manager)).collect();
+    let mut findings = Vec::new();
+    for other in others {
+        let reached: Vec<&str> = dump.destinations(other).intersection(&behind).copied().collect();
+        if reached.is_empty() {
+            continue;
+        }
+        let found = format!(
+            "listener {:?} leads to {} without the kerbridge filter: who comes this way says who they are",
+            other.listener(),
+            reached.join(", ")
+        );
+        let finding = if other.is_inside() {
+            Finding::warning(CHECK, other.name(), found)
+        } else {
+            Finding::gap(CHECK, other.name(), found)
+        };
+        findings.push(finding.mended_by([Remedy::any(
+            "put the entry of kerbridge policy render into this listener too, or let it lead elsewhere",
+        )]));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(address: &str) -> Value {
+        json!({"load_assignment": {"endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address": {
+            "address": address, "port_value": 1}}}}]}]}})
+    }
+
+    #[test]
+    fn what_leaves_the_machine_must_prove_where_it_arrives() {
+        assert!(!is_overheard(&at("127.0.0.1")));
+        assert!(!is_overheard(&at("::1")));
+        assert!(is_overheard(&at("192.0.2.1")));
+        assert!(is_overheard(&at("broker.example.com")));
+        for (context, overheard) in [
+            (json!({}), true),
+            (
+                json!({"validation_context": {"match_typed_subject_alt_names": []}}),
+                true,
+            ),
+            (json!({"validation_context": {"trusted_ca": {"filename": "ca"}}}), false),
+            (
+                json!({"validation_context_sds_secret_config": {"name": "ROOTCA"}}),
+                false,
+            ),
+        ] {
+            let mut cluster = at("192.0.2.1");
+            cluster["transport_socket"] = json!({"typed_config": {"common_tls_context": context}});
+            assert_eq!(is_overheard(&cluster), overheard, "{cluster}");
+        }
+    }
+}
