@@ -333,9 +333,33 @@ impl State {
             sha256: *hashes.get(place(u64::from(page))?)?,
             sha256_of_pages: Some(hash_of_pages(&hashes)),
         };
-        let key = self.feed_signs.as_ref().unwrap_or(&self.signs);
-        let header = with(key.header(), "typ", json!(TYPE));
-        let jws = key.sign(&header, &serde_json::to_value(&claims).ok()?).ok()?;
-        Some(join_page(&jws, body))
+        sign_page(self.feed_signs.as_ref().unwrap_or(&self.signs), &claims, body)
+    }
+}
+
+/// A page of a feed, signed by this key; nothing where the system has no randomness.
+#[must_use]
+pub fn sign_page(key: &LabKey, claims: &PageClaims, body: &[u8]) -> Option<Vec<u8>> {
+    let header = with(key.header(), "typ", json!(TYPE));
+    let jws = key.sign(&header, &serde_json::to_value(claims).ok()?).ok()?;
+    Some(join_page(&jws, body))
+}
+
+/// What the only page of an issuer's feed says at a time, where nothing was revoked.
+#[must_use]
+pub fn empty_page(issuer: &str, issued: u64) -> PageClaims {
+    let hash = body_hash(b"");
+    PageClaims {
+        format: FORMAT,
+        iss: issuer.to_owned(),
+        iat: issued,
+        epoch: Hex([7; 16]),
+        version: 1,
+        base: None,
+        page: 0,
+        pages: 1,
+        entries: 0,
+        sha256: hash,
+        sha256_of_pages: Some(hash_of_pages(&[hash])),
     }
 }

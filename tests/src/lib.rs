@@ -22,6 +22,8 @@
 //! - [`tickets`] finds the Kerberos tickets in whatever was printed, sent or kept.
 //! - [`exchange_world`] starts a KDC and a broker alone.
 //! - [`world`] starts all of them for one scenario, [`oauth_world`] for clients of OAuth.
+//! - [`world`] starts all of them for one scenario.
+//! - [`faults`] lists what can go wrong between the filter and those that it asks.
 //! - [`canary`] notes the credentials that pass, and finds them in what is printed.
 //! - [`audit`] holds audit events to [`document`]s, and searches them.
 //! - [`mod@bench`] measures, and writes what was measured.
@@ -42,6 +44,7 @@ pub mod document;
 pub mod envoy;
 pub mod error;
 pub mod exchange_world;
+pub mod faults;
 pub mod http;
 pub mod http2;
 pub mod initiator;

@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustls::{ServerConnection, StreamOwned};
 
@@ -55,9 +56,14 @@ pub enum Reply {
     Raw(Vec<u8>),
     /// Sends these bytes and closes the connection, in mid-response if the bytes end there.
     Cut(Vec<u8>),
+    /// Sends these bytes one by one, with [`TRICKLE`] between two of them, and keeps the connection open.
+    Trickle(Vec<u8>),
     /// Never answers; the connection stays open until the peer closes it.
     Never,
 }
+
+/// The pause between two bytes of [`Reply::Trickle`].
+pub const TRICKLE: Duration = Duration::from_millis(200);
 
 impl Reply {
     /// A whole response with a length.
@@ -259,6 +265,12 @@ fn serve(shared: &Shared, connection: &mut Connection<impl Peer>) -> Result<(), 
                 connection.send_raw(&bytes)?;
                 connection.stream().close();
                 return Ok(());
+            }
+            Reply::Trickle(bytes) => {
+                for byte in bytes {
+                    connection.send_raw(&[byte])?;
+                    std::thread::sleep(TRICKLE);
+                }
             }
             Reply::Never => {}
         }

@@ -325,6 +325,13 @@ impl World {
         self.envoy.stat(name)
     }
 
+    /// Statistics of Envoy's by a word of their names, one in a line; nothing where Envoy does not answer.
+    #[must_use]
+    pub fn stats(&self, word: &str) -> String {
+        let page = self.envoy.admin_get(&format!("/stats?filter={word}"));
+        page.map(|page| page.text()).unwrap_or_default()
+    }
+
     /// How often Envoy had to replace a VM of the filter, or could not: 0 where the module never trapped.
     #[must_use]
     pub fn reloads(&self) -> Option<u64> {

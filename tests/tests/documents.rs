@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use kerbridge_tests::document::{quoted, tables};
+use kerbridge_tests::faults::{self, Asked};
 use kerbridge_tests::shipped::repository;
 use kerbridge_wire::Reason;
 
@@ -250,6 +251,17 @@ fn the_audit_events_of_the_sources_are_those_of_their_document() {
         used, known,
         "the fields of events, and those that docs/audit.md explains"
     );
+}
+
+#[test]
+fn the_faults_that_are_documented_are_those_that_are_tried() {
+    let document = read("docs/faults.md");
+    for asked in Asked::ALL {
+        let rows = tables(&document, &format!("{} fault", asked.name()));
+        assert_eq!(rows, faults::documented(asked), "{}", asked.name());
+    }
+    let number = faults::cells().count();
+    assert!(document.contains(&format!("{number} cases in all")), "{number} cases");
 }
 
 #[test]
