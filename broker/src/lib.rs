@@ -45,6 +45,7 @@ pub mod render;
 pub mod replay;
 pub mod revocation;
 pub mod server;
+mod signature;
 pub mod state_lock;
 pub mod store;
 pub mod strict_toml;

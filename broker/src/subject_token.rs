@@ -35,6 +35,7 @@ use self::details::{CLAIMS, Details, MayAct};
 use crate::policy::Policy;
 use crate::render::{Inline, filter_config};
 use crate::revocation::TokenNames;
+use crate::signature::is_good;
 use crate::time::UnixTime;
 
 /// Stands for a cluster of Envoy's.
@@ -404,7 +405,7 @@ impl Verifier {
         let moment = kerbridge_gate::UnixTime::from_seconds(now.seconds()).ok_or(Reason::Internal)?;
         self.refresh(moment)?;
         let snapshot = self.snapshot.as_ref().ok_or(Reason::Internal)?;
-        let claims = verify(snapshot, moment, token, &self.wanted)?;
+        let claims = verify(snapshot, moment, token, &self.wanted, is_good)?;
         let place = claims.issuer();
         let issuer = self.issuers.config.issuers.get(place).ok_or(Reason::Internal)?;
         // Each issuer has its own claim; the others' mean nothing in its tokens.

@@ -1,5 +1,5 @@
 //! Verifies a token against a snapshot, in one way for all who do: the gate, which asks the host for the signature check, and
-//! the broker, which has it checked here.
+//! the broker, which has native crypto of its own.
 
 use std::rc::Rc;
 
@@ -119,12 +119,18 @@ impl Unverified {
     }
 }
 
-/// Verifies a token, its signature in pure Rust, and keeps the claims at the places of `wanted`. Whether it is for an audience
+/// Verifies a token, its signature by `is_good`, and keeps the claims at the places of `wanted`. Whether it is for an audience
 /// ([`Snapshot::vouches_for`]) and whether it was revoked is asked after it.
 ///
 /// # Errors
 /// What the gate refuses such a token for. A key that is not in the issuer's set is `unknown_key` at once.
-pub fn verify(snapshot: &Snapshot, now: UnixTime, token: &[u8], wanted: &[Pointer]) -> Result<VerifiedClaims, Reason> {
+pub fn verify(
+    snapshot: &Snapshot,
+    now: UnixTime,
+    token: &[u8],
+    wanted: &[Pointer],
+    is_good: impl FnOnce(&SignatureInput) -> bool,
+) -> Result<VerifiedClaims, Reason> {
     let config = snapshot.config().ok_or(Reason::Internal)?;
     let jws = CompactJws::parse(token)?;
     let issuer = find_issuer(config, &jws, |_| true)?;
@@ -132,7 +138,7 @@ pub fn verify(snapshot: &Snapshot, now: UnixTime, token: &[u8], wanted: &[Pointe
         Missing::Refused(reason) => reason,
         Missing::Key { .. } => Reason::UnknownKey,
     })?;
-    let valid = input.verify();
+    let valid = is_good(&input);
     pending.verify(config, now, valid)
 }
 

@@ -36,15 +36,20 @@ pub(crate) fn ed25519_key(bytes: &[u8; 32]) -> Vec<u8> {
     [ED25519.as_slice(), bytes].concat()
 }
 
-/// The RSA key of this modulus and exponent (RFC 8017 §A.1.1 inside RFC 5280 §4.1).
-pub(crate) fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
+/// `RSAPublicKey` of this modulus and exponent (RFC 8017 §A.1.1).
+pub(crate) fn rsa_numbers(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
     let mut numbers = Vec::with_capacity(modulus.len().saturating_add(32));
     push_integer(&mut numbers, modulus);
     push_integer(&mut numbers, exponent);
-    let mut bits = vec![0]; // no unused bits
-    push(&mut bits, SEQUENCE, &[&numbers]);
+    let mut out = Vec::with_capacity(numbers.len().saturating_add(4));
+    push(&mut out, SEQUENCE, &[&numbers]);
+    out
+}
+
+/// The RSA key of these [numbers](rsa_numbers) (RFC 5280 §4.1).
+pub(crate) fn rsa_key(numbers: &[u8]) -> Vec<u8> {
     let mut key = RSA.to_vec();
-    push(&mut key, BIT_STRING, &[&bits]);
+    push(&mut key, BIT_STRING, &[&[0], numbers]); // no unused bits
     let mut out = Vec::with_capacity(key.len().saturating_add(4));
     push(&mut out, SEQUENCE, &[&key]);
     out
@@ -140,7 +145,10 @@ mod tests {
             0x30, 0x1e, 0x30, 0x0d, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0,
         ];
         let key = [3, 0x0d, 0, 0x30, 0x0a, 2, 3, 0, 0x80, 1, 2, 3, 1, 0, 1];
-        assert_eq!(rsa_key(&[0x80, 1], &[1, 0, 1]), [info.as_slice(), &key].concat());
+        assert_eq!(
+            rsa_key(&rsa_numbers(&[0x80, 1], &[1, 0, 1])),
+            [info.as_slice(), &key].concat()
+        );
     }
 
     /// An element of this tag with a short length, and what follows it.

@@ -25,6 +25,8 @@ struct Inner {
     key: Key,
     /// `SubjectPublicKeyInfo` in DER (RFC 5280 §4.1), which is the key's identity as well.
     spki: Vec<u8>,
+    /// How many bytes at its end are the bit string that is the key itself.
+    bits: usize,
     signature_length: usize,
 }
 
@@ -43,21 +45,21 @@ impl VerifyingKey {
     pub fn es256(x: &[u8; 32], y: &[u8; 32]) -> Option<Self> {
         let point = uncompressed(x, y);
         let key = Key::Es256(ES256PublicKey::from_bytes(&point).ok()?);
-        Some(Self::new(key, der::p256_key(&point), 64))
+        Some(Self::new(key, der::p256_key(&point), point.len(), 64))
     }
 
     /// The ES384 key with these coordinates; `None` unless that is a point on P-384 (RFC 7518 §6.2.1).
     pub fn es384(x: &[u8; 48], y: &[u8; 48]) -> Option<Self> {
         let point = uncompressed(x, y);
         let key = Key::Es384(ES384PublicKey::from_bytes(&point).ok()?);
-        Some(Self::new(key, der::p384_key(&point), 96))
+        Some(Self::new(key, der::p384_key(&point), point.len(), 96))
     }
 
     /// The EdDSA key of these bytes; `None` unless they are the canonical form of an Ed25519 point that is not of small
     /// order, under which anybody could sign (RFC 8037 §2, RFC 8032 §5.1.3).
     pub fn ed25519(bytes: &[u8; 32]) -> Option<Self> {
         let key = Key::EdDsa(Ed25519PublicKey::from_bytes(bytes).ok()?);
-        Some(Self::new(key, der::ed25519_key(bytes), 64))
+        Some(Self::new(key, der::ed25519_key(bytes), bytes.len(), 64))
     }
 
     /// The RSA key of this modulus and exponent, both big-endian, for this algorithm (RFC 7518 §6.3.1); `None` unless the
@@ -74,13 +76,15 @@ impl VerifyingKey {
             Algorithm::Ps256 => Key::Ps256(PS256PublicKey::from_components(n, e).ok()?),
             Algorithm::Es256 | Algorithm::Es384 | Algorithm::EdDsa => return None,
         };
-        Some(Self::new(key, der::rsa_key(n, e), n.len()))
+        let numbers = der::rsa_numbers(n, e);
+        Some(Self::new(key, der::rsa_key(&numbers), numbers.len(), n.len()))
     }
 
-    fn new(key: Key, spki: Vec<u8>, signature_length: usize) -> Self {
+    fn new(key: Key, spki: Vec<u8>, bits: usize, signature_length: usize) -> Self {
         Self(Rc::new(Inner {
             key,
             spki,
+            bits,
             signature_length,
         }))
     }
@@ -107,6 +111,13 @@ impl VerifyingKey {
     /// The key as `SubjectPublicKeyInfo` in DER.
     pub fn spki(&self) -> &[u8] {
         &self.0.spki
+    }
+
+    /// The bit string in it: the uncompressed point (RFC 5480 §2.2), the numbers of RSA in DER (RFC 8017 §A.1.1), the 32 bytes of
+    /// Ed25519 (RFC 8410 §4).
+    pub fn bits(&self) -> &[u8] {
+        let head = self.0.spki.len().saturating_sub(self.0.bits);
+        self.0.spki.get(head..).unwrap_or_default()
     }
 
     /// Whether this is a signature of header and payload part with the dot between them (RFC 7515 §5.2). Says nothing of

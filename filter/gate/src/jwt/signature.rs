@@ -1,4 +1,5 @@
-//! Checks signatures: in pure Rust through `jwt-simple`, or as a question that the host's native crypto answers.
+//! Checks signatures: in pure Rust through `jwt-simple`, as a question that the host's native crypto answers, or by whatever the
+//! broker has.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -21,7 +22,7 @@ use crate::secret::Secret;
 pub use kerbridge_jwa::VerifyingKey;
 pub use native::NativeCheck;
 
-/// What a signature check needs. The host's native crypto or [`SignatureInput::verify`] answers it.
+/// What a signature check needs. Native crypto, the host's or the broker's, or [`SignatureInput::verify`] answers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignatureInput {
     key: VerifyingKey,
@@ -54,6 +55,21 @@ impl SignatureInput {
     /// The algorithm, which is the key's.
     pub fn algorithm(&self) -> Algorithm {
         self.key.algorithm()
+    }
+
+    /// The key that must have signed.
+    pub const fn key(&self) -> &VerifyingKey {
+        &self.key
+    }
+
+    /// What must have been signed.
+    pub fn text(&self) -> &[u8] {
+        self.signed.expose()
+    }
+
+    /// The signature, as long as one by the key is.
+    pub fn signature(&self) -> &[u8] {
+        &self.signature
     }
 
     /// Whether the signature is good, checked in pure Rust. The claims check (`UnverifiedClaims::verify`) comes after this one.
