@@ -3,6 +3,8 @@
 mod completion;
 mod config_check;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod init;
 mod keys;
 mod output;

@@ -154,6 +154,36 @@ fn every_reason_that_a_document_names_exists() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn each_reason_has_one_entry_with_what_to_do_about_it() {
+    let rows = tables(&read("docs/reasons.md"), "reason");
+    let mut wrong = Vec::new();
+    let mut seen = BTreeSet::new();
+    for row in &rows {
+        let [reason, seen_by_the_client, cause, remedy] = row.as_slice() else {
+            panic!("four cells expected: {row:?}");
+        };
+        let word = quoted(reason).concat();
+        let Some(reason) = Reason::from_word(&word) else {
+            wrong.push(format!("{word} is no reason"));
+            continue;
+        };
+        if !seen.insert(reason) {
+            wrong.push(format!("{word} has two entries"));
+        }
+        let status = reason.status().to_string();
+        if reason != Reason::Ok && !seen_by_the_client.starts_with(&status) && !seen_by_the_client.starts_with("as `") {
+            wrong.push(format!("{word}: {status} expected, not {seen_by_the_client:?}"));
+        }
+        if cause.is_empty() || remedy.is_empty() {
+            wrong.push(format!("{word}: no cause or no remedy"));
+        }
+    }
+    let missing = Reason::ALL.iter().filter(|reason| !seen.contains(reason));
+    wrong.extend(missing.map(|reason| format!("{reason} has no entry")));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// The metrics that the filter's source names, without `kerbridge.` and what follows.
 fn metrics_of_the_filter() -> BTreeSet<String> {
     let text = read("filter/src/metrics.rs");

@@ -1,0 +1,138 @@
+//! Holds every `kerbridge …` line of the documents to the command line: its commands, its options and their values.
+
+use std::fs;
+use std::path::Path;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use super::Cli;
+
+/// The words of a command line, by the shell's rules as far as documents use them.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote, mut begun) = (Vec::new(), String::new(), None, false);
+    for letter in line.chars() {
+        match (quote, letter) {
+            (None, '\'' | '"') => (quote, begun) = (Some(letter), true),
+            (Some(open), _) if open == letter => quote = None,
+            // What comes from here on is a comment, or another command's.
+            (None, '#') if !begun => break,
+            (None, '|' | ';' | '>' | '<' | '&') => break,
+            (None, ' ') => {
+                if begun {
+                    words.push(std::mem::take(&mut word));
+                }
+                begun = false;
+            }
+            _ => {
+                word.push(letter);
+                begun = true;
+            }
+        }
+    }
+    if begun {
+        words.push(word);
+    }
+    words
+}
+
+/// A command line, and whether it stands in a sentence, which may name a command without all that it takes.
+type Named = (String, bool);
+
+/// The command lines of a page: in blocks for a shell, and between backticks in its text.
+fn command_lines(page: &str) -> Vec<Named> {
+    let (mut found, mut block) = (Vec::new(), None);
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        if let Some(info) = line.trim_start().strip_prefix("```") {
+            block = match block {
+                None => Some(info.to_owned()),
+                Some(_) => None,
+            };
+            continue;
+        }
+        let Some(language) = &block else {
+            // A line that ends between two backticks goes on in the next one: such a one is looked at where it is whole.
+            if line.matches('`').count() % 2 == 0 {
+                found.extend(line.split('`').skip(1).step_by(2).map(|line| (line.to_owned(), true)));
+            }
+            continue;
+        };
+        if matches!(language.split(" ").next(), Some("sh" | "console" | "bash")) {
+            let mut whole = line.trim().trim_start_matches("$ ").to_owned();
+            while let Some(begun) = whole.strip_suffix('\\') {
+                whole = format!("{begun} {}", lines.next().unwrap_or_default().trim());
+            }
+            found.push((whole, false));
+        }
+    }
+    let runs = |(line, _): &Named| {
+        let program = line.trim_start_matches("sudo ").split(' ').next().unwrap_or_default();
+        // An option or a command must follow: the name alone is the program.
+        program.rsplit('/').next() == Some("kerbridge") && line.trim().contains(' ')
+    };
+    found.into_iter().filter(runs).collect()
+}
+
+/// What the command line's reader has against it. A sentence may leave out what a command needs besides, or a value at its end.
+fn refused(line: &str, in_a_sentence: bool) -> Option<clap::Error> {
+    let words = words(line.trim_start_matches("sudo "));
+    let error = Cli::try_parse_from(&words).err()?;
+    let named = match error.kind() {
+        ErrorKind::MissingRequiredArgument | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => true,
+        ErrorKind::InvalidValue => words.last().is_some_and(|word| word.starts_with("--")),
+        _ => false,
+    };
+    (!(in_a_sentence && named)).then_some(error)
+}
+
+#[test]
+fn every_command_line_of_the_documents_is_one() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let pages = fs::read_dir(repository.join("docs")).unwrap();
+    let mut pages: Vec<_> = pages.map(|entry| entry.unwrap().path()).collect();
+    pages.retain(|page| page.extension().is_some_and(|extension| extension == "md"));
+    pages.extend(["README.md", "SECURITY.md"].map(|page| repository.join(page)));
+    let (mut wrong, mut seen) = (Vec::new(), 0_u32);
+    for page in pages {
+        for (line, in_a_sentence) in command_lines(&fs::read_to_string(&page).unwrap()) {
+            seen = seen.saturating_add(1);
+            if let Some(error) = refused(&line, in_a_sentence) {
+                let shown = page.file_name().unwrap().to_string_lossy();
+                wrong.push(format!("{shown}: {line}\n{error}"));
+            }
+        }
+    }
+    assert!(seen > 60, "{seen}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_line_is_read_as_a_shell_reads_it() {
+    let read = words("kerbridge store import --config 'a b.toml' \"x\" # and a comment");
+    assert_eq!(read, ["kerbridge", "store", "import", "--config", "a b.toml", "x"]);
+    assert_eq!(
+        words("kerbridge store export > store.txt"),
+        ["kerbridge", "store", "export"]
+    );
+    let page = "`kerbridge doctor` and `kerbridge`\n```sh\nkb/kerbridge keys list \\\n    --config x\n```\n```toml\nkerbridge no\n```\n";
+    let found = command_lines(page);
+    assert_eq!(
+        found,
+        [
+            ("kerbridge doctor".to_owned(), true),
+            ("kb/kerbridge keys list  --config x".to_owned(), false)
+        ]
+    );
+    for (line, in_a_sentence, good) in [
+        ("kerbridge doctor --no-such-option", true, false),
+        ("kerbridge doctors", true, false),
+        ("kerbridge revoke", true, true),
+        ("kerbridge revoke", false, false),
+        ("kerbridge revoke --subject", true, true),
+        ("kerbridge keys list --output text", false, true),
+        ("kerbridge keys list --output xml", true, false),
+    ] {
+        assert_eq!(refused(line, in_a_sentence).is_none(), good, "{line}");
+    }
+}

@@ -1,0 +1,350 @@
+//! Holds docs/configuration.md to the types, both ways, and every TOML example of the documents to the reader.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kerbridge_wire::policy as wire_policy;
+use serde::de::DeserializeOwned;
+
+use super::{audit, limits, raw};
+use crate::problem::{Problem, Problems};
+use crate::strict_toml;
+
+/// No field is called so.
+const NOBODY: &str = "no_such_field";
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// What one of the two files is read by.
+#[derive(Clone, Copy)]
+enum File {
+    Broker,
+    Policy,
+}
+
+impl File {
+    /// What is wrong with the shape of a text.
+    fn problems(self, text: &str) -> Vec<Problem> {
+        let mut problems = Problems::default();
+        match self {
+            Self::Broker => drop(strict_toml::read::<raw::Config>(text, &mut problems)),
+            Self::Policy => drop(strict_toml::read::<wire_policy::Policy>(text, &mut problems)),
+        }
+        problems.iter().cloned().collect()
+    }
+
+    /// The heading of its part of the page.
+    const fn heading(self) -> &'static str {
+        match self {
+            Self::Broker => "## kerbridge.toml",
+            Self::Policy => "## policy.toml",
+        }
+    }
+}
+
+/// `a.b` with this in it, however deep; each step a table or an element of a list.
+fn nested(steps: &[(String, bool)], inner: &str) -> String {
+    let Some(((name, listed), rest)) = steps.split_first() else {
+        return inner.to_owned();
+    };
+    let inside = nested(rest, inner);
+    let (open, close) = if *listed { ("[{", "}]") } else { ("{", "}") };
+    format!("\"{name}\" = {open}{inside}{close}")
+}
+
+/// The fields that a section has, as its reader names them when it sees one that is none; nothing where it is no section.
+fn fields_of(file: File, steps: &[(String, bool)]) -> Option<BTreeSet<String>> {
+    let problems = file.problems(&nested(steps, &format!("{NOBODY} = 1")));
+    let remedy = problems
+        .iter()
+        .find(|problem| problem.problem.contains(&format!("unknown field `{NOBODY}`")))?;
+    Some(remedy.remedy.split('`').skip(1).step_by(2).map(str::to_owned).collect())
+}
+
+/// Every section with its fields, by asking from the top down.
+fn read_by(file: File) -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    let mut open: Vec<Vec<(String, bool)>> = vec![Vec::new()];
+    while let Some(steps) = open.pop() {
+        let name: Vec<&str> = steps.iter().map(|(name, _)| name.as_str()).collect();
+        for field in fields_of(file, &steps).expect("a section") {
+            found.insert((name.join("."), field.clone()));
+            for listed in [false, true] {
+                let inner: Vec<_> = steps.iter().cloned().chain([(field.clone(), listed)]).collect();
+                if fields_of(file, &inner).is_some() {
+                    open.push(inner);
+                    break;
+                }
+            }
+        }
+    }
+    found
+}
+
+/// A row of the page.
+struct Row {
+    /// Whether each step of the section's path is a list.
+    section: Vec<(String, bool)>,
+    field: String,
+    default: Option<String>,
+    example: Option<String>,
+}
+
+impl Row {
+    fn section_name(&self) -> String {
+        let names: Vec<&str> = self.section.iter().map(|(name, _)| name.as_str()).collect();
+        names.join(".")
+    }
+}
+
+/// The code of a cell that is nothing but code.
+fn literal(cell: &str) -> Option<String> {
+    let inside = cell.strip_prefix('`')?.strip_suffix('`')?;
+    (!inside.contains('`')).then(|| inside.to_owned())
+}
+
+/// The rows of the page about a file. A heading may name several sections: each then has all of its rows.
+fn rows(file: File) -> Vec<Row> {
+    let page = fs::read_to_string(repository().join("docs/configuration.md")).unwrap();
+    let lines = page.lines().skip_while(|line| *line != file.heading()).skip(1);
+    let mut sections: Vec<String> = Vec::new();
+    let mut rows = Vec::new();
+    for line in lines.take_while(|line| !line.starts_with("## ")) {
+        if let Some(heading) = line.strip_prefix("### ") {
+            sections = heading.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+            if heading == "The top" {
+                sections.push(String::new());
+            }
+        } else if line.starts_with("| `") {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let cells = &cells[1..cells.len() - 1];
+            assert_eq!(cells.len(), 6, "{line}");
+            for section in &sections {
+                let names = section.trim_matches(['[', ']']).split('.');
+                let names = names.filter(|name| !name.is_empty());
+                rows.push(Row {
+                    section: settled(file, names),
+                    field: literal(cells[0]).unwrap(),
+                    default: literal(cells[2]),
+                    example: literal(cells[5]),
+                });
+            }
+        }
+    }
+    rows
+}
+
+/// The steps as the reader takes them: whether each is a table or a list of tables.
+fn settled<'a>(file: File, names: impl Iterator<Item = &'a str>) -> Vec<(String, bool)> {
+    let mut known: Vec<(String, bool)> = Vec::new();
+    for name in names {
+        let takes = |listed: &bool| {
+            let inner: Vec<_> = known.iter().cloned().chain([(name.to_owned(), *listed)]).collect();
+            fields_of(file, &inner).is_some()
+        };
+        let listed = [false, true].into_iter().find(takes).unwrap_or_default();
+        known.push((name.to_owned(), listed));
+    }
+    known
+}
+
+#[test]
+fn every_field_has_its_row_and_no_other_has() {
+    for file in [File::Broker, File::Policy] {
+        let written: Vec<(String, String)> = rows(file)
+            .into_iter()
+            .map(|row| (row.section_name(), row.field))
+            .collect();
+        let once: BTreeSet<_> = written.iter().cloned().collect();
+        assert_eq!(once.len(), written.len(), "a field has two rows: {written:?}");
+        let read = read_by(file);
+        assert!(read.len() > 80, "{read:?}");
+        let missing: Vec<_> = read.difference(&once).collect();
+        let unknown: Vec<_> = once.difference(&read).collect();
+        assert!(
+            missing.is_empty() && unknown.is_empty(),
+            "docs/configuration.md, {}: without a row {missing:?}, no field {unknown:?}",
+            file.heading()
+        );
+    }
+}
+
+#[test]
+fn every_example_and_every_default_of_the_page_is_taken() {
+    let mut wrong = Vec::new();
+    for file in [File::Broker, File::Policy] {
+        for row in rows(file) {
+            let is_table = {
+                let steps = |listed| [row.section.clone(), vec![(row.field.clone(), listed)]].concat();
+                [false, true]
+                    .into_iter()
+                    .any(|listed| fields_of(file, &steps(listed)).is_some())
+            };
+            if row.example.is_none() != is_table {
+                wrong.push(format!(
+                    "[{}] {}: a field has an example, a table has none",
+                    row.section_name(),
+                    row.field
+                ));
+            }
+            for value in row.default.iter().chain(&row.example) {
+                let text = nested(&row.section, &format!("{} = {value}", row.field));
+                let bad = file.problems(&text);
+                // What else the section demands is no matter of this field.
+                let bad = bad
+                    .iter()
+                    .filter(|problem| !problem.problem.starts_with("missing field"));
+                wrong.extend(bad.map(|problem| format!("{text}: {problem}")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A section that says its defaults, as the page has them.
+fn with_defaults<T: DeserializeOwned>(section: &str) -> T {
+    let lines: Vec<String> = rows(File::Broker)
+        .iter()
+        .filter(|row| row.section_name() == section)
+        .filter_map(|row| Some(format!("{} = {}", row.field, row.default.as_ref()?)))
+        .collect();
+    assert!(!lines.is_empty(), "{section}");
+    toml::from_str(&lines.join("\n")).unwrap()
+}
+
+#[test]
+fn the_defaults_of_the_page_are_those_of_the_program() {
+    let mut problems = Problems::default();
+    let written = limits::check(with_defaults("limits"), &mut problems);
+    let absent = limits::check(raw::Limits::default(), &mut problems);
+    assert_eq!(format!("{written:?}"), format!("{absent:?}"));
+    let rules = |extra: raw::Audit| {
+        let mut problems = Problems::default();
+        let rules = audit::check(extra, Path::new("/"), &mut problems);
+        assert!(problems.is_empty(), "{problems:?}");
+        format!("{rules:?}")
+    };
+    let page: raw::Audit = with_defaults("audit");
+    let (file, to) = (Some("/tmp/audit.log".into()), |word: &str| Some(word.to_owned()));
+    let of_file = |mebibytes, keep| raw::Audit {
+        to: to("file"),
+        file: file.clone(),
+        mebibytes,
+        keep,
+        ..raw::Audit::default()
+    };
+    assert_eq!(rules(of_file(page.mebibytes, page.keep)), rules(of_file(None, None)));
+    let of_syslog = |socket, facility, format| raw::Audit {
+        to: to("syslog"),
+        socket,
+        facility,
+        format,
+        ..raw::Audit::default()
+    };
+    assert_eq!(
+        rules(of_syslog(page.socket, page.facility, page.format)),
+        rules(of_syslog(None, None, None))
+    );
+    assert!(problems.is_empty());
+
+    // What the policy's types say by themselves.
+    let policy: wire_policy::Policy = toml::from_str(
+        "[[audience]]\nname = \"a\"\n\
+         [[issuer]]\nissuer = \"i\"\njwks = {}\nfeed = { cluster = \"c\" }\n\
+         [[delegation]]\ntarget = \"HTTP/a@B\"\naudience = \"a\"\n\
+         [filter]\nexplain = { sources = [] }\n",
+    )
+    .unwrap();
+    let serialized = toml::Value::try_from(&policy).unwrap();
+    let mut compared = 0_u32;
+    for row in rows(File::Policy) {
+        let Some(default) = &row.default else { continue };
+        let place = row.section.iter().try_fold(&serialized, |value, (name, listed)| {
+            let inner = value.get(name)?;
+            if *listed { inner.get(0) } else { Some(inner) }
+        });
+        let Some(value) = place.and_then(|place| place.get(&row.field)) else {
+            continue;
+        };
+        let written: toml::Table = format!("x = {default}").parse().unwrap();
+        assert_eq!(Some(value), written.get("x"), "[{}] {}", row.section_name(), row.field);
+        compared = compared.saturating_add(1);
+    }
+    assert!(compared > 20, "{compared}");
+}
+
+/// The pages, each with its text.
+fn pages() -> Vec<(String, String)> {
+    let mut pages: Vec<PathBuf> = fs::read_dir(repository().join("docs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect();
+    pages.push(repository().join("README.md"));
+    pages.sort();
+    let read = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        (name, fs::read_to_string(path).unwrap())
+    };
+    pages.iter().map(read).collect()
+}
+
+/// The blocks of a language, each with what stands behind the language's name.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<(&'a str, String)> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let Some(info) = line.trim_start().strip_prefix("```") else {
+            continue;
+        };
+        let body: Vec<&str> = lines.by_ref().take_while(|line| line.trim() != "```").collect();
+        if let Some(rest) = info.strip_prefix(language)
+            && (rest.is_empty() || rest.starts_with(' '))
+        {
+            blocks.push((rest.trim(), body.join("\n")));
+        }
+    }
+    blocks
+}
+
+/// Says of a file of groups, or of cases, whether it is one.
+fn is_another_file(text: &str) -> bool {
+    let Ok(table) = text.parse::<toml::Table>() else {
+        return false;
+    };
+    let lists = table.values().all(|value| value.as_array().is_some());
+    let is_cases = table.keys().all(|key| key == "case");
+    lists
+        && !table.is_empty()
+        && (is_cases
+            || table
+                .values()
+                .flat_map(|value| value.as_array())
+                .flatten()
+                .all(toml::Value::is_str))
+}
+
+#[test]
+fn every_toml_block_of_the_documents_is_read_without_a_mistake() {
+    let (mut wrong, mut seen) = (Vec::new(), 0_u32);
+    for (page, text) in pages() {
+        for (info, block) in blocks(&text, "toml") {
+            seen = seen.saturating_add(1);
+            // `toml in [[route]]`: the lines stand in that section of the policy or of the configuration.
+            let block = match info.strip_prefix("in ") {
+                Some(section) => format!("{section}\n{block}"),
+                None => block,
+            };
+            let found = [File::Broker, File::Policy].map(|file| file.problems(&block));
+            if found.iter().any(Vec::is_empty) || is_another_file(&block) {
+                continue;
+            }
+            wrong.push(format!("{page}:\n{block}\n{found:#?}"));
+        }
+    }
+    assert!(seen > 30, "{seen}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
