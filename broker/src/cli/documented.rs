@@ -78,12 +78,13 @@ fn command_lines(page: &str) -> Vec<Named> {
 fn refused(line: &str, in_a_sentence: bool) -> Option<clap::Error> {
     let words = words(line.trim_start_matches("sudo "));
     let error = Cli::try_parse_from(&words).err()?;
-    let named = match error.kind() {
-        ErrorKind::MissingRequiredArgument | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => true,
-        ErrorKind::InvalidValue => words.last().is_some_and(|word| word.starts_with("--")),
-        _ => false,
-    };
-    (!(in_a_sentence && named)).then_some(error)
+    let kind = error.kind();
+    let incomplete = matches!(
+        kind,
+        ErrorKind::MissingRequiredArgument | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    let ends_early = kind == ErrorKind::InvalidValue && words.last().is_some_and(|word| word.starts_with("--"));
+    (!(in_a_sentence && (incomplete || ends_early))).then_some(error)
 }
 
 #[test]

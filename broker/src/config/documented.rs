@@ -119,8 +119,8 @@ fn rows(file: File) -> Vec<Row> {
                 sections.push(String::new());
             }
         } else if line.starts_with("| `") {
-            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-            let cells = &cells[1..cells.len() - 1];
+            let cells = line.trim().trim_start_matches('|').trim_end_matches('|');
+            let cells: Vec<&str> = cells.split('|').map(str::trim).collect();
             assert_eq!(cells.len(), 6, "{line}");
             for section in &sections {
                 let names = section.trim_matches(['[', ']']).split('.');

@@ -10,6 +10,7 @@
     reason = "a helper that fails in a test ends the test"
 )]
 
+mod documented;
 mod samba_directory;
 mod samba_domain;
 mod samba_pac;

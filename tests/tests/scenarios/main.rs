@@ -19,6 +19,7 @@ mod configuration;
 mod cookies;
 mod credentials;
 mod doctor;
+mod documented;
 mod feeds;
 mod groups;
 mod hardware_keys;
