@@ -16,7 +16,7 @@ mod stages;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -27,10 +27,10 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 pub use file::KeyringError;
-pub use hardware::{HardwareConfig, HardwareError};
+pub use hardware::{HardwareConfig, HardwareError, Pin};
 pub use key_encryption::{KekId, KeyEncryptionKey};
 pub use rotation::{By, follow_schedule};
-pub use signing_key::{SigningAlgorithm, SigningKey, UnknownAlgorithm};
+pub use signing_key::{NotSigned, SigningAlgorithm, SigningKey, UnknownAlgorithm};
 pub use stages::{MOST_KEYS, Stage};
 
 use self::content::{Content, Held, Seal, SessionsKey};
@@ -68,15 +68,14 @@ struct Shared {
     started: UnixTime,
     /// Who changes anything holds it, and with it the file.
     seal: Mutex<Seal>,
-    seen: RwLock<Arc<Seen>>,
-    news: watch::Sender<Arc<str>>,
+    seen: watch::Sender<Arc<Seen>>,
 }
 
 /// What is in use at a moment.
-struct Seen {
+pub struct Seen {
     ring: Ring<Held>,
     sessions: SessionsKey,
-    jwks: Arc<str>,
+    jwks: Box<str>,
 }
 
 /// A signing key as it is told.
@@ -200,13 +199,12 @@ impl KeyRing {
             hardware,
             started: now,
             seal: Mutex::new(seal),
-            news: watch::Sender::new(Arc::clone(&seen.jwks)),
-            seen: RwLock::new(Arc::new(seen)),
+            seen: watch::Sender::new(Arc::new(seen)),
         }))
     }
 
     fn seen(&self) -> Arc<Seen> {
-        Arc::clone(&self.0.seen.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.seen.borrow())
     }
 
     /// The key that signs.
@@ -216,12 +214,12 @@ impl KeyRing {
 
     /// The public keys, as a set (RFC 7517 §5).
     pub fn jwks(&self) -> String {
-        self.seen().jwks.as_ref().to_owned()
+        self.seen().jwks().to_owned()
     }
 
-    /// Tells of each change of the public keys, and says them.
-    pub fn news(&self) -> watch::Receiver<Arc<str>> {
-        self.0.news.subscribe()
+    /// Tells of each change of the keys, and says what is in use from then on.
+    pub fn news(&self) -> watch::Receiver<Arc<Seen>> {
+        self.0.seen.subscribe()
     }
 
     /// All keys that are published: the one that signs, the next, then those that did, the newest first.
@@ -266,6 +264,11 @@ impl KeyRing {
 }
 
 impl Seen {
+    /// The public keys, as a set (RFC 7517 §5).
+    pub fn jwks(&self) -> &str {
+        &self.jwks
+    }
+
     fn of(Content { ring, sessions }: Content) -> Self {
         let keys: Vec<_> = ring.entries().iter().map(|entry| entry.key.key.jwk().clone()).collect();
         Self {

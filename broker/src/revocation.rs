@@ -24,7 +24,7 @@ pub use unrevoked::Unrevoked;
 
 use self::pages::Pages;
 use self::view::View;
-use crate::keyring::{CryptoError, SigningKey};
+use crate::keyring::{NotSigned, SigningKey};
 use crate::metrics::RevocationMetrics;
 use crate::policy::Grant;
 use crate::store::{Kind, Position, Revoked, Store, StoreError, Target};
@@ -83,7 +83,7 @@ pub enum PageError {
     /// Nothing was read from the store yet.
     NotRead,
     /// It cannot be signed.
-    Signature(CryptoError),
+    Signature(NotSigned),
     /// The thread that was to make it is gone.
     Gone,
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::jws;
-use crate::keyring::{CryptoError, SigningKey, random};
+use crate::keyring::{NotSigned, SigningKey, random};
 use crate::revocation::Unrevoked;
 use crate::subject_token::Actors;
 use crate::time::UnixTime;
@@ -69,8 +70,13 @@ impl<'a> Minter<'a> {
         Self { issuer, key }
     }
 
-    /// Mints what was granted and is not revoked. `client` is the authenticated caller of the endpoint.
-    pub fn issue(&self, unrevoked: Unrevoked<'_>, client: &str) -> Result<IssuedToken, CryptoError> {
+    /// Mints what was granted and is not revoked, if it is signed by then. `client` is the authenticated caller of the endpoint.
+    pub async fn issue(
+        &self,
+        unrevoked: Unrevoked<'_>,
+        client: &str,
+        until: Instant,
+    ) -> Result<IssuedToken, NotSigned> {
         let (grant, now) = (unrevoked.grant(), unrevoked.issued());
         let identity = grant.identity();
         let expires = now.plus(grant.ttl_seconds().into()).min(identity.ends());
@@ -97,7 +103,7 @@ impl<'a> Minter<'a> {
                 certificate: digest.to_string(),
             }),
         };
-        let compact = jws::sign(&self.key, "at+jwt", &claims)?;
+        let compact = jws::sign(&self.key, "at+jwt", &claims, until).await?;
         Ok(IssuedToken {
             compact,
             id,
@@ -185,6 +191,10 @@ mod tests {
         )
     }
 
+    fn issue(minter: &Minter<'_>, unrevoked: Unrevoked<'_>) -> IssuedToken {
+        crate::jws::tests::at_once(minter.issue(unrevoked, "mesh", Instant::now())).unwrap()
+    }
+
     fn at(seconds: u64) -> UnixTime {
         UnixTime::from_seconds(seconds)
     }
@@ -193,9 +203,7 @@ mod tests {
     fn the_token_says_what_rfc_9068_asks_for_and_no_more() {
         let ring = ring();
         let minter = Minter::new("https://broker.test", ring.signing());
-        let token = minter
-            .issue(Unrevoked::for_test(&grant("15m"), at(2000)), "mesh")
-            .unwrap();
+        let token = issue(&minter, Unrevoked::for_test(&grant("15m"), at(2000)));
         let id = token.id().to_owned();
         assert_eq!((token.life(), token.expires()), (900, at(2900)));
         let (header, claims, _) = parts(&token.into_compact());
@@ -225,9 +233,10 @@ mod tests {
         let alice = Identity::for_test("alice@A.TEST").in_groups(["wheel", "clerks", "auditors"].into_iter().collect());
         let ring = ring();
         let grant = policy.grant(alice, "orders", None).unwrap();
-        let token = Minter::new("https://broker.test", ring.signing())
-            .issue(Unrevoked::for_test(&grant, at(2000)), "mesh")
-            .unwrap();
+        let token = issue(
+            &Minter::new("https://broker.test", ring.signing()),
+            Unrevoked::for_test(&grant, at(2000)),
+        );
         assert_eq!(parts(&token.into_compact()).1["groups"], json!(["auditors", "clerks"]));
     }
 
@@ -243,9 +252,9 @@ mod tests {
             let file: raw::Policy = crate::strict_toml::read(policy, &mut problems).unwrap();
             let grant = Policy::build(&file, &mut problems).unwrap();
             let grant = grant.grant(identity, "orders", None).unwrap();
-            let token =
-                Minter::new("https://broker.test", ring.signing()).issue(Unrevoked::for_test(&grant, at(2000)), "mesh");
-            let (_, claims, _) = parts(&token.unwrap().into_compact());
+            let minter = Minter::new("https://broker.test", ring.signing());
+            let token = issue(&minter, Unrevoked::for_test(&grant, at(2000)));
+            let (_, claims, _) = parts(&token.into_compact());
             (claims["sub"].clone(), claims.get(PRINCIPAL_CLAIM).cloned())
         };
         let plain = r#"
@@ -273,7 +282,7 @@ mod tests {
         let ring = ring();
         let minter = Minter::new("https://broker.test", ring.signing());
         for (ttl, now, expires) in [("15m", 2000, 2900), ("1d", 2000, 10_000), ("3650d", 9_999, 10_000)] {
-            let token = minter.issue(Unrevoked::for_test(&grant(ttl), at(now)), "mesh").unwrap();
+            let token = issue(&minter, Unrevoked::for_test(&grant(ttl), at(now)));
             assert_eq!(token.expires(), at(expires), "{ttl}");
         }
     }
@@ -281,10 +290,8 @@ mod tests {
     #[test]
     fn the_signature_covers_header_and_claims() {
         let ring = ring();
-        let compact = Minter::new("https://broker.test", ring.signing())
-            .issue(Unrevoked::for_test(&grant("15m"), at(2000)), "mesh")
-            .unwrap()
-            .into_compact();
+        let minter = Minter::new("https://broker.test", ring.signing());
+        let compact = issue(&minter, Unrevoked::for_test(&grant("15m"), at(2000))).into_compact();
         let set: Value = serde_json::from_str(&ring.jwks()).unwrap();
         let coordinate = |name: &str| URL_SAFE_NO_PAD.decode(set["keys"][0][name].as_str().unwrap()).unwrap();
         let public = UnparsedPublicKey::new(
@@ -305,9 +312,7 @@ mod tests {
         let minter = Minter::new("https://broker.test", ring.signing());
         let ids: std::collections::BTreeSet<String> = (0..100)
             .map(|_| {
-                minter
-                    .issue(Unrevoked::for_test(&grant("15m"), at(2000)), "mesh")
-                    .unwrap()
+                issue(&minter, Unrevoked::for_test(&grant("15m"), at(2000)))
                     .id()
                     .to_owned()
             })
@@ -319,9 +324,10 @@ mod tests {
     #[test]
     fn a_token_does_not_show_in_debug_output() {
         let ring = ring();
-        let token = Minter::new("https://broker.test", ring.signing())
-            .issue(Unrevoked::for_test(&grant("15m"), at(2000)), "mesh")
-            .unwrap();
+        let token = issue(
+            &Minter::new("https://broker.test", ring.signing()),
+            Unrevoked::for_test(&grant("15m"), at(2000)),
+        );
         let shown = format!("{token:?}");
         assert!(!shown.contains(token.into_compact().as_str()), "{shown}");
         assert!(!shown.contains("eyJ"), "{shown}");

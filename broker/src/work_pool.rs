@@ -4,7 +4,8 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -93,16 +94,50 @@ impl<W: 'static> WorkPool<W> {
                 Err(_) => drop(done),
             }
         });
+        self.put(job)?;
+        outcome.await.map_err(|_| NotDone::Panicked)
+    }
+
+    /// The same for a thread that may wait, for so long at most: `None` is that it was too long.
+    pub fn wait<T: Send + 'static>(
+        &self,
+        within: Duration,
+        work: impl FnOnce(&mut W) -> T + Send + 'static,
+    ) -> Option<Result<T, NotDone>> {
+        let (done, outcome) = sync_channel(1);
+        let is_wanted = Arc::new(AtomicBool::new(true));
+        let still_wanted = Arc::clone(&is_wanted);
+        let job: Job<W> = Box::new(move |worker| {
+            if !still_wanted.load(Ordering::Acquire) {
+                return;
+            }
+            if let Ok(outcome) = catch_unwind(AssertUnwindSafe(|| work(worker))) {
+                drop(done.send(outcome));
+            }
+        });
+        if let Err(not_done) = self.put(job) {
+            return Some(Err(not_done));
+        }
+        match outcome.recv_timeout(within) {
+            Ok(outcome) => Some(Ok(outcome)),
+            Err(RecvTimeoutError::Disconnected) => Some(Err(NotDone::Panicked)),
+            Err(RecvTimeoutError::Timeout) => {
+                is_wanted.store(false, Ordering::Release);
+                None
+            }
+        }
+    }
+
+    fn put(&self, job: Job<W>) -> Result<(), NotDone> {
         // Counted before it is put there, or a quick thread would count it down first.
         self.depth.inc();
-        if let Err(not_taken) = self.queue.put(job) {
+        self.queue.put(job).map_err(|not_taken| {
             self.depth.dec();
-            return Err(match not_taken {
+            match not_taken {
                 NotTaken::Full => NotDone::Full,
                 NotTaken::Closed => NotDone::Ended,
-            });
-        }
-        outcome.await.map_err(|_| NotDone::Panicked)
+            }
+        })
     }
 }
 
@@ -149,5 +184,34 @@ fn work<W>(worker: &mut W, queue: &Queue<Job<W>>, depth: &Gauge) {
     while let Some(job) = queue.take() {
         depth.dec();
         job(worker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waited_in_vain_has_nothing_done_later() {
+        let pool = WorkPool::start("test", vec![|| 0_u32], 4, Gauge::default()).unwrap();
+        let (go, hold) = channel::<()>();
+        let (begins, begun) = channel();
+        let late = thread::scope(|scope| {
+            let busy = scope.spawn(|| {
+                pool.wait(Duration::from_secs(60), move |_| {
+                    begins.send(()).unwrap();
+                    assert!(hold.recv().is_err());
+                })
+            });
+            begun.recv().unwrap();
+            let late = pool.wait(Duration::from_millis(20), |done| *done += 1);
+            drop(go);
+            busy.join().unwrap().unwrap().unwrap();
+            late
+        });
+        assert_eq!(late, None);
+        assert_eq!(pool.wait(Duration::from_secs(60), |done| *done), Some(Ok(0)));
+        let panicked = pool.wait(Duration::from_secs(60), |_| assert_eq!(1, 2, "scripted"));
+        assert_eq!(panicked, Some(Err(NotDone::Panicked)));
     }
 }

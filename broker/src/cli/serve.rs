@@ -189,7 +189,7 @@ async fn tell_of_keys(keyring: KeyRing, issuers: Arc<Issuers>, issuer: String, c
     let mut news = keyring.news();
     while news.changed().await.is_ok() {
         let keys = Arc::clone(&news.borrow_and_update());
-        if issuers.publish(&issuer, keys.as_bytes(), clock.now()).is_err() {
+        if issuers.publish(&issuer, keys.jwks().as_bytes(), clock.now()).is_err() {
             tracing::error!("tokens of the broker's new keys cannot be traded");
         }
     }

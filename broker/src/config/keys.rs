@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use kerbridge_wire::Span;
-use zeroize::Zeroizing;
 
 use super::secret_file::{self, Reach};
 use super::{PolicyOfFile, Surroundings, raw};
-use crate::keyring::{HardwareConfig, KeyEncryptionKey, MOST_KEYS, Rotation, SigningAlgorithm};
+use crate::keyring::{HardwareConfig, KeyEncryptionKey, MOST_KEYS, Pin, Rotation, SigningAlgorithm};
 use crate::problem::{Problem, Problems};
 use crate::revocation::LIFE_MARGIN;
 
@@ -251,7 +250,7 @@ fn check_hardware(
     }
     let pin = match pin_file {
         Some(path) => match secret_file::read(&folder.join(path), Reach::Owner) {
-            Ok(text) => Some(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned())),
+            Ok(text) => Some(Pin::of(&text)),
             Err((problem, remedy)) => {
                 problems.note("keys.pkcs11.pin_file", problem, remedy);
                 None

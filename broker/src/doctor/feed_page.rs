@@ -124,7 +124,9 @@ pub(super) mod tests {
         let keyring = KeyRing::open_or_create(folder.path(), &key).unwrap();
         let mut empty = claims(1000);
         empty.entries = 0;
-        let jws = crate::jws::sign(&keyring.signing(), TYPE, &empty).unwrap();
+        let signing = keyring.signing();
+        let signed = crate::jws::sign(&signing, TYPE, &empty, tokio::time::Instant::now());
+        let jws = crate::jws::tests::at_once(signed).unwrap();
         let page = join_page(&jws, &[]);
         let algorithms: Vec<_> = SigningAlgorithm::ALL.iter().map(|one| one.wire()).collect();
         let keys = |text: &str| KeySet::parse(text.as_bytes(), &algorithms).unwrap();

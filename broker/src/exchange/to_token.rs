@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kerbridge_gate::certificate::CertificateDigest;
-use kerbridge_wire::Reason;
 use kerbridge_wire::exchange::{ACCESS_TOKEN_TYPE, ExchangeReply};
 use tokio::time::Instant;
 
@@ -21,7 +20,7 @@ use crate::groups::{GroupSource, Wanted};
 use crate::identity::{Identity, IdentityRules};
 use crate::keyring::KeyRing;
 use crate::metrics::Metrics;
-use crate::policy::{Audience, Grant, Policy};
+use crate::policy::{Audience, Grant, Policy, Scopes};
 use crate::replay::{FirstUse, ReplayGuard};
 use crate::revocation::Revocations;
 use crate::subject_token::VerifiedToken;
@@ -102,7 +101,8 @@ impl TicketToToken {
                         name: &caller.client,
                         certificate: certificate(caller, hints),
                     };
-                    self.mint(identity, &accepted, audience, scope.as_ref(), &client, now)
+                    let wanted = (audience, scope.as_ref());
+                    self.mint(identity, &accepted, wanted, &client, now, deadline).await
                 }
                 Err(refusal) => Err(refusal),
             },
@@ -139,14 +139,14 @@ impl TicketToToken {
         }
     }
 
-    fn mint(
+    async fn mint(
         &self,
         identity: Identity,
         accepted: &Accepted,
-        audience: &str,
-        scope: Option<&crate::policy::Scopes>,
+        (audience, scope): (&str, Option<&Scopes>),
         client: &Client<'_>,
         now: UnixTime,
+        deadline: Instant,
     ) -> Result<Issued, Refusal> {
         let subject = identity.subject().clone();
         let grant = self.policy.grant(identity, audience, scope);
@@ -159,9 +159,12 @@ impl TicketToToken {
             subject: Some(subject.as_str().into()),
             ..Refusal::from(error)
         })?;
-        let token = Minter::new(&self.issuer, self.keyring.signing())
-            .issue(unrevoked, client.name)
-            .map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
+        let minter = Minter::new(&self.issuer, self.keyring.signing());
+        let token = minter.issue(unrevoked, client.name, deadline).await;
+        let token = token.map_err(|error| Refusal {
+            subject: Some(subject.as_str().into()),
+            ..Refusal::new(error.reason(), error.to_string())
+        })?;
         Ok(Issued {
             grant,
             token,

@@ -92,8 +92,9 @@ impl TokenToToken {
         let grant = grant.map_err(|denial| known(Refusal::new(denial.reason(), denial.to_string())))?;
         let unrevoked = minting.revocations.admit(&grant, now);
         let unrevoked = unrevoked.map_err(|error| known(Refusal::new(error.reason(), error.to_string())))?;
-        let minted = Minter::new(&minting.issuer, minting.keyring.signing()).issue(unrevoked, client);
-        let minted = minted.map_err(|error| known(Refusal::new(Reason::Internal, error.to_string())))?;
+        let minter = Minter::new(&minting.issuer, minting.keyring.signing());
+        let minted = minter.issue(unrevoked, client, deadline).await;
+        let minted = minted.map_err(|error| known(Refusal::new(error.reason(), error.to_string())))?;
         Ok(Issued {
             grant,
             token: minted,

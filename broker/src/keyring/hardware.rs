@@ -1,11 +1,13 @@
 //! Makes keys in a PKCS#11 token and signs with them there: they never leave it.
 //!
-//! One session for the process: signatures of one token are made one after the other. A session that fails is opened anew
-//! once, for a token that was away.
+//! One thread and one session for the process: what is asked of the token is done there, one after the other. A token that hangs
+//! keeps that thread, and nobody waits for it for longer than he has time. A session that fails is opened anew once, for a token
+//! that was away.
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
@@ -13,34 +15,50 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
+use prometheus_client::metrics::gauge::Gauge;
 use ring::digest;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::signing_key::{PublicKey, SigningAlgorithm, SigningKey};
+use super::signing_key::{NotSigned, PublicKey, SigningAlgorithm, SigningKey};
 use super::{CryptoError, random};
 use crate::hexadecimal;
+use crate::work_pool::{NotDone, WorkPool};
 
 /// The token, and what opens it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct HardwareConfig {
     /// The library that speaks to it.
     pub module: PathBuf,
     /// Its label.
     pub token: String,
     /// The PIN of its user.
-    pub pin: Zeroizing<String>,
+    pub pin: Pin,
 }
 
-/// A token of which the user is logged in.
-pub(super) struct Hardware {
+/// A PIN, which does not show itself and is wiped when it goes.
+#[derive(Clone)]
+pub struct Pin(Zeroizing<String>);
+
+/// The thread that speaks to a token.
+pub(super) struct Hardware(WorkPool<Token>);
+
+/// A token of which the user is logged in while there is a session.
+struct Token {
     config: HardwareConfig,
     module: Pkcs11,
-    session: Mutex<Option<Session>>,
+    session: Option<Session>,
 }
 
 /// A private key in the token.
 pub(super) struct HardwareKey {
     hardware: Arc<Hardware>,
+    place: Place,
+}
+
+/// Where a key pair is in the token, and what for.
+#[derive(Clone)]
+struct Place {
     algorithm: SigningAlgorithm,
     /// `CKA_ID` in hexadecimal.
     name: String,
@@ -56,6 +74,10 @@ const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07
 const RSA_BITS: u64 = 2048;
 /// 65537
 const RSA_EXPONENT: &[u8] = &[1, 0, 1];
+/// Signatures that may wait for their turn.
+const QUEUE: usize = 256;
+/// How long whoever starts, or makes and destroys keys, waits for the token. Some take many seconds for an RSA key.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What a person sees in the token.
 const LABEL: &[u8] = b"kerbridge signing key";
 
@@ -69,15 +91,55 @@ impl Hardware {
             Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
             Err(error) => return Err(named(error)),
         }
-        let hardware = Self {
+        let token = Token {
             config: config.clone(),
             module,
-            session: Mutex::new(None),
+            session: None,
         };
-        hardware.with_session(|_| Ok(()))?;
+        let pool = WorkPool::start("pkcs11", vec![move || token], QUEUE, Gauge::default());
+        let hardware = Self(pool.map_err(|error| HardwareError(error.to_string()))?);
+        hardware.wait(|_| Ok(()))?;
         Ok(hardware)
     }
 
+    /// Does something in the session, for whoever may wait.
+    fn wait<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Session) -> Result<T, HardwareError> + Send + 'static,
+    ) -> Result<T, HardwareError> {
+        match self.0.wait(PATIENCE, move |token| token.with_session(work)) {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(not_done)) => Err(HardwareError(format!("the token: {not_done}"))),
+            None => Err(HardwareError(format!(
+                "the token does not answer within {} s",
+                PATIENCE.as_secs()
+            ))),
+        }
+    }
+
+    /// The same, for whoever has until then.
+    async fn run<T: Send + 'static>(
+        &self,
+        until: Instant,
+        work: impl Fn(&Session) -> Result<T, HardwareError> + Send + 'static,
+    ) -> Result<T, NotSigned> {
+        let done = self.0.run(move |token| token.with_session(work));
+        match tokio::time::timeout_at(until, done).await {
+            Ok(Ok(Ok(done))) => Ok(done),
+            Ok(Ok(Err(error))) => {
+                tracing::error!(%error, "the PKCS#11 token does not sign");
+                Err(NotSigned::Failed)
+            }
+            Ok(Err(NotDone::Full)) | Err(_) => {
+                tracing::error!("the PKCS#11 token does not sign in time");
+                Err(NotSigned::Late)
+            }
+            Ok(Err(NotDone::Panicked | NotDone::Ended)) => Err(NotSigned::Failed),
+        }
+    }
+}
+
+impl Token {
     fn log_in(&self) -> Result<Session, HardwareError> {
         let Self { config, module, .. } = self;
         let named = |error: Error| HardwareError(format!("the token {:?}: {error}", config.token));
@@ -86,7 +148,7 @@ impl Hardware {
                 continue;
             }
             let session = module.open_rw_session(slot).map_err(named)?;
-            let pin = AuthPin::new(config.pin.as_str().into());
+            let pin = AuthPin::new(config.pin.0.as_str().into());
             return match session.login(UserType::User, Some(&pin)) {
                 Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(session),
                 Err(error) => Err(named(error)),
@@ -99,61 +161,37 @@ impl Hardware {
     }
 
     /// Does something in the session; where that fails, once more in a new one.
-    fn with_session<T>(&self, work: impl Fn(&Session) -> Result<T, HardwareError>) -> Result<T, HardwareError> {
-        let mut kept = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(session) = &*kept
+    fn with_session<T>(&mut self, work: impl Fn(&Session) -> Result<T, HardwareError>) -> Result<T, HardwareError> {
+        if let Some(session) = &self.session
             && let Ok(done) = work(session)
         {
             return Ok(done);
         }
-        *kept = None;
+        self.session = None;
         let session = self.log_in()?;
         let done = work(&session)?;
-        *kept = Some(session);
+        self.session = Some(session);
         Ok(done)
     }
+}
 
+impl Hardware {
     /// Makes a key pair, and says its name.
     pub(super) fn generate(
         self: &Arc<Self>,
         algorithm: SigningAlgorithm,
     ) -> Result<(SigningKey, String), HardwareError> {
         let id = random::<16>().map_err(|error| HardwareError(error.to_string()))?;
-        let about = [
-            Attribute::Id(id.to_vec()),
-            Attribute::Label(LABEL.to_vec()),
-            Attribute::Token(true),
-        ];
-        let (mechanism, kind) = match algorithm {
-            SigningAlgorithm::Es256 => (Mechanism::EccKeyPairGen, vec![Attribute::EcParams(P256.to_vec())]),
-            SigningAlgorithm::Rs256 => (
-                Mechanism::RsaPkcsKeyPairGen,
-                vec![
-                    Attribute::ModulusBits(RSA_BITS.into()),
-                    Attribute::PublicExponent(RSA_EXPONENT.to_vec()),
-                ],
-            ),
-            SigningAlgorithm::EdDsa => return Err(no_eddsa()),
-        };
-        let mut public = kind;
-        public.extend([Attribute::Private(false), Attribute::Verify(true)]);
-        public.extend(about.clone());
-        let mut private = vec![
-            Attribute::Private(true),
-            Attribute::Sensitive(true),
-            Attribute::Extractable(false),
-            Attribute::Sign(true),
-        ];
-        private.extend(about);
-        self.with_session(|session| Ok(session.generate_key_pair(&mechanism, &public, &private)?))?;
         let name = hexadecimal::digits(id.as_ref());
+        self.wait(move |session| make(session, algorithm, id.as_ref()))?;
         Ok((HardwareKey::find(self, algorithm, &name)?, name))
     }
 
     /// Takes a key out of the token.
     pub(super) fn destroy(&self, name: &str) -> Result<(), HardwareError> {
-        self.with_session(|session| {
-            for object in session.find_objects(&[id_of(name)?])? {
+        let id = id_of(name)?;
+        self.wait(move |session| {
+            for object in session.find_objects(std::slice::from_ref(&id))? {
                 session.destroy_object(object)?;
             }
             Ok(())
@@ -168,18 +206,32 @@ impl HardwareKey {
         algorithm: SigningAlgorithm,
         name: &str,
     ) -> Result<SigningKey, HardwareError> {
-        let key = Self {
-            hardware: Arc::clone(hardware),
+        let place = Place {
             algorithm,
             name: name.to_owned(),
         };
-        let public = hardware.with_session(|session| {
-            key.object(session, ObjectClass::PRIVATE_KEY)?;
-            key.public(session)
+        let looked_for = place.clone();
+        let public = hardware.wait(move |session| {
+            looked_for.object(session, ObjectClass::PRIVATE_KEY)?;
+            looked_for.public(session)
         })?;
+        let key = Self {
+            hardware: Arc::clone(hardware),
+            place,
+        };
         Ok(SigningKey::in_hardware(algorithm, &public, key))
     }
 
+    /// Signs, if the token does it by then.
+    pub(super) async fn sign(&self, message: &[u8], until: Instant) -> Result<Vec<u8>, NotSigned> {
+        let (place, message) = (self.place.clone(), message.to_vec());
+        self.hardware
+            .run(until, move |session| place.sign(session, &message))
+            .await
+    }
+}
+
+impl Place {
     fn object(&self, session: &Session, class: ObjectClass) -> Result<ObjectHandle, HardwareError> {
         let found = session.find_objects(&[id_of(&self.name)?, Attribute::Class(class)])?;
         match found.as_slice() {
@@ -231,23 +283,48 @@ impl HardwareKey {
         }
     }
 
-    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        let signed = self.hardware.with_session(|session| {
-            let key = self.object(session, ObjectClass::PRIVATE_KEY)?;
-            Ok(match self.algorithm {
-                SigningAlgorithm::Es256 => {
-                    let hash = digest::digest(&digest::SHA256, message);
-                    session.sign(&Mechanism::Ecdsa, key, hash.as_ref())?
-                }
-                SigningAlgorithm::Rs256 => session.sign(&Mechanism::Sha256RsaPkcs, key, message)?,
-                SigningAlgorithm::EdDsa => return Err(no_eddsa()),
-            })
-        });
-        signed.map_err(|error| {
-            tracing::error!(%error, "the PKCS#11 token does not sign");
-            CryptoError
+    fn sign(&self, session: &Session, message: &[u8]) -> Result<Vec<u8>, HardwareError> {
+        let key = self.object(session, ObjectClass::PRIVATE_KEY)?;
+        Ok(match self.algorithm {
+            SigningAlgorithm::Es256 => {
+                let hash = digest::digest(&digest::SHA256, message);
+                session.sign(&Mechanism::Ecdsa, key, hash.as_ref())?
+            }
+            SigningAlgorithm::Rs256 => session.sign(&Mechanism::Sha256RsaPkcs, key, message)?,
+            SigningAlgorithm::EdDsa => return Err(no_eddsa()),
         })
     }
+}
+
+/// Makes a key pair that cannot be taken out.
+fn make(session: &Session, algorithm: SigningAlgorithm, id: &[u8]) -> Result<(), HardwareError> {
+    let about = [
+        Attribute::Id(id.to_vec()),
+        Attribute::Label(LABEL.to_vec()),
+        Attribute::Token(true),
+    ];
+    let (mechanism, mut public) = match algorithm {
+        SigningAlgorithm::Es256 => (Mechanism::EccKeyPairGen, vec![Attribute::EcParams(P256.to_vec())]),
+        SigningAlgorithm::Rs256 => (
+            Mechanism::RsaPkcsKeyPairGen,
+            vec![
+                Attribute::ModulusBits(RSA_BITS.into()),
+                Attribute::PublicExponent(RSA_EXPONENT.to_vec()),
+            ],
+        ),
+        SigningAlgorithm::EdDsa => return Err(no_eddsa()),
+    };
+    public.extend([Attribute::Private(false), Attribute::Verify(true)]);
+    public.extend(about.clone());
+    let mut private = vec![
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Sign(true),
+    ];
+    private.extend(about);
+    session.generate_key_pair(&mechanism, &public, &private)?;
+    Ok(())
 }
 
 fn no_eddsa() -> HardwareError {
@@ -285,11 +362,32 @@ impl fmt::Display for HardwareError {
 
 impl std::error::Error for HardwareError {}
 
-impl fmt::Debug for HardwareConfig {
+impl Pin {
+    /// The PIN in a text, without the end of its line.
+    pub fn of(text: &str) -> Self {
+        Self(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+    }
+}
+
+impl fmt::Debug for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HardwareConfig")
-            .field("module", &self.module)
-            .field("token", &self.token)
-            .finish_non_exhaustive()
+        f.write_str("Pin([redacted])")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_is_its_line_and_does_not_show_itself() {
+        let config = HardwareConfig {
+            module: "/lib/module.so".into(),
+            token: "kerbridge".into(),
+            pin: Pin::of("canary-1234\r\n"),
+        };
+        assert_eq!(config.pin.0.as_str(), "canary-1234");
+        let shown = format!("{config:?}");
+        assert!(shown.contains("module.so") && !shown.contains("1234"), "{shown}");
     }
 }

@@ -224,10 +224,7 @@ impl KeyRing {
         };
         let done = work(&mut content.ring)?;
         file::replace(&self.0.path, &seal.seal(&content)?)?;
-        let seen = Arc::new(Seen::of(content));
-        let jwks = Arc::clone(&seen.jwks);
-        *self.0.seen.write().unwrap_or_else(PoisonError::into_inner) = seen;
-        self.0.news.send_replace(jwks);
+        self.0.seen.send_replace(Arc::new(Seen::of(content)));
         Ok(done)
     }
 

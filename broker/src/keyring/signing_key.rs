@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kerbridge_wire::Reason;
 use kerbridge_wire::filter_config::Algorithm;
 use ring::digest;
 use ring::rand::SystemRandom;
@@ -14,6 +15,7 @@ use ring::signature::{
 };
 use serde::{Deserialize, Serialize};
 use superboring::rsa::Rsa;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::CryptoError;
@@ -40,6 +42,15 @@ pub enum SigningAlgorithm {
 /// The text is none of the algorithms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownAlgorithm;
+
+/// Why there is no signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotSigned {
+    /// The system's cryptography or the token does not do it.
+    Failed,
+    /// The token has not done it in time, or has too much to do.
+    Late,
+}
 
 /// One key with its identifier.
 pub struct SigningKey {
@@ -158,22 +169,22 @@ impl SigningKey {
         &self.jwk
     }
 
-    /// Signs as JWS wants it (RFC 7518 §3.3, §3.4: r and s, 32 bytes each; RFC 8037 §3.1).
-    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
+    /// Signs as JWS wants it (RFC 7518 §3.3, §3.4: r and s, 32 bytes each; RFC 8037 §3.1). Only hardware is waited for.
+    pub async fn sign(&self, message: &[u8], until: Instant) -> Result<Vec<u8>, NotSigned> {
         let random = SystemRandom::new();
         match &self.signer {
             Signer::Ecdsa(pair) => pair
                 .sign(&random, message)
                 .map(|signature| signature.as_ref().to_vec())
-                .map_err(|_| CryptoError),
+                .map_err(|_| NotSigned::Failed),
             Signer::Rsa(pair) => {
                 let mut signature = vec![0; pair.public().modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
-                    .map_err(|_| CryptoError)?;
+                    .map_err(|_| NotSigned::Failed)?;
                 Ok(signature)
             }
             Signer::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
-            Signer::Hardware(key) => key.sign(message),
+            Signer::Hardware(key) => key.sign(message, until).await,
         }
     }
 }
@@ -250,6 +261,33 @@ impl fmt::Debug for SigningKey {
             .finish_non_exhaustive()
     }
 }
+
+impl NotSigned {
+    /// The word of the closed list.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Failed => Reason::Internal,
+            Self::Late => Reason::BrokerOverloaded,
+        }
+    }
+}
+
+impl From<CryptoError> for NotSigned {
+    fn from(CryptoError: CryptoError) -> Self {
+        Self::Failed
+    }
+}
+
+impl fmt::Display for NotSigned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Failed => "the signing key does not sign",
+            Self::Late => "the PKCS#11 token has not signed in time",
+        })
+    }
+}
+
+impl std::error::Error for NotSigned {}
 
 impl fmt::Display for SigningAlgorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,6 +5,7 @@
 //! does.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use kerbridge_wire::feed::{
@@ -12,11 +13,12 @@ use kerbridge_wire::feed::{
 };
 use kerbridge_wire::feed_query::FeedQuery;
 use ring::digest;
+use tokio::time::Instant;
 
 use super::PageError;
 use super::view::View;
 use crate::jws;
-use crate::keyring::SigningKey;
+use crate::keyring::{NotSigned, SigningKey};
 use crate::store::Position;
 use crate::time::UnixTime;
 
@@ -24,6 +26,8 @@ use crate::time::UnixTime;
 const MOST_KEPT: usize = 16;
 /// Most bytes of all that are kept together; the last one is kept whatever it has.
 const MOST_BYTES: usize = 256 * 1024 * 1024;
+/// How long a page may take: filters wait for two seconds.
+const LONGEST: Duration = Duration::from_millis(1500);
 /// Seconds for which a snapshot of several pages is given to who asks for the newest: cutting one costs milliseconds, and the
 /// next question is for what is newer anyway.
 const RECENT: u64 = 2;
@@ -33,7 +37,7 @@ const RECENT: u64 = 2;
 pub(super) struct Pages {
     issuer: String,
     kept: Mutex<Vec<Cut>>,
-    /// One cuts at a time: who waited finds it done.
+    /// One cuts and signs at a time: who waited finds it done.
     cutting: tokio::sync::Mutex<()>,
 }
 
@@ -69,6 +73,14 @@ struct Signed {
     jws: String,
 }
 
+/// A page that is there.
+enum Found {
+    /// Signed lately.
+    Signed(Bytes),
+    /// To be signed.
+    Unsigned(Box<PageClaims>),
+}
+
 impl Pages {
     pub(super) fn new(issuer: &str) -> Self {
         Self {
@@ -84,13 +96,36 @@ impl Pages {
         view: &Arc<RwLock<View>>,
         key: &SigningKey,
     ) -> Result<Bytes, PageError> {
-        if let Some(page) = self.kept_page(query, view, key)? {
+        let until = Instant::now().checked_add(LONGEST).unwrap_or_else(Instant::now);
+        let made = self.made(query, view, key, until);
+        let made = tokio::time::timeout_at(until, made).await;
+        made.unwrap_or(Err(PageError::Signature(NotSigned::Late)))
+    }
+
+    async fn made(
+        &self,
+        query: FeedQuery,
+        view: &Arc<RwLock<View>>,
+        key: &SigningKey,
+        until: Instant,
+    ) -> Result<Bytes, PageError> {
+        if let Some(Found::Signed(page)) = self.kept_page(query, view, key)? {
             return Ok(page);
         }
         let _one = self.cutting.lock().await;
-        if let Some(page) = self.kept_page(query, view, key)? {
-            return Ok(page);
-        }
+        let claims = match self.kept_page(query, view, key)? {
+            Some(Found::Signed(page)) => return Ok(page),
+            Some(Found::Unsigned(claims)) => claims,
+            None => self.cut(query, view).await?,
+        };
+        let jws = jws::sign(key, TYPE, &claims, until)
+            .await
+            .map_err(PageError::Signature)?;
+        self.signed(&claims, key, jws)
+    }
+
+    /// Cuts what is asked for, and says what its first page claims.
+    async fn cut(&self, query: FeedQuery, view: &Arc<RwLock<View>>) -> Result<Box<PageClaims>, PageError> {
         let view = Arc::clone(view);
         let cut = move || {
             let view = view.read().unwrap_or_else(PoisonError::into_inner);
@@ -102,15 +137,37 @@ impl Pages {
             Ok(Cut::of(name, bodies, as_of))
         };
         // The copy and the hash of a million entries take tens of milliseconds.
-        let mut cut: Cut = tokio::task::spawn_blocking(cut).await.map_err(|_| PageError::Gone)??;
-        let page = cut.page(0, &self.issuer, key)?;
+        let cut: Cut = tokio::task::spawn_blocking(cut).await.map_err(|_| PageError::Gone)??;
+        let claims = cut.claims(0, &self.issuer).ok_or(PageError::NotRead)?;
         let mut kept = self.kept();
         kept.retain(|other| other.name != cut.name);
         kept.push(cut);
         while kept.len() > MOST_KEPT || (kept.len() > 1 && kept.iter().map(Cut::bytes).sum::<usize>() > MOST_BYTES) {
             kept.remove(0);
         }
-        Ok(page)
+        Ok(Box::new(claims))
+    }
+
+    /// The page of these claims, with its signature, which is kept.
+    fn signed(&self, claims: &PageClaims, key: &SigningKey, jws: String) -> Result<Bytes, PageError> {
+        let name = Name {
+            newest: Position {
+                epoch: claims.epoch,
+                version: claims.version,
+            },
+            base: claims.base,
+        };
+        let at = usize::try_from(claims.page).unwrap_or(usize::MAX);
+        let mut kept = self.kept();
+        let cut = kept.iter_mut().find(|cut| cut.name == name);
+        let page = cut.and_then(|cut| cut.pages.get_mut(at)).ok_or(PageError::Gone)?;
+        let joined = join_page(&jws, &page.body).into();
+        page.signed = Some(Signed {
+            as_of: UnixTime::from_seconds(claims.iat),
+            key: key.id().to_owned(),
+            jws,
+        });
+        Ok(joined)
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Cut>> {
@@ -118,7 +175,7 @@ impl Pages {
     }
 
     /// The page, where its snapshot or delta was cut before.
-    fn kept_page(&self, query: FeedQuery, view: &RwLock<View>, key: &SigningKey) -> Result<Option<Bytes>, PageError> {
+    fn kept_page(&self, query: FeedQuery, view: &RwLock<View>, key: &SigningKey) -> Result<Option<Found>, PageError> {
         let view = view.read().unwrap_or_else(PoisonError::into_inner);
         let newest = view.newest().ok_or(PageError::NotRead)?;
         let (oldest, as_of) = (view.oldest(), view.as_of());
@@ -162,9 +219,10 @@ impl Pages {
         if cut.name.newest == newest {
             cut.as_of = as_of;
         }
-        let page = cut.page(page, &self.issuer, key);
+        let found = cut.signed(page, key).map(Found::Signed);
+        let found = found.or_else(|| Some(Found::Unsigned(Box::new(cut.claims(page, &self.issuer)?))));
         kept.push(cut);
-        page.map(Some)
+        found.map(Some).ok_or(PageError::NotRead)
     }
 }
 
@@ -223,17 +281,20 @@ impl Cut {
         bodies.fold(1024, usize::saturating_add)
     }
 
-    fn page(&mut self, number: u32, issuer: &str, key: &SigningKey) -> Result<Bytes, PageError> {
-        let pages = u32::try_from(self.pages.len()).unwrap_or(u32::MAX);
-        let at = usize::try_from(number).unwrap_or(usize::MAX);
-        let page = self.pages.get_mut(at).ok_or(PageError::NotRead)?;
-        if let Some(signed) = &page.signed
-            && signed.as_of == self.as_of
-            && signed.key == key.id()
-        {
-            return Ok(join_page(&signed.jws, &page.body).into());
-        }
-        let claims = PageClaims {
+    fn at(&self, number: u32) -> Option<&CutPage> {
+        self.pages.get(usize::try_from(number).ok()?)
+    }
+
+    /// A page that this key has signed for this moment.
+    fn signed(&self, number: u32, key: &SigningKey) -> Option<Bytes> {
+        let page = self.at(number)?;
+        let signed = page.signed.as_ref();
+        let signed = signed.filter(|signed| signed.as_of == self.as_of && signed.key == key.id())?;
+        Some(join_page(&signed.jws, &page.body).into())
+    }
+
+    fn claims(&self, number: u32, issuer: &str) -> Option<PageClaims> {
+        Some(PageClaims {
             format: FORMAT,
             iss: issuer.to_owned(),
             iat: self.as_of.seconds(),
@@ -241,19 +302,11 @@ impl Cut {
             version: self.name.newest.version,
             base: self.name.base,
             page: number,
-            pages,
+            pages: u32::try_from(self.pages.len()).unwrap_or(u32::MAX),
             entries: self.entries,
-            sha256: page.sha256,
+            sha256: self.at(number)?.sha256,
             sha256_of_pages: Some(self.sha256_of_pages),
-        };
-        let jws = jws::sign(key, TYPE, &claims).map_err(PageError::Signature)?;
-        let joined = join_page(&jws, &page.body).into();
-        page.signed = Some(Signed {
-            as_of: self.as_of,
-            key: key.id().to_owned(),
-            jws,
-        });
-        Ok(joined)
+        })
     }
 }
 

@@ -84,10 +84,13 @@ fn minted(keyring: &KeyRing, audience: &str) -> String {
     let (_, policy) = policy();
     let alice = Identity::for_test("alice@A.TEST").in_groups(["clerks", "wheel"].into_iter().collect());
     let grant = policy.grant(alice, audience, None).unwrap();
-    Minter::new(OURS, keyring.signing())
-        .issue(Unrevoked::for_test(&grant, at(2000)), "mesh")
-        .unwrap()
-        .into_compact()
+    let minter = Minter::new(OURS, keyring.signing());
+    let issued = minter.issue(
+        Unrevoked::for_test(&grant, at(2000)),
+        "mesh",
+        tokio::time::Instant::now(),
+    );
+    crate::jws::tests::at_once(issued).unwrap().into_compact()
 }
 
 /// The key of another issuer.

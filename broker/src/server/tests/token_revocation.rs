@@ -59,7 +59,8 @@ fn token_for(
     let grant = grant.unwrap().for_client_with(holder).unwrap();
     let unrevoked = direction.revocations.admit(&grant, broker.clock.now()).unwrap();
     let minter = Minter::new(&direction.issuer, direction.keyring.signing());
-    minter.issue(unrevoked, client).unwrap().into_compact()
+    let issued = minter.issue(unrevoked, client, tokio::time::Instant::now());
+    crate::jws::tests::at_once(issued).unwrap().into_compact()
 }
 
 fn jti(token: &str) -> String {
