@@ -285,6 +285,20 @@ impl PolicyConfig {
         doubts
     }
 
+    /// What of the policy gives up safety, and was said on purpose.
+    pub fn cautions(&self) -> Problems {
+        let mut cautions = Problems::default();
+        if !self.policy.file.filter.follow_revocations {
+            cautions.note(
+                format!("{}filter.follow_revocations", prefix_of(&self.policy.path)),
+                "REVOCATIONS ARE OFF: whatever is taken back, a token that was issued passes every Envoy with this policy until \
+                 its end, after a logout too",
+                "remove the line, unless every audience's ttl is a time for which that may be so",
+            );
+        }
+        cautions
+    }
+
     /// Realms whose principals are taken.
     pub fn realms(&self) -> &[String] {
         &self.realms

@@ -51,6 +51,7 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline: Inline) -> FilterCon
         timeout,
         poll,
         max_staleness,
+        follow_revocations,
         algorithms,
         clock_skew_seconds,
         identity_headers,
@@ -74,7 +75,7 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline: Inline) -> FilterCon
             max_staleness,
             inline: inline.keys,
         },
-        feed: Some(FeedConfig {
+        feed: follow_revocations.then(|| FeedConfig {
             cluster: cluster.clone(),
             authority: AUTHORITY.to_owned(),
             path: FEED_PATH.to_owned(),
@@ -243,6 +244,19 @@ mod tests {
         assert_eq!((feed.poll.seconds(), feed.inline.len()), (3, 1));
         assert_eq!(read.broker.unwrap().issuer, read.issuers[0].issuer);
         assert_eq!(read.identity_headers.subject, "x-who");
+    }
+
+    #[test]
+    fn a_policy_that_follows_no_revocations_renders_a_filter_without_a_feed() {
+        let mut policy = policy();
+        policy.filter.follow_revocations = false;
+        let inline = Inline {
+            keys: None,
+            feed: vec!["page".to_owned()],
+        };
+        let config = filter_config("https://broker.test", &policy, inline);
+        assert_eq!(config.issuers[0].feed, None);
+        assert!(config.issuers[0].jwks.cluster.is_some());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use kerbridge_gate::response::Admitted;
 use kerbridge_gate::step::{Decision, HeaderEdits};
 use kerbridge_gate::upstream::TicketStep;
 use kerbridge_gate::verified::Verified;
-use kerbridge_gate::{Config, Reason, RequestHead, Step, UnixTime, network};
+use kerbridge_gate::{Config, Gate, Reason, RequestHead, Step, UnixTime, network};
 use kerbridge_wire::Spn;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
@@ -73,6 +73,11 @@ impl Request {
         if let Some(step) = self.judge_warm(now) {
             return Some(step);
         }
+        self.with_head(|gate, head| gate.admit(now, head))
+    }
+
+    /// Shows every header to the gate.
+    fn with_head<T>(&self, show: impl FnOnce(&mut Gate, &RequestHead<'_>) -> T) -> Option<T> {
         let headers = host::header_map(MapType::HttpRequestHeaders).ok()?;
         let mut gate = self.shared.gate.borrow_mut();
         let reads = |what: fn(&Config) -> bool| gate.snapshot().config().is_some_and(|config| what(config));
@@ -85,7 +90,7 @@ impl Request {
                 .flatten(),
             certificate: reads_certificate.then(certificate).flatten(),
         };
-        Some(gate.admit(now, &head))
+        Some(show(&mut gate, &head))
     }
 
     fn judge_warm(&self, now: UnixTime) -> Option<Step> {
@@ -155,12 +160,14 @@ impl Request {
         }
     }
 
-    /// Judges the head, or holds it while the revocations that it may need are being read.
+    /// Judges the head, or holds it while the revocations that it needs are being read.
     fn begin(self: &Rc<Self>) -> Action {
         let Some(now) = host::now() else {
             return self.fail();
         };
-        if let Some(until) = self.shared.greet(now) {
+        if let Some(until) = self.shared.greet(now)
+            && self.with_head(|gate, head| gate.needs_revocations(head)) == Some(true)
+        {
             if self.callbacks.borrow_mut().hold() {
                 self.wait_until(until);
             }

@@ -22,7 +22,6 @@
 //! - [`tickets`] finds the Kerberos tickets in whatever was printed, sent or kept.
 //! - [`exchange_world`] starts a KDC and a broker alone.
 //! - [`world`] starts all of them for one scenario, [`oauth_world`] for clients of OAuth.
-//! - [`world`] starts all of them for one scenario.
 //! - [`faults`] lists what can go wrong between the filter and those that it asks.
 //! - [`canary`] notes the credentials that pass, and finds them in what is printed.
 //! - [`audit`] holds audit events to [`document`]s, and searches them.

@@ -18,7 +18,11 @@ pub(super) struct PolicyCheck {
 pub(super) fn run(arguments: &PolicyCheck) -> Result<(), Failure> {
     let PolicyCheck { check, strict } = arguments;
     let path = &check.file.config;
-    let outcome = PolicyConfig::load(path).and_then(|config| useful(&config.doubts(), *strict));
+    let outcome = PolicyConfig::load(path).and_then(|config| {
+        // Neither is it a mistake, so that nothing refuses it, nor is it to be forgotten.
+        warn(&config.cautions());
+        useful(&config.doubts(), *strict)
+    });
     output::checked(path, outcome, check.output)
 }
 
@@ -27,8 +31,12 @@ fn useful(doubts: &Problems, strict: bool) -> Result<(), Problems> {
     if strict && !doubts.is_empty() {
         return Err(doubts.clone());
     }
-    for doubt in doubts.iter() {
-        output::complain(format_args!("warning: {doubt}"));
-    }
+    warn(doubts);
     Ok(())
+}
+
+fn warn(about: &Problems) {
+    for found in about.iter() {
+        output::complain(format_args!("warning: {found}"));
+    }
 }

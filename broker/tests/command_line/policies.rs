@@ -289,6 +289,22 @@ fn what_is_of_no_use_is_a_warning_of_policy_check_and_with_strict_a_problem() {
 }
 
 #[test]
+fn revocations_that_are_switched_off_are_said_aloud_and_refused_by_nobody() {
+    let folder = folder(&format!("{POLICY}\n[filter]\nfollow_revocations = false\n"));
+    for more in [&[][..], &["--strict"]] {
+        let output = policy(&folder, "check", more);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        let expected = "kerbridge: warning: policy.toml: filter.follow_revocations: REVOCATIONS ARE OFF: ";
+        assert!(said.starts_with(expected), "{said}");
+    }
+    let output = policy(&folder, "render", &["--format", "json"]);
+    let rendered: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rendered["issuers"][0]["feed"], Value::Null);
+    assert_eq!(rendered["issuers"][0]["jwks"]["path"], "/.well-known/jwks.json");
+}
+
+#[test]
 fn a_demand_for_bound_tickets_where_nobody_looks_at_bindings_is_a_problem() {
     let folder = folder(POLICY);
     let config = folder.path("made/kerbridge.toml");

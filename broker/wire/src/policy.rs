@@ -313,6 +313,10 @@ pub struct FilterSettings {
     /// How old the last answer may be before tokens are refused with 503.
     #[serde(default = "five_minutes")]
     pub max_staleness: Span,
+    /// Whether the filter follows what the broker takes back. Otherwise every token stands until its end, and no request depends
+    /// on the feed.
+    #[serde(default = "yes")]
+    pub follow_revocations: bool,
     /// What the broker's tokens may be signed by: its `keys.algorithm`, and for as long as it changes the one before.
     #[serde(default = "es256")]
     pub algorithms: Vec<Algorithm>,
@@ -348,6 +352,7 @@ impl Default for FilterSettings {
             timeout: two_seconds(),
             poll: two_seconds(),
             max_staleness: five_minutes(),
+            follow_revocations: true,
             algorithms: es256(),
             clock_skew_seconds: sixty(),
             identity_headers: IdentityHeaders::default(),
@@ -371,6 +376,9 @@ pub(crate) const fn two_seconds() -> Span {
 }
 pub(crate) const fn five_minutes() -> Span {
     Span::FIVE_MINUTES
+}
+pub(crate) const fn yes() -> bool {
+    true
 }
 pub(crate) const fn sixty() -> u32 {
     60

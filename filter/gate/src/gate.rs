@@ -119,6 +119,20 @@ impl Gate {
         edits
     }
 
+    /// Whether a credential is to be judged, so that what was revoked matters. An open route, and whoever shows nothing, wait for
+    /// no revocations.
+    pub fn needs_revocations(&self, head: &RequestHead<'_>) -> bool {
+        let Some(config) = self.snapshot.config() else {
+            return false;
+        };
+        let Ok(Some(route)) = route::find(&config.routes, head) else {
+            return false;
+        };
+        let Need::Proof(rule) = &route.need else { return false };
+        let credentials = Credentials::read(head, rule, config.token_header.as_ref());
+        credentials.is_ok_and(|credentials| credentials.scheme().is_some())
+    }
+
     /// Judges a request's head at a time.
     pub fn admit(&mut self, now: UnixTime, head: &RequestHead<'_>) -> Step {
         let Some(config) = self.snapshot.config().cloned() else {

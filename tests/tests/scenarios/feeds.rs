@@ -7,7 +7,7 @@ use kerbridge_tests::http::Request;
 use kerbridge_tests::issuer::{FEED, Issuer, session_entry, subject_entry, token_entry};
 use kerbridge_tests::token::{claims, now};
 use kerbridge_tests::upstream::target;
-use kerbridge_tests::wait::wait_until;
+use kerbridge_tests::wait::{wait_for, wait_until};
 use kerbridge_tests::world::{LAB_ISSUER, WorldBuilder};
 use kerbridge_wire::feed::{EVER, Entry, RevocationKey};
 use serde_json::{Value, json};
@@ -127,6 +127,36 @@ fn the_first_request_of_a_worker_waits_for_the_revocations_instead_of_failing() 
             assert_eq!(ask(&world, &good).0, 200);
         }
     }
+}
+
+#[test]
+fn what_shows_no_credential_waits_for_no_revocations() {
+    let issuer = Issuer::start().unwrap();
+    // Those of the broker, which is away, never come.
+    let world = world(&issuer);
+    let token = issuer.token(&json!({})).unwrap();
+    let held = |answer: &Value| answer["duration_ms"].as_u64().unwrap();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| ask(&world, &token));
+        wait_until("the first request", Duration::from_secs(10), || {
+            world
+                .stat("http.https.downstream_rq_total")
+                .is_some_and(|total| total > 0)
+        })
+        .unwrap();
+        for (path, status) in [("/healthz", 200), ("/orders/nobody", 401), ("/nowhere", 403)] {
+            assert_eq!(world.curl(path).send().unwrap().status, status);
+        }
+        assert_eq!(waits.join().unwrap().0, 200);
+    });
+    let of = |path: &str| {
+        let logged = || world.access_lines().into_iter().find(|line| line["path"] == path);
+        wait_for("an access-log line", Duration::from_secs(10), logged).unwrap()
+    };
+    for path in ["/healthz", "/orders/nobody", "/nowhere"] {
+        assert!(held(&of(path)) < 900, "{}", of(path));
+    }
+    assert!(held(&of("/orders/1")) > 900, "{}", of("/orders/1"));
 }
 
 #[test]

@@ -379,3 +379,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn only_a_credential_that_is_judged_needs_what_was_revoked() {
+    let gate = gate(&Key::new("k"));
+    let needs = |path: &str, headers: &[(&str, &[u8])]| {
+        let head = head(path, headers);
+        gate.borrow().needs_revocations(&request(&head, true))
+    };
+    let (bearer, negotiate): (&[u8], &[u8]) = (b"Bearer a.b.c", b"Negotiate YIIabc");
+    assert!(needs("/orders/1", &[("authorization", bearer)]));
+    assert!(needs("/orders/1", &[("authorization", negotiate)]));
+    assert!(needs("/legacy/1", &[("authorization", bearer)]));
+    for (path, headers) in [
+        ("/orders/1", &[][..]),
+        ("/health", &[]),
+        ("/health", &[("authorization", bearer)]),
+        ("/nowhere", &[("authorization", bearer)]),
+        ("/orders/%2f", &[("authorization", bearer)]),
+        ("/orders/1", &[("authorization", b"Bearer")]),
+    ] {
+        assert!(!needs(path, headers), "{path}");
+    }
+}
