@@ -5,7 +5,9 @@ use std::process::Command;
 
 use kerbridge_tests::World;
 use kerbridge_tests::broker::find_kerbridge;
+use kerbridge_tests::certificates::Certificates;
 use kerbridge_tests::document::{Block, blocks, prints};
+use kerbridge_tests::envoy::validate;
 use kerbridge_tests::kdc::Kdc;
 use kerbridge_tests::shipped::repository;
 
@@ -96,4 +98,116 @@ fn the_page_on_mit_kerberos_makes_a_keytab_that_opens_tickets() {
     };
     let printed = run(&check, &folder, &kdc, Some(alice.path()));
     assert!(printed.contains("keytab entry valid"), "{printed}");
+}
+
+/// What of an Envoy configuration a block is, by the words behind its fence, and the line in whose place it comes.
+const PARTS: &[(&str, &str)] = &[
+    ("yaml", "BLOCK"),
+    ("yaml of an http filter", "HTTP_FILTERS"),
+    ("yaml of a route", "ROUTES"),
+    ("yaml of an access log", "ACCESS_LOG"),
+    ("yaml of a listener's TLS", "LISTENER_TLS"),
+];
+
+/// A listener and a cluster, with a line for each part that a block may be.
+const AROUND: &str = r#"static_resources:
+  listeners:
+  - name: https
+    address: {socket_address: {address: 127.0.0.1, port_value: 0}}
+    filter_chains:
+    - transport_socket:
+        name: envoy.transport_sockets.tls
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+          LISTENER_TLS
+      filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: https
+          access_log:
+          - name: envoy.access_loggers.stdout
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog
+              log_format:
+                json_format:
+                  status: "%RESPONSE_CODE%"
+                  ACCESS_LOG
+          http_filters:
+          HTTP_FILTERS
+          - name: envoy.filters.http.router
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes:
+              ROUTES
+              - match: {prefix: /}
+                direct_response: {status: 404}
+  clusters:
+  - name: kerbridge_broker
+    type: STATIC
+    load_assignment: {cluster_name: kerbridge_broker}
+"#;
+
+const LISTENER_TLS: &str = "common_tls_context: {tls_certificates: [{certificate_chain: {filename: /etc/envoy/tls/tls.crt}, \
+                            private_key: {filename: /etc/envoy/tls/tls.key}}]}";
+
+/// A whole configuration of a block, with files that are there in place of those that it names.
+fn whole(block: &Block, certificates: &Certificates) -> Option<String> {
+    let (_, place) = PARTS.iter().find(|(info, _)| *info == block.info)?;
+    let mut yaml = String::new();
+    for line in if *place == "BLOCK" { "BLOCK" } else { AROUND }.lines() {
+        let word = line.trim_start();
+        let indent = line.len().saturating_sub(word.len());
+        if word == *place {
+            for line in block.text.lines() {
+                yaml.push_str(&format!("{:indent$}{line}\n", ""));
+            }
+        } else if word == "LISTENER_TLS" {
+            // A listener has a certificate whatever the block is about.
+            yaml.push_str(&format!("{:indent$}{LISTENER_TLS}\n", ""));
+        } else if !PARTS.iter().any(|(_, part)| *part == word) {
+            yaml.push_str(&format!("{line}\n"));
+        }
+    }
+    for (named, there) in [
+        ("/etc/envoy/tls/mesh-ca.crt", &certificates.authority),
+        ("clients-ca.crt", &certificates.authority),
+        ("/etc/envoy/tls/mesh.crt", &certificates.certificate),
+        ("/etc/envoy/tls/mesh.key", &certificates.private_key),
+        ("/etc/envoy/tls/tls.crt", &certificates.certificate),
+        ("/etc/envoy/tls/tls.key", &certificates.private_key),
+    ] {
+        yaml = yaml.replace(named, &there.to_string_lossy());
+    }
+    Some(yaml)
+}
+
+#[test]
+fn every_envoy_configuration_of_the_documents_is_taken_by_envoy() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = Certificates::create(folder.path()).unwrap();
+    let mut seen = 0;
+    for entry in std::fs::read_dir(repository().join("docs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for block in blocks(&text) {
+            if !block.info.starts_with("yaml") {
+                continue;
+            }
+            let yaml = whole(&block, &certificates)
+                .unwrap_or_else(|| panic!("{}: which part of a configuration is `{}`?", path.display(), block.info));
+            if let Err(error) = validate(&yaml) {
+                panic!("{}:\n{yaml}\n{error}", path.display());
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 6, "{seen}");
 }
