@@ -1,6 +1,9 @@
 //! Tickets: what one is traded for, whose principal arrives, and by which reason a bad one is refused.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
+use std::path::Path;
+use std::time::Duration;
 
 use kerbridge_tests::World;
 use kerbridge_tests::curl::Answer;
@@ -9,6 +12,7 @@ use kerbridge_tests::initiator::token_in_child;
 use kerbridge_tests::relay::Recorded;
 use kerbridge_tests::shipped::ISSUER;
 use kerbridge_tests::token::{decode, now};
+use kerbridge_tests::wait::wait_until;
 use kerbridge_tests::world::{SERVICE, lab_program};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use serde_json::{Value, json};
@@ -262,22 +266,56 @@ fn ntlm_is_refused_by_name_and_not_asked_for_again() {
     }
 }
 
+/// The environment of a client with these tickets.
+fn client_of(world: &World, tickets: &Path) -> [(&'static str, OsString); 2] {
+    let config = world.kdc().krb5_config().as_os_str().to_owned();
+    [("KRB5_CONFIG", config), ("KRB5CCNAME", tickets.as_os_str().to_owned())]
+}
+
 #[test]
 fn a_ticket_near_its_end_gives_a_token_that_ends_with_it() {
     let world = World::start().unwrap();
-    let tickets = world.kdc().kinit_with("alice", &["-l", "90s"]).unwrap();
-    let client = [
-        ("KRB5_CONFIG".into(), world.kdc().krb5_config().as_os_str().to_owned()),
-        (
-            std::ffi::OsString::from("KRB5CCNAME"),
-            tickets.path().as_os_str().to_owned(),
-        ),
-    ];
-    let answer = world.curl("/orders/1").negotiate(client).send().unwrap();
+    // Ten seconds are left when she logs in.
+    let tickets = world.kdc().kinit_with("alice", &["-l", "10s"]).unwrap();
+    let answer = world
+        .curl("/orders/1")
+        .negotiate(client_of(&world, tickets.path()))
+        .send()
+        .unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let claims = decode(answer.header("x-kerbridge-token").unwrap()).unwrap().claims;
-    let life = claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap();
-    assert!((60..=90).contains(&life), "{life}");
+    let token = answer.header("x-kerbridge-token").unwrap();
+    let claims = decode(token).unwrap().claims;
+    let (issued, ends) = (claims["iat"].as_u64().unwrap(), claims["exp"].as_u64().unwrap());
+    assert!((6..=10).contains(&(ends - issued)), "{claims}");
+    // Until its last second it opens; from the second of its end on nothing of it arrives.
+    let mut connection = world.connect().unwrap();
+    let request = Request::get("/orders/2").header("authorization", format!("Bearer {token}"));
+    let before = world.upstream().requests().len();
+    let mut opened = 0;
+    wait_until("the end of the token", Duration::from_secs(20), || {
+        let sent = now();
+        let answer = connection.exchange(&request).unwrap();
+        if answer.status == 200 {
+            assert!(sent < ends, "it opened at {sent}, and ended at {ends}");
+            opened += 1;
+            return false;
+        }
+        assert!(now() >= ends, "it was refused before {ends}");
+        let refusal = world.refusal(answer.status, &answer.body).unwrap();
+        assert_eq!((refusal.status, refusal.reason.as_str()), (401, "expired"));
+        true
+    })
+    .unwrap();
+    assert!(opened > 10, "{opened}");
+    assert_eq!(world.upstream().requests().len() - before, opened);
+    // Nor does the ticket buy another one: KDCs and acceptors allow for clocks that differ, we do not.
+    let spent = world
+        .curl("/orders/1")
+        .negotiate(client_of(&world, tickets.path()))
+        .send()
+        .unwrap();
+    assert_eq!(spent.status, 401, "{}", spent.text());
+    assert_eq!(world.upstream().requests().len() - before, opened);
 }
 
 #[test]

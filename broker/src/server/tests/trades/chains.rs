@@ -8,12 +8,22 @@ use proptest::sample::{Index, subsequence};
 use super::*;
 use crate::subject_token::Actors;
 
-/// What the property draws: lines between four audiences for three clients, and a walk.
+/// What the property draws: lines between four audiences for three clients, when a ticket and another issuer's token come, and a
+/// walk from them on.
 #[derive(Clone, Debug)]
 struct Drawn {
+    begins: u64,
+    foreign: Foreign,
     ttls: Vec<u64>,
     lines: Vec<Line>,
     steps: Vec<Step>,
+}
+
+/// Of the other issuer's token.
+#[derive(Clone, Debug)]
+struct Foreign {
+    life: u64,
+    scopes: Vec<&'static str>,
 }
 
 #[derive(Clone, Debug)]
@@ -33,6 +43,9 @@ struct Step {
     later: u64,
 }
 
+/// When the ticket of the tests ends, and the least life that buys anything.
+const TICKET_ENDS: u64 = 10_000;
+const FLOOR: u64 = 5;
 const AUDIENCES: [&str; 4] = ["a", "b", "c", "d"];
 const CLIENTS: [&str; 3] = ["x", "y", "z"];
 const SCOPES: [&str; 4] = ["s1", "s2", "s3", "s4"];
@@ -64,16 +77,25 @@ fn drawn() -> impl Strategy<Value = Drawn> {
         scopes,
         later,
     });
+    let foreign = (1..4000_u64, subsequence(&SCOPES[..], 0..=4));
     (
+        2000..TICKET_ENDS,
+        foreign.prop_map(|(life, scopes)| Foreign { life, scopes }),
         prop::collection::vec(60..4000_u64, 4),
         prop::collection::vec(line, 0..12),
         prop::collection::vec(step, 1..24),
     )
-        .prop_map(|(ttls, lines, steps)| Drawn { ttls, lines, steps })
+        .prop_map(|(begins, foreign, ttls, lines, steps)| Drawn {
+            begins,
+            foreign,
+            ttls,
+            lines,
+            steps,
+        })
 }
 
 impl Drawn {
-    fn policy(&self) -> String {
+    fn policy(&self, key: &Key) -> String {
         let audiences = AUDIENCES.iter().zip(&self.ttls);
         let audiences: Vec<String> = audiences
             .map(|(name, ttl)| format!("[[audience]]\nname = \"{name}\"\nttl = \"{ttl}s\"\n"))
@@ -90,10 +112,23 @@ impl Drawn {
         );
         let lines: Vec<String> = lines.collect();
         format!(
-            "{}{}[[grant]]\nprincipals = [\"*@A.TEST\"]\naudience = \"a\"\nscopes = [\"s1\", \"s2\", \"s3\"]\n\
+            "{}{}[[issuer]]\nissuer = \"{IDP}\"\naudiences = {{ a = [\"client-1\"] }}\njwks = {{ inline = '{}' }}\n\
+             [[subject]]\nissuer = \"{IDP}\"\nclaim = \"upn\"\nform = \"principal\"\nrealms = [\"A.TEST\"]\n\
+             [[grant]]\nprincipals = [\"*@A.TEST\"]\naudience = \"a\"\nscopes = [\"s1\", \"s2\", \"s3\"]\n\
              [[route]]\npath = \"/\"\naccess = \"open\"\n",
             audiences.concat(),
-            lines.concat()
+            lines.concat(),
+            key.set()
+        )
+    }
+
+    /// The other issuer's token, about bob.
+    fn foreign_token(&self, key: &Key) -> String {
+        let Foreign { life, scopes } = &self.foreign;
+        let ends = self.begins.saturating_add(*life);
+        foreign(
+            key,
+            json!({ "iat": self.begins, "exp": ends, "scope": scopes.join(" ") }),
         )
     }
 
@@ -117,13 +152,21 @@ fn depth(claims: &Value) -> usize {
     std::iter::successors(claims.get("act"), |act| act.get("act")).count()
 }
 
+/// The audience for which a token stands: that of ours, and what the policy takes the other issuer's for.
+fn audience(claims: &Value) -> &str {
+    if claims["iss"] == IDP {
+        "a"
+    } else {
+        claims["aud"].as_str().unwrap()
+    }
+}
+
 /// Why this step must fail, by what was drawn alone.
 fn must_fail(drawn: &Drawn, step: &Step, parent: &Value, now: u64) -> Option<Reason> {
-    // The floor of the rules.
-    if parent["exp"].as_u64().unwrap().saturating_sub(now) < 5 {
+    if parent["exp"].as_u64().unwrap().saturating_sub(now) < FLOOR {
         return Some(Reason::Expired);
     }
-    let Some(through) = drawn.let_through(step, parent["aud"].as_str().unwrap()) else {
+    let Some(through) = drawn.let_through(step, audience(parent)) else {
         return Some(Reason::DeniedByPolicy);
     };
     let mut wanted = step.scopes.iter().flatten();
@@ -134,11 +177,23 @@ fn must_fail(drawn: &Drawn, step: &Step, parent: &Value, now: u64) -> Option<Rea
 }
 
 async fn walk(drawn: Drawn) {
-    let broker = broker_of(&drawn.policy(), Ok("alice@A.TEST"), || Ok(()));
-    let response = ask(ListenerName::Mesh, &broker, body(&[("audience", "a")])).await;
-    let reply: ExchangeReply = serde_json::from_str(&text(response).await).unwrap();
-    let mut held = vec![reply.access_token];
-    let mut now = 2000_u64;
+    let key = Key::new();
+    let broker = broker_of(&drawn.policy(&key), Ok("alice@A.TEST"), || Ok(()));
+    let mut now = drawn.begins;
+    let mut held = vec![drawn.foreign_token(&key)];
+    match answer(&broker, &body(&[("audience", "a")]), "mesh", now).await {
+        Ok(reply) => {
+            let token = claims(&reply.access_token);
+            let ends = now.saturating_add(drawn.ttls[0]).min(TICKET_ENDS);
+            assert_eq!(token["exp"], ends);
+            assert!(scopes(&token).is_subset(&BTreeSet::from(["s1", "s2", "s3"])));
+            held.push(reply.access_token);
+        }
+        Err(reason) => {
+            assert_eq!(reason, Reason::TicketTooShort);
+            assert!(TICKET_ENDS - now < FLOOR);
+        }
+    }
     for step in &drawn.steps {
         now = now.saturating_add(step.later);
         let shown = step.token.get(&held);
@@ -157,12 +212,23 @@ async fn walk(drawn: Drawn) {
         let token = claims(&child);
         // Nothing wider, and nothing of whose it is changed.
         assert!(scopes(&token).is_subset(&scopes(&parent)), "{step:?}");
-        let through = drawn.let_through(step, parent["aud"].as_str().unwrap()).unwrap();
+        let through = drawn.let_through(step, audience(&parent)).unwrap();
         assert!(scopes(&token).is_subset(&through), "{step:?}");
         assert!(token["exp"].as_u64() <= parent["exp"].as_u64(), "{step:?}");
         assert_eq!(token["aud"], step.to);
-        for kept in ["iss", "sub", "sid", "auth_time", "amr", "kerbridge_cb"] {
+        assert_eq!(token["iss"], "https://broker.test");
+        for kept in ["auth_time", "amr"] {
             assert_eq!(token[kept], parent[kept], "{kept}");
+        }
+        if parent["iss"] == IDP {
+            assert_eq!(
+                (&token["sub"], &token["kerbridge_cb"]),
+                (&json!("bob@A.TEST"), &json!(false))
+            );
+        } else {
+            for kept in ["sub", "sid", "kerbridge_cb"] {
+                assert_eq!(token[kept], parent[kept], "{kept}");
+            }
         }
         assert_eq!(token["act"]["sub"], step.client);
         assert_eq!(token["act"].get("act"), parent.get("act"));
