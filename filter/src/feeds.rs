@@ -414,9 +414,12 @@ impl Follower {
         }
     }
 
-    /// Logs a change between good and bad, and nothing in between.
+    /// Counts what is bad, and logs a change between good and bad, and nothing in between.
     pub(crate) fn note(&mut self, outcome: Result<(), FeedError>) {
         let failure = outcome.err();
+        if let Some(error) = failure {
+            self.metrics.feed_page_refused(error.as_str(), self.name());
+        }
         if failure != self.failure {
             let name = self.name();
             match failure {

@@ -91,6 +91,12 @@ impl Metrics {
         self.taken("revocation_tables_taken", issuer);
     }
 
+    /// Counts a page of revocations that was not taken: `kerbridge.feed_pages_refused.reason.<word>.issuer.<issuer>`. The words
+    /// are those of [`FeedError`](kerbridge_gate::feed::FeedError), and `not_fetched`. Whoever reads a page counts it.
+    pub(crate) fn feed_page_refused(&self, word: &str, issuer: &str) {
+        self.taken(&format!("feed_pages_refused.reason.{word}"), issuer);
+    }
+
     fn taken(&self, what: &str, issuer: &str) {
         let name = format!("kerbridge.{what}.issuer.{issuer}");
         if host::define_metric(MetricType::Counter, &name)

@@ -431,7 +431,7 @@ impl Polling {
         Ok(keys.digest)
     }
 
-    /// Logs a change between good and bad, and nothing in between.
+    /// Counts a page that did not come, and logs a change between good and bad, and nothing in between.
     fn note(&mut self, fetch: Fetch, outcome: Result<(), &'static str>) {
         let name = self
             .config
@@ -442,6 +442,9 @@ impl Polling {
             Fetch::Keys(_) | Fetch::UnknownKeys(_) => "keys",
             Fetch::Feed(_) => "revocations",
         };
+        if outcome.is_err() && matches!(fetch, Fetch::Feed(_)) {
+            self.metrics.feed_page_refused("not_fetched", name);
+        }
         let was_failing = self.failing.contains(&fetch);
         match (outcome, was_failing) {
             (Ok(()), true) => {

@@ -40,6 +40,8 @@ struct State {
     /// The bodies of a full snapshot of the newest version: a large one takes longer to write than the filter waits.
     snapshot: Bodies,
     is_away: bool,
+    /// What is answered in place of a page of the feed.
+    instead: Option<Reply>,
 }
 
 /// The bodies of all pages of one answer.
@@ -77,6 +79,7 @@ impl Issuer {
             revoked: Vec::new(),
             snapshot: Bodies::of(&[]),
             is_away: false,
+            instead: None,
         }));
         let served = Arc::clone(&state);
         let server = ScriptedServer::tcp(move |_number, request| answer(&lock(&served), request))?;
@@ -181,6 +184,23 @@ impl Issuer {
         self.state().is_away = is_away;
     }
 
+    /// Answers this in place of a page of the feed, or pages again.
+    pub fn answer_instead(&self, reply: Option<Reply>) {
+        self.state().instead = reply;
+    }
+
+    /// The first page of a full snapshot of now, its claims changed, and signed as the issuer's are.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Io`] where the system has no randomness.
+    pub fn changed_page(&self, change: impl FnOnce(&mut PageClaims)) -> Result<Vec<u8>, HarnessError> {
+        let state = self.state();
+        let (mut claims, body) = state.claims(FeedQuery::Snapshot).ok_or_else(no_randomness)?;
+        change(&mut claims);
+        sign_page(&state.signs, &claims, &body).ok_or_else(no_randomness)
+    }
+
     /// Revokes: one version more.
     pub fn revoke(&self, entries: &[Entry]) {
         let mut revoked = self.state().revoked.clone();
@@ -279,12 +299,10 @@ fn answer(state: &State, request: &Incoming) -> Reply {
             let keys: Vec<Value> = sets.filter_map(|set| set.pointer("/keys/0").cloned()).collect();
             Reply::ok(&json!({"keys": keys}).to_string())
         }
-        FEED => match state.page(FeedQuery::parse(query)) {
-            Some(page) => {
-                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", page.len());
-                Reply::Raw([head.into_bytes(), page].concat())
-            }
-            None => Reply::status(404, ""),
+        FEED => match (&state.instead, state.page(FeedQuery::parse(query))) {
+            (Some(reply), _) => reply.clone(),
+            (None, Some(page)) => serve_page(&page),
+            (None, None) => Reply::status(404, ""),
         },
         _ => Reply::status(404, ""),
     }
@@ -296,6 +314,11 @@ impl State {
     }
 
     fn page(&self, query: FeedQuery) -> Option<Vec<u8>> {
+        let (claims, body) = self.claims(query)?;
+        sign_page(self.feed_signs.as_ref().unwrap_or(&self.signs), &claims, &body)
+    }
+
+    fn claims(&self, query: FeedQuery) -> Option<(PageClaims, Vec<u8>)> {
         let newest = self.version();
         let (base, version, page) = match query {
             FeedQuery::Since { epoch, version } if epoch == self.epoch && version <= newest => {
@@ -333,8 +356,15 @@ impl State {
             sha256: *hashes.get(place(u64::from(page))?)?,
             sha256_of_pages: Some(hash_of_pages(&hashes)),
         };
-        sign_page(self.feed_signs.as_ref().unwrap_or(&self.signs), &claims, body)
+        Some((claims, body.clone()))
     }
+}
+
+/// The answer that brings a page.
+#[must_use]
+pub fn serve_page(page: &[u8]) -> Reply {
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", page.len());
+    Reply::Raw([head.as_bytes(), page].concat())
 }
 
 /// A page of a feed, signed by this key; nothing where the system has no randomness.

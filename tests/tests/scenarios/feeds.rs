@@ -13,12 +13,12 @@ use kerbridge_wire::feed::{EVER, Entry, RevocationKey};
 use serde_json::{Value, json};
 
 /// The part of an issuer's configuration that names its feed.
-fn feed(poll: &str, max_staleness: &str) -> Value {
+pub(crate) fn feed(poll: &str, max_staleness: &str) -> Value {
     json!({"jwks": {"poll": "1s", "max_staleness": "1h"},
         "feed": {"cluster": "id", "path": FEED, "poll": poll, "max_staleness": max_staleness}})
 }
 
-fn start(builder: WorldBuilder) -> World {
+pub(crate) fn start(builder: WorldBuilder) -> World {
     let world = builder.start().unwrap();
     wait_until("keys in all VMs", Duration::from_secs(10), || {
         let taken = world.stat("wasmcustom.kerbridge.key_sets_taken.issuer.id");
@@ -37,7 +37,7 @@ fn world(issuer: &Issuer) -> World {
 }
 
 /// Status and reason of a request with this token, on a connection of its own: the workers take turns.
-fn ask(world: &World, token: &str) -> (u16, String) {
+pub(crate) fn ask(world: &World, token: &str) -> (u16, String) {
     let request = Request::get("/orders/1").header("authorization", format!("Bearer {token}"));
     let mut answer = world.send(&request).unwrap();
     // A revocation that arrives in the milliseconds of a request ends it, as any that is open.
@@ -52,7 +52,7 @@ fn ask(world: &World, token: &str) -> (u16, String) {
 }
 
 /// Whether twenty requests in a row, over both workers, end so.
-fn all_end_with(world: &World, token: &str, expected: (u16, &str)) -> bool {
+pub(crate) fn all_end_with(world: &World, token: &str, expected: (u16, &str)) -> bool {
     (0..20).all(|_| {
         let (status, reason) = ask(world, token);
         (status, reason.as_str()) == expected

@@ -4,10 +4,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kerbridge_tests::World;
 use kerbridge_tests::http::{Connection, Request};
+use kerbridge_tests::shipped::ShippedYaml;
 use kerbridge_tests::tls::TlsStream;
 use kerbridge_tests::wait::{Deadline, wait_for, wait_until};
+use kerbridge_tests::{HarnessError, World};
 use serde_json::Value;
 
 /// One poll of the feed, and the second that a worker may be behind; more for a machine that has much to do.
@@ -72,8 +73,13 @@ const MANY: usize = 50;
 /// How long all of it may take.
 const ALL_WITHIN: Duration = Duration::from_secs(60);
 
-/// A connection to each worker.
-fn one_to_each(world: &World) -> Vec<Connection<TlsStream>> {
+/// Has Envoy count the connections of each worker, for [`one_to_each`].
+pub(crate) fn count_connections(yaml: &mut ShippedYaml) -> Result<(), HarnessError> {
+    yaml.insert_below("- name: https", &["  stat_prefix: front"])
+}
+
+/// A connection to each of two workers.
+pub(crate) fn one_to_each(world: &World) -> Vec<Connection<TlsStream>> {
     let taken = || {
         let of = |worker| world.stat(&format!("listener.front.worker_{worker}.downstream_cx_total"));
         (0..WORKERS).map(|worker| of(worker).unwrap_or(0)).collect::<Vec<_>>()
@@ -127,7 +133,7 @@ fn until_refused(
 #[test]
 fn each_of_many_revocations_counts_at_every_worker_within_a_poll_and_a_second() {
     let mut world = World::builder()
-        .yaml(|yaml| yaml.insert_below("- name: https", &["  stat_prefix: front"]))
+        .yaml(count_connections)
         .concurrency(u32::try_from(WORKERS).unwrap())
         .start()
         .unwrap();
