@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kerbridge_wire::exchange::{FEED_PATH, JWKS_PATH};
 use kerbridge_wire::filter_config::{
-    BrokerConfig, FeedConfig, FilterConfig, IssuerConfig, JwksConfig, UpstreamFilterConfig,
+    BrokerConfig, DelegationConfig, FeedConfig, FilterConfig, IssuerConfig, JwksConfig, UpstreamFilterConfig,
 };
-use kerbridge_wire::policy::{FilterSettings, Policy};
+use kerbridge_wire::policy::{DelegationSettings, FilterSettings, Policy};
 use kerbridge_wire::{Span, Spn};
 use serde::Serialize;
 
@@ -49,6 +49,7 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline: Inline) -> FilterCon
     let FilterSettings {
         cluster,
         timeout,
+        delegation,
         poll,
         max_staleness,
         follow_revocations,
@@ -89,6 +90,11 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline: Inline) -> FilterCon
         scope_claim: "scope".to_owned(),
         groups_claim: "groups".to_owned(),
     };
+    let delegation = (delegation != DelegationSettings::default()).then(|| DelegationConfig {
+        cluster: delegation.cluster.unwrap_or_else(|| cluster.clone()),
+        authority: AUTHORITY.to_owned(),
+        timeout: delegation.timeout.unwrap_or(timeout),
+    });
     FilterConfig {
         issuers: std::iter::once(own).chain(others.iter().cloned()).collect(),
         broker: Some(BrokerConfig {
@@ -96,6 +102,7 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline: Inline) -> FilterCon
             authority: AUTHORITY.to_owned(),
             timeout,
             issuer: issuer.to_owned(),
+            delegation,
         }),
         routes: route.clone(),
         identity_headers,
@@ -257,6 +264,28 @@ mod tests {
         let config = filter_config("https://broker.test", &policy, inline);
         assert_eq!(config.issuers[0].feed, None);
         assert!(config.issuers[0].jwks.cluster.is_some());
+    }
+
+    #[test]
+    fn tickets_are_had_where_the_policy_says_and_else_where_tokens_are() {
+        let rendered = |settings: &str| {
+            let text =
+                format!("[[route]]\npath_prefix = \"/\"\n[filter]\ncluster = \"a\"\ntimeout = \"3s\"\n{settings}");
+            let policy: Policy = crate::strict_toml::read(&text, &mut Problems::default()).unwrap();
+            let config = filter_config("https://broker.test", &policy, Inline::default());
+            let read: FilterConfig = serde_json::from_str(&json(&config).unwrap()).unwrap();
+            assert_eq!(read, config);
+            let delegation = read.broker.unwrap().delegation;
+            delegation.map(|another| (another.cluster, another.timeout.seconds()))
+        };
+        assert_eq!(rendered(""), None);
+        assert_eq!(rendered("[filter.delegation]\n"), None);
+        assert_eq!(rendered("delegation = { cluster = \"b\" }"), Some(("b".to_owned(), 3)));
+        assert_eq!(rendered("delegation = { timeout = \"9s\" }"), Some(("a".to_owned(), 9)));
+        assert_eq!(
+            rendered("delegation = { cluster = \"b\", timeout = \"9s\" }"),
+            Some(("b".to_owned(), 9))
+        );
     }
 
     #[test]

@@ -53,6 +53,7 @@ fn field_of_the_file(field: &str) -> String {
         ("routes", "route"),
         ("issuers[0].jwks.", "filter."),
         ("issuers[0].", "filter."),
+        // What is not said there is that of the other broker, which was looked at.
         ("broker.", "filter."),
     ] {
         if let Some(rest) = field.strip_prefix(rendered) {
@@ -258,6 +259,8 @@ mod tests {
             ("poll = \"5m\"", "filter.max_staleness"),
             ("clock_skew_seconds = 301", "filter.clock_skew_seconds"),
             ("timeout = \"61s\"", "filter.timeout"),
+            ("delegation.cluster = \"\"", "filter.delegation.cluster"),
+            ("delegation.timeout = \"61s\"", "filter.delegation.timeout"),
             (
                 "identity_headers.subject = \"authorization\"",
                 "filter.identity_headers.subject",

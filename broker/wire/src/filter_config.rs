@@ -267,7 +267,7 @@ pub struct ExplainConfig {
     pub sources: Vec<String>,
 }
 
-/// Where tickets are exchanged for tokens.
+/// Where tickets are exchanged for tokens, and tokens for tickets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BrokerConfig {
@@ -282,6 +282,23 @@ pub struct BrokerConfig {
     pub timeout: Span,
     /// Which of the issuers the broker is: the `iss` that its minted tokens must have.
     pub issuer: String,
+    /// Where tokens are exchanged for tickets, where that is another broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegation: Option<DelegationConfig>,
+}
+
+/// The broker that acts for users, where it is a process of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DelegationConfig {
+    /// Envoy cluster of its mesh listener.
+    pub cluster: String,
+    /// `:authority` of the call.
+    #[serde(default = "authority")]
+    pub authority: String,
+    /// How long to wait for the answer.
+    #[serde(default = "two_seconds")]
+    pub timeout: Span,
 }
 
 /// Headers that tell the upstream who calls. They are deleted from every request before they are set; an empty name leaves

@@ -307,6 +307,9 @@ pub struct FilterSettings {
     /// How long the filter waits for an exchange.
     #[serde(default = "two_seconds")]
     pub timeout: Span,
+    /// Where tickets are had, where that is another broker.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub delegation: DelegationSettings,
     /// How often each worker asks for the broker's keys.
     #[serde(default = "two_seconds")]
     pub poll: Span,
@@ -345,11 +348,24 @@ pub struct FilterSettings {
     pub explain: Option<ExplainConfig>,
 }
 
+/// How the filter reaches the broker that acts for users: a process of its own. What is not said is as for the other broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DelegationSettings {
+    /// The Envoy cluster behind which its mesh listener is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// How long the filter waits for a ticket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+}
+
 impl Default for FilterSettings {
     fn default() -> Self {
         Self {
             cluster: broker_cluster(),
             timeout: two_seconds(),
+            delegation: DelegationSettings::default(),
             poll: two_seconds(),
             max_staleness: five_minutes(),
             follow_revocations: true,

@@ -85,10 +85,13 @@ pub(crate) enum Wanted<'a> {
 impl BrokerCall {
     pub(crate) fn new(broker: &Broker, asked: &Asked, wanted: &Wanted<'_>) -> Self {
         let route = asked.route.as_ref().map_or("", |route| route.name());
-        let (subject, kind, requested, audience) = match *wanted {
+        let (at, subject, kind, requested, audience) = match *wanted {
             // An access token is what is wanted where nothing is said.
-            Wanted::Token { ticket, audience } => (ticket, NEGOTIATE_TOKEN_TYPE, "", audience),
-            Wanted::Ticket { token, spn } => (token, ACCESS_TOKEN_TYPE, NEGOTIATE_TOKEN_TYPE, spn.as_str()),
+            Wanted::Token { ticket, audience } => (&broker.tokens, ticket, NEGOTIATE_TOKEN_TYPE, "", audience),
+            Wanted::Ticket { token, spn } => {
+                let requested = NEGOTIATE_TOKEN_TYPE;
+                (&broker.tickets, token, ACCESS_TOKEN_TYPE, requested, spn.as_str())
+            }
         };
         let certificate = asked.certificate.as_ref().map(CertificateDigest::to_string);
         let certificate = certificate.unwrap_or_default();
@@ -106,10 +109,10 @@ impl BrokerCall {
             add_parameter(&mut form, name, value);
         }
         Self {
-            cluster: broker.cluster.to_string(),
-            authority: broker.authority.to_string(),
+            cluster: at.cluster.to_string(),
+            authority: at.authority.to_string(),
             path: TOKEN_PATH,
-            timeout: u64::from(broker.timeout).saturating_mul(1000),
+            timeout: u64::from(at.timeout).saturating_mul(1000),
             body: Secret::new(form),
             is_second_leg: matches!(wanted, Wanted::Token { ticket, .. } if is_later_leg(ticket)),
         }

@@ -39,6 +39,10 @@ pub(crate) struct Plan<'a> {
     pub(crate) users: &'a [&'a str],
     /// More of the policy's lines for the service.
     pub(crate) line: String,
+    /// More of the filter's settings.
+    pub(crate) settings: &'a str,
+    /// The broker of the world acts for users; else it makes tokens only.
+    pub(crate) acts: bool,
     /// More services, each with the path below which it is: the same Apache.
     pub(crate) services: &'a [Service<'a>],
 }
@@ -62,6 +66,8 @@ impl Default for Plan<'_> {
             principals: &[EVERYBODY],
             users: &["alice"],
             line: String::new(),
+            settings: "",
+            acts: true,
             services: &[],
         }
     }
@@ -105,6 +111,7 @@ impl Plan<'_> {
         policy.push_str(&route("plain", "legacy", ""));
         policy.push_str(&route("orders", "orders", ""));
         policy.push_str("[filter]\nunderscores_rejected = true\n");
+        policy.push_str(self.settings);
         policy
     }
 
@@ -118,13 +125,17 @@ impl Plan<'_> {
         World::builder()
             .domain(Kdc::attach(realm.folder()).unwrap(), realm.keytab(ACCEPTOR), tickets)
             .policy(&self.policy(realm))
-            .broker_table(&format!(
-                "[listen.observe]\nunix = \"observe.sock\"\n{}",
-                table(
-                    &realm.principal(self.account),
-                    &self.keytab.clone().unwrap_or_else(|| realm.keytab(self.account)),
-                )
-            ))
+            .broker_table("[listen.observe]\nunix = \"observe.sock\"")
+            .broker_table(&self.section(realm))
+    }
+
+    /// The configuration's `[delegation]`.
+    fn section(&self, realm: &DelegationRealm) -> String {
+        if !self.acts {
+            return String::new();
+        }
+        let keytab = self.keytab.clone().unwrap_or_else(|| realm.keytab(self.account));
+        table(&realm.principal(self.account), &keytab)
     }
 
     /// The world in front of this port.
@@ -146,8 +157,17 @@ impl Plan<'_> {
     }
 
     pub(crate) fn start(&self, realm: &DelegationRealm) -> Bridge {
+        self.start_with(realm, |_| Ok(()))
+    }
+
+    /// The same with another change of Envoy's configuration.
+    pub(crate) fn start_with(
+        &self,
+        realm: &DelegationRealm,
+        yaml: impl FnOnce(&mut ShippedYaml) -> Result<(), HarnessError> + 'static,
+    ) -> Bridge {
         let apache = Apache::start(&realm.keytab(LEGACY)).unwrap();
-        let world = self.in_front_of(realm, apache.port()).start().unwrap();
+        let world = self.in_front_of(realm, apache.port()).yaml(yaml).start().unwrap();
         Bridge { world, apache }
     }
 }

@@ -24,4 +24,5 @@ mod outputs;
 mod realms;
 mod rights;
 mod s4u;
+mod split;
 mod trader;

@@ -13,9 +13,12 @@ use crate::doctor::finding::{Finding, Remedy};
 /// Seconds for which the broker keeps a connection that nothing uses.
 const KEPT: f64 = 75.0;
 
+/// Where the filter's configuration says how brokers are reached.
+const BROKERS: [&str; 2] = ["/broker", "/broker/delegation"];
+
 /// Where the filter calls out to: the field of its configuration, and the cluster.
 fn calls(configuration: &Value) -> Vec<(String, &str)> {
-    let mut places = vec!["/broker".to_owned()];
+    let mut places = BROKERS.map(str::to_owned).to_vec();
     let issuers = configuration.get("issuers").and_then(Value::as_array);
     for place in 0..issuers.map_or(0, Vec::len) {
         places.extend(["jwks", "feed"].map(|part| format!("/issuers/{place}/{part}")));
@@ -45,12 +48,15 @@ pub(super) fn absent(configuration: &Value, clusters: &BTreeMap<&str, &Value>) -
         .collect()
 }
 
-/// The cluster to which tickets go.
+/// The clusters to which tickets and tokens go.
 pub(super) fn judge_brokers(configuration: &Value, clusters: &BTreeMap<&str, &Value>) -> Vec<Finding> {
-    let name = configuration.pointer("/broker/cluster").and_then(Value::as_str);
-    let Some((name, cluster)) = name.and_then(|name| Some((name, *clusters.get(name)?))) else {
-        return Vec::new();
-    };
+    let name = |place| configuration.pointer(&format!("{place}/cluster"))?.as_str();
+    let names: BTreeSet<&str> = BROKERS.into_iter().filter_map(name).collect();
+    let known = names.into_iter().filter_map(|name| Some((name, *clusters.get(name)?)));
+    known.flat_map(|(name, cluster)| judge_broker(name, cluster)).collect()
+}
+
+fn judge_broker(name: &str, cluster: &Value) -> Vec<Finding> {
     let mut findings = Vec::new();
     if is_overheard(cluster) {
         findings.push(
@@ -221,6 +227,19 @@ mod tests {
     fn at(address: &str) -> Value {
         json!({"load_assignment": {"endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address": {
             "address": address, "port_value": 1}}}}]}]}})
+    }
+
+    #[test]
+    fn the_cluster_of_tickets_is_looked_at_as_that_of_tokens_is() {
+        let configuration = json!({"broker": {"cluster": "a", "delegation": {"cluster": "b"}}});
+        let (here, away) = (at("127.0.0.1"), at("192.0.2.1"));
+        let missing = BTreeMap::from([("a", &here)]);
+        assert_eq!(absent(&configuration, &missing).len(), 1);
+        let found = |b| judge_brokers(&configuration, &BTreeMap::from([("a", &here), ("b", b)])).len();
+        // Neither says how long it keeps a connection.
+        assert_eq!((found(&here), found(&away)), (2, 3));
+        let same = json!({"broker": {"cluster": "a", "delegation": {"cluster": "a"}}});
+        assert_eq!(judge_brokers(&same, &missing).len(), 1);
     }
 
     #[test]

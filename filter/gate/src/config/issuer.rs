@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use kerbridge_wire::filter_config::{Algorithm, BrokerConfig, FeedConfig, IssuerConfig, JwksConfig};
+use kerbridge_wire::Span;
+use kerbridge_wire::filter_config::{Algorithm, BrokerConfig, DelegationConfig, FeedConfig, IssuerConfig, JwksConfig};
 
 use super::check::Check;
 use crate::jwk::KeySet;
@@ -64,15 +65,24 @@ pub struct Source {
     pub max_staleness: u32,
 }
 
-/// The broker, checked.
+/// The brokers, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broker {
+    /// Where tickets are exchanged for tokens.
+    pub(crate) tokens: Endpoint,
+    /// Where tokens are exchanged for tickets: the same, or another.
+    pub(crate) tickets: Endpoint,
+    /// Index of the issuer of its tokens.
+    pub(crate) issuer: usize,
+}
+
+/// Where an exchange is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
     pub(crate) cluster: Box<str>,
     pub(crate) authority: Box<str>,
     /// Seconds.
     pub(crate) timeout: u32,
-    /// Index of its issuer.
-    pub(crate) issuer: usize,
 }
 
 impl Issuer {
@@ -312,10 +322,17 @@ impl Check {
             authority,
             timeout,
             issuer,
+            delegation,
         } = raw?;
-        self.text(&cluster, "broker.cluster");
-        self.text(&authority, "broker.authority");
-        self.that(timeout.seconds() <= 60, "broker.timeout", "expected \"1s\" to \"60s\"");
+        let tokens = self.endpoint("broker", cluster, authority, timeout);
+        let tickets = delegation.map(|another| {
+            let DelegationConfig {
+                cluster,
+                authority,
+                timeout,
+            } = another;
+            self.endpoint("broker.delegation", cluster, authority, timeout)
+        });
         let place = issuers.iter().position(|known| *known.issuer == *issuer);
         self.that(
             place.is_some(),
@@ -323,11 +340,22 @@ impl Check {
             "expected the `issuer` of one of `issuers`",
         );
         Some(Broker {
+            tickets: tickets.unwrap_or_else(|| tokens.clone()),
+            tokens,
+            issuer: place.unwrap_or_default(),
+        })
+    }
+
+    fn endpoint(&mut self, at: &str, cluster: String, authority: String, timeout: Span) -> Endpoint {
+        self.text(&cluster, &format!("{at}.cluster"));
+        self.text(&authority, &format!("{at}.authority"));
+        let is_brief = timeout.seconds() <= 60;
+        self.that(is_brief, &format!("{at}.timeout"), "expected \"1s\" to \"60s\"");
+        Endpoint {
             cluster: cluster.into(),
             authority: authority.into(),
             timeout: timeout.seconds(),
-            issuer: place.unwrap_or_default(),
-        })
+        }
     }
 }
 

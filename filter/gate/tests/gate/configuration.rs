@@ -111,6 +111,16 @@ fn each_mistake_is_named_by_its_field() {
             "broker.timeout",
         ),
         (
+            "\"broker\": {\"cluster\": \"broker\"",
+            "\"broker\": {\"delegation\": {\"cluster\": \"\"}, \"cluster\": \"broker\"",
+            "broker.delegation.cluster",
+        ),
+        (
+            "\"broker\": {\"cluster\": \"broker\"",
+            "\"broker\": {\"delegation\": {\"cluster\": \"b\", \"timeout\": \"2m\"}, \"cluster\": \"broker\"",
+            "broker.delegation.timeout",
+        ),
+        (
             "\"issuer\": \"https://broker.test\"},",
             "\"issuer\": \"https://other.test\"},",
             "broker.issuer",
