@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use kerbridge_tests::document::{quoted, tables};
+use kerbridge_tests::document::{blocks, quoted, tables};
 use kerbridge_tests::faults::{self, Asked};
 use kerbridge_tests::shipped::repository;
 use kerbridge_wire::Reason;
@@ -414,6 +414,37 @@ fn each_threat_of_the_security_model_has_tests_that_exist() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_command_about_a_kdc_was_run_or_says_that_it_was_not() {
+    let ours = ["kerbridge ", "curl ", "kinit "];
+    let (mut wrong, mut seen) = (Vec::new(), 0_u32);
+    for page in [
+        "docs/active-directory.md",
+        "docs/freeipa.md",
+        "docs/mit-kerberos.md",
+        "docs/runbooks.md",
+    ] {
+        for block in blocks(&read(page)) {
+            let is_command = block.info.starts_with("sh") || block.info.starts_with("powershell");
+            let was_run = block.info.starts_with("sh lab=");
+            let says_so = block.text.starts_with("# not run here");
+            // The product's own commands are held to its command line, and the client's are those of every test.
+            let is_ours = block
+                .text
+                .lines()
+                .all(|line| ours.iter().any(|start| line.starts_with(start)));
+            if is_command {
+                seen = seen.saturating_add(1);
+                if !(was_run || says_so || is_ours) {
+                    wrong.push(format!("{page}:\n{}", block.text));
+                }
+            }
+        }
+    }
+    assert!(seen > 15, "{seen}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
 #[test]

@@ -66,6 +66,8 @@ fn every_step_of_the_runbooks_does_what_it_says() {
                 }
                 running = wanted;
                 printed = run(&block, &folder, world.kdc(), None);
+                // Shown where the test fails, and with --nocapture.
+                println!("{}\n\n{printed}", block.text);
                 ran += 1;
             }
         }
