@@ -5,6 +5,7 @@ mod config_check;
 mod doctor;
 #[cfg(test)]
 mod documented;
+mod exit;
 mod init;
 mod keys;
 mod output;
@@ -22,30 +23,17 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
-/// Nothing went wrong, and the answer is no.
-const NO: u8 = 1;
-/// The doctor found something bad: none of sysexits.h, whose words are about the command itself.
-const ILL: u8 = 1;
-/// EX_USAGE: the command line is wrong.
-const USAGE: u8 = 64;
-/// EX_SOFTWARE: it failed while running.
-const SOFTWARE: u8 = 70;
-/// EX_TEMPFAIL: it could not be done now.
-const TRY_AGAIN: u8 = 75;
-/// EX_CONFIG: the configuration is wrong.
-const CONFIG: u8 = 78;
+use exit::Failure;
 
 /// Turns Kerberos tickets into short-lived tokens for services behind Envoy.
 #[derive(Debug, Parser)]
-#[command(name = "kerbridge", version, arg_required_else_help = true, after_help = AFTER)]
+#[command(name = "kerbridge", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
-
-const AFTER: &str = "Exit codes: 0 done, 1 the answer is no (policy explain, policy test, principal map, revoke --lift, keys retire), 64 wrong usage, 70 failed while running, 75 not now, try again (revoke, keys), 78 wrong configuration.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -112,7 +100,7 @@ struct ConfigFile {
 struct Check {
     #[command(flatten)]
     file: ConfigFile,
-    /// How problems are printed.
+    /// How the outcome is printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
@@ -120,28 +108,16 @@ struct Check {
 /// A form of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// One line for each; problems on standard error.
+    /// For people: lines on standard output; problems of a configuration, each with its remedy, on standard error.
     Text,
-    /// A JSON array of objects, on standard output; problems have field, problem and remedy.
+    /// For scripts: one JSON value on standard output; problems of a configuration are an array of field, problem and remedy.
     Json,
-}
-
-/// How a command failed; said already, where there is something to say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failure {
-    No,
-    Usage,
-    Configuration,
-    Running,
-    /// It could not be done now.
-    TryAgain,
-    /// The doctor found something bad.
-    Ill,
 }
 
 /// Runs the command line. To be called from `main` before any thread exists.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let parsed = exit::command().try_get_matches_from(arguments);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Where not even this can be written there is nobody to tell.
@@ -153,7 +129,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if wanted {
                 ExitCode::SUCCESS
             } else {
-                ExitCode::from(USAGE)
+                ExitCode::from(Failure::Usage.code())
             };
         }
     };
@@ -174,11 +150,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::No) => ExitCode::from(NO),
-        Err(Failure::Usage) => ExitCode::from(USAGE),
-        Err(Failure::Configuration) => ExitCode::from(CONFIG),
-        Err(Failure::Running) => ExitCode::from(SOFTWARE),
-        Err(Failure::TryAgain) => ExitCode::from(TRY_AGAIN),
-        Err(Failure::Ill) => ExitCode::from(ILL),
+        Err(failure) => ExitCode::from(failure.code()),
     }
 }

@@ -121,7 +121,7 @@ impl Policy {
             audience,
             grant,
             route: _,
-            issuer: _,
+            issuer: issuers,
             delegation: delegations,
             subject: _,
             exchange: _,
@@ -129,8 +129,13 @@ impl Policy {
             filter: _,
         } = file;
         let audiences = audiences(audience, file, &mut found);
-        if grant.is_empty() && delegations.is_empty() {
-            found.note("grant", "there is none, so that nobody gets a token", "add a [[grant]]");
+        // Where tokens of other issuers are all that is taken, nobody need get any here.
+        if grant.is_empty() && delegations.is_empty() && issuers.is_empty() {
+            found.note(
+                "grant",
+                "there is none, so that nobody gets a token",
+                "add a [[grant]], or an [[issuer]] whose tokens are taken",
+            );
         }
         let policy = Self {
             grants: grants::build(grant, &audiences, &mut found),
@@ -432,6 +437,35 @@ mod tests {
         }
         assert_eq!(scopes_of("alice@A.TEST", "billing", None), Err(Denial::NoGrant));
         assert_eq!(scopes_of("alice@A.TEST", "Orders", None), Err(Denial::UnknownAudience));
+    }
+
+    #[test]
+    fn where_only_tokens_of_other_issuers_are_taken_no_grant_is_needed() {
+        let foreign = r#"
+            [[audience]]
+            name = "orders"
+            [[issuer]]
+            issuer = "https://id.example.com"
+            algorithms = ["RS256"]
+            types = ["JWT"]
+            audiences = { orders = ["api://orders"] }
+            jwks = { cluster = "idp", path = "/jwks" }
+            [[route]]
+            path_prefix = "/orders"
+            accept = ["bearer"]
+            audience = "orders"
+        "#;
+        policy(foreign).unwrap();
+        let (start, rest) = foreign.split_once("[[issuer]]").unwrap();
+        let (_, end) = rest.split_once("[[route]]").unwrap();
+        let without = format!("{start}[[route]]{end}");
+        let problems = policy(&without).unwrap_err();
+        assert!(
+            problems
+                .iter()
+                .any(|problem| problem.starts_with("grant: there is none")),
+            "{problems:?}"
+        );
     }
 
     #[test]

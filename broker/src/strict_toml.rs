@@ -1,5 +1,6 @@
 //! Reads a TOML file strictly and goes on after a mistake, so that one reading finds all unknown and ill-typed fields.
 
+use kerbridge_gate::shape::in_words;
 use serde::de::DeserializeOwned;
 use toml::Value;
 
@@ -32,7 +33,7 @@ pub fn read<T: DeserializeOwned>(text: &str, problems: &mut Problems) -> Option<
             Err(error) => error,
         };
         let mut path: Vec<Step> = error.path().iter().filter_map(Step::of).collect();
-        let message = one_line(error.inner().message());
+        let message = in_words(&one_line(error.inner().message()));
         // The path of an unknown field is its parent's; the field itself stands in the message.
         if let Some(unknown) = quoted(&message, "unknown field `")
             && path.last() != Some(&Step::Key(unknown.to_owned()))
@@ -242,7 +243,10 @@ mod tests {
         assert!(read);
         assert_eq!(found.len(), 5, "{found:#?}");
         for (start, end) in [
-            ("number: ", "correct it"),
+            (
+                "number: invalid value: integer `300`, expected a whole number from 0 to 255 (line 1)",
+                "correct it",
+            ),
             (
                 "numbre: unknown field `numbre` (line 2); ",
                 "expected one of `number`, `inner`, `list`, `numbers`",

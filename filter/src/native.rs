@@ -26,9 +26,10 @@ impl Native {
         }
     }
 
-    /// The algorithms that are checked natively.
-    pub(crate) fn trusted(&self) -> &[Algorithm] {
-        &self.trusted
+    /// The names of the algorithms that are checked natively, as tokens write them.
+    pub(crate) fn names(&self) -> String {
+        let names: Vec<&str> = self.trusted.iter().map(|algorithm| algorithm.name()).collect();
+        names.join(",")
     }
 
     /// Whether a signature is good. A host that fails to answer decides nothing.

@@ -54,7 +54,7 @@ impl Root {
     fn configure_gate(&self, bytes: &[u8], config: Rc<Config>) -> Result<Polling, String> {
         let now = host::now().ok_or("the host has no clock")?;
         let native = Native::probe();
-        log::info!("signatures checked natively algorithms={:?}", native.trusted());
+        log::info!("signatures checked natively algorithms={}", native.names());
         self.shared.native.replace(native);
         if config.filter_state() {
             for name in FILTER_STATE {

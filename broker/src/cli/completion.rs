@@ -1,9 +1,9 @@
 //! Prints a completion script for a shell.
 
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 use clap_complete::Shell;
 
-use super::{Cli, Failure, output};
+use super::{Failure, exit, output};
 
 #[derive(Debug, Args)]
 pub(super) struct Completion {
@@ -13,6 +13,6 @@ pub(super) struct Completion {
 
 pub(super) fn run(completion: &Completion) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(completion.shell, &mut Cli::command(), "kerbridge", &mut script);
+    clap_complete::generate(completion.shell, &mut exit::command(), "kerbridge", &mut script);
     output::print(&String::from_utf8(script).map_err(|_| Failure::Running)?)
 }

@@ -41,7 +41,7 @@ pub(super) enum KeysCommand {
 pub(super) struct About {
     #[command(flatten)]
     file: ConfigFile,
-    /// How it is printed.
+    /// How the outcome is printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }

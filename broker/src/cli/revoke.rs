@@ -46,7 +46,7 @@ pub(super) struct Revoke {
     /// Take a revocation back: tokens that live still are good again.
     #[arg(long)]
     lift: bool,
-    /// How it is printed.
+    /// How the outcome is printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }

@@ -27,7 +27,7 @@ pub(super) enum StoreCommand {
 pub(super) struct Check {
     #[command(flatten)]
     from: From,
-    /// How it is printed.
+    /// How the outcome is printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }

@@ -135,6 +135,9 @@ impl Draft {
         if let (Some(keys), Some(policy)) = (&keys, &policy) {
             keys::check_beside(keys, policy, &mut problems);
         }
+        if let (Some(limits), Some(policy)) = (&limits, &policy) {
+            limits::check_beside(limits, &policy.file, &mut problems);
+        }
         let delegation = delegation.and_then(|section| {
             let beside = delegation::Beside {
                 only: delegates_only,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kerbridge_gate::network::Network;
 use kerbridge_wire::Span;
+use kerbridge_wire::policy::{Policy, Scheme};
 
 use super::raw;
 use crate::problem::Problems;
@@ -120,6 +121,30 @@ pub(super) fn check(limits: raw::Limits, problems: &mut Problems) -> Option<Limi
     })
 }
 
+/// Where a filter waits for exchanges, it must hear why one came to nothing: it waits longer than the broker.
+pub(super) fn check_beside(limits: &Limits, policy: &Policy, problems: &mut Problems) {
+    let waits = policy
+        .route
+        .iter()
+        .any(|route| route.accept.contains(&Scheme::Negotiate) || route.upstream.is_some());
+    let patience = Duration::from_secs(policy.filter.timeout.seconds().into());
+    if waits && limits.deadline >= patience {
+        problems.note(
+            "limits.deadline",
+            format!(
+                "{} ms are not less than the {} ms that the filter waits (timeout under [filter] of the policy): it has gone \
+                 before it hears why",
+                limits.deadline.as_millis(),
+                patience.as_millis()
+            ),
+            format!(
+                "write less, such as \"{}ms\", or a longer timeout there, and render again",
+                patience.mul_f32(0.75).as_millis()
+            ),
+        );
+    }
+}
+
 /// A number of milliseconds (`1500ms`), or a span.
 fn milliseconds(text: &str) -> Option<Duration> {
     match text.strip_suffix("ms") {
@@ -156,6 +181,38 @@ mod tests {
         let filter: BrokerConfig = serde_json::from_str(r#"{"issuer": "https://broker.test"}"#).unwrap();
         let patience = Duration::from_secs(filter.timeout.seconds().into());
         assert!(deadline(None).unwrap() + Duration::from_millis(250) < patience);
+    }
+
+    #[test]
+    fn a_deadline_beyond_the_filters_patience_is_named_where_the_filter_waits() {
+        let problems = |written: &str, policy: &str| {
+            let mut problems = Problems::default();
+            let raw = raw::Limits {
+                deadline: Some(written.to_owned()),
+                ..raw::Limits::default()
+            };
+            let limits = check(raw, &mut problems).unwrap();
+            let policy = crate::strict_toml::read(policy, &mut problems).unwrap();
+            check_beside(&limits, &policy, &mut problems);
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let tickets = "[[route]]\npath = \"/\"\naccept = [\"negotiate\"]\n";
+        let tokens = "[[route]]\npath = \"/\"\naccept = [\"bearer\"]\n";
+        let onwards = format!("{tokens}upstream = {{ kerberos = {{ spn = \"HTTP/legacy.test@R.TEST\" }} }}\n");
+        let patient = format!("{tickets}[filter]\ntimeout = \"3s\"\n");
+        for (written, policy) in [("1999ms", tickets), ("2999ms", &patient), ("9s", tokens)] {
+            assert_eq!(problems(written, policy), [""; 0], "{written}");
+        }
+        for (written, policy) in [("2s", tickets), ("9s", tickets), ("3s", &patient), ("2s", &onwards)] {
+            let found = problems(written, policy);
+            assert_eq!(found.len(), 1, "{written}: {found:?}");
+            assert!(found[0].starts_with("limits.deadline: "), "{found:?}");
+        }
+        let found = problems("9s", tickets);
+        assert!(
+            found[0].contains("9000 ms are not less than the 2000 ms") && found[0].contains("\"1500ms\""),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde_json::Value;
 use self::dump::{Dump, Entry, Manager};
 use super::address;
 use super::finding::{Finding, Remedy};
-use super::revocations;
+use super::revocations::{self, Feed};
 use crate::config::Config;
 use crate::render::{self, Inline};
 
@@ -202,12 +202,12 @@ fn judge_manager(
     findings.extend(clusters::judge_brokers(&configuration, clusters));
     let rendered = expected.rendered.as_ref().filter(|_| !configuration.is_null());
     findings.extend(rendered.and_then(|rendered| agreement::judge(&name, &configuration, rendered)));
-    findings.extend(revocations::compare(
-        &name,
-        &configuration,
-        expected.issuer,
-        expected.rendered.is_some(),
-    ));
+    let own = expected.rendered.as_ref().and_then(|rendered| rendered.issuers.first());
+    let feed = own.map_or(Feed::None, |own| match own.feed {
+        Some(_) => Feed::Followed,
+        None => Feed::LeftOut,
+    });
+    findings.extend(revocations::compare(&name, &configuration, expected.issuer, feed));
     findings
 }
 

@@ -87,25 +87,33 @@ fn stale(subject: &str, problem: String) -> Finding {
     )])
 }
 
+/// What filters are to know of a broker's revocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Feed {
+    /// It makes no tokens, and has no feed.
+    None,
+    /// All of them.
+    Followed,
+    /// Nothing: the policy says `follow_revocations = false`.
+    LeftOut,
+}
+
 /// Whether a filter with this configuration and the broker of this issuer are of one mind; nothing where the filter does not
-/// know the issuer. `is_served` is whether the broker makes tokens, and so has a feed.
-pub(super) fn compare(listener: &str, filter: &Value, issuer: &str, is_served: bool) -> Option<Finding> {
+/// know the issuer.
+pub(super) fn compare(listener: &str, filter: &Value, issuer: &str, feed: Feed) -> Option<Finding> {
     let issuers = filter.get("issuers")?.as_array()?;
     let own = issuers
         .iter()
         .find(|one| one.get("issuer").and_then(Value::as_str) == Some(issuer))?;
     let is_read = own.get("feed").is_some_and(|feed| !feed.is_null());
     let render = || Remedy::any("kerbridge policy render --config kerbridge.toml, and replace the filter's entry");
-    match (is_read, is_served) {
-        (false, true) => Some(
-            Finding::gap(
-                CHECK,
-                listener,
-                format!("the filter has no feed of {issuer}: a token that was revoked passes until it ends"),
-            )
-            .mended_by([render()]),
-        ),
-        (true, false) => Some(
+    let found = format!("the filter has no feed of {issuer}: a token that was revoked passes until it ends");
+    match (is_read, feed) {
+        (false, Feed::LeftOut) => Some(Finding::warning(CHECK, listener, found).mended_by([Remedy::any(
+            "follow_revocations = true under [filter] of the policy, and render again",
+        )])),
+        (false, Feed::Followed) => Some(Finding::gap(CHECK, listener, found).mended_by([render()])),
+        (true, Feed::None) => Some(
             Finding::bad(
                 CHECK,
                 listener,
@@ -116,12 +124,12 @@ pub(super) fn compare(listener: &str, filter: &Value, issuer: &str, is_served: b
                 "let filter.cluster of the policy be the broker that makes the tokens, and render again",
             )]),
         ),
-        (true, true) => Some(Finding::good(
+        (true, Feed::Followed | Feed::LeftOut) => Some(Finding::good(
             CHECK,
             listener,
             format!("the filter reads the feed of {issuer}"),
         )),
-        (false, false) => None,
+        (false, Feed::None) => None,
     }
 }
 
@@ -155,13 +163,23 @@ mod tests {
     fn a_filter_and_a_broker_that_are_not_of_one_mind_are_named() {
         let filter = |feed: Value| json!({"issuers": [{"issuer": ISSUER, "feed": feed}]});
         let read = filter(json!({"cluster": "b"}));
-        let verdict = |filter: &Value, is_served| {
-            compare("https", filter, ISSUER, is_served).map(|finding| (finding.verdict, finding.reason))
+        let verdict = |filter: &Value, feed| {
+            compare("https", filter, ISSUER, feed).map(|finding| (finding.verdict, finding.reason))
         };
-        assert_eq!(verdict(&read, true), Some((Verdict::Good, None)));
-        assert_eq!(verdict(&read, false), Some((Verdict::Bad, Some(Reason::FeedStale))));
-        assert_eq!(verdict(&filter(Value::Null), true), Some((Verdict::Bad, None)));
-        assert_eq!(verdict(&filter(Value::Null), false), None);
-        assert_eq!(verdict(&json!({"issuers": []}), true), None);
+        assert_eq!(verdict(&read, Feed::Followed), Some((Verdict::Good, None)));
+        assert_eq!(
+            verdict(&read, Feed::None),
+            Some((Verdict::Bad, Some(Reason::FeedStale)))
+        );
+        assert_eq!(
+            verdict(&filter(Value::Null), Feed::Followed),
+            Some((Verdict::Bad, None))
+        );
+        assert_eq!(verdict(&filter(Value::Null), Feed::None), None);
+        assert_eq!(
+            verdict(&filter(Value::Null), Feed::LeftOut),
+            Some((Verdict::Warning, None))
+        );
+        assert_eq!(verdict(&json!({"issuers": []}), Feed::Followed), None);
     }
 }

@@ -143,8 +143,8 @@ pub(super) fn refused(refusal: &Refusal, about: &About<'_>) {
                 name: $name,
                 target: audit::TARGET,
                 reason = refusal.reason.as_str(),
-                fault = ?refusal.reason.fault(),
-                detail = short(&refusal.detail),
+                fault = refusal.reason.fault().as_str(),
+                detail = details(&refusal.detail),
                 principal = refusal.principal.as_deref(),
                 subject = refusal.subject.as_deref(),
                 jti = refusal.token_id.as_deref(),
@@ -166,8 +166,17 @@ pub(super) fn refused(refusal: &Refusal, about: &About<'_>) {
     }
 }
 
-/// As much of a text of somebody else's as a log line has room for: 255 characters. A ticket may name a service of 60 KB.
+/// As much of a text of somebody else's as a log line has room for. A ticket may name a service of 60 KB.
 fn short(text: &str) -> &str {
-    let end = text.char_indices().nth(255).map_or(text.len(), |(at, _)| at);
+    start_of(text, 255)
+}
+
+/// As much of what was found, which may name all keys of a service.
+fn details(text: &str) -> &str {
+    start_of(text, 600)
+}
+
+fn start_of(text: &str, characters: usize) -> &str {
+    let end = text.char_indices().nth(characters).map_or(text.len(), |(at, _)| at);
     text.get(..end).unwrap_or_default()
 }

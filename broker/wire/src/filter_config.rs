@@ -3,7 +3,10 @@
 //! It is rendered from the policy file by `kerbridge policy render`; written by hand it works as well. The gate turns
 //! it into a configuration that cannot be wrong, or says all that is wrong with it.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use std::collections::BTreeMap;
 
@@ -197,7 +200,7 @@ pub struct JwksConfig {
     pub max_staleness: Span,
     /// A key set to start with while the cluster is away, as JSON text (RFC 7517 §5). It counts as fetched when the
     /// filter was configured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "key_set_text")]
     pub inline: Option<String>,
 }
 
@@ -360,6 +363,36 @@ fn scope_claim() -> String {
 }
 fn groups_claim() -> String {
     "groups".into()
+}
+/// Text, or none. Who writes the key set itself in its place is told how it is written.
+fn key_set_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    struct KeySetText;
+
+    impl<'de> Visitor<'de> for KeySetText {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(r#"the key set (RFC 7517 §5) as JSON in a string, such as '{"keys": [...]}'"#)
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(Some(text.to_owned()))
+        }
+
+        fn visit_none<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+            deserializer.deserialize_any(self)
+        }
+    }
+
+    deserializer.deserialize_option(KeySetText)
 }
 fn subject_header() -> String {
     "x-kerbridge-subject".into()

@@ -24,6 +24,20 @@ pub enum Fault {
     Us,
 }
 
+impl Fault {
+    /// The word in logs and audit events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Client => "client",
+            Self::Policy => "policy",
+            Self::ClientOrUs => "client_or_us",
+            Self::Upstream => "upstream",
+            Self::Us => "us",
+        }
+    }
+}
+
 /// Which challenges a 401 carries. "Others" are the route's challenges other than Negotiate; where there is none, the
 /// answer is 403, since a 401 must carry a challenge (RFC 9110 §15.5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

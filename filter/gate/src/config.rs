@@ -22,6 +22,7 @@ use crate::json::Json;
 use crate::network::Network;
 use crate::pointer::Pointer;
 use crate::route::index::RouteIndex;
+use crate::shape;
 use check::Check;
 use route::Around;
 
@@ -253,7 +254,7 @@ fn read<T>(bytes: &[u8], from_json: fn(&[u8]) -> Result<T, serde_json::Error>) -
     from_json(bytes).map_err(|error| {
         let path = place::path_at(bytes, error.line(), error.column());
         let field = if path.is_empty() { "configuration".into() } else { path };
-        single(field, error.to_string())
+        single(field, shape::in_words(&error.to_string()))
     })
 }
 
@@ -314,6 +315,7 @@ impl HeaderNames {
             "token_header.name",
             "expected a lower-case header other than \"authorization\" and \"cookie\", such as \"x-api-token\"",
         );
+        check.that(is_let_in(&name), "token_header.name", LET_IN);
         check.that(
             prefix.len() <= 64
                 && prefix.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
@@ -339,6 +341,7 @@ impl HeaderNames {
             "explain.sources",
             "expected at least one network that may ask, such as \"127.0.0.0/8\"",
         );
+        check.that(is_let_in(&raw.header), "explain.header", LET_IN);
         Explain {
             header: self.reserve(check, &raw.header, "explain.header"),
             sources: check.networks(&raw.sources, "explain.sources"),
@@ -370,6 +373,16 @@ impl Check {
             "expected 1 to 512",
         );
     }
+}
+
+/// The prefix of our own headers, under which nothing comes in from a client.
+const OWN_PREFIX: &str = "x-kerbridge-";
+const LET_IN: &str =
+    "expected a name that does not begin with \"x-kerbridge-\": Envoy removes what clients send under those names";
+
+/// Whether a client's header of this name gets as far as the filter.
+fn is_let_in(name: &str) -> bool {
+    !name.starts_with(OWN_PREFIX)
 }
 
 fn is_header_name(name: &str) -> bool {

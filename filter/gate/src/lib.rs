@@ -39,6 +39,7 @@ pub mod revocation;
 pub mod route;
 pub mod rule;
 pub mod secret;
+pub mod shape;
 pub mod snapshot;
 pub mod step;
 pub mod time;

@@ -481,3 +481,43 @@ fn where_a_trusted_terminator_is_in_front_clear_text_passes_and_no_token_is_hand
         );
     }
 }
+
+#[test]
+fn a_claim_stands_beside_the_verified_subject_and_an_envoy_that_would_put_it_in_its_place_does_not_run() {
+    const FIELD: &str = "routes[1].claim_to_headers[0].header_name";
+    let sent_as = |header: &str| json!([{"header_name": header, "claim_name": "preferred_username"}]);
+    let beside = sent_as("x-account");
+    let mut world = builder()
+        .filter(move |filter| filter["routes"][1]["claim_to_headers"] = beside)
+        .start()
+        .unwrap();
+    let key = world.lab_key().unwrap();
+    let mut members = claims(LAB_ISSUER, "carol@LAB.TEST", "orders", "orders:read");
+    members["preferred_username"] = json!("root");
+    let token = key.sign(&key.header(), &members).unwrap();
+    let answer = world
+        .curl("/orders/1")
+        .bearer(&token)
+        .header("x-account: daemon")
+        .send()
+        .unwrap();
+    assert_eq!(answer.status, 200);
+    assert_eq!(ours(&world), carol());
+    let account: Vec<String> = received(&world)
+        .into_iter()
+        .filter_map(|(name, value)| (name == "x-account").then_some(value))
+        .collect();
+    assert_eq!(account, ["root"]);
+
+    for header in ["x-kerbridge-subject", "x-kerbridge-issuer", "x-kerbridge-scope"] {
+        let refusal = world
+            .restart_envoy(|yaml| {
+                let mut filter: Value = serde_json::from_str(&yaml.filter_configuration()?).unwrap();
+                filter["routes"][1]["claim_to_headers"] = sent_as(header);
+                yaml.set_filter_configuration(&filter.to_string())
+            })
+            .unwrap_err()
+            .to_string();
+        assert!(refusal.contains(FIELD), "{header}: {refusal}");
+    }
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kerbridge_tests::World;
 use kerbridge_tests::http::{self, Request};
 use kerbridge_tests::port;
+use kerbridge_tests::shipped;
 use kerbridge_tests::wait::wait_until;
 use rustix::fs::{FlockOperation, fcntl_lock};
 
@@ -24,9 +25,10 @@ fn more_than_the_broker_can_queue_is_503_at_once_and_the_next_ticket_passes() {
         "[limits]\nthreads = 1\nqueue = 1\ndeadline = \"20s\"\n\
          [listen.observe]\ntcp = \"127.0.0.1:{metrics}\"\nclear_text = true"
     );
+    let policy = shipped::policy("localhost", "LAB.TEST").unwrap();
     let mut world = World::builder()
+        .policy(&policy.replace("[filter]\n", "[filter]\ntimeout = \"30s\"\n"))
         .broker_table(&table)
-        .filter(|filter| filter["broker"]["timeout"] = "30s".into())
         .start()
         .unwrap();
     let token = world.token("alice", "/orders/1").unwrap();

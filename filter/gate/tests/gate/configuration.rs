@@ -230,6 +230,25 @@ fn all_mistakes_are_reported_at_once() {
 }
 
 #[test]
+fn no_header_that_a_client_sends_has_a_name_that_envoy_removes() {
+    let with = |more: &str| CONFIG.replacen('{', &format!("{{{more}, "), 1);
+    let explain = |header: &str| {
+        with(&format!(
+            r#""explain": {{"header": "{header}", "sources": ["127.0.0.0/8"]}}"#
+        ))
+    };
+    let token = |header: &str| with(&format!(r#""token_header": {{"name": "{header}"}}"#));
+    assert_eq!(fields(&explain("x-explain-kerbridge")), [""; 0]);
+    assert_eq!(fields(&explain("x-kerbridge-explain")), ["explain.header"]);
+    assert_eq!(
+        fields(&explain("x-kerbridge-subject")),
+        ["explain.header", "explain.header"]
+    );
+    assert_eq!(fields(&token("x-api-token")), [""; 0]);
+    assert_eq!(fields(&token("x-kerbridge-credential")), ["token_header.name"]);
+}
+
+#[test]
 fn a_claim_takes_no_header_of_another_field_and_routes_share_those_of_claims() {
     let more = r#"{"token_header": {"name": "x-api-token"}, "identity_headers": {"groups": "x-groups"},
         "explain": {"header": "x-explain", "sources": ["127.0.0.0/8"]}, "#;
@@ -252,4 +271,23 @@ fn a_claim_takes_no_header_of_another_field_and_routes_share_those_of_claims() {
             .into();
         assert_eq!(fields(&with_claims_in(header)), routes, "{header}");
     }
+}
+
+#[test]
+fn what_is_expected_is_said_in_words_and_keys_are_shown_as_they_are_written() {
+    let said = |from: &str, to: &str| {
+        let text = CONFIG.replacen(from, to, 1);
+        assert_ne!(text, CONFIG, "{from}");
+        Config::parse(text.as_bytes()).unwrap_err().to_string()
+    };
+    let problem = said("\"jwks\": {", "\"clock_skew_seconds\": -1, \"jwks\": {");
+    assert!(
+        problem.contains("expected a whole number from 0 to 4,294,967,295"),
+        "{problem}"
+    );
+    let problem = said("\"jwks\": {", "\"jwks\": {\"inline\": {\"keys\": []}, ");
+    assert!(
+        problem.contains("jwks.inline") && problem.contains(r#"as JSON in a string, such as '{"keys": [...]}'"#),
+        "{problem}"
+    );
 }
