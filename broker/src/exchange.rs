@@ -4,6 +4,7 @@ mod event;
 mod form;
 mod handshake;
 mod introspection;
+mod logout;
 mod refusal;
 mod request;
 mod revocation;

@@ -61,6 +61,7 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline: Inline) -> FilterCon
         filter_state,
         underscores_rejected,
         explain,
+        logout,
     } = filter.clone();
     let own = IssuerConfig {
         issuer: issuer.to_owned(),
@@ -111,6 +112,7 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline: Inline) -> FilterCon
         filter_state,
         underscores_rejected,
         explain,
+        logout,
         resources: audience
             .iter()
             .filter_map(|one| Some((one.name.clone(), one.resource.clone()?)))

@@ -8,6 +8,7 @@ mod health;
 mod introspection;
 mod jwks;
 mod keys;
+mod logout;
 mod metadata;
 mod metrics;
 mod openapi;
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Router;
 use axum::routing::{MethodRouter, get, post};
 use kerbridge_wire::clients::PROTECTED_RESOURCE_PATH;
-use kerbridge_wire::exchange::{FEED_PATH, INTROSPECTION_PATH, JWKS_PATH, REVOCATION_PATH, TOKEN_PATH};
+use kerbridge_wire::exchange::{FEED_PATH, INTROSPECTION_PATH, JWKS_PATH, LOGOUT_PATH, REVOCATION_PATH, TOKEN_PATH};
 
 pub use bind::{Bound, bind, look};
 pub use connection::{Listening, Shutdown, serve};
@@ -98,7 +99,11 @@ fn routes(listener: ListenerName, broker: &Broker) -> Vec<Route> {
     ];
     let feed = [(FEED_PATH.into(), get(feed::get))];
     match listener {
-        ListenerName::Mesh => exchange(broker).into_iter().chain(health).chain(feed).collect(),
+        ListenerName::Mesh => {
+            let logout = [(LOGOUT_PATH.into(), post(logout::post))];
+            let own = health.into_iter().chain(feed).chain(logout);
+            exchange(broker).into_iter().chain(own).collect()
+        }
         ListenerName::Public => {
             let description = [(openapi::PATH.into(), get(openapi::get))];
             exchange(broker).into_iter().chain(description).collect()

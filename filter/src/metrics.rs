@@ -36,6 +36,8 @@ enum Family {
     DryRuns,
     /// A request that had passed was ended later.
     StreamsEnded,
+    /// A browser was logged out, or not.
+    Logouts,
     /// An attempt at a Kerberos service got its ticket or not, or the service refused it.
     Tickets,
 }
@@ -46,6 +48,7 @@ impl Family {
             Self::Requests => "requests",
             Self::DryRuns => "dry_runs",
             Self::StreamsEnded => "streams_ended",
+            Self::Logouts => "logouts",
             Self::Tickets => "tickets",
         }
     }
@@ -53,10 +56,12 @@ impl Family {
 
 impl Metrics {
     /// Counts one decision: `kerbridge.requests.reason.<reason>.issuer.<issuer>`, or `kerbridge.dry_runs.…` where the route
-    /// only logs and counts.
+    /// only logs and counts, or `kerbridge.logouts.…` where it is about a logout.
     pub(crate) fn count(&self, decision: &Decision) {
         let family = if decision.dry_run {
             Family::DryRuns
+        } else if decision.logout {
+            Family::Logouts
         } else {
             Family::Requests
         };

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use kerbridge_gate::callbacks::{Callbacks, Flow, Outcome};
 use kerbridge_gate::certificate::CertificateDigest;
 use kerbridge_gate::continuation::ConnectionId;
-use kerbridge_gate::exchange::{BrokerCall, BrokerReply, Connection, PendingExchange};
+use kerbridge_gate::exchange::{BrokerCall, BrokerReply, Connection, PendingCall};
 use kerbridge_gate::gate::{PendingKeys, WarmHead};
 use kerbridge_gate::outcome::filter_state;
 use kerbridge_gate::refusal::LocalReply;
@@ -30,7 +30,7 @@ pub(crate) struct Stream(Rc<Request>);
 pub(crate) struct Request {
     id: u32,
     shared: Rc<Shared>,
-    callbacks: RefCell<Callbacks<PendingExchange, PendingKeys, ()>>,
+    callbacks: RefCell<Callbacks<PendingCall, PendingKeys, ()>>,
     /// The proof that it passed.
     admitted: RefCell<Option<Admitted>>,
     /// Until when it waits for keys or revocations.

@@ -193,6 +193,7 @@ wants_clients() {
     }
     has_system_venv || want python3-venv "holds these two, Authlib and schemathesis, which come from PyPI"
     have chromium || [ -z "$(candidate chromium)" ] || want chromium "a client of the tests: a real browser"
+    have chromedriver || [ -z "$(candidate chromium-driver)" ] || want chromium-driver "drives that browser as a person would"
     have certutil || want libnss3-tools "lets that browser trust the lab's authority"
 }
 
@@ -328,7 +329,7 @@ install_python() {
 
 # Asked after the packages: where there is none, the one test says that it is left out.
 check_chromium() {
-    have chromium || say "apt offers no chromium here (a snap does not count): the test with a real browser is left out"
+    have chromium && have chromedriver || say "apt offers no chromium here (a snap does not count): the tests with a real browser are left out"
 }
 
 # Where crates.io is the only source, building a tool is the way: unoptimised takes a third of the time.

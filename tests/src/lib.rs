@@ -35,6 +35,7 @@ pub mod audit;
 pub mod bench;
 pub mod bound_service;
 pub mod broker;
+pub mod browser;
 pub mod canary;
 pub mod certificates;
 pub mod curl;

@@ -129,6 +129,23 @@ pub(super) fn nothing_to_revoke(reason: Reason, caller: &Caller, hints: &Hints) 
     );
 }
 
+/// A browser was logged out. Each session that was ended by it has an event of its own.
+pub(super) fn logged_out(sessions: u32, caller: &Caller, hints: &Hints) {
+    tracing::info!(
+        name: KEPT,
+        target: audit::TARGET,
+        reason = Reason::Ok.as_str(),
+        sessions,
+        listener = caller.listener.as_str(),
+        client_id = caller.client.as_str(),
+        source = source(caller, hints).map(display),
+        server_name = hints.server_name.as_deref(),
+        request_id = hints.request_id.as_deref(),
+        route = hints.route.as_deref(),
+        "logged out"
+    );
+}
+
 /// Nothing is given. Where the event of a gift came late, this one takes it back, and is kept as that one is; of others there may
 /// be a flood.
 pub(super) fn refused(refusal: &Refusal, about: &About<'_>) {

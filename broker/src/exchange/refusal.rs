@@ -126,6 +126,7 @@ const fn oauth_error(reason: Reason) -> OauthError {
         | Reason::Internal => OauthError::TemporarilyUnavailable,
         Reason::Ok
         | Reason::NoCredentials
+        | Reason::LoggedOut
         | Reason::TokenMalformed
         | Reason::AlgorithmNotAllowed
         | Reason::UnknownIssuer

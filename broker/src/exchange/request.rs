@@ -11,7 +11,7 @@ use kerbridge_gate::certificate::CertificateDigest;
 use kerbridge_gate::network::address_of;
 use kerbridge_wire::Reason;
 use kerbridge_wire::exchange::{
-    ACCESS_TOKEN_TYPE, GRANT_TYPE, ID_TOKEN_TYPE, JWT_TYPE, NEGOTIATE_TOKEN_TYPE, parameter,
+    ACCESS_TOKEN_TYPE, GRANT_TYPE, ID_TOKEN_TYPE, JWT_TYPE, LOGOUT_TOKENS, NEGOTIATE_TOKEN_TYPE, parameter,
 };
 use zeroize::Zeroizing;
 
@@ -70,6 +70,12 @@ pub(super) struct IntrospectionRequest {
 /// A request to take a token back.
 pub(super) struct RevocationRequest {
     pub(super) token: Zeroizing<String>,
+}
+
+/// A request to end sessions.
+pub(super) struct LogoutRequest {
+    /// Tokens of them, 1 to [`LOGOUT_TOKENS`].
+    pub(super) tokens: Vec<Zeroizing<String>>,
 }
 
 /// Longest audience that is looked for, and so logged, in bytes.
@@ -139,6 +145,8 @@ pub enum RequestError {
     Direction,
     /// `token` is missing, at introspection.
     NoToken,
+    /// `tokens` are none, or too many, at a logout.
+    Tokens,
     /// `client_secret`, of which there are none.
     ClientSecret,
     /// One of `client_assertion` and `client_assertion_type` without the other.
@@ -155,6 +163,7 @@ impl RequestError {
             Self::ClientSecret => Reason::ClientUnauthenticated,
             Self::HalfAnAssertion
             | Self::NoToken
+            | Self::Tokens
             | Self::Form
             | Self::Repeated
             | Self::NotHere
@@ -191,6 +200,7 @@ impl RequestError {
             Self::NoAudience => "audience names the service, or resource its address",
             Self::ClientSecret => "no client has a secret: authenticate by certificate or private_key_jwt",
             Self::NoToken => "token is the token that it is about",
+            Self::Tokens => "tokens are 1 to 64 tokens, separated by single spaces",
             Self::HalfAnAssertion => "client_assertion and client_assertion_type go together",
             Self::LongAudience => "audience and resource are at most 255 bytes long",
             Self::Scope => "scope is a list of scopes, separated by single spaces",
@@ -287,6 +297,26 @@ impl RevocationRequest {
     pub(super) fn read(body: &[u8], listener: ListenerName) -> (Hints, Option<Assertion>, Result<Self, RequestError>) {
         let (hints, assertion, token) = read(body, listener, token_of);
         (hints, assertion, token.map(|token| Self { token }))
+    }
+}
+
+impl LogoutRequest {
+    /// Reads a form body that came through this listener. Who asks is known by the connection.
+    pub(super) fn read(body: &[u8], listener: ListenerName) -> (Hints, Result<Self, RequestError>) {
+        let (hints, _, request) = read(body, listener, |mut form| {
+            let tokens = form.take(parameter::TOKENS)?.ok_or(RequestError::Tokens)?;
+            let tokens: Vec<_> = tokens
+                .split(' ')
+                .map(|token| Zeroizing::new(token.to_owned()))
+                .collect();
+            let fit = tokens.len() <= LOGOUT_TOKENS && tokens.iter().all(|token| !token.is_empty());
+            if fit {
+                Ok(Self { tokens })
+            } else {
+                Err(RequestError::Tokens)
+            }
+        });
+        (hints, request)
     }
 }
 

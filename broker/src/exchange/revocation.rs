@@ -159,33 +159,43 @@ impl Asked<'_> {
         }
     }
 
-    /// A token of ours that stands, or why it is none; whether it is may not be known.
     async fn stands(&self, token: Zeroizing<String>, now: UnixTime) -> Result<Result<VerifiedToken, Reason>, Refusal> {
-        let token = match self.trade.verifiers.verify(token, now, self.deadline).await {
-            Ok(token) => token,
-            // It will be good once the clocks agree.
-            Err(NotVerified {
-                reason:
-                    reason @ (Reason::NotYetValid | Reason::KeysUnavailable | Reason::BrokerOverloaded | Reason::Internal),
-            }) => {
-                let reason = if reason == Reason::NotYetValid {
-                    Reason::Internal
-                } else {
-                    reason
-                };
-                return Err(unavailable(reason, "the token cannot be judged now"));
-            }
-            Err(NotVerified { reason }) => return Ok(Err(reason)),
-        };
-        // Another issuer's is not ours to revoke.
-        let Some(names) = token.names() else {
-            return Ok(Err(Reason::UnknownIssuer));
-        };
-        match self.direction.revocations.check(&names, now) {
-            Ok(()) => Ok(Ok(token)),
-            Err(RevocationError::Revoked(_)) => Ok(Err(Reason::Revoked)),
-            Err(error @ RevocationError::Unknown) => Err(unavailable(error.reason(), error.to_string())),
+        stands(self.direction, self.trade, token, now, self.deadline).await
+    }
+}
+
+/// A token of ours that stands, or why it is none; whether it is may not be known.
+pub(super) async fn stands(
+    direction: &TicketToToken,
+    trade: &TokenToToken,
+    token: Zeroizing<String>,
+    now: UnixTime,
+    deadline: Instant,
+) -> Result<Result<VerifiedToken, Reason>, Refusal> {
+    let token = match trade.verifiers.verify(token, now, deadline).await {
+        Ok(token) => token,
+        // It will be good once the clocks agree.
+        Err(NotVerified {
+            reason:
+                reason @ (Reason::NotYetValid | Reason::KeysUnavailable | Reason::BrokerOverloaded | Reason::Internal),
+        }) => {
+            let reason = if reason == Reason::NotYetValid {
+                Reason::Internal
+            } else {
+                reason
+            };
+            return Err(unavailable(reason, "the token cannot be judged now"));
         }
+        Err(NotVerified { reason }) => return Ok(Err(reason)),
+    };
+    // Another issuer's is not ours to revoke.
+    let Some(names) = token.names() else {
+        return Ok(Err(Reason::UnknownIssuer));
+    };
+    match direction.revocations.check(&names, now) {
+        Ok(()) => Ok(Ok(token)),
+        Err(RevocationError::Revoked(_)) => Ok(Err(Reason::Revoked)),
+        Err(error @ RevocationError::Unknown) => Err(unavailable(error.reason(), error.to_string())),
     }
 }
 

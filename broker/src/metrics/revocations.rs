@@ -26,6 +26,7 @@ const ANSWERS: &[Reason] = &[
 pub struct RevocationMetrics {
     revoked: Family<KindLabel, Counter>,
     asked: Family<ReasonLabel, Counter>,
+    logouts: Family<ReasonLabel, Counter>,
     version: Gauge,
     entries: Gauge,
     as_of: Gauge,
@@ -44,6 +45,12 @@ impl RevocationMetrics {
             "revocation_requests",
             "Requests to take one token back, by how they were answered: ok where it was, and where there was nothing to take back",
             asked.clone(),
+        );
+        let logouts = Family::<ReasonLabel, Counter>::default();
+        registry.register(
+            "logouts",
+            "Browsers that were logged out, by how that was answered: ok where their sessions were ended, and where there was none",
+            logouts.clone(),
         );
         let (version, entries, as_of) = (Gauge::default(), Gauge::default(), Gauge::default());
         registry.register(
@@ -65,9 +72,13 @@ impl RevocationMetrics {
         for &reason in ANSWERS {
             drop(asked.get_or_create(&[("reason", reason.as_str())]));
         }
+        for reason in [Reason::Ok, Reason::StoreUnavailable] {
+            drop(logouts.get_or_create(&[("reason", reason.as_str())]));
+        }
         Self {
             revoked,
             asked,
+            logouts,
             version,
             entries,
             as_of,
@@ -82,6 +93,11 @@ impl RevocationMetrics {
     /// Counts one answered request to take a token back.
     pub fn answered(&self, reason: Reason) {
         self.asked.get_or_create(&[("reason", reason.as_str())]).inc();
+    }
+
+    /// Counts one answered request to end sessions.
+    pub fn logged_out(&self, reason: Reason) {
+        self.logouts.get_or_create(&[("reason", reason.as_str())]).inc();
     }
 
     /// How many were answered so.

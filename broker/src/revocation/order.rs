@@ -35,6 +35,8 @@ pub enum Right {
     User,
     /// It has a token of an administrator.
     Administrator,
+    /// It is logged out, and has a token of that session.
+    Logout,
 }
 
 impl Right {
@@ -43,6 +45,7 @@ impl Right {
             Self::Client => "client",
             Self::User => "user",
             Self::Administrator => "administrator",
+            Self::Logout => "logout",
         }
     }
 }

@@ -3,6 +3,7 @@ mod clients;
 mod failures;
 mod legs;
 pub(crate) mod log;
+mod logout;
 mod metadata;
 mod openapi;
 mod revocations;

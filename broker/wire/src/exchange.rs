@@ -14,6 +14,10 @@ pub const INTROSPECTION_PATH: &str = "/oauth2/introspect";
 pub const REVOCATION_PATH: &str = "/oauth2/revoke";
 /// The scope of a token whose holder may take back anybody's.
 pub const ADMIN_SCOPE: &str = "kerbridge:admin";
+/// Path of the endpoint that ends the sessions of tokens; `mesh` only.
+pub const LOGOUT_PATH: &str = "/v1/logout";
+/// Most tokens whose sessions are ended at once.
+pub const LOGOUT_TOKENS: usize = 64;
 /// Path of the published signing keys (RFC 7517 §5).
 pub const JWKS_PATH: &str = "/.well-known/jwks.json";
 /// Path of the signed revocations.
@@ -42,7 +46,7 @@ pub const JWK_SET: &str = "application/jwk-set+json";
 /// Longest Negotiate token taken, in characters of base64; a PAC-bearing ticket stays below it.
 pub const NEGOTIATE_LIMIT: usize = 64 * 1024;
 
-/// Names of the form parameters. Those of the second group are `mesh` only: on `public` they are `invalid_request`.
+/// Names of the form parameters of the exchange, and of a logout. Those of the second group are `mesh` only: on `public` they are `invalid_request`.
 pub mod parameter {
     /// [`super::GRANT_TYPE`].
     pub const GRANT_TYPE: &str = "grant_type";
@@ -58,6 +62,9 @@ pub mod parameter {
     pub const RESOURCE: &str = "resource";
     /// Scopes wanted, separated by spaces; all that the grants give where absent.
     pub const SCOPE: &str = "scope";
+
+    /// At [`super::LOGOUT_PATH`]: the tokens whose sessions are to end, separated by single spaces.
+    pub const TOKENS: &str = "tokens";
 
     /// Mesh only: the client's address, as Envoy trusts it.
     pub const SOURCE: &str = "source";
@@ -111,6 +118,13 @@ impl fmt::Debug for ExchangeReply {
             .field("negotiate", &negotiate.as_ref().map(|_| "[redacted]"))
             .finish()
     }
+}
+
+/// Reply of a successful logout. Unknown members are ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogoutReply {
+    /// How many sessions were ended; none where no token was one of this issuer that stands.
+    pub sessions: u32,
 }
 
 /// `error` of an [`ExchangeError`] (RFC 6749 §5.2, RFC 8693 §2.2.2).

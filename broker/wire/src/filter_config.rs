@@ -47,6 +47,9 @@ pub struct FilterConfig {
     /// By audience: the address of its service, for clients that look for where its tokens come from (RFC 9728).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub resources: BTreeMap<String, String>,
+    /// Where browsers log out and in again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub logout: LogoutConfig,
     /// Whether clients' certificates are looked at, so that tokens which are bound to one (RFC 8705) can be taken. Where they are
     /// not, such tokens are refused.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -270,6 +273,32 @@ pub struct ExplainConfig {
     pub sources: Vec<String>,
 }
 
+/// The paths of the filter's own, on which a browser ends its session and begins another one. They are there where a route takes
+/// cookies and there is a broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogoutConfig {
+    /// Whether there are any.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// What they begin with, on every host: `/logout` and `/login` follow. Nothing below it goes upstream.
+    #[serde(default = "logout_path")]
+    pub path: String,
+    /// For how long after a logout that browser is not logged in by its ticket, unless its user wants that; 1 second to 1 day.
+    #[serde(default = "five_minutes")]
+    pub stay_out: Span,
+}
+
+impl Default for LogoutConfig {
+    fn default() -> Self {
+        Self {
+            enabled: yes(),
+            path: logout_path(),
+            stay_out: five_minutes(),
+        }
+    }
+}
+
 /// Where tickets are exchanged for tokens, and tokens for tickets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -402,6 +431,12 @@ fn issuer_header() -> String {
 }
 fn scope_header() -> String {
     "x-kerbridge-scope".into()
+}
+const fn yes() -> bool {
+    true
+}
+fn logout_path() -> String {
+    "/.kerbridge".into()
 }
 fn explain_header() -> String {
     "x-explain-kerbridge".into()

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clients::{ExchangeRule, IntrospectionRule};
 use crate::delegation::{Delegation, SubjectRule};
 use crate::filter_config::{
-    Algorithm, ExplainConfig, IdentityHeaders, IssuerConfig, TokenCacheConfig, TokenHeader, es256,
+    Algorithm, ExplainConfig, IdentityHeaders, IssuerConfig, LogoutConfig, TokenCacheConfig, TokenHeader, es256,
 };
 use crate::span::Span;
 use crate::spn::Spn;
@@ -346,6 +346,9 @@ pub struct FilterSettings {
     /// Who may ask for the decision in a response header; nobody where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explain: Option<ExplainConfig>,
+    /// Where browsers log out and in again.
+    #[serde(default)]
+    pub logout: LogoutConfig,
 }
 
 /// How the filter reaches the broker that acts for users: a process of its own. What is not said is as for the other broker.
@@ -377,6 +380,7 @@ impl Default for FilterSettings {
             filter_state: false,
             underscores_rejected: false,
             explain: None,
+            logout: LogoutConfig::default(),
         }
     }
 }

@@ -106,6 +106,8 @@ reasons! {
     Ok = "ok": 200 None grpc 0 None;
     /// Nothing was shown on a route that wants something.
     NoCredentials = "no_credentials": 401 Every grpc 16 Client;
+    /// The browser was logged out a moment ago: it is not logged in by its ticket until its user wants that.
+    LoggedOut = "logged_out": 401 Others grpc 16 Client;
     /// Not a compact JWS, or not one that we read (RFC 7515 §7.1).
     TokenMalformed = "token_malformed": 401 InvalidToken grpc 16 Client;
     /// `alg` is not what the issuer's key is for (RFC 8725 §3.1).
@@ -188,7 +190,7 @@ reasons! {
     ClientUnauthenticated = "client_unauthenticated": 401 None grpc 16 Client;
     /// The audience does not exist, or is not for this caller (RFC 8693 §2.2.2).
     InvalidTarget = "invalid_target": 400 None grpc 3 Client;
-    /// The exchange request is malformed (RFC 6749 §5.2 `invalid_request`).
+    /// The exchange request is malformed (RFC 6749 §5.2 `invalid_request`), or the place to which a login is to lead back.
     InvalidRequest = "invalid_request": 400 None grpc 3 Client;
     /// Another grant type than token exchange (RFC 6749 §5.2 `unsupported_grant_type`).
     UnsupportedGrantType = "unsupported_grant_type": 400 None grpc 3 Client;

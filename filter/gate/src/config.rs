@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod issuer;
+mod logout;
 mod place;
 mod route;
 
@@ -14,6 +15,7 @@ use kerbridge_wire::filter_config::{
 };
 
 pub use check::{ConfigErrors, ConfigProblem};
+pub(crate) use issuer::Endpoint;
 pub use issuer::{Broker, Issuer, Source};
 
 use kerbridge_wire::policy::Deliver;
@@ -22,6 +24,7 @@ use crate::json::Json;
 use crate::network::Network;
 use crate::pointer::Pointer;
 use crate::route::index::RouteIndex;
+use crate::session::OwnPaths;
 use crate::shape;
 use check::Check;
 use route::Around;
@@ -60,6 +63,8 @@ pub struct Config {
     pub(crate) identity: Identity,
     pub(crate) token_header: Option<TokenHeader>,
     pub(crate) explain: Option<Explain>,
+    /// Where browsers log out and in again.
+    pub(crate) own_paths: Option<Rc<OwnPaths>>,
     /// Claims that conditions and headers of the routes name.
     pub(crate) pointers: Vec<Pointer>,
     pub(crate) token_cache: TokenCacheConfig,
@@ -136,6 +141,7 @@ impl Config {
             filter_state,
             underscores_rejected,
             explain,
+            logout,
             resources,
             certificate_bound,
             retry_after,
@@ -155,7 +161,11 @@ impl Config {
             resources: &resources,
             has_token_header: token_header.is_some(),
         };
-        let routes = check.routes(routes, &around, &mut pointers, &mut names);
+        let mut routes = check.routes(routes, &around, &mut pointers, &mut names);
+        let own_paths = check.own_paths(&logout, &routes, broker.is_some());
+        if let Some(own) = &own_paths {
+            check.reserve_paths(own, &mut routes);
+        }
         check.token_cache(token_cache);
         // A cookie of ours may come from another Envoy of the same host, though no route here takes one: it must not go upstream.
         let warm_blockers = std::iter::once("cookie".into())
@@ -188,6 +198,7 @@ impl Config {
                 identity,
                 token_header,
                 explain,
+                own_paths,
                 pointers,
                 token_cache,
                 is_single_read_enough: underscores_rejected && token_cache.entries > 0,

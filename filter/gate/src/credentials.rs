@@ -114,6 +114,38 @@ impl<'a> Credentials<'a> {
     }
 }
 
+/// The token in a header of a request to log out, whatever a route would take: by `Bearer`, or in the header that the
+/// configuration names. Other schemes show no session.
+///
+/// # Errors
+/// As [`Credentials::read`].
+pub(crate) fn token_in_headers<'a>(
+    head: &RequestHead<'a>,
+    token_header: Option<&TokenHeader>,
+) -> Result<Option<&'a [u8]>, Reason> {
+    let mut own = token_header
+        .into_iter()
+        .flat_map(|header| head.headers.values_of(&header.name).map(move |value| (header, value)));
+    let mut lines = head.headers.values(b"authorization");
+    match (lines.next(), lines.next(), own.next(), own.next()) {
+        (_, Some(_), _, _) | (Some(_), _, Some(_), _) | (_, _, _, Some(_)) => Err(Reason::MultipleCredentials),
+        (Some(line), None, None, None) => match split_scheme(line) {
+            (scheme, value) if scheme.eq_ignore_ascii_case(b"bearer") => token68(value, TOKEN_LIMIT).map(Some),
+            _ => Ok(None),
+        },
+        (None, None, Some((header, value)), None) => match value.strip_prefix(&*header.prefix) {
+            Some(token) => token68(token, TOKEN_LIMIT).map(Some),
+            None => Err(Reason::MalformedCredentials),
+        },
+        (None, None, None, None) => Ok(None),
+    }
+}
+
+/// Whether a cookie's value may be a token at all.
+pub(crate) fn is_session_token(value: &[u8]) -> bool {
+    token68(value, TOKEN_LIMIT).is_ok()
+}
+
 /// Whether a value of another scheme goes on with one of ours, as where a proxy joined two lines.
 fn names_ours_behind_a_comma(value: &[u8]) -> bool {
     value.split(|byte| *byte == b',').skip(1).any(|part| {

@@ -3,20 +3,21 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kerbridge_wire::exchange::{
-    ACCESS_TOKEN_TYPE, CONTINUATION_LIMIT, ExchangeError, ExchangeReply, GRANT_TYPE, NEGOTIATE_LIMIT,
-    NEGOTIATE_TOKEN_TYPE, NO_TOKEN_TYPE, OauthError, TOKEN_PATH, parameter,
+    ACCESS_TOKEN_TYPE, CONTINUATION_LIMIT, ExchangeError, ExchangeReply, GRANT_TYPE, LOGOUT_PATH, LogoutReply,
+    NEGOTIATE_LIMIT, NEGOTIATE_TOKEN_TYPE, NO_TOKEN_TYPE, OauthError, TOKEN_PATH, parameter,
 };
 use kerbridge_wire::reason::ChallengeRule;
 use kerbridge_wire::{Reason, Spn};
 
 use crate::certificate::CertificateDigest;
-use crate::config::Broker;
+use crate::config::{Broker, Endpoint};
 use crate::continuation::is_later_leg;
 use crate::credentials::is_token68;
 use crate::gate::{Gate, Origin, Requirements};
 use crate::refusal::{Asked, Refusal};
 use crate::response::Minted;
 use crate::secret::Secret;
+use crate::session::PendingLogout;
 use crate::step::Step;
 use crate::time::UnixTime;
 
@@ -84,7 +85,6 @@ pub(crate) enum Wanted<'a> {
 
 impl BrokerCall {
     pub(crate) fn new(broker: &Broker, asked: &Asked, wanted: &Wanted<'_>) -> Self {
-        let route = asked.route.as_ref().map_or("", |route| route.name());
         let (at, subject, kind, requested, audience) = match *wanted {
             // An access token is what is wanted where nothing is said.
             Wanted::Token { ticket, audience } => (&broker.tokens, ticket, NEGOTIATE_TOKEN_TYPE, "", audience),
@@ -93,28 +93,48 @@ impl BrokerCall {
                 (&broker.tickets, token, ACCESS_TOKEN_TYPE, requested, spn.as_str())
             }
         };
-        let certificate = asked.certificate.as_ref().map(CertificateDigest::to_string);
-        let certificate = certificate.unwrap_or_default();
-        let mut form = Vec::with_capacity(subject.len().saturating_add(512));
-        for (name, value) in [
+        let own = [
             (parameter::GRANT_TYPE, GRANT_TYPE.as_bytes()),
             (parameter::SUBJECT_TOKEN_TYPE, kind.as_bytes()),
             (parameter::SUBJECT_TOKEN, subject),
             (parameter::REQUESTED_TOKEN_TYPE, requested.as_bytes()),
             (parameter::AUDIENCE, audience.as_bytes()),
+        ];
+        Self {
+            is_second_leg: matches!(wanted, Wanted::Token { ticket, .. } if is_later_leg(ticket)),
+            ..Self::to(at, asked, TOKEN_PATH, &own)
+        }
+    }
+
+    /// A call to end the sessions of these tokens.
+    pub(crate) fn log_out(broker: &Broker, asked: &Asked, tokens: &[&[u8]]) -> Self {
+        let tokens = tokens.join(b" ".as_slice());
+        Self::to(&broker.tokens, asked, LOGOUT_PATH, &[(parameter::TOKENS, &tokens)])
+    }
+
+    fn to(at: &Endpoint, asked: &Asked, path: &'static str, own: &[(&str, &[u8])]) -> Self {
+        let route = asked.route.as_ref().map_or("", |route| route.name());
+        let certificate = asked.certificate.as_ref().map(CertificateDigest::to_string);
+        let certificate = certificate.unwrap_or_default();
+        let room = own
+            .iter()
+            .fold(512_usize, |room, (_, value)| room.saturating_add(value.len()));
+        let mut form = Vec::with_capacity(room);
+        let ours = [
             (parameter::REQUEST_ID, asked.request_id().as_bytes()),
             (parameter::ROUTE, route.as_bytes()),
             (parameter::CERTIFICATE, certificate.as_bytes()),
-        ] {
+        ];
+        for (name, value) in own.iter().chain(&ours) {
             add_parameter(&mut form, name, value);
         }
         Self {
             cluster: at.cluster.to_string(),
             authority: at.authority.to_string(),
-            path: TOKEN_PATH,
+            path,
             timeout: u64::from(at.timeout).saturating_mul(1000),
             body: Secret::new(form),
-            is_second_leg: matches!(wanted, Wanted::Token { ticket, .. } if is_later_leg(ticket)),
+            is_second_leg: false,
         }
     }
 
@@ -158,6 +178,25 @@ fn form_encode(value: &[u8], out: &mut Vec<u8>) {
             out.push(*byte);
         } else {
             out.extend([b'%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+}
+
+/// What waits for the broker. Consumed by its answer.
+#[derive(Debug)]
+pub enum PendingCall {
+    /// A request that a ticket is to let through.
+    Exchange(PendingExchange),
+    /// A browser that logs out.
+    Logout(PendingLogout),
+}
+
+impl PendingCall {
+    /// Goes on with the broker's answer.
+    pub fn resume(self, gate: &mut Gate, now: UnixTime, reply: BrokerReply<'_>) -> Step {
+        match self {
+            Self::Exchange(pending) => pending.resume(gate, now, reply),
+            Self::Logout(pending) => pending.resume(reply),
         }
     }
 }
@@ -216,8 +255,35 @@ pub(crate) fn read_ticket(reply: BrokerReply<'_>) -> Result<Secret, Reason> {
     }
 }
 
-/// The broker's words, of a kind that was asked for. What does not come from a broker is its absence.
+/// Whether the sessions of a logout were ended; otherwise a reason of which the fault is ours, or too many requests.
+pub(crate) fn read_logout(reply: BrokerReply<'_>) -> Result<(), Reason> {
+    match words(reply)? {
+        Ok(body) => match serde_json::from_slice(body) {
+            Ok(LogoutReply { sessions: _ }) => Ok(()),
+            Err(_) => Err(Reason::BrokerUnavailable),
+        },
+        Err(error) => Err(Some(reason_of(&error, is_of_a_logout))
+            .filter(|reason| is_of_a_logout(*reason))
+            .unwrap_or(Reason::BrokerUnavailable)),
+    }
+}
+
+/// The broker's words about an exchange, of a kind that was asked for.
 fn read(reply: BrokerReply<'_>, issued: &str, kind: &str) -> Result<Result<ExchangeReply, ExchangeError>, Reason> {
+    let nonsense = Reason::BrokerUnavailable;
+    let body = match words(reply)? {
+        Ok(body) => body,
+        Err(error) => return Ok(Err(error)),
+    };
+    let reply: ExchangeReply = serde_json::from_slice(body).map_err(|_| nonsense)?;
+    if reply.issued_token_type != issued || !reply.token_type.eq_ignore_ascii_case(kind) {
+        return Err(nonsense);
+    }
+    Ok(Ok(reply))
+}
+
+/// The JSON of an answer of the broker's, or its error. What does not come from a broker is its absence.
+fn words(reply: BrokerReply<'_>) -> Result<Result<&[u8], ExchangeError>, Reason> {
     let nonsense = Reason::BrokerUnavailable;
     let BrokerReply::Response {
         status: Some(status),
@@ -231,11 +297,7 @@ fn read(reply: BrokerReply<'_>, issued: &str, kind: &str) -> Result<Result<Excha
         return Err(nonsense);
     }
     if status == b"200" {
-        let reply: ExchangeReply = serde_json::from_slice(body).map_err(|_| nonsense)?;
-        if reply.issued_token_type != issued || !reply.token_type.eq_ignore_ascii_case(kind) {
-            return Err(nonsense);
-        }
-        Ok(Ok(reply))
+        Ok(Ok(body))
     } else {
         serde_json::from_slice(body).map(Err).map_err(|_| nonsense)
     }
@@ -283,6 +345,11 @@ fn is_of_a_delegation(reason: Reason) -> bool {
             false
         }
     }
+}
+
+/// What can become of a logout: it is done, or not now.
+fn is_of_a_logout(reason: Reason) -> bool {
+    matches!(reason.status(), 429 | 503)
 }
 
 fn is_json(content_type: &[u8]) -> bool {

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::continuation::Continuations;
 use crate::credentials::Credentials;
 use crate::demand::KeyDemand;
-use crate::exchange::{BrokerCall, PendingExchange, Wanted};
+use crate::exchange::{BrokerCall, PendingCall, PendingExchange, Wanted};
 use crate::header_map::HeaderMap;
 use crate::refusal::Asked;
 use crate::request::{RequestHead, has_token_in_query};
@@ -23,6 +23,7 @@ use crate::response::{Admitted, removals};
 use crate::route::{self, Need};
 use crate::rule::Rule;
 use crate::secret::Secret;
+use crate::session::ReturnPath;
 use crate::snapshot::Snapshot;
 use crate::step::{HeaderEdit, HeaderEdits, Step};
 use crate::time::UnixTime;
@@ -161,7 +162,11 @@ impl Gate {
             // Nobody's application is meant by it where nothing is forwarded, so that it is noticed here as elsewhere.
             Need::Open { forward: false } if has_token_in_query(head.path()) => asked.refuse(Reason::TokenInQuery),
             Need::Open { forward } => asked.pass_open(*forward),
+            Need::Own(own) => own.judge(asked, head),
             Need::Proof(rule) => {
+                if let Some(own) = config.own_paths.as_ref().filter(|_| head.was_logged_out()) {
+                    asked = asked.of_a_logged_out(ReturnPath::of_request(head, &own.path));
+                }
                 asked.withholds_negotiate |= !rule.offer.is_for(head, head.source);
                 let requirements = Requirements {
                     snapshot: Rc::clone(&self.snapshot),
@@ -188,12 +193,18 @@ impl Gate {
         let Some(scheme) = credentials.scheme() else {
             return if rule.optional {
                 asked.pass_open(false)
+            } else if asked.is_of_a_logged_out() {
+                asked.refuse(Reason::LoggedOut)
             } else {
                 asked.refuse(Reason::NoCredentials)
             };
         };
         if is_clear {
             return asked.refuse(Reason::InsecureTransport);
+        }
+        // Some browsers send a ticket without being asked for it.
+        if scheme == Scheme::Negotiate && asked.is_of_a_logged_out() {
+            return asked.refuse(Reason::LoggedOut);
         }
         asked.cookie_shown = scheme == Scheme::Cookie;
         if head.is_cross_site(scheme) {
@@ -277,7 +288,7 @@ fn judge_ticket(asked: Asked, requirements: Requirements, now: UnixTime, ticket:
         audience: &requirements.rule.audience,
     };
     let call = BrokerCall::new(broker, &asked, &wanted);
-    Step::Call(call, PendingExchange { asked, requirements })
+    Step::Call(call, PendingCall::Exchange(PendingExchange { asked, requirements }))
 }
 
 /// Lets a request with verified claims through, if they are not revoked, are for this audience, and open this route.

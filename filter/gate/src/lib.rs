@@ -11,7 +11,8 @@
 //!
 //! Modules stand in flow order: [`config`] is parsed once; [`request`], [`credentials`] and [`route`] read the request;
 //! [`jwt`] and [`jwk`] verify; [`snapshot`] is what one request is judged against; [`gate`] judges; [`exchange`] speaks
-//! to the broker; [`step`], [`response`] and [`refusal`] are what comes out; [`upstream`] gets tickets for what passed.
+//! to the broker; [`session`] answers the paths of the filter's own; [`step`], [`response`] and [`refusal`] are what comes out;
+//! [`upstream`] gets tickets for what passed.
 
 #![forbid(unsafe_code)]
 
@@ -39,6 +40,7 @@ pub mod revocation;
 pub mod route;
 pub mod rule;
 pub mod secret;
+pub mod session;
 pub mod shape;
 pub mod snapshot;
 pub mod step;

@@ -1,6 +1,10 @@
 //! Turns a reason into the answer that the client gets: status, challenges, a body that says nothing of the inside.
 
+mod body;
+
 use std::rc::Rc;
+
+pub(crate) use body::Body;
 
 use kerbridge_wire::Reason;
 use kerbridge_wire::policy::Scheme;
@@ -14,16 +18,17 @@ use crate::response::{Admitted, removals};
 use crate::route::Route;
 use crate::rule::Rule;
 use crate::secret::Secret;
+use crate::session::{Page, ReturnPath, cookie_line};
 use crate::step::{Decision, HeaderEdit, HeaderEdits, Step};
 
 /// An answer of our own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReply {
-    /// HTTP status, 400 to 503.
+    /// HTTP status: 200 and 303 on paths of our own, otherwise 400 to 503.
     pub status: u16,
     /// Header lines, in order, names may repeat. Values are secret: one of them may be an acceptor's token.
     pub headers: Vec<(Rc<str>, Secret)>,
-    /// The body: one JSON object, or one plain line for browsers.
+    /// The body: one JSON object, one plain line for browsers, a page of our own, or nothing.
     pub body: Vec<u8>,
     /// The handle to keep for the client's connection: its second leg is to bring it along.
     pub continuation: Option<Secret>,
@@ -55,8 +60,12 @@ pub(crate) struct Asked {
     pub(crate) certificate: Option<CertificateDigest>,
     /// The client may see the decision, and asks for it.
     pub(crate) explains: bool,
-    /// The cookie that is judged: a 401 deletes it.
+    /// The cookie that is judged: it is deleted where its token is no good.
     pub(crate) cookie_shown: bool,
+    /// Its browser was logged out a moment ago, and this is where a login may lead back to.
+    logged_out: Option<ReturnPath>,
+    /// It is one to log out, not one for a service.
+    logout: bool,
 }
 
 /// Why a request does not pass, and the acceptor's token that goes with it.
@@ -126,6 +135,8 @@ impl Asked {
             certificate: head.certificate,
             explains: false,
             cookie_shown: false,
+            logged_out: None,
+            logout: false,
         }
     }
 
@@ -149,6 +160,8 @@ impl Asked {
             certificate: head.certificate,
             explains: false,
             cookie_shown: false,
+            logged_out: None,
+            logout: false,
         }
     }
 
@@ -158,6 +171,30 @@ impl Asked {
             by_ticket: true,
             ..self
         }
+    }
+
+    /// The same, where its browser was logged out a moment ago: no ticket is asked for, by whatever it is refused.
+    pub(crate) fn of_a_logged_out(self, back: ReturnPath) -> Self {
+        Self {
+            logged_out: Some(back),
+            withholds_negotiate: true,
+            ..self
+        }
+    }
+
+    /// Whether its browser was logged out a moment ago.
+    pub(crate) const fn is_of_a_logged_out(&self) -> bool {
+        self.logged_out.is_some()
+    }
+
+    /// The same, where it is one to log out.
+    pub(crate) fn for_logout(self) -> Self {
+        Self { logout: true, ..self }
+    }
+
+    /// Whether its client is a person's browser asking for a page.
+    pub(crate) const fn wants_html(&self) -> bool {
+        self.wants_html
     }
 
     pub(crate) fn is_dry_run(&self) -> bool {
@@ -171,6 +208,7 @@ impl Asked {
             route: self.route.clone(),
             issuer: self.issuer.clone(),
             dry_run: self.is_dry_run(),
+            logout: self.logout,
         }
     }
 
@@ -239,39 +277,61 @@ impl Asked {
         let cookie = self
             .rule()
             .and_then(|rule| rule.cookie())
-            .filter(|_| status == 401 && self.cookie_shown);
+            .filter(|_| reason.status() == 401 && self.cookie_shown);
         if let Some(cookie) = cookie {
-            add(
-                "set-cookie",
-                format!("{cookie}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax"),
-            );
+            add("set-cookie", cookie_line(cookie, "", 0));
         }
         let decision = self.decision(reason, because);
-        let explain = self.config.as_ref().and_then(|config| config.explain.as_ref());
-        if let Some(explain) = explain.filter(|_| self.explains) {
-            headers.push((
-                Rc::clone(&explain.header),
-                Secret::new(decision.explained().into_bytes()),
-            ));
-        }
-        let word = public_word(reason, status);
-        let id = &self.request_id;
-        let (kind, body) = if self.wants_html {
-            ("text/plain; charset=utf-8", format!("{status} {word} (request {id})\n"))
-        } else {
-            (
-                "application/json",
-                format!("{{\"error\":\"{word}\",\"request_id\":\"{id}\"}}\n"),
-            )
-        };
-        headers.push(("content-type".into(), kind.as_bytes().into()));
+        headers.extend(self.explanation(&decision));
+        let body = self.body(status, reason);
+        let (kind, body) = body.into_parts();
+        headers.extend(kind.iter().map(|(name, value)| header(name, value)));
         LocalReply {
             status,
             headers,
-            body: body.into(),
+            body,
             continuation,
             decision,
         }
+    }
+
+    /// The answer to a request for a path of our own that is done.
+    pub(crate) fn answer(self, status: u16, more: Vec<(&'static str, String)>, body: Body) -> LocalReply {
+        let decision = self.decision(Reason::Ok, None);
+        let (kind, body) = body.into_parts();
+        let kind = kind.iter().map(|(name, value)| header(name, value));
+        let headers = [header("cache-control", "no-store")].into_iter().chain(kind);
+        let mut reply = LocalReply {
+            status,
+            headers: headers.chain(self.explanation(&decision)).collect(),
+            body,
+            continuation: None,
+            decision,
+        };
+        reply.add_headers(more);
+        reply
+    }
+
+    fn body(&self, status: u16, reason: Reason) -> Body {
+        let (word, id) = (public_word(reason, status), &self.request_id);
+        let own = self.config.as_ref().and_then(|config| config.own_paths.as_ref());
+        match (&self.logged_out, own) {
+            // Nothing but a log-in helps.
+            (Some(back), Some(own)) if self.wants_html && reason.status() == 401 => {
+                Body::Html(Page::LoggedOut(back).html(&own.path))
+            }
+            _ if self.wants_html => Body::Text(format!("{status} {word} (request {id})\n")),
+            _ => Body::Json(format!("{{\"error\":\"{word}\",\"request_id\":\"{id}\"}}\n")),
+        }
+    }
+
+    /// The header that explains a decision, where that is asked for.
+    fn explanation(&self, decision: &Decision) -> Option<(Rc<str>, Secret)> {
+        let explain = self.config.as_ref()?.explain.as_ref().filter(|_| self.explains)?;
+        Some((
+            Rc::clone(&explain.header),
+            Secret::new(decision.explained().into_bytes()),
+        ))
     }
 
     fn challenges(&self, reason: Reason, negotiate: Option<&Secret>) -> Vec<Vec<u8>> {
@@ -308,6 +368,26 @@ impl Asked {
         };
         lines.into_iter().flatten().collect()
     }
+}
+
+impl LocalReply {
+    /// Adds header lines.
+    pub(crate) fn add_headers(&mut self, more: impl IntoIterator<Item = (&'static str, String)>) {
+        let more = more.into_iter().map(|(name, value)| header(name, &value));
+        self.headers.extend(more);
+    }
+
+    /// Puts a page of ours in place of its body.
+    pub(crate) fn show(&mut self, page: String) {
+        let (kind, body) = Body::Html(page).into_parts();
+        self.headers.retain(|(name, _)| **name != *"content-type");
+        self.add_headers(kind.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        self.body = body;
+    }
+}
+
+fn header(name: &str, value: &str) -> (Rc<str>, Secret) {
+    (name.into(), value.as_bytes().into())
 }
 
 /// What the client is told, which is less than what the log is told.

@@ -23,6 +23,9 @@ pub struct RequestHead<'a> {
 /// Prefix of the names of our cookies. The `__Host-` part makes browsers insist on Secure, Path=/ and no Domain.
 pub const COOKIE_PREFIX: &[u8] = b"__Host-kerbridge-";
 
+/// The cookie that marks a browser as logged out: no ticket is asked of it until its user wants that. No audience's is called so.
+pub const LOGGED_OUT_COOKIE: &str = "__Host-kerbridge-logged-out";
+
 /// The cookie that holds the token for one audience: the prefix and 64 bits of FNV-1a over the audience. The digest
 /// only keeps names apart; a token is good for the audience that it names, whichever cookie carries it.
 pub fn cookie_name(audience: &str) -> String {
@@ -64,6 +67,11 @@ impl<'a> RequestHead<'a> {
                 let (name, value) = split_cookie(pair);
                 name.starts_with(COOKIE_PREFIX).then_some((name, value))
             })
+    }
+
+    /// Whether it comes from a browser that was logged out a moment ago.
+    pub(crate) fn was_logged_out(&self) -> bool {
+        self.our_cookies().any(|(name, _)| name == LOGGED_OUT_COOKIE.as_bytes())
     }
 
     /// The cookies without ours, as one line; `None` where nothing of ours is there.
@@ -177,7 +185,18 @@ pub(crate) fn has_token_in_query(path: &[u8]) -> bool {
     })
 }
 
-fn percent_decoded(text: &[u8]) -> Vec<u8> {
+/// The values of one parameter of a target's query, as they stand there; its name percent-encoded or not.
+pub(crate) fn query_values<'t>(target: &'t [u8], name: &'static [u8]) -> impl Iterator<Item = &'t [u8]> {
+    let at = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+    let query = target.get(at.saturating_add(1)..).unwrap_or_default();
+    query.split(|byte| *byte == b'&').filter_map(move |pair| {
+        let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+        let (own, value) = pair.split_at_checked(end)?;
+        (percent_decoded(own) == name).then(|| value.get(1..).unwrap_or_default())
+    })
+}
+
+pub(crate) fn percent_decoded(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, tail)) = rest.split_first() {

@@ -11,6 +11,7 @@ use crate::refusal::Asked;
 use crate::route::Route;
 use crate::rule::Rule;
 use crate::secret::Secret;
+use crate::session::cookie_line;
 use crate::snapshot::Snapshot;
 use crate::step::{Decision, HeaderEdit, HeaderEdits};
 use crate::time::UnixTime;
@@ -180,7 +181,9 @@ impl Admitted {
 /// The cookie with the token, unless it is longer than browsers keep.
 fn cookie(rule: &Rule, token: &Secret, life: u64) -> Option<Secret> {
     let name = rule.cookie()?;
-    let attributes = format!("; Path=/; Max-Age={life}; Secure; HttpOnly; SameSite=Lax");
+    // Between its name and its attributes: the token is no text yet.
+    let empty = cookie_line(name, "", life);
+    let attributes = empty.get(name.len().saturating_add(1)..)?;
     let line = [name.as_bytes(), b"=", token.expose(), attributes.as_bytes()].concat();
     (line.len() <= COOKIE_LIMIT).then(|| Secret::new(line))
 }

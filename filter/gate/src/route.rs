@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use crate::request::RequestHead;
 use crate::rule::Rule;
+use crate::session::OwnPaths;
 use index::RouteIndex;
 use path::PathPattern;
 
@@ -44,6 +45,8 @@ pub enum Need {
     },
     /// A credential.
     Proof(Rc<Rule>),
+    /// Nothing: its paths are the filter's own, and nothing goes upstream from there.
+    Own(Rc<OwnPaths>),
 }
 
 impl Route {
@@ -60,7 +63,7 @@ impl Route {
     /// What it wants of a credential; `None` on an open route.
     pub(crate) const fn rule(&self) -> Option<&Rc<Rule>> {
         match &self.need {
-            Need::Open { forward: _ } => None,
+            Need::Open { forward: _ } | Need::Own(_) => None,
             Need::Proof(rule) => Some(rule),
         }
     }

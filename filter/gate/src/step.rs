@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use kerbridge_wire::Reason;
 
-use crate::exchange::{BrokerCall, PendingExchange};
+use crate::exchange::{BrokerCall, PendingCall};
 use crate::gate::{PendingKeys, PendingSignature};
 use crate::jwt::SignatureInput;
 use crate::refusal::LocalReply;
@@ -30,7 +30,7 @@ pub enum Step {
     /// A signature is to be checked, at once.
     Verify(SignatureInput, PendingSignature),
     /// The broker is to be asked; the request waits.
-    Call(BrokerCall, PendingExchange),
+    Call(BrokerCall, PendingCall),
     /// An issuer's keys are being fetched; the request waits until they came, or its time is over.
     Wait(PendingKeys),
 }
@@ -62,6 +62,8 @@ pub struct Decision {
     pub issuer: Option<Rc<str>>,
     /// The route only logs and counts: the request went on whatever the reason is.
     pub dry_run: bool,
+    /// It is about a logout, not about a request for a service.
+    pub logout: bool,
 }
 
 impl Decision {

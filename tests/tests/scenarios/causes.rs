@@ -497,6 +497,7 @@ const fn brought_about(reason: Reason) -> Option<&'static str> {
         // Of tokens, of requests, of the exchange's callers, and of tickets that are brought to upstreams.
         Reason::Ok
         | Reason::NoCredentials
+        | Reason::LoggedOut
         | Reason::TokenMalformed
         | Reason::AlgorithmNotAllowed
         | Reason::UnknownIssuer

@@ -108,11 +108,15 @@ fn how(reason: Reason, key: &LabKey, revoked: &str) -> How {
         Reason::FeedStale => {
             return How::Elsewhere("feeds.rs::without_a_fresh_feed_its_issuers_tokens_are_503_and_others_pass");
         }
-        Reason::ClientUnauthenticated
-        | Reason::InvalidTarget
-        | Reason::InvalidRequest
-        | Reason::UnsupportedGrantType
-        | Reason::InvalidScope => {
+        Reason::LoggedOut => {
+            return How::Elsewhere(
+                "logout.rs::a_browser_logs_out_of_all_audiences_stays_out_and_comes_in_when_it_wants",
+            );
+        }
+        Reason::InvalidRequest => {
+            return How::Elsewhere("logout.rs::a_login_leads_nowhere_else");
+        }
+        Reason::ClientUnauthenticated | Reason::InvalidTarget | Reason::UnsupportedGrantType | Reason::InvalidScope => {
             return How::Never("the exchange endpoint says it to whoever asks there; from it, the filter's own 503");
         }
         Reason::UpstreamRefusedTicket => {

@@ -33,16 +33,16 @@ const GRANTS: &str = r#"
     access = "open"
 "#;
 
-fn broker() -> Arc<Broker> {
+pub(super) fn broker() -> Arc<Broker> {
     super::broker(Ok("alice@A.TEST"))
 }
 
 /// A token of this broker, made for a client.
-fn token(broker: &Broker, client: &str, subject: &str, scopes: &str) -> String {
+pub(super) fn token(broker: &Broker, client: &str, subject: &str, scopes: &str) -> String {
     token_for(broker, "orders", None, client, subject, scopes)
 }
 
-fn token_for(
+pub(super) fn token_for(
     broker: &Broker,
     audience: &str,
     holder: Option<CertificateDigest>,
@@ -67,7 +67,7 @@ fn jti(token: &str) -> String {
     claims(token)["jti"].as_str().unwrap().to_owned()
 }
 
-fn claims(token: &str) -> Value {
+pub(super) fn claims(token: &str) -> Value {
     let claims = token.split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
 }

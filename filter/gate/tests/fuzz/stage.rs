@@ -5,7 +5,7 @@ use std::rc::Rc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kerbridge_gate::config::{TOKEN_EXPIRES_HEADER, TOKEN_HEADER};
-use kerbridge_gate::exchange::PendingExchange;
+use kerbridge_gate::exchange::PendingCall;
 use kerbridge_gate::header_map::HeaderMap;
 use kerbridge_gate::jwk::KeySet;
 use kerbridge_gate::response::Admitted;
@@ -97,7 +97,7 @@ pub(crate) fn keys() -> KeySet {
 }
 
 /// A request that waits for the broker.
-pub(crate) fn pending(gate: &mut Gate) -> PendingExchange {
+pub(crate) fn pending(gate: &mut Gate) -> PendingCall {
     let map = head_of(&[(b"authorization", b"Negotiate YIIabc==")]);
     match gate.admit(NOW, &request(&map, true)) {
         Step::Call(_, pending) => pending,

@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 
 use crate::world::{Key, NOW, at, claims, gate, head, lines, passed, reply, request, run, settle, shown};
-use kerbridge_gate::exchange::{BrokerCall, BrokerReply, Connection, PendingExchange, REPLY_LIMIT};
+use kerbridge_gate::exchange::{BrokerCall, BrokerReply, Connection, PendingCall, REPLY_LIMIT};
 use kerbridge_gate::header_map::HeaderMap;
 use kerbridge_gate::secret::Secret;
 use kerbridge_gate::{Gate, Reason, Step};
 
-fn ask(gate: &RefCell<Gate>, path: &str, secure: bool) -> (BrokerCall, PendingExchange) {
+fn ask(gate: &RefCell<Gate>, path: &str, secure: bool) -> (BrokerCall, PendingCall) {
     match run(
         gate,
         NOW,
@@ -24,7 +24,7 @@ fn answer(status: &str, body: &str) -> (Vec<u8>, Vec<u8>) {
     (status.as_bytes().to_vec(), body.as_bytes().to_vec())
 }
 
-fn resume(gate: &RefCell<Gate>, pending: PendingExchange, status: &str, body: &str) -> Step {
+fn resume(gate: &RefCell<Gate>, pending: PendingCall, status: &str, body: &str) -> Step {
     let (status, body) = answer(status, body);
     let reply = BrokerReply::Response {
         status: Some(&status),

@@ -14,6 +14,7 @@
 mod bound;
 mod configuration;
 mod exchanges;
+mod logout;
 mod model;
 mod requests;
 mod rules;

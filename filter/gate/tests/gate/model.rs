@@ -10,7 +10,7 @@ mod reference;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use kerbridge_gate::exchange::{BrokerReply, PendingExchange};
+use kerbridge_gate::exchange::{BrokerReply, PendingCall};
 use kerbridge_gate::feed::{Accepted, Feed as GateFeed, Origin, Progress, UnverifiedPage};
 use kerbridge_gate::gate::{PendingKeys, WarmHead};
 use kerbridge_gate::jwt::SignatureInput;
@@ -176,7 +176,7 @@ struct World {
     feed: GateFeed,
     known: Knowledge,
     now: u64,
-    waiting: Vec<(PendingExchange, Knowledge)>,
+    waiting: Vec<(PendingCall, Knowledge)>,
     open: Vec<(Admitted, Token)>,
 }
 
@@ -442,7 +442,7 @@ impl World {
         Ok(())
     }
 
-    fn reply(&self, pending: PendingExchange, status: &str, body: &str) -> Step {
+    fn reply(&self, pending: PendingCall, status: &str, body: &str) -> Step {
         let reply = BrokerReply::Response {
             status: Some(status.as_bytes()),
             content_type: Some(b"application/json"),
