@@ -472,6 +472,4 @@ fn check_level(level: Option<&str>, problems: &mut Problems) -> Option<LevelFilt
 }
 
 #[cfg(test)]
-mod documented;
-#[cfg(test)]
 mod tests;

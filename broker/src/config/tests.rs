@@ -1,6 +1,7 @@
 mod bindings;
 mod clients;
 mod delegation;
+mod documented;
 mod groups;
 mod keys;
 mod secrets;

@@ -1,16 +1,14 @@
 //! Holds docs/configuration.md to the types, both ways, and every TOML example of the documents to the reader.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use kerbridge_wire::policy as wire_policy;
-use serde::de::DeserializeOwned;
+use toml::Value;
 
-use super::{audit, limits, raw};
-use crate::problem::{Problem, Problems};
-use crate::strict_toml;
+use super::*;
 
+/// Names of files that begin as a section does.
+const NO_FIELDS: &[&str] = &["policy.toml", "groups.toml", "audit.log", "filter.yaml", "keys.rs"];
 /// No field is called so.
 const NOBODY: &str = "no_such_field";
 
@@ -204,52 +202,115 @@ fn every_example_and_every_default_of_the_page_is_taken() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A section that says its defaults, as the page has them.
-fn with_defaults<T: DeserializeOwned>(section: &str) -> T {
-    let lines: Vec<String> = rows(File::Broker)
-        .iter()
-        .filter(|row| row.section_name() == section)
-        .filter_map(|row| Some(format!("{} = {}", row.field, row.default.as_ref()?)))
-        .collect();
-    assert!(!lines.is_empty(), "{section}");
-    toml::from_str(&lines.join("\n")).unwrap()
+/// Configurations that are good, with all sections whose defaults they are to show, and the fields that would be a mistake there.
+const BASES: &[(&str, &[&str])] = &[
+    (
+        "[names]\n[groups]\n[limits]\n[replay]\n[audit]\n[log]\n[kerberos.channel_bindings]\n\
+         [delegation]\nprincipal = \"svc-kerbridge@A.TEST\"\nkeytab = \"delegation.keytab\"\n\
+         [[delegation.keys]]\nissuer = \"https://idp.test\"\nfile = \"idp.jwks\"\n",
+        &[
+            "listen.mesh.clear_text",
+            "groups.unmapped_sids",
+            "delegation.follow_revocations",
+            "audit.mebibytes",
+            "audit.keep",
+            "audit.socket",
+            "audit.facility",
+            "audit.format",
+        ],
+    ),
+    (
+        "[audit]\nto = \"file\"\nfile = \"audit.log\"\n",
+        &[
+            "listen.mesh.clear_text",
+            "audit.socket",
+            "audit.facility",
+            "audit.format",
+        ],
+    ),
+    (
+        "[audit]\nto = \"syslog\"\n[groups]\nsource = \"pac\"\n[groups.sid_names]\n\"S-1-5-21-1-2-3-4\" = \"a\"\n",
+        &["listen.mesh.clear_text", "audit.mebibytes", "audit.keep"],
+    ),
+    (
+        "[groups]\nsource = \"ldap\"\n[groups.ldap]\nurl = \"ldap://[::1]:389/\"\nclear_text = true\n\
+         bind_dn = \"CN=reader\"\npassword_file = \"password\"\nbase = \"DC=a\"\nfind_by = \"name\"\n\
+         account_realm = \"A.TEST\"\nmember_attribute = \"memberUid\"\nmembership = \"direct\"\n\
+         group_class = \"posixGroup\"\n",
+        &["listen.mesh.clear_text", "groups.unmapped_sids", "groups.ldap.starttls"],
+    ),
+];
+
+/// Whom a broker with `[delegation]` acts for.
+const LINES: &str = "[[delegation]]\ntarget = \"HTTP/legacy.test@A.TEST\"\naudience = \"orders\"\nprincipals = [\"*@A.TEST\"]\n\
+                     clients = [\"mesh\"]\n";
+
+/// Defaults that no base shows: of listeners that none has, and what only a directory says that is asked in another way.
+const NOT_SHOWN: &[&str] = &[
+    "listen.mesh.clear_text",
+    "listen.public.mode",
+    "listen.public.clear_text",
+    "listen.observe.mode",
+    "listen.observe.clear_text",
+    "listen.admin.mode",
+    "listen.admin.clear_text",
+    "issuer_keys.max_staleness",
+    "delegation.follow_revocations",
+    "delegation.feeds.max_staleness",
+    "client.algorithms",
+    "groups.ldap.starttls",
+    "groups.ldap.clear_text",
+    "groups.ldap.find_by",
+    "groups.ldap.member_attribute",
+];
+
+/// The table that a row is about, where a file has it.
+fn section_of<'a>(table: &'a mut toml::Table, row: &Row) -> Option<&'a mut toml::Table> {
+    row.section.iter().try_fold(table, |table, (name, listed)| {
+        let value = table.get_mut(name)?;
+        let value = if *listed { value.get_mut(0)? } else { value };
+        value.as_table_mut()
+    })
 }
 
 #[test]
-fn the_defaults_of_the_page_are_those_of_the_program() {
-    let mut problems = Problems::default();
-    let written = limits::check(with_defaults("limits"), &mut problems);
-    let absent = limits::check(raw::Limits::default(), &mut problems);
-    assert_eq!(format!("{written:?}"), format!("{absent:?}"));
-    let rules = |extra: raw::Audit| {
-        let mut problems = Problems::default();
-        let rules = audit::check(extra, Path::new("/"), &mut problems);
-        assert!(problems.is_empty(), "{problems:?}");
-        format!("{rules:?}")
-    };
-    let page: raw::Audit = with_defaults("audit");
-    let (file, to) = (Some("/tmp/audit.log".into()), |word: &str| Some(word.to_owned()));
-    let of_file = |mebibytes, keep| raw::Audit {
-        to: to("file"),
-        file: file.clone(),
-        mebibytes,
-        keep,
-        ..raw::Audit::default()
-    };
-    assert_eq!(rules(of_file(page.mebibytes, page.keep)), rules(of_file(None, None)));
-    let of_syslog = |socket, facility, format| raw::Audit {
-        to: to("syslog"),
-        socket,
-        facility,
-        format,
-        ..raw::Audit::default()
-    };
-    assert_eq!(
-        rules(of_syslog(page.socket, page.facility, page.format)),
-        rules(of_syslog(None, None, None))
-    );
-    assert!(problems.is_empty());
+fn a_broker_that_says_the_defaults_of_the_page_is_the_one_that_says_nothing() {
+    let rows = rows(File::Broker);
+    let mut shown: BTreeSet<String> = NOT_SHOWN.iter().map(|name| (*name).to_owned()).collect();
+    for (more, mistakes) in BASES {
+        let folder = Folder::good();
+        folder.write("delegation.keytab", keytab(&["svc-kerbridge"], "A.TEST", 18), 0o600);
+        folder.write("password", "secret\n", 0o600);
+        let lines = if more.contains("[delegation]") { LINES } else { "" };
+        folder.write("policy.toml", format!("{POLICY}{TRACED}{lines}"), 0o644);
+        let text = format!("{GOOD}{more}");
+        folder.write("kerbridge.toml", &text, 0o644);
+        let absent = folder.load().unwrap_or_else(|problems| panic!("{more}: {problems:#?}"));
+        let mut table: toml::Table = text.parse().unwrap();
+        for row in &rows {
+            let name = format!("{}.{}", row.section_name(), row.field);
+            let (Some(default), Some(section)) = (&row.default, section_of(&mut table, row)) else {
+                continue;
+            };
+            if mistakes.contains(&name.as_str()) || section.contains_key(&row.field) {
+                continue;
+            }
+            let value: toml::Table = format!("x = {default}").parse().unwrap();
+            section.insert(row.field.clone(), value["x"].clone());
+            shown.insert(name);
+        }
+        folder.write("kerbridge.toml", toml::to_string(&table).unwrap(), 0o644);
+        let said = folder.load().unwrap_or_else(|problems| panic!("{more}: {problems:#?}"));
+        assert_eq!(format!("{said:#?}"), format!("{absent:#?}"), "{more}");
+    }
+    let all = rows.iter().filter(|row| row.default.is_some());
+    let all: BTreeSet<String> = all.map(|row| format!("{}.{}", row.section_name(), row.field)).collect();
+    let left: Vec<_> = all.difference(&shown).collect();
+    assert!(left.is_empty(), "no base of this test shows {left:?}");
+}
 
+#[test]
+fn the_defaults_of_the_policy_are_those_of_its_types() {
     // What the policy's types say by themselves.
     let policy: wire_policy::Policy = toml::from_str(
         "[[audience]]\nname = \"a\"\n\
@@ -258,7 +319,7 @@ fn the_defaults_of_the_page_are_those_of_the_program() {
          [filter]\nexplain = { sources = [] }\n",
     )
     .unwrap();
-    let serialized = toml::Value::try_from(&policy).unwrap();
+    let serialized = Value::try_from(&policy).unwrap();
     let mut compared = 0_u32;
     for row in rows(File::Policy) {
         let Some(default) = &row.default else { continue };
@@ -324,7 +385,48 @@ fn is_another_file(text: &str) -> bool {
                 .values()
                 .flat_map(|value| value.as_array())
                 .flatten()
-                .all(toml::Value::is_str))
+                .all(Value::is_str))
+}
+
+/// Whether a word is written like a field with its section: `limits.threads`.
+fn is_dotted(word: &str, sections: &BTreeSet<String>) -> bool {
+    let is_name = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    word.contains('.')
+        && word.split('.').all(is_name)
+        && word.split('.').next().is_some_and(|first| sections.contains(first))
+}
+
+#[test]
+fn every_field_that_a_document_names_with_its_section_exists() {
+    let mut known = BTreeSet::new();
+    let mut sections = BTreeSet::new();
+    for file in [File::Broker, File::Policy] {
+        for (section, field) in read_by(file) {
+            match section.split('.').next() {
+                Some("") | None => drop(sections.insert(field.clone())),
+                Some(_) => {}
+            }
+            known.insert(if section.is_empty() {
+                field
+            } else {
+                format!("{section}.{field}")
+            });
+        }
+    }
+    let (mut wrong, mut seen) = (Vec::new(), 0_u32);
+    for (page, text) in pages() {
+        let words = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+        // `limits.threads = 4` and `names.rule[0]` name the field, too.
+        let names = words.map(|word| word.split([' ', '[']).next().unwrap_or_default());
+        for name in names.filter(|name| is_dotted(name, &sections)) {
+            seen = seen.saturating_add(1);
+            if !known.contains(name) && !NO_FIELDS.contains(&name) {
+                wrong.push(format!("{page}: there is no field {name}"));
+            }
+        }
+    }
+    assert!(seen > 40, "{seen}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
