@@ -48,7 +48,7 @@ lab-down: ## stop the lab
 	else $(MAKE) setup-demo lab && $(lab) down; fi
 
 ##@ Work on it
-.PHONY: setup test test-quick wasm-imports lint fmt fuzz bench bench-growth bench-exchange bench-delegation bench-revocations bench-page advisories
+.PHONY: setup test test-quick soak wasm-imports lint fmt fuzz bench bench-growth bench-exchange bench-delegation bench-revocations bench-page advisories
 setup: ## install all that is missing, for use and for work; starts no service (each target calls for its own part)
 	$(setup) build demo test lint bench fuzz
 	$(say) 'setup: nothing is missing'
@@ -58,6 +58,10 @@ test: setup-test compile compile-probe compile-trap ## all tests: units, and sce
 
 test-quick: setup-test compile compile-probe compile-trap ## the tests that need a KDC and Envoy only (under three minutes when built)
 	tests/setup/test.sh $(host-crates)
+
+soak: setup-test compile ## a million requests of all kinds at once (SOAK_REQUESTS): nobody crossed, nothing grows, nothing leaks
+	$(say) 'a long run (SOAK_REQUESTS makes it shorter or longer)'
+	SOAK_REQUESTS=$${SOAK_REQUESTS:-1000000} $(host) test --locked --release -p kerbridge-tests --test soak -- --nocapture
 
 wasm-imports: setup-build compile-filter compile-trap ## only the check that the module imports what Envoy has, and is under 1 MB
 	$(say) 'checking the imports and the size of the module'
@@ -187,6 +191,7 @@ help:
 		BENCH_WATCHED '200000; tickets over which a broker'"'"'s memory is watched' \
 		BENCH_ONLY 'words: only setups with one of them in their name' \
 		BENCH_CORES '0,1: what is measured on the first, everything else on the second' \
+		SOAK_REQUESTS '1000000; requests of make soak' \
 		FUZZ_SECONDS '60; seconds for each fuzz target' \
 		FUZZ_ONLY 'words: only the fuzz targets with these names' \
 		SETUP 'install; check: install nothing, fail with the list of what is missing' \

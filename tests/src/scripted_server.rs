@@ -87,15 +87,23 @@ impl Reply {
 
 type Script = dyn Fn(usize, &Incoming) -> Reply + Send + Sync;
 
+/// What was asked.
+#[derive(Default)]
+struct Record {
+    /// How many requests came before those that are kept.
+    forgotten: usize,
+    requests: Vec<Incoming>,
+}
+
 struct Shared {
-    requests: Mutex<Vec<Incoming>>,
+    record: Mutex<Record>,
     stopped: AtomicBool,
     script: Box<Script>,
 }
 
 impl Shared {
-    fn requests(&self) -> MutexGuard<'_, Vec<Incoming>> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,9 +195,9 @@ impl ScriptedServer {
     }
 
     fn shared(script: impl Fn(usize, &Incoming) -> Reply + Send + Sync + 'static) -> Arc<Shared> {
-        let (requests, stopped) = (Mutex::default(), AtomicBool::new(false));
+        let (record, stopped) = (Mutex::default(), AtomicBool::new(false));
         Arc::new(Shared {
-            requests,
+            record,
             stopped,
             script: Box::new(script),
         })
@@ -207,7 +215,14 @@ impl ScriptedServer {
     /// All requests of which the head has arrived, in the order of arrival.
     #[must_use]
     pub fn requests(&self) -> Vec<Incoming> {
-        self.shared.requests().clone()
+        self.shared.record().requests.clone()
+    }
+
+    /// Forgets the requests so far: who sends a million of them has no use for them.
+    pub fn forget(&self) {
+        let mut record = self.shared.record();
+        record.forgotten = record.forgotten.saturating_add(record.requests.len());
+        record.requests.clear();
     }
 }
 
@@ -290,9 +305,9 @@ fn read_request(shared: &Shared, connection: &mut Connection<impl Peer>) -> Resu
         ..Incoming::default()
     };
     let number = {
-        let mut requests = shared.requests();
-        requests.push(request.clone());
-        requests.len().saturating_sub(1)
+        let mut record = shared.record();
+        record.requests.push(request.clone());
+        record.forgotten.saturating_add(record.requests.len()).saturating_sub(1)
     };
     if request
         .header("transfer-encoding")
@@ -305,8 +320,11 @@ fn read_request(shared: &Shared, connection: &mut Connection<impl Peer>) -> Resu
     }
     canary::note_message(&request.body);
     request.complete = true;
-    if let Some(recorded) = shared.requests().get_mut(number) {
+    let mut record = shared.record();
+    let kept = number.checked_sub(record.forgotten);
+    if let Some(recorded) = kept.and_then(|kept| record.requests.get_mut(kept)) {
         recorded.clone_from(&request);
     }
+    drop(record);
     Ok((number, request))
 }

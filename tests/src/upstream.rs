@@ -54,6 +54,11 @@ impl Upstream {
         self.server.port()
     }
 
+    /// Forgets the requests so far.
+    pub fn forget(&self) {
+        self.server.forget();
+    }
+
     /// All requests of which at least the head arrived, without those for documents.
     #[must_use]
     pub fn requests(&self) -> Vec<Incoming> {

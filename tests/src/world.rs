@@ -238,6 +238,15 @@ impl World {
         initiator::token_in_child(&lab_program()?, &self.kdc, self.ticket(user)?, service)
     }
 
+    /// So many fresh Negotiate tokens (base64) of the user for [`SERVICE`].
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Exited`] with GSSAPI's words.
+    pub fn negotiate_tokens(&self, user: &str, count: u32) -> Result<Vec<String>, HarnessError> {
+        initiator::tokens_in_child(&lab_program()?, &self.kdc, self.ticket(user)?, SERVICE, count)
+    }
+
     /// A fresh Negotiate token (base64) of the user for [`SERVICE`], bound to the TLS channels of a server whose certificate
     /// has this hash.
     ///
