@@ -36,6 +36,7 @@ const OBSERVE_DRAIN: Duration = Duration::from_secs(1);
 pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let Prepared {
         config,
+        begun_anew,
         exchange,
         issuers,
         client_keys,
@@ -45,6 +46,9 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
         lines,
     } = prepare::prepare(path).map_err(|problems| output::complain_all(path, &problems))?;
     lines.subscriber(config.log_level()).init();
+    if let Some(what) = begun_anew {
+        tracing::warn!("{what}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers(config.limits().threads))
         .enable_all()

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustix::fs::OFlags;
 
 use super::content::{self, FORMAT, Unopened};
 use super::hardware::HardwareError;
@@ -263,8 +264,18 @@ fn sync_folder(path: &Path) -> Result<(), KeyringError> {
 }
 
 pub(super) fn read(path: &Path) -> Result<KeyFile, KeyringError> {
-    let file = File::open(path).map_err(io_error(path))?;
+    let corrupt = |what| KeyringError::Corrupt {
+        path: path.to_owned(),
+        what,
+    };
+    // Without waiting: a pipe would keep us until somebody writes.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = opened.map_err(io_error(path))?;
     let metadata = file.metadata().map_err(io_error(path))?;
+    if !metadata.is_file() {
+        return Err(corrupt("it is no regular file"));
+    }
     let (mode, uid) = (metadata.mode() & 0o7777, metadata.uid());
     if mode & 0o077 != 0 || uid != rustix::process::geteuid().as_raw() {
         return Err(KeyringError::Exposed {
@@ -273,13 +284,9 @@ pub(super) fn read(path: &Path) -> Result<KeyFile, KeyringError> {
             uid,
         });
     }
-    let mut text = String::new();
-    file.take(LARGEST).read_to_string(&mut text).map_err(io_error(path))?;
-    let corrupt = |what| KeyringError::Corrupt {
-        path: path.to_owned(),
-        what,
-    };
-    let value: serde_json::Value = serde_json::from_str(&text).map_err(|_| corrupt("it is not JSON"))?;
+    let mut text = Vec::new();
+    file.take(LARGEST).read_to_end(&mut text).map_err(io_error(path))?;
+    let value: serde_json::Value = serde_json::from_slice(&text).map_err(|_| corrupt("it is not JSON"))?;
     let members = |_| corrupt("its members are not those of its format");
     match value.get("format").and_then(serde_json::Value::as_u64) {
         None => Err(corrupt("it has no format number")),

@@ -1,5 +1,6 @@
 //! `kerbridge keys` and `kerbridge store`, with a broker and without one.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 
 use super::*;
@@ -224,18 +225,53 @@ fn a_store_or_key_file_that_is_damaged_foreign_or_empty_stops_the_start_says_the
             Vec::new(),
             good[..middle].to_vec(),
             b"something else altogether".to_vec(),
+            vec![0xff; 500],
             flipped,
         ] {
             fs::write(&path, &bad).unwrap();
             let output = folder.run(&["serve", "--config", "made/kerbridge.toml"]);
             refused(&output, 78, remedy);
-            assert!(text(&output.stderr).contains(name));
+            let said = text(&output.stderr);
+            assert!(said.contains(name) && said.contains("1 problem in"), "{said}");
             // Where a store is cut short, redb notes in it how long it is now before it finds that the rest is missing.
             if name != "store.redb" || bad.len() != middle {
                 assert_eq!(fs::read(&path).unwrap(), bad, "{name} was changed");
             }
         }
+        // Nor is anything taken for a file that is none.
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let output = folder.run(&["serve", "--config", "made/kerbridge.toml"]);
+        assert_eq!(output.status.code(), Some(78), "{name}: {}", text(&output.stderr));
+        fs::remove_dir(&path).unwrap();
         fs::write(&path, &good).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     }
     drop(Serving::start(&folder));
+}
+
+#[test]
+fn a_half_of_the_state_that_is_gone_is_made_anew_and_said() {
+    for (name, said) in [
+        ("store.redb", "there were keys and no store"),
+        ("keyring.json", "there was a store and no keys"),
+    ] {
+        let folder = made();
+        let served = || {
+            let serving = Serving::start(&folder);
+            serving.signal(Signal::TERM);
+            serving.end().1
+        };
+        let log = served();
+        assert!(!log.contains("there was") && !log.contains("there were"), "{log}");
+        fs::remove_file(folder.path("made/state").join(name)).unwrap();
+        let log = served();
+        assert!(
+            log.contains("\"level\":\"WARN\"") && log.contains(said),
+            "{name}: {log}"
+        );
+        // Once.
+        let log = served();
+        assert!(!log.contains(said), "{log}");
+    }
 }

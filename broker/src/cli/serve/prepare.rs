@@ -19,16 +19,20 @@ use crate::audit;
 use crate::config::{Config, Draft, Surroundings, prepare_state_dir};
 use crate::exchange::{Exchange, TokenToToken};
 use crate::failure_limit::FailureLimit;
+use crate::keyring;
 use crate::krb5_conf;
 use crate::metrics::Metrics;
 use crate::problem::{Problem, Problems};
 use crate::server::{self, Bound, bind};
 use crate::state_lock::StateLock;
+use crate::store;
 use crate::subject_token::Issuers;
 
 /// All that the broker runs on.
 pub(super) struct Prepared {
     pub(super) config: Config,
+    /// What of its state it has made, though there was some.
+    pub(super) begun_anew: Option<&'static str>,
     pub(super) exchange: Exchange,
     /// Whose keys are followed.
     pub(super) issuers: Arc<Issuers>,
@@ -52,12 +56,17 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
     let krb5_conf = use_own_krb5_conf(&config)?;
     let mut problems = Problems::default();
     let metrics = Arc::new(Metrics::new());
+    let begun_anew = config.keys().and_then(|_| begins_anew(config.state_dir()));
     let to_token = match config.keys() {
         Some(keys) => to_token::parts(&config, keys, &metrics, &mut problems).map(Some),
         None => Some(None),
     };
     let own_keys = to_token.iter().flatten().map(|parts| parts.keyring.jwks()).next();
-    let issuers = problems.sift(verifying::issuers(&config, own_keys));
+    // Without our own keys all would look wrong that is not.
+    let issuers = match &to_token {
+        Some(_) => problems.sift(verifying::issuers(&config, own_keys)),
+        None => None,
+    };
     let to_ticket = match (config.delegation(), &issuers) {
         (Some(delegation), Some(issuers)) => problems
             .sift(to_ticket::parts(&config, delegation, issuers, &metrics))
@@ -105,6 +114,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
     };
     Ok(Prepared {
         config,
+        begun_anew,
         exchange,
         issuers,
         client_keys,
@@ -113,6 +123,22 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
         lock,
         lines,
     })
+}
+
+/// What will be made anew in a folder that is not new. Somebody has moved it away, as the documents say, or it was lost, which
+/// nobody must be left to find out.
+fn begins_anew(state_dir: &Path) -> Option<&'static str> {
+    let is_there = |name| state_dir.join(name).symlink_metadata().is_ok();
+    match (is_there(keyring::FILE), is_there(store::FILE)) {
+        (true, false) => Some(
+            "there were keys and no store: what was revoked is forgotten, and used tickets are known to the replay cache alone; \
+             bring in the last export (kerbridge store import), or retire every key",
+        ),
+        (false, true) => {
+            Some("there was a store and no keys: new ones were made, and every token and session of before ends")
+        }
+        (true, true) | (false, false) => None,
+    }
 }
 
 /// Makes nothing and takes nothing.
