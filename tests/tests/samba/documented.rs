@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use kerbridge_tests::broker::find_kerbridge;
 use kerbridge_tests::document::blocks;
 use kerbridge_tests::samba::{PASSWORD, REALM};
 use kerbridge_tests::shipped::repository;
@@ -42,13 +43,31 @@ fn the_page_on_active_directory_makes_an_account_whose_keytab_opens_tickets() {
         "{keys}"
     );
     assert!(printed[4].contains("keytab entry valid"), "{printed:?}");
+
+    // Step 5 of the page, where the broker would be: what a client's ticket would meet.
+    let steps = "kerbridge init --keytab http.keytab --dir kb --issuer https://kerbridge.example.com\n\
+                 kerbridge config check --config kb/kerbridge.toml\n\
+                 kerbridge doctor --config kb/kerbridge.toml --ccache \"$KRB5CCNAME\" || true";
+    let found = run(steps, folder.path(), domain.folder(), domain.authority(), alice.path());
+    assert!(found.contains("kerbridge.toml: good"), "{found}");
+    for good in [
+        "good    ticket HTTP/api.ad.test@AD.TEST: ",
+        "good    user alice@AD.TEST: ",
+        "and the keytab opens it",
+    ] {
+        assert!(found.contains(good), "{good}: {found}");
+    }
 }
 
 fn run(text: &str, folder: &Path, samba: &Path, authority: &Path, alice: &Path) -> String {
+    let program = find_kerbridge().unwrap();
+    let programs = program.parent().unwrap().display();
+    let path = std::env::var("PATH").unwrap();
     let mut shell = Command::new("bash");
     shell
         .args(["-eu", "-o", "pipefail", "-c", text])
         .current_dir(folder)
+        .env("PATH", format!("{programs}:{path}"))
         .env("SMB_CONF_PATH", samba.join("etc/smb.conf"))
         .env("KRB5_CONFIG", samba.join("krb5.conf"))
         .env("KRB5CCNAME", alice)

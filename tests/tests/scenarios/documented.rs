@@ -100,6 +100,26 @@ fn the_page_on_mit_kerberos_makes_a_keytab_that_opens_tickets() {
     };
     let printed = run(&check, &folder, &kdc, Some(alice.path()));
     assert!(printed.contains("keytab entry valid"), "{printed}");
+    // What the page says next, where the broker would be; none runs here, which the doctor has to say.
+    let steps = "kerbridge init --keytab new.keytab --dir kb --issuer https://kerbridge.example.com\n\
+                 kerbridge config check --config kb/kerbridge.toml\n\
+                 kerbridge doctor --config kb/kerbridge.toml || true";
+    let found = run(
+        &Block {
+            info: String::new(),
+            text: steps.to_owned(),
+        },
+        &folder,
+        &kdc,
+        None,
+    );
+    for good in [
+        "kb/kerbridge.toml: good",
+        "good    ticket HTTP/api.example.com@EXAMPLE.COM: ",
+        "and the keytab opens it",
+    ] {
+        assert!(found.contains(good), "{good}: {found}");
+    }
 }
 
 /// What of an Envoy configuration a block is, by the words behind its fence, and the line in whose place it comes.
