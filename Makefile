@@ -48,7 +48,7 @@ lab-down: ## stop the lab
 	else $(MAKE) setup-demo lab && $(lab) down; fi
 
 ##@ Work on it
-.PHONY: setup test test-quick soak wasm-imports lint fmt fuzz bench bench-growth bench-exchange bench-delegation bench-revocations bench-page advisories
+.PHONY: setup test test-quick soak rotation openapi wasm-imports lint fmt fuzz bench bench-growth bench-exchange bench-delegation bench-revocations bench-page advisories
 setup: ## install all that is missing, for use and for work; starts no service (each target calls for its own part)
 	$(setup) build demo test lint bench fuzz
 	$(say) 'setup: nothing is missing'
@@ -62,6 +62,16 @@ test-quick: setup-test compile compile-probe compile-trap ## the tests that need
 soak: setup-test compile ## a million requests of all kinds at once (SOAK_REQUESTS): nobody crossed, nothing grows, nothing leaks
 	$(say) 'a long run (SOAK_REQUESTS makes it shorter or longer)'
 	SOAK_REQUESTS=$${SOAK_REQUESTS:-1000000} $(host) test --locked --release -p kerbridge-tests --test soak -- --nocapture
+
+rotation: setup-test compile ## keys that are replaced every five seconds under load for ROTATION_SECONDS: no good token refused, no bad one taken
+	$(say) 'replacing keys under load (ROTATION_SECONDS makes it shorter or longer)'
+	KERBRIDGE_ROTATION_SECONDS=$${ROTATION_SECONDS:-180} $(host) test --locked -p kerbridge-tests --test scenarios -- \
+		the_brokers_keys_are_replaced --nocapture
+
+openapi: setup-test compile ## schemathesis against the running broker by the description that it serves, OPENAPI_EXAMPLES for each endpoint
+	$(say) 'trying the served description (OPENAPI_EXAMPLES makes it shorter or longer)'
+	KERBRIDGE_OPENAPI_EXAMPLES=$${OPENAPI_EXAMPLES:-600} $(host) test --locked -p kerbridge-tests --test scenarios -- \
+		oauth::description --nocapture
 
 wasm-imports: setup-build compile-filter compile-trap ## only the check that the module imports what Envoy has, and is under 1 MB
 	$(say) 'checking the imports and the size of the module'
@@ -192,6 +202,8 @@ help:
 		BENCH_ONLY 'words: only setups with one of them in their name' \
 		BENCH_CORES '0,1: what is measured on the first, everything else on the second' \
 		SOAK_REQUESTS '1000000; requests of make soak' \
+		ROTATION_SECONDS '180; how long make rotation replaces keys' \
+		OPENAPI_EXAMPLES '600; requests that make openapi makes up for each endpoint' \
 		FUZZ_SECONDS '60; seconds for each fuzz target' \
 		FUZZ_ONLY 'words: only the fuzz targets with these names' \
 		SETUP 'install; check: install nothing, fail with the list of what is missing' \

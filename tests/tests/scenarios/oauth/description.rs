@@ -11,7 +11,7 @@ use serde_json::Value;
 /// How many requests are made up for each endpoint: 40, or what this says.
 const EXAMPLES: &str = "KERBRIDGE_OPENAPI_EXAMPLES";
 /// Longest that it may take.
-const WITHIN: Duration = Duration::from_secs(300);
+const WITHIN: Duration = Duration::from_secs(1200);
 
 #[test]
 fn whatever_is_sent_by_the_served_description_is_answered_as_it_says() {
