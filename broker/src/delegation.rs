@@ -36,7 +36,7 @@ use crate::channel_bindings::CertificateFile;
 use crate::config::{DelegationLimits, KeySource, TargetBinding};
 use crate::metrics::{DelegationMetrics, Found};
 use crate::negotiate::FirstToken;
-use crate::policy::{ByKdc, DelegationGrant, NotTraced, same_but_for_case};
+use crate::policy::{ByKdc, DelegationGrant, NotTraced, may_be_one_account, same_but_for_case};
 use crate::rate_limit::RateLimit;
 use crate::revocation::TokenNames;
 use crate::subject_token::{Feeds, Issuers, VerifiedToken, Verifier};
@@ -328,12 +328,12 @@ impl Delegation {
     /// Neither for nor towards ourselves, and not more than may be.
     fn may_act(&self, user: &Principal, target: &DelegationTarget) -> Result<(), NoTicket> {
         let service = target.service().as_principal();
-        // Active Directory folds case.
+        // Active Directory folds case, and has more names for an account.
         if let Some(own) = self
             .0
             .own
             .iter()
-            .find(|own| same_but_for_case(own, service) || same_but_for_case(own, user))
+            .find(|own| may_be_one_account(own, service) || same_but_for_case(own, user))
         {
             return Err(NoTicket::new(
                 Reason::DelegationDenied,
@@ -341,7 +341,7 @@ impl Delegation {
             ));
         }
         let mut refused = self.0.refused_targets.iter();
-        if let Some(other) = refused.find(|other| same_but_for_case(other, service)) {
+        if let Some(other) = refused.find(|other| may_be_one_account(other, service)) {
             return Err(NoTicket::new(
                 Reason::DelegationDenied,
                 format!("{other} stands in delegation.refused_targets"),

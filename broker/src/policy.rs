@@ -1,5 +1,6 @@
 //! Decides who may have which audience with which scopes: grants add up, and what none of them gives is denied.
 
+mod alias;
 mod decision;
 mod delegation;
 mod doubts;
@@ -20,6 +21,7 @@ use kerbridge_gss::Enctype;
 use kerbridge_wire::Reason;
 use kerbridge_wire::policy as raw;
 
+pub use alias::may_be_one_account;
 pub use decision::{Explanation, Given};
 pub use delegation::{Candidates, DelegationDenial, DelegationGrant, Towards};
 pub use exchange::TradeDenial;

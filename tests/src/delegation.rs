@@ -11,15 +11,15 @@
 //! | [`SENSITIVE`] | not be acted for |
 //! | [`DISABLED`], [`EXPIRED`] | nothing any more |
 //!
-//! What the two kinds make of it: MIT's directory has no resource-based delegation, and Samba 4.17 keeps it and does not
-//! look at it; Samba 4.17 has a group of protected users and issues tickets for them to others as for anybody.
+//! What the two kinds make of it: MIT's directory has no resource-based delegation, for which there is a realm of its own
+//! ([`DelegationRealm::start_resource_based`]), and Samba 4.17 keeps it and does not look at it; Samba 4.17 has a group of protected users and issues tickets for them to others as for anybody.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::error::HarnessError;
 use crate::kdc::{Ccache, Kdc};
-use crate::samba::{Plan, Samba};
+use crate::samba::{Plan, SERVICE_ACCOUNT, Samba};
 
 /// Two people who may be acted for; they have passwords for [`Kdc::kinit`].
 pub const USERS: [&str; 2] = ["alice", "bob"];
@@ -53,6 +53,8 @@ pub const ACCEPTOR: &str = "HTTP/localhost";
 pub const LEGACY: &str = "HTTP/legacy.lab.test";
 /// Another one, towards which nobody may act.
 pub const OTHER: &str = "HTTP/other.lab.test";
+/// In a domain, further names of the accounts of [`BRIDGE`] and [`ACCEPTOR`], towards which the first may act.
+pub const ALIASES: [&str; 2] = ["HTTP/second-name.lab.test", "HTTP/third-name.lab.test"];
 /// A service that there is not.
 pub const UNKNOWN: &str = "HTTP/nowhere.lab.test";
 
@@ -95,6 +97,21 @@ impl DelegationRealm {
             Kind::Samba => RunningKdc::Samba(Box::new(Samba::start(plan(crowd))?)),
         };
         Ok(Self { kdc })
+    }
+
+    /// The same on MIT's KDC with a database in which services say who may act towards them: [`LEGACY`] names
+    /// [`RESOURCE_BASED`] and nobody else.
+    ///
+    /// # Errors
+    ///
+    /// As [`DelegationRealm::start`], and [`Kdc::take_resource_based`].
+    pub fn start_resource_based() -> Result<Self, HarnessError> {
+        let mut kdc = mit(0)?;
+        kdc.take_resource_based()?;
+        kdc.let_act(LEGACY, RESOURCE_BASED)?;
+        Ok(Self {
+            kdc: RunningKdc::Mit(Box::new(kdc)),
+        })
     }
 
     /// Which kind it is.
@@ -351,6 +368,11 @@ fn plan(crowd: usize) -> Plan {
     plan.added = [BRIDGE, KERBEROS_ONLY, NAMELESS]
         .map(|bridge| target_of(bridge, LEGACY))
         .into();
+    for (account, alias) in [BRIDGE, SERVICE_ACCOUNT].into_iter().zip(ALIASES) {
+        plan.added
+            .push([account, "servicePrincipalName", alias].map(str::to_owned).into());
+        plan.added.push(target_of(BRIDGE, alias));
+    }
     plan.resource_delegates
         .push(("legacy".to_owned(), RESOURCE_BASED.to_owned()));
     plan

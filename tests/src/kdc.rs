@@ -17,6 +17,7 @@ use crate::process::{OwnedProcess, Spawn, find_program};
 
 mod configuration;
 mod directory;
+mod resource_based;
 mod trust;
 
 /// How long a KDC may take to listen. It takes some tens of milliseconds.

@@ -30,7 +30,7 @@ pub const PASSWORD: &str = "Correct-horse-7";
 /// Its name of days before Kerberos.
 const DOMAIN: &str = "ADT";
 /// The account that the service is.
-const SERVICE_ACCOUNT: &str = "web";
+pub(crate) const SERVICE_ACCOUNT: &str = "web";
 /// Debian's own interpreter: the bindings are for no other.
 const PYTHON: &str = "/usr/bin/python3";
 

@@ -10,7 +10,7 @@ use super::kerberos::{check_keytab_file, check_principal_held};
 use super::key_source::{self, KeySource, Published};
 use super::{Address, KerberosConfig, ListenerConfig, PolicyOfFile, prefix_of, raw};
 use crate::channel_bindings::CertificateFile;
-use crate::policy::{Policy, same_but_for_case};
+use crate::policy::{Policy, may_be_one_account};
 use crate::principal;
 use crate::problem::Problems;
 
@@ -383,18 +383,25 @@ fn check_targets(
     for (index, target, _) in policy.delegation_targets() {
         let field = format!("delegation[{index}].target");
         let service = target.service().as_principal();
-        // Active Directory folds case.
-        if ours.iter().any(|own| same_but_for_case(own, service)) {
+        // As a domain may read them.
+        let named = |known: &Principal| {
+            if known == service {
+                String::new()
+            } else {
+                format!(", by another name of {known}")
+            }
+        };
+        if let Some(own) = ours.iter().find(|own| may_be_one_account(own, service)) {
             problems.note(
                 &field,
-                format!("{service} is this broker itself"),
+                format!("{service} is this broker itself{}", named(own)),
                 "name the service behind Envoy",
             );
         }
-        if refused.iter().any(|other| same_but_for_case(other, service)) {
+        if let Some(other) = refused.iter().find(|other| may_be_one_account(other, service)) {
             problems.note(
                 &field,
-                format!("{service} stands in delegation.refused_targets"),
+                format!("{service} stands in delegation.refused_targets{}", named(other)),
                 "name the service behind Envoy",
             );
         }

@@ -1,6 +1,7 @@
 //! Asks the KDC to act for users, and maps every way in which it says no to one reason.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kerbridge_gss::{
@@ -132,15 +133,23 @@ impl fmt::Debug for Acting {
 #[derive(Debug)]
 pub struct GssKdc {
     delegator: Delegator,
+    /// This broker's principals with their keytabs: no ticket that one of their keys opens leaves.
+    own: Arc<[(Principal, PathBuf)]>,
     log_in: Arc<LogIn>,
     metrics: DelegationMetrics,
 }
 
 impl GssKdc {
     /// Asks as this service. Failed log-ins are counted together with those of other threads.
-    pub fn new(delegator: Delegator, log_in: Arc<LogIn>, metrics: DelegationMetrics) -> Self {
+    pub fn new(
+        delegator: Delegator,
+        own: Arc<[(Principal, PathBuf)]>,
+        log_in: Arc<LogIn>,
+        metrics: DelegationMetrics,
+    ) -> Self {
         Self {
             delegator,
+            own,
             log_in,
             metrics,
         }
@@ -214,7 +223,14 @@ impl Kdc for GssKdc {
         }
         let ticket = credential.token(target, None);
         self.count(DelegationStep::Proxy, &ticket);
-        let ticket_end = UnixTime::from_seconds(ticket?.ticket_end);
+        let ticket = ticket?;
+        for (own, keytab) in &*self.own {
+            if ticket.is_opened_by(own, keytab)? {
+                let detail = format!("{target} is this broker itself, by another name of {own}");
+                return Err(Failed::Answered(NoTicket::new(Reason::DelegationDenied, detail)));
+            }
+        }
+        let ticket_end = UnixTime::from_seconds(ticket.ticket_end);
         Ok(Acting::new(Box::new(credential), ticket_end))
     }
 }
@@ -298,7 +314,7 @@ mod tests {
         let log_in = Arc::new(LogIn::new(keytab.clone()));
         let delegator = Delegator::new(&Principal::parse("bridge@A.TEST").unwrap(), &keytab).unwrap();
         let metrics = crate::metrics::Metrics::new().delegation().clone();
-        let mut kdc = GssKdc::new(delegator, Arc::clone(&log_in), metrics);
+        let mut kdc = GssKdc::new(delegator, Arc::from([]), Arc::clone(&log_in), metrics);
         let user = Principal::parse("alice@B.TEST").unwrap();
         let target = kerbridge_gss::ServicePrincipal::parse("HTTP/legacy.test@A.TEST").unwrap();
         let target = DelegationTarget::new(target).unwrap();

@@ -125,6 +125,11 @@ const POLICY: &str = r#"
     principals = ["*@A.TEST"]
     clients = ["mesh"]
     [[delegation]]
+    target = "host/api@A.TEST"
+    audience = "orders"
+    principals = ["*@A.TEST"]
+    clients = ["mesh"]
+    [[delegation]]
     target = "HTTP/tokens.test@A.TEST"
     audience = "orders"
     principals = ["*@A.TEST"]
@@ -473,6 +478,7 @@ async fn nobody_is_acted_for_towards_a_broker_or_in_this_ones_name() {
     for grant in [
         grant_towards("HTTP/api.test@A.TEST", "a@A.TEST"),
         grant_towards("HTTP/tokens.test@A.TEST", "a@A.TEST"),
+        grant_towards("host/api@A.TEST", "a@A.TEST"),
         grant("HTTP/api.test@A.TEST"),
     ] {
         let refused = delegation

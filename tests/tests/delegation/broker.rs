@@ -6,8 +6,8 @@ use std::time::Duration;
 use kerbridge_tests::apache::{Apache, remote_user};
 use kerbridge_tests::broker::{Broker, BrokerSettings};
 use kerbridge_tests::delegation::{
-    ACCENTED, ACCEPTOR, BRIDGE, DISABLED, DelegationRealm, EXPIRED, KERBEROS_ONLY, Kind, LEGACY, MACHINE, NO_TARGETS,
-    OTHER, SENSITIVE, UNKNOWN, crowd_member,
+    ACCENTED, ACCEPTOR, ALIASES, BRIDGE, DISABLED, DelegationRealm, EXPIRED, KERBEROS_ONLY, Kind, LEGACY, MACHINE,
+    NO_TARGETS, OTHER, SENSITIVE, UNKNOWN, crowd_member,
 };
 use kerbridge_tests::exchange_world::{Exchanged, exchange};
 use kerbridge_tests::http::{Connection, Request};
@@ -20,7 +20,7 @@ use crate::realms::{CROWD, mit, samba};
 use crate::trader::{IDP, ISSUER, Plan, Traded, foreign_token, subject, trade};
 
 /// Whom the service sees behind a ticket.
-fn seen_by(apache: &Apache, ticket: &str) -> String {
+pub(crate) fn seen_by(apache: &Apache, ticket: &str) -> String {
     let mut connection = Connection::tcp(apache.port()).unwrap();
     let request = Request::get("/").header("authorization", format!("Negotiate {ticket}"));
     let answer = connection.exchange(&request).unwrap();
@@ -238,6 +238,47 @@ fn other_names(realm: &DelegationRealm) {
     }
 }
 
+/// A domain knows more names of an account than the configuration. No ticket to an account of the broker's leaves, by whatever name.
+fn aliases(realm: &DelegationRealm) {
+    let lines: String = ALIASES
+        .map(|alias| {
+            format!(
+                "[[delegation]]\ntarget = \"{}\"\naudience = \"orders\"\nprincipals = [\"*@{}\"]\nclients = [\"mesh\"]\n",
+                realm.principal(alias),
+                realm.realm()
+            )
+        })
+        .concat();
+    let folder = tempfile::tempdir().unwrap();
+    let broker = both_ways_with(realm, folder.path(), (&lines, ""));
+    let token = token(realm, &broker, "alice");
+    let trade = |target: &str| trade(&broker, &token, &realm.principal(target));
+    assert!(matches!(trade(LEGACY), Traded::Ticket(..)));
+    for (alias, own) in ALIASES.into_iter().zip([BRIDGE, ACCEPTOR]) {
+        assert_eq!(trade(alias), Traded::refused(400, "delegation_denied"), "{alias}");
+        let said = format!(
+            "{} is this broker itself, by another name of {}",
+            realm.principal(alias),
+            realm.principal(own)
+        );
+        // The event may be written after the answer has gone.
+        wait_until(&said, Duration::from_secs(20), || broker.log().contains(&said)).unwrap();
+    }
+    // A process that knows neither the acceptor's key nor that name of it lets it through: it must be told.
+    let trader = Plan::of(BRIDGE);
+    let trader = Plan {
+        policy: lines.replace("\"orders\"", "\"legacy\""),
+        ..trader
+    };
+    let trader = trader.start(realm);
+    let token = trader.token("alice");
+    assert_eq!(
+        trader.trade_for(&token, ALIASES[0]),
+        Traded::refused(400, "delegation_denied")
+    );
+    assert!(matches!(trader.trade_for(&token, ALIASES[1]), Traded::Ticket(..)));
+}
+
 /// What is missing at the KDC is told apart: the account's right to act for who showed it no ticket, and towards whom.
 fn rights(realm: &DelegationRealm) {
     for (account, reason) in [
@@ -397,6 +438,12 @@ fn each_refusal_has_its_reason_and_one_event_in_a_domain() {
 #[ignore = "runs a domain controller, as root"]
 fn nobody_is_acted_for_by_another_name_of_their_account_in_a_domain() {
     other_names(samba());
+}
+
+#[test]
+#[ignore = "runs a domain controller, as root"]
+fn no_ticket_leaves_to_an_account_of_the_brokers_by_another_name_of_it_in_a_domain() {
+    aliases(samba());
 }
 
 #[test]

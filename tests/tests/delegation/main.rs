@@ -22,6 +22,7 @@ mod crowd;
 mod doctor;
 mod outputs;
 mod realms;
+mod resource_based;
 mod rights;
 mod s4u;
 mod split;

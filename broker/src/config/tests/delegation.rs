@@ -251,6 +251,10 @@ fn a_target_is_neither_this_broker_nor_in_another_realm() {
         ("HTTP/api.test@A.TEST", "HTTP/api.test@A.TEST is this broker itself"),
         ("http/API.test@A.TEST", "http/API.test@A.TEST is this broker itself"),
         (
+            "host/api@A.TEST",
+            "host/api@A.TEST is this broker itself, by another name of HTTP/api.test@A.TEST",
+        ),
+        (
             "HTTP/legacy.test@B.TEST",
             "HTTP/legacy.test@B.TEST is of another realm than svc-kerbridge@A.TEST",
         ),

@@ -21,6 +21,10 @@ pub(super) fn parts(
     metrics: &Metrics,
 ) -> Result<Parts, Problems> {
     let log_in = Arc::new(LogIn::new(delegation.keytab.clone()));
+    let acceptors = config.kerberos().acceptors.iter();
+    let acceptors = acceptors.map(|acceptor| (acceptor.principal.as_principal().clone(), acceptor.keytab.clone()));
+    let itself = (delegation.principal.clone(), delegation.keytab.clone());
+    let own: Arc<[_]> = acceptors.chain(std::iter::once(itself)).collect();
     let mut kdcs: Vec<Box<dyn FnOnce() -> Box<dyn Kdc> + Send>> = Vec::new();
     for _ in 0..delegation.limits.workers {
         let delegator = Delegator::new(&delegation.principal, &delegation.keytab).map_err(|error| Problem {
@@ -29,10 +33,9 @@ pub(super) fn parts(
             remedy: "write the account as the KDC does".into(),
         })?;
         let (log_in, metrics) = (Arc::clone(&log_in), metrics.delegation().clone());
-        kdcs.push(Box::new(move || Box::new(GssKdc::new(delegator, log_in, metrics))));
+        let own = Arc::clone(&own);
+        kdcs.push(Box::new(move || Box::new(GssKdc::new(delegator, own, log_in, metrics))));
     }
-    let acceptors = config.kerberos().acceptors.iter();
-    let own = acceptors.map(|acceptor| acceptor.principal.as_principal().clone());
     Ok(Parts {
         kdcs,
         threads: config.limits().threads,
@@ -40,7 +43,7 @@ pub(super) fn parts(
         feeds: delegation.feeds.clone(),
         limits: delegation.limits,
         home: delegation.principal.realm().to_owned(),
-        own: own.chain(std::iter::once(delegation.principal.clone())).collect(),
+        own: own.iter().map(|(principal, _)| principal.clone()).collect(),
         refused_targets: delegation.refused_targets.clone(),
         bindings: delegation.bindings.clone(),
         clock_skew: config.kerberos().clock_skew_seconds.into(),
