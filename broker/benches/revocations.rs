@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use kerbridge_broker::keyring::{KeyEncryptionKey, KeyRing, Rotation};
 use kerbridge_broker::metrics::Metrics;
 use kerbridge_broker::revocation::{By, Order, Revocations, TokenNames};
-use kerbridge_broker::store::{EmbeddedStore, FILE, Kind, Revocation, Store, Target};
+use kerbridge_broker::store::{FILE, KeptStore, Kind, Revocation, Store, Target};
 use kerbridge_broker::time::Clock;
 use kerbridge_wire::feed::{BODY_LIMIT, JWS_LIMIT};
 use kerbridge_wire::feed_query::FeedQuery;
@@ -74,7 +74,7 @@ fn all() -> Outcome<()> {
 }
 
 fn open(folder: &Path) -> Outcome<Arc<dyn Store>> {
-    let store = EmbeddedStore::open(folder, AT_ONCE, Duration::from_secs(60), Histogram::new([1.0]));
+    let store = KeptStore::in_file(folder, AT_ONCE, Duration::from_secs(60), Histogram::new([1.0]));
     Ok(Arc::new(store.map_err(|problem| problem.to_string())?))
 }
 

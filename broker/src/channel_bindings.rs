@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use kerbridge_gss::ChannelBindings;
 
 pub use certificate_file::CertificateFile;
+pub(crate) use end_point::end_point_hash;
 pub use end_point::{NoEndPoint, bindings_of};
 pub use own_certificate::OwnCertificate;
 pub use server_name::ServerNamePattern;

@@ -18,6 +18,7 @@ mod names;
 mod raw;
 mod secret_file;
 mod state_dir;
+mod store;
 mod tls;
 
 use std::fs;
@@ -48,9 +49,11 @@ use crate::audit::AuditRules;
 use crate::channel_bindings::ChannelBindingRules;
 use crate::groups::{GroupSet, GroupSource};
 use crate::hexadecimal;
+use crate::keyring::KeyringPlace;
 use crate::policy::Policy;
 use crate::principal::mapping::NameRules;
 use crate::problem::{Problem, Problems};
+use crate::store::PostgresConfig;
 use crate::strict_toml;
 
 /// Largest file written by hand that is read, in bytes.
@@ -75,6 +78,7 @@ pub struct Config {
     issuer_keys: Vec<KeySource>,
     limits: Limits,
     replay_store: bool,
+    database: Option<PostgresConfig>,
     audit: AuditRules,
     log_level: LevelFilter,
     policy: Policy,
@@ -185,6 +189,19 @@ impl Config {
     /// Whether used tickets are noted in the store beside MIT's cache.
     pub fn replay_store(&self) -> bool {
         self.replay_store
+    }
+
+    /// The database that several brokers share; absent where the store is a file of the state directory.
+    pub fn database(&self) -> Option<&PostgresConfig> {
+        self.database.as_ref()
+    }
+
+    /// Where the signing keys are kept.
+    pub fn keyring_place(&self) -> KeyringPlace {
+        match &self.database {
+            Some(database) => KeyringPlace::Database(database.clone()),
+            None => self.state_dir().into(),
+        }
     }
 
     /// What is logged.

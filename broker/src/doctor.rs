@@ -68,7 +68,7 @@ pub fn examine(config: &Config, policy: &wire_policy::Policy, places: &Places, c
     findings.extend(hosts::look(&kerberos.acceptors, policy, &hosts::System));
     findings.extend(state::look(config.state_dir()));
     if let Some(keys) = config.keys() {
-        findings.extend(keys::look(config.state_dir(), keys, clock.now()));
+        findings.extend(keys::look(&config.keyring_place(), keys, clock.now()));
     }
     findings.extend(revocations::look(config, clock.now()));
     findings.extend(listener::look(

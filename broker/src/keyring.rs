@@ -10,12 +10,13 @@ mod file;
 mod format_1;
 mod hardware;
 mod key_encryption;
+mod place;
 mod rotation;
 mod signing_key;
 mod stages;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
@@ -29,6 +30,7 @@ use zeroize::Zeroizing;
 pub use file::KeyringError;
 pub use hardware::{HardwareConfig, HardwareError, Pin};
 pub use key_encryption::{KekId, KeyEncryptionKey};
+pub use place::KeyringPlace;
 pub use rotation::{By, follow_schedule};
 pub use signing_key::{NotSigned, SigningAlgorithm, SigningKey, UnknownAlgorithm};
 pub use stages::{MOST_KEYS, Stage};
@@ -36,6 +38,7 @@ pub use stages::{MOST_KEYS, Stage};
 use self::content::{Content, Held, Seal, SessionsKey};
 use self::file::KeyFile;
 use self::hardware::Hardware;
+use self::place::{Place, Stamp};
 use self::stages::{Entry, Ring};
 use crate::subject_token::{Author, VerifiedToken};
 use crate::time::UnixTime;
@@ -61,14 +64,22 @@ pub struct Rotation {
 pub struct KeyRing(Arc<Shared>);
 
 struct Shared {
-    path: PathBuf,
+    place: Place,
+    /// Opens what another broker wrote.
+    key: KeyEncryptionKey,
     rotation: Rotation,
     hardware: Option<Arc<Hardware>>,
     /// From when on it has published what it holds.
     started: UnixTime,
     /// Who changes anything holds it, and with it the file.
-    seal: Mutex<Seal>,
+    kept: Mutex<Kept>,
     seen: watch::Sender<Arc<Seen>>,
+}
+
+/// What was written down last.
+struct Kept {
+    seal: Seal,
+    stamp: Stamp,
 }
 
 /// What is in use at a moment.
@@ -138,69 +149,112 @@ impl Default for Rotation {
 }
 
 impl KeyRing {
-    /// Opens the keys of a state directory, or makes them where there are none yet. A file of the format before is brought up to
-    /// this one.
+    /// Opens the keys of a place, or makes them where there are none yet. A file of the format before is brought up to this one.
     pub fn start(
-        state_dir: &Path,
+        place: impl Into<KeyringPlace>,
         key: &KeyEncryptionKey,
         rotation: &Rotation,
         now: UnixTime,
     ) -> Result<Self, KeyringError> {
-        let path = state_dir.join(FILE);
-        let hardware = open_hardware(rotation, &path)?;
-        if !file::exists(&path)? {
+        let place = Place::of(&place.into());
+        let hardware = open_hardware(rotation, place.path())?;
+        if !place.exists()? {
             let content = Content {
-                ring: Ring::new(make(rotation, hardware.as_ref(), &path)?, now),
+                ring: Ring::new(make(rotation, hardware.as_ref(), place.path())?, now),
                 sessions: SessionsKey::generate()?,
             };
-            file::create(&path, &Seal::new(key)?.seal(&content)?)?;
+            place.create(&Seal::new(key)?.seal(&content)?)?;
         }
-        let (seal, content, format) = read(&path, key, hardware.as_ref(), now)?;
+        let (file, mut stamp) = place.read()?;
+        let (seal, content, format) = open(place.path(), file, key, hardware.as_ref(), now)?;
         if format != content::FORMAT {
-            file::keep_aside(&path, format)?;
-            file::replace(&path, &seal.seal(&content)?)?;
+            place.keep_aside(format)?;
+            stamp = place.replace(&seal.seal(&content)?, stamp)?;
         }
-        Ok(Self::of(path, rotation, hardware, now, seal, content))
+        Ok(Self::of(
+            place,
+            key,
+            rotation,
+            hardware,
+            now,
+            Kept { seal, stamp },
+            content,
+        ))
     }
 
-    /// Opens the keys of a state directory where there are some, and makes none.
-    pub fn check(state_dir: &Path, key: &KeyEncryptionKey, rotation: &Rotation) -> Result<(), KeyringError> {
-        if file::exists(&state_dir.join(FILE))? {
-            Self::open(state_dir, key, rotation, UnixTime::default())?;
+    /// Whether there are keys in a place.
+    pub fn exists(place: impl Into<KeyringPlace>) -> Result<bool, KeyringError> {
+        Place::of(&place.into()).exists()
+    }
+
+    /// Opens the keys of a place where there are some, and makes none.
+    pub fn check(
+        place: impl Into<KeyringPlace>,
+        key: &KeyEncryptionKey,
+        rotation: &Rotation,
+    ) -> Result<(), KeyringError> {
+        let place = place.into();
+        if Place::of(&place).exists()? {
+            Self::open(place, key, rotation, UnixTime::default())?;
         }
         Ok(())
     }
 
-    /// Opens the keys of a state directory, and writes nothing until something is to be changed.
+    /// Opens the keys of a place, and writes nothing until something is to be changed.
     pub fn open(
-        state_dir: &Path,
+        place: impl Into<KeyringPlace>,
         key: &KeyEncryptionKey,
         rotation: &Rotation,
         now: UnixTime,
     ) -> Result<Self, KeyringError> {
-        let path = state_dir.join(FILE);
-        let hardware = open_hardware(rotation, &path)?;
-        let (seal, content, _) = read(&path, key, hardware.as_ref(), now)?;
-        Ok(Self::of(path, rotation, hardware, now, seal, content))
+        let place = Place::of(&place.into());
+        let hardware = open_hardware(rotation, place.path())?;
+        let (file, stamp) = place.read()?;
+        let (seal, content, _) = open(place.path(), file, key, hardware.as_ref(), now)?;
+        Ok(Self::of(
+            place,
+            key,
+            rotation,
+            hardware,
+            now,
+            Kept { seal, stamp },
+            content,
+        ))
     }
 
     fn of(
-        path: PathBuf,
+        place: Place,
+        key: &KeyEncryptionKey,
         rotation: &Rotation,
         hardware: Option<Arc<Hardware>>,
         now: UnixTime,
-        seal: Seal,
+        kept: Kept,
         content: Content,
     ) -> Self {
         let seen = Seen::of(content);
         Self(Arc::new(Shared {
-            path,
+            place,
+            key: key.clone(),
             rotation: rotation.clone(),
             hardware,
             started: now,
-            seal: Mutex::new(seal),
+            kept: Mutex::new(kept),
             seen: watch::Sender::new(Arc::new(seen)),
         }))
+    }
+
+    /// Takes over what another broker has written since.
+    pub fn refresh(&self, now: UnixTime) -> Result<(), KeyringError> {
+        let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((file, stamp)) = self.0.place.read_newer(kept.stamp)? else {
+            return Ok(());
+        };
+        let opened = open(self.0.place.path(), file, &self.0.key, self.0.hardware.as_ref(), now)?;
+        let (seal, content, _) = opened;
+        *kept = Kept { seal, stamp };
+        self.0.seen.send_replace(Arc::new(Seen::of(content)));
+        tracing::info!("another broker changed the signing keys, and they are in use here");
+        Ok(())
     }
 
     fn seen(&self) -> Arc<Seen> {
@@ -237,7 +291,7 @@ impl KeyRing {
 
     /// The names of the key-encryption keys that open the file: more than one while one takes the other's place.
     pub fn keks(&self) -> Vec<KekId> {
-        self.0.seal.lock().unwrap_or_else(PoisonError::into_inner).keks()
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).seal.keks()
     }
 
     /// Names the session that a service ticket is: the first 128 bits of an HMAC over its ciphertext.
@@ -298,8 +352,9 @@ fn make(rotation: &Rotation, hardware: Option<&Arc<Hardware>>, path: &Path) -> R
 }
 
 /// What a file holds, and its format.
-fn read(
+fn open(
     path: &Path,
+    file: KeyFile,
     key: &KeyEncryptionKey,
     hardware: Option<&Arc<Hardware>>,
     now: UnixTime,
@@ -308,7 +363,7 @@ fn read(
         path: path.to_owned(),
         what,
     };
-    match file::read(path)? {
+    match file {
         KeyFile::Two(file) => {
             let opened = file.open(key, hardware);
             let (seal, content) = opened.map_err(|why| KeyringError::unopened(path, why, key.id()))?;

@@ -7,6 +7,9 @@
 
 mod embedded;
 mod exported;
+mod job;
+mod keeper;
+mod postgres;
 mod revoked;
 
 use std::fmt;
@@ -15,8 +18,10 @@ use std::pin::Pin;
 
 use ring::digest;
 
-pub use embedded::{Checked, EmbeddedStore, FILE, check_file, export_file, import_file};
+pub use embedded::{Checked, FILE, check_file, export_file, import_file};
 pub use exported::{Exported, NotAnExport};
+pub use keeper::KeptStore;
+pub use postgres::{KeyringRow, PostgresConfig, PostgresHost, check_database, export_database, import_database};
 pub use revoked::{Changes, Kind, Position, Recorded, Revocation, Revoked, Target, TargetError};
 
 use crate::time::UnixTime;

@@ -9,7 +9,7 @@ policy=/usr/sbin/policy-rc.d
 saved=$policy.kerbridge-saved
 # Services of the lab's packages. The lab runs its own copies, so these must not come up at the next boot
 # either. Each with the package that it comes with.
-services='krb5-kdc:krb5-kdc krb5-admin-server:krb5-admin-server samba:samba-ad-dc samba:smbd samba:nmbd winbind:winbind slapd:slapd'
+services='krb5-kdc:krb5-kdc krb5-admin-server:krb5-admin-server samba:samba-ad-dc samba:smbd samba:nmbd winbind:winbind slapd:slapd postgresql:postgresql'
 
 exec 9</var/lib/dpkg
 flock 9

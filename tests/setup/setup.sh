@@ -180,6 +180,7 @@ wants_test() {
     have nghttp || want nghttp2-client "a client for HTTP/2 in clear text"
     have openssl || want openssl "certificates for the probes, and what it says of their hashes"
     wants_samba
+    wants_postgres
     wants_clients
 }
 
@@ -209,6 +210,12 @@ wants_ldap_kdc() {
     have slapd || want slapd "a directory: of groups, and of a KDC with constrained delegation"
     have ldapmodify || want ldap-utils "changes that directory"
     ! have apt-get || want krb5-kdc-ldap "keeps a realm there"
+}
+
+# Where several brokers keep one store. Nothing of it runs but what tests start.
+wants_postgres() {
+    have apt-get || return 0
+    want postgresql "a database that several brokers share"
 }
 
 # A domain controller comes in parts.

@@ -54,6 +54,7 @@ pub mod oauth_world;
 pub mod odd_tokens;
 pub mod openldap;
 pub mod port;
+pub mod postgres;
 pub mod process;
 pub mod relay;
 pub mod samba;

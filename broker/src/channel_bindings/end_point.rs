@@ -58,8 +58,14 @@ const SHA_512_WITH_RSA: u8 = 13;
 
 /// The binding to the channels of a server with this certificate.
 pub fn bindings_of(certificate: &[u8]) -> Result<ChannelBindings, NoEndPoint> {
-    let hash = digest::digest(hash_function(certificate)?, certificate);
-    Ok(ChannelBindings::tls_server_end_point(hash.as_ref()))
+    Ok(ChannelBindings::tls_server_end_point(&end_point_hash(certificate)?))
+}
+
+/// The hash that names a server by its certificate.
+pub(crate) fn end_point_hash(certificate: &[u8]) -> Result<Vec<u8>, NoEndPoint> {
+    Ok(digest::digest(hash_function(certificate)?, certificate)
+        .as_ref()
+        .to_vec())
 }
 
 /// `Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signatureValue BIT STRING }`

@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::problem::Problems;
 use crate::revocation::Revocations;
 use crate::state_lock::StateLock;
-use crate::store::EmbeddedStore;
+use crate::store::KeptStore;
 use crate::time::moment::Rfc3339;
 use crate::time::{Clock, UnixTime};
 
@@ -145,7 +145,7 @@ fn ask(socket: &Path, wanted: &Wanted) -> Result<Keys, ClientError> {
     }
 }
 
-/// In the key file itself, which nobody else may change.
+/// In the key file itself, which nobody else may change, or in the database.
 fn offline(path: &Path, draft: Draft, wanted: &Wanted) -> Result<Keys, Failure> {
     let problems = |problems: Problems| output::complain_all(path, &problems);
     let config = draft.finish().map_err(problems)?;
@@ -158,14 +158,18 @@ fn offline(path: &Path, draft: Draft, wanted: &Wanted) -> Result<Keys, Failure> 
     let lock_and_lines = match wanted {
         Wanted::List => None,
         Wanted::Rotate(_) | Wanted::Retire(_) | Wanted::Rewrap(_) => {
-            let lock = StateLock::take(state_dir).map_err(|problem| problems(problem.into()))?;
+            // In a database a change is refused that another broker's came before.
+            let lock = match config.database() {
+                Some(_) => None,
+                None => Some(StateLock::take(state_dir).map_err(|problem| problems(problem.into()))?),
+            };
             // The event that a broker would have where its own go.
             let lines = audit_lines(config.audit()).map_err(|problem| problems(problem.into()))?;
             lines.subscriber(LevelFilter::INFO).init();
             Some((lock, lines))
         }
     };
-    let ring = KeyRing::open(state_dir, &keys.key_encryption_key, &keys.rotation, now)
+    let ring = KeyRing::open(config.keyring_place(), &keys.key_encryption_key, &keys.rotation, now)
         .map_err(|error| problems(error.problem().into()))?;
     let by = By::Offline {
         uid: rustix::process::geteuid().as_raw(),
@@ -206,7 +210,11 @@ fn unchanged(error: &ChangeError) -> Failure {
 
 /// Until when any token may be valid that was minted so far: the store knows.
 fn tokens_end(config: &Config, now: UnixTime) -> Result<UnixTime, Failure> {
-    let store = EmbeddedStore::open(config.state_dir(), 16, DEADLINE, Histogram::new([1.0]));
+    let commits = Histogram::new([1.0]);
+    let store = match config.database() {
+        Some(database) => KeptStore::in_database(database, 16, DEADLINE, commits),
+        None => KeptStore::in_file(config.state_dir(), 16, DEADLINE, commits),
+    };
     let store = store.map_err(|problem| {
         output::complain(problem);
         Failure::Configuration

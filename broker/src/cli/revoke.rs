@@ -18,7 +18,7 @@ use crate::policy::Policy;
 use crate::problem::{Problem, Problems};
 use crate::revocation::{By, Revocations};
 use crate::state_lock::StateLock;
-use crate::store::{EmbeddedStore, FILE, Kind, StoreError};
+use crate::store::{FILE, KeptStore, Kind, StoreError};
 use crate::time::moment::{Moment, Rfc3339};
 use crate::time::{Clock, UnixTime};
 
@@ -62,6 +62,7 @@ enum Wanted {
 enum Done {
     Broker,
     Store,
+    Database,
 }
 
 pub(super) fn run(revoke: &Revoke) -> Result<(), Failure> {
@@ -78,7 +79,11 @@ pub(super) fn run(revoke: &Revoke) -> Result<(), Failure> {
     };
     let (outcome, done) = match asked {
         Some(answered) => (answered?, Done::Broker),
-        None => (offline(path, &draft, &wanted)?, Done::Store),
+        None => {
+            let is_shared = matches!(draft.database(), Some(Some(_)));
+            let done = if is_shared { Done::Database } else { Done::Store };
+            (offline(path, &draft, &wanted)?, done)
+        }
     };
     revoke.print(&outcome, done)
 }
@@ -145,6 +150,9 @@ impl Revoke {
         let mut text = format!("{verb}: {kind} {value}{which}{how_long}; version {version}\n");
         text.push_str(match done {
             Done::Broker => "Every filter has it with its next poll.\n",
+            Done::Database => {
+                "No broker runs here: it stands in the database, whose other brokers have it within a second.\n"
+            }
             Done::Store => "No broker runs: it stands in the store, and filters have it once one serves again.\n",
         });
         text
@@ -156,6 +164,7 @@ impl Done {
         match self {
             Self::Broker => "broker",
             Self::Store => "store",
+            Self::Database => "database",
         }
     }
 }
@@ -172,44 +181,30 @@ fn usage(error: &AdminError) -> Failure {
     Failure::Usage
 }
 
-/// In the store itself, which nobody else may have open.
+/// In the store itself: a file that nobody else may have open, or the database that brokers share.
 fn offline(path: &Path, draft: &Draft, wanted: &Wanted) -> Result<Outcome, Failure> {
     let problems = |problems: Problems| output::complain_all(path, &problems);
-    let (Some(state_dir), Some(issuer)) = (draft.state_dir(), draft.issuer()) else {
+    let (Some(state_dir), Some(issuer), Some(database)) = (draft.state_dir(), draft.issuer(), draft.database()) else {
         output::complain(
             "no broker was found by listen.admin, and its store cannot be found: run this as the broker's user, with its \
              configuration",
         );
         return Err(problems(draft.problems().clone()));
     };
-    let lock = match StateLock::look(state_dir) {
-        Ok(()) if state_dir.join(FILE).exists() => {
-            StateLock::take(state_dir).map_err(|problem| problems(problem.into()))?
-        }
-        Ok(()) => {
-            output::complain(format_args!(
-                "{} holds no store: no broker has run, so that there is no token to revoke",
-                state_dir.display()
-            ));
-            return Err(Failure::Configuration);
-        }
-        Err(problem) => {
-            output::complain(format_args!(
-                "{}, and does not listen on the socket of [listen.admin]: {}",
-                problem.problem,
-                match draft.admin_socket() {
-                    Some(socket) => format!("restart it, so that it listens on {}", socket.display()),
-                    None => "add [listen.admin] with unix = \"/run/kerbridge/admin.sock\" and restart it".into(),
-                }
-            ));
-            return Err(Failure::Configuration);
+    let (store, lock) = match database {
+        Some(database) => (
+            KeptStore::in_database(database, 16, DEADLINE, Histogram::new([1.0])),
+            None,
+        ),
+        None => {
+            let lock = alone(path, draft, state_dir)?;
+            let store = KeptStore::in_file(state_dir, 16, DEADLINE, Histogram::new([1.0]));
+            (store, Some(lock))
         }
     };
     let longest_life = draft.policy().map_or(0, Policy::longest_ttl_seconds);
-    let store = EmbeddedStore::open(state_dir, 16, DEADLINE, Histogram::new([1.0]))
-        .map_err(|problem| problems(problem.into()))?;
     let revocations = Revocations::new(
-        std::sync::Arc::new(store),
+        std::sync::Arc::new(store.map_err(|problem| problems(problem.into()))?),
         issuer,
         longest_life,
         Metrics::new().revocations(),
@@ -229,6 +224,33 @@ fn offline(path: &Path, draft: &Draft, wanted: &Wanted) -> Result<Outcome, Failu
     drop(revocations);
     drop(lock);
     outcome
+}
+
+/// The state folder with a store in it, which is ours until the lock is dropped.
+fn alone(path: &Path, draft: &Draft, state_dir: &Path) -> Result<StateLock, Failure> {
+    match StateLock::look(state_dir) {
+        Ok(()) if state_dir.join(FILE).exists() => {
+            StateLock::take(state_dir).map_err(|problem| output::complain_all(path, &problem.into()))
+        }
+        Ok(()) => {
+            output::complain(format_args!(
+                "{} holds no store: no broker has run, so that there is no token to revoke",
+                state_dir.display()
+            ));
+            Err(Failure::Configuration)
+        }
+        Err(problem) => {
+            output::complain(format_args!(
+                "{}, and does not listen on the socket of [listen.admin]: {}",
+                problem.problem,
+                match draft.admin_socket() {
+                    Some(socket) => format!("restart it, so that it listens on {}", socket.display()),
+                    None => "add [listen.admin] with unix = \"/run/kerbridge/admin.sock\" and restart it".into(),
+                }
+            ));
+            Err(Failure::Configuration)
+        }
+    }
 }
 
 /// Where the event of a change goes; where it cannot go there, to standard error: what must be done in an emergency is done all

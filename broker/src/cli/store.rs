@@ -1,4 +1,5 @@
-//! Looks at the broker's store, writes what it holds to a text, and makes a store of such a text; while no broker runs.
+//! Looks at the broker's store, writes what it holds to a text, and makes a store of such a text; one in a file while no broker
+//! runs.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter};
@@ -10,7 +11,10 @@ use super::{ConfigFile, Failure, Output, output};
 use crate::config::{Draft, Surroundings, prepare_state_dir};
 use crate::problem::{Problem, Problems};
 use crate::state_lock::StateLock;
-use crate::store::{Checked, Exported, FILE, Position, check_file, export_file, import_file};
+use crate::store::{
+    Checked, Exported, FILE, Position, PostgresConfig, check_database, check_file, export_database, export_file,
+    import_database, import_file,
+};
 use crate::time::moment::Rfc3339;
 
 #[derive(Debug, Subcommand)]
@@ -69,7 +73,11 @@ pub(super) fn run(command: &StoreCommand) -> Result<(), Failure> {
 
 impl Check {
     fn run(&self) -> Result<(), Failure> {
-        let checked = self.from.with_file(check_file)?;
+        let checked = match self.from.source()? {
+            Source::File(path, _lock) => check_file(&path),
+            Source::Database(database) => check_database(&database),
+        };
+        let checked = checked.map_err(|problem| self.from.problem(problem))?;
         let Checked {
             format,
             position,
@@ -98,7 +106,11 @@ impl Check {
 
 impl Export {
     fn run(&self) -> Result<(), Failure> {
-        let exported = self.from.with_file(export_file)?;
+        let exported = match self.from.source()? {
+            Source::File(path, _lock) => export_file(&path),
+            Source::Database(database) => export_database(&database),
+        };
+        let exported = exported.map_err(|problem| self.from.problem(problem))?;
         match exported.write(BufWriter::new(io::stdout().lock())) {
             Ok(()) => Ok(()),
             Err(error) => {
@@ -109,22 +121,33 @@ impl Export {
     }
 }
 
+/// The store that is meant.
+enum Source {
+    File(PathBuf, Option<StateLock>),
+    Database(PostgresConfig),
+}
+
 impl From {
-    /// Does something with the file that is meant, which nobody else may have open.
-    fn with_file<T>(&self, work: impl FnOnce(&Path) -> Result<T, Problem>) -> Result<T, Failure> {
-        let problems = |problem: Problem| output::complain_all(&self.file.config, &Problems::from(problem));
+    /// What is meant: a file, which nobody else may have open, or the brokers' database.
+    fn source(&self) -> Result<Source, Failure> {
         if let Some(path) = &self.other {
-            return work(path).map_err(problems);
+            return Ok(Source::File(path.clone(), None));
         }
-        let (state_dir, lock) = alone(&self.file.config)?;
-        let path = state_dir.join(FILE);
-        if !path.exists() {
-            output::complain(format_args!("{} is not there: no broker has run yet", path.display()));
-            return Err(Failure::Configuration);
+        match place(&self.file.config)? {
+            Place::Database(database) => Ok(Source::Database(database)),
+            Place::Folder(state_dir, lock) => {
+                let path = state_dir.join(FILE);
+                if !path.exists() {
+                    output::complain(format_args!("{} is not there: no broker has run yet", path.display()));
+                    return Err(Failure::Configuration);
+                }
+                Ok(Source::File(path, Some(lock)))
+            }
         }
-        let done = work(&path).map_err(problems);
-        drop(lock);
-        done
+    }
+
+    fn problem(&self, problem: Problem) -> Failure {
+        output::complain_all(&self.file.config, &Problems::from(problem))
     }
 }
 
@@ -144,10 +167,12 @@ impl Import {
             output::complain(format_args!("{name} is no whole export: {error}; nothing was changed"));
             Failure::Usage
         })?;
-        let (state_dir, lock) = alone(&self.file.config)?;
+        let imported = match place(&self.file.config)? {
+            Place::Folder(state_dir, _lock) => import_file(&state_dir, &exported),
+            Place::Database(database) => import_database(&database, &exported),
+        };
         let problems = |problem: Problem| output::complain_all(&self.file.config, &Problems::from(problem));
-        let position = import_file(&state_dir, &exported).map_err(problems)?;
-        drop(lock);
+        let position = imported.map_err(problems)?;
         let Position { epoch, version } = position;
         let (revoked, used, before) = (exported.revoked.len(), exported.used.len(), exported.position);
         output::print(&match self.output {
@@ -165,14 +190,23 @@ impl Import {
     }
 }
 
-/// The state folder, which is ours until the lock is dropped.
-fn alone(config: &Path) -> Result<(PathBuf, StateLock), Failure> {
+/// Where a configuration has its store.
+enum Place {
+    /// The state folder, which is ours until the lock is dropped.
+    Folder(PathBuf, StateLock),
+    Database(PostgresConfig),
+}
+
+fn place(config: &Path) -> Result<Place, Failure> {
     let problems = |problems: Problems| output::complain_all(config, &problems);
     let draft = Draft::read(config, &Surroundings::of_process());
-    let Some(state_dir) = draft.state_dir().map(Path::to_owned) else {
+    let (Some(state_dir), Some(database)) = (draft.state_dir(), draft.database()) else {
         return Err(problems(draft.problems().clone()));
     };
-    prepare_state_dir(&state_dir).map_err(|problem| problems(problem.into()))?;
-    let lock = StateLock::take(&state_dir).map_err(|problem| problems(problem.into()))?;
-    Ok((state_dir, lock))
+    if let Some(database) = database {
+        return Ok(Place::Database(database.clone()));
+    }
+    prepare_state_dir(state_dir).map_err(|problem| problems(problem.into()))?;
+    let lock = StateLock::take(state_dir).map_err(|problem| problems(problem.into()))?;
+    Ok(Place::Folder(state_dir.to_owned(), lock))
 }

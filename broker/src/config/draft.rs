@@ -10,15 +10,16 @@ use super::listen::Listeners;
 use super::{
     Address, BesidePolicy, ClientConfig, Config, DelegationConfig, KerberosConfig, KeySource, KeysConfig, Limits,
     ListenerConfig, PolicyOfFile, Surroundings, audit, bindings, check_issuer, check_level, check_policy, clients,
-    delegation, groups, kerberos, keys, limits, listen, names, raw, read_text, state_dir,
+    delegation, groups, kerberos, keys, limits, listen, names, raw, read_text, state_dir, store,
 };
 use crate::audit::AuditRules;
 use crate::channel_bindings::ChannelBindingRules;
 use crate::groups::GroupSource;
-use crate::keyring::KeyRing;
+use crate::keyring::{KeyRing, KeyringPlace};
 use crate::policy::Policy;
 use crate::principal::mapping::NameRules;
 use crate::problem::{Problem, Problems};
+use crate::store::PostgresConfig;
 use crate::strict_toml;
 
 /// A configuration of which some fields may be unusable; those are noted among its problems.
@@ -34,6 +35,7 @@ pub struct Draft {
     keys: Option<KeysConfig>,
     limits: Option<Limits>,
     replay_store: bool,
+    database: Option<Option<PostgresConfig>>,
     /// It makes no tokens of tickets, and needs nothing for that.
     delegates_only: bool,
     delegation: Option<DelegationConfig>,
@@ -76,6 +78,7 @@ impl Draft {
             issuer_keys,
             limits,
             replay,
+            store: store_section,
             delegation,
             audit,
             log,
@@ -112,7 +115,8 @@ impl Draft {
             (kerberos, keys::check(keys_section, folder, around, &mut problems))
         };
         let limits = limits::check(limits, &mut problems);
-        let raw::Replay { store } = replay;
+        let raw::Replay { store: replay_store } = replay;
+        let database = store::check(store_section, folder, &mut problems);
         let audit = audit::check(audit, folder, &mut problems);
         let log_level = check_level(log.level.as_deref(), &mut problems);
         let realms = kerberos.as_ref().map(|kerberos| kerberos.realms.as_slice());
@@ -167,7 +171,8 @@ impl Draft {
             keys,
             limits,
             // What it closes is no matter of taste; who turns it off has a disk that is too slow.
-            replay_store: store.unwrap_or(true),
+            replay_store: replay_store.unwrap_or(true),
+            database,
             delegates_only,
             delegation,
             clients,
@@ -212,6 +217,18 @@ impl Draft {
         self.audit.as_ref()
     }
 
+    /// The database that several brokers share, where there is one; nothing where its section cannot be read.
+    pub fn database(&self) -> Option<Option<&PostgresConfig>> {
+        self.database.as_ref().map(Option::as_ref)
+    }
+
+    fn keyring_place(&self) -> Option<KeyringPlace> {
+        match self.database()? {
+            Some(database) => Some(KeyringPlace::Database(database.clone())),
+            None => self.state_dir().map(KeyringPlace::from),
+        }
+    }
+
     /// All that is wrong with it.
     pub fn problems(&self) -> &Problems {
         &self.problems
@@ -224,8 +241,8 @@ impl Draft {
 
     /// Opens the stored keys, where there are some and the fields that lead to them could be read; makes none.
     pub fn check_stored_keys(&mut self) {
-        if let (Some(state_dir), Some(keys)) = (&self.state_dir, &self.keys)
-            && let Err(error) = KeyRing::check(state_dir, &keys.key_encryption_key, &keys.rotation)
+        if let (Some(place), Some(keys)) = (self.keyring_place(), &self.keys)
+            && let Err(error) = KeyRing::check(place, &keys.key_encryption_key, &keys.rotation)
         {
             self.note(error.problem());
         }
@@ -255,6 +272,7 @@ impl Draft {
             keys,
             limits,
             replay_store,
+            database,
             delegates_only,
             delegation,
             clients,
@@ -287,6 +305,7 @@ impl Draft {
                 issuer_keys,
                 limits: limits?,
                 replay_store,
+                database: database?,
                 audit: audit?,
                 log_level: log_level?,
                 policy_digest: policy.digest(),

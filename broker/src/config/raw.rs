@@ -22,6 +22,7 @@ pub(super) struct Config {
     pub(super) issuer_keys: Vec<KeySource>,
     pub(super) limits: Limits,
     pub(super) replay: Replay,
+    pub(super) store: Store,
     pub(super) delegation: Option<Delegation>,
     pub(super) audit: Audit,
     pub(super) log: Log,
@@ -208,6 +209,23 @@ pub(super) struct Limits {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Replay {
     pub(super) store: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Store {
+    pub(super) postgres: Option<Postgres>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Postgres {
+    pub(super) hosts: Vec<String>,
+    pub(super) database: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) clear_text: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

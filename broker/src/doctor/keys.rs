@@ -1,28 +1,26 @@
 //! Says whether the signing keys open, and whether they are replaced as configured.
 
-use std::path::Path;
-
 use kerbridge_wire::Reason;
 
 use super::finding::{Finding, Remedy};
 use crate::config::KeysConfig;
-use crate::keyring::{FILE, KeyRing, KeyState, Stage};
+use crate::keyring::{KeyRing, KeyState, KeyringPlace, Stage};
 use crate::time::UnixTime;
 
 const CHECK: &str = "keys";
 
-/// Looks at the key file of a state folder; one that is not there yet is made at the first start.
-pub fn look(state_dir: &Path, keys: &KeysConfig, now: UnixTime) -> Vec<Finding> {
-    let path = state_dir.join(FILE);
-    let subject = path.display().to_string();
-    if !path.exists() {
+/// Looks at the keys where they are kept; what is not there yet is made at the first start.
+pub fn look(place: &KeyringPlace, keys: &KeysConfig, now: UnixTime) -> Vec<Finding> {
+    let subject = place.to_string();
+    let is_there = KeyRing::exists(place.clone());
+    if matches!(is_there, Ok(false)) {
         return vec![Finding::skipped(
             CHECK,
             subject,
             "it is not there yet; the broker makes it when it starts",
         )];
     }
-    match KeyRing::open(state_dir, &keys.key_encryption_key, &keys.rotation, now) {
+    match is_there.and_then(|_| KeyRing::open(place.clone(), &keys.key_encryption_key, &keys.rotation, now)) {
         Ok(ring) => {
             let mut findings = vec![judge(&subject, keys, &ring.list(), now)];
             if ring.keks().len() > 1 {
@@ -103,7 +101,7 @@ mod tests {
         let now = UnixTime::from_seconds(1_000_000);
         let (es256, ed25519) = (config(SigningAlgorithm::Es256), config(SigningAlgorithm::EdDsa));
         let folder = tempfile::tempdir().unwrap();
-        let verdict = |now| look(folder.path(), &ed25519, now)[0].verdict;
+        let verdict = |now| look(&folder.path().into(), &ed25519, now)[0].verdict;
         let start = |config: &KeysConfig| {
             KeyRing::start(folder.path(), &config.key_encryption_key, &config.rotation, now).unwrap()
         };
@@ -121,7 +119,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let now = UnixTime::from_seconds(1_000_000);
         let mut own = config("A");
-        let look = |config: &KeysConfig, days: u64| look(folder.path(), config, now.plus(days * DAY));
+        let look = |config: &KeysConfig, days: u64| look(&folder.path().into(), config, now.plus(days * DAY));
         assert_eq!(look(&own, 0)[0].verdict, Verdict::Skipped);
         let ring = KeyRing::start(folder.path(), &own.key_encryption_key, &own.rotation, now).unwrap();
         for (days, verdict) in [(0, Verdict::Good), (31, Verdict::Good), (32, Verdict::Warning)] {

@@ -50,7 +50,7 @@ pub fn look(config: &Config, now: UnixTime) -> Vec<Finding> {
         }
         Err(error) => return vec![stale(&subject, format!("the feed is not served: {error}"))],
     };
-    let keys = match KeyRing::open(config.state_dir(), &own.key_encryption_key, &own.rotation, now) {
+    let keys = match KeyRing::open(config.keyring_place(), &own.key_encryption_key, &own.rotation, now) {
         Ok(keyring) => keyring.jwks(),
         Err(error) => return vec![Finding::skipped(CHECK, subject, error.problem().problem)],
     };

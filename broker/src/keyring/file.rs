@@ -72,6 +72,18 @@ pub enum KeyringError {
         /// Which, and why.
         problem: String,
     },
+    /// The database that holds them does not do it.
+    Database {
+        /// What holds them.
+        path: PathBuf,
+        /// What it said.
+        problem: String,
+    },
+    /// Another broker changed them at the same time.
+    Meanwhile {
+        /// What holds them.
+        path: PathBuf,
+    },
     /// The system's cryptography failed.
     Crypto(CryptoError),
 }
@@ -80,7 +92,18 @@ impl KeyringError {
     /// It as a problem of the state directory, where the keys are.
     pub fn problem(&self) -> Problem {
         Problem {
-            field: "state_dir".into(),
+            field: match self {
+                Self::Database { .. } | Self::Meanwhile { .. } => "store.postgres",
+                Self::Io { .. }
+                | Self::Exposed { .. }
+                | Self::Format { .. }
+                | Self::Corrupt { .. }
+                | Self::AnotherKey { .. }
+                | Self::Changed { .. }
+                | Self::Hardware { .. }
+                | Self::Crypto(_) => "state_dir",
+            }
+            .into(),
             problem: self.to_string(),
             remedy: self.remedy().into(),
         }
@@ -97,6 +120,8 @@ impl KeyringError {
                  the next start makes new keys, and all tokens and sessions of the old ones end"
             }
             Self::Hardware { .. } => "see that the token is there, and that [keys.pkcs11] names module, token and PIN",
+            Self::Database { .. } => "see what kerbridge doctor says of store.postgres",
+            Self::Meanwhile { .. } => "look at kerbridge keys list, and do it again",
             Self::Crypto(_) => "see that the system has a source of randomness",
         }
     }
@@ -135,7 +160,10 @@ impl fmt::Display for KeyringError {
                     path.display()
                 )
             }
-            Self::Hardware { path, problem } => write!(f, "{}: {problem}", path.display()),
+            Self::Meanwhile { path } => write!(f, "{} was changed by another broker at the same time", path.display()),
+            Self::Database { path, problem } | Self::Hardware { path, problem } => {
+                write!(f, "{}: {problem}", path.display())
+            }
             Self::Crypto(error) => error.fmt(f),
         }
     }
@@ -286,7 +314,16 @@ pub(super) fn read(path: &Path) -> Result<KeyFile, KeyringError> {
     }
     let mut text = Vec::new();
     file.take(LARGEST).read_to_end(&mut text).map_err(io_error(path))?;
-    let value: serde_json::Value = serde_json::from_slice(&text).map_err(|_| corrupt("it is not JSON"))?;
+    parse(path, &text)
+}
+
+/// What a text of one of the formats holds.
+pub(super) fn parse(path: &Path, text: &[u8]) -> Result<KeyFile, KeyringError> {
+    let corrupt = |what| KeyringError::Corrupt {
+        path: path.to_owned(),
+        what,
+    };
+    let value: serde_json::Value = serde_json::from_slice(text).map_err(|_| corrupt("it is not JSON"))?;
     let members = |_| corrupt("its members are not those of its format");
     match value.get("format").and_then(serde_json::Value::as_u64) {
         None => Err(corrupt("it has no format number")),

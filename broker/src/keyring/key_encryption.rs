@@ -12,6 +12,7 @@ use super::{CryptoError, random};
 use crate::hexadecimal;
 
 /// The key under which all others are sealed: 32 bytes.
+#[derive(Clone)]
 pub struct KeyEncryptionKey {
     key: aead::LessSafeKey,
     id: KekId,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::content::{Content, Held, Seal};
 use super::key_encryption::KeyEncryptionKey;
 use super::stages::{Removed, Ring};
-use super::{ChangeError, KeyRing, KeyringError, RotateError, Seen, file, make};
+use super::{ChangeError, Kept, KeyRing, KeyringError, RotateError, Seen, make};
 use crate::audit;
 use crate::log::KEPT;
 use crate::metrics::KeyMetrics;
@@ -195,41 +195,41 @@ impl KeyRing {
             *seal = Seal::new(key)?;
             Ok(())
         })?;
-        file::forget_aside(&self.0.path)?;
+        self.0.place.forget_aside()?;
         log_kek("keys sealed under one key-encryption key alone", key, by);
         Ok(())
     }
 
     fn reseal(&self, work: impl FnOnce(&mut Seal) -> Result<(), ChangeError>) -> Result<(), ChangeError> {
-        let mut kept = self.0.seal.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut seal = kept.clone();
+        let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seal = kept.seal.clone();
         work(&mut seal)?;
         let seen = self.seen();
         let content = Content {
             ring: seen.ring.clone(),
             sessions: seen.sessions.clone(),
         };
-        file::replace(&self.0.path, &seal.seal(&content)?)?;
-        *kept = seal;
+        let stamp = self.0.place.replace(&seal.seal(&content)?, kept.stamp)?;
+        *kept = Kept { seal, stamp };
         Ok(())
     }
 
     /// Writes a changed ring down, and only then puts it in use.
     fn change<T>(&self, work: impl FnOnce(&mut Ring<Held>) -> Result<T, RotateError>) -> Result<T, ChangeError> {
-        let seal = self.0.seal.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.seen();
         let mut content = Content {
             ring: before.ring.clone(),
             sessions: before.sessions.clone(),
         };
         let done = work(&mut content.ring)?;
-        file::replace(&self.0.path, &seal.seal(&content)?)?;
+        kept.stamp = self.0.place.replace(&kept.seal.seal(&content)?, kept.stamp)?;
         self.0.seen.send_replace(Arc::new(Seen::of(content)));
         Ok(done)
     }
 
     fn made(&self) -> Result<Held, KeyringError> {
-        make(&self.0.rotation, self.0.hardware.as_ref(), &self.0.path)
+        make(&self.0.rotation, self.0.hardware.as_ref(), self.0.place.path())
     }
 
     /// A key that can sign next, where none is published for that.
@@ -269,7 +269,10 @@ pub async fn follow_schedule(ring: KeyRing, revocations: Arc<Revocations>, metri
             tokio::time::sleep(PAUSE).await;
         }
         ticks.tick().await;
-        let outcome = tend(&ring, &revocations, &metrics, clock.now()).await;
+        let outcome = match refresh(&ring, clock.now()).await {
+            Ok(()) => tend(&ring, &revocations, &metrics, clock.now()).await,
+            Err(problem) => Err(problem),
+        };
         let found = outcome.err();
         metrics.stand(&ring.list(), ring.next_switch(), found.is_some());
         if found != complaint {
@@ -279,6 +282,16 @@ pub async fn follow_schedule(ring: KeyRing, revocations: Arc<Revocations>, metri
             }
             complaint = found;
         }
+    }
+}
+
+/// Takes over what another broker has done.
+async fn refresh(ring: &KeyRing, now: UnixTime) -> Result<(), String> {
+    let ring = ring.clone();
+    let refreshed = tokio::task::spawn_blocking(move || ring.refresh(now)).await;
+    match refreshed {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -297,7 +310,7 @@ pub(super) async fn tend(
                 .map_err(|error: StoreError| error.to_string())?,
             Due::Forget | Due::Publish => now,
         };
-        let ring = ring.clone();
+        let (again, ring) = (ring.clone(), ring.clone());
         // The disk, and RSA keys, take their time.
         let work = move || match due {
             Due::Forget => ring.forget(now, By::Schedule),
@@ -312,6 +325,8 @@ pub(super) async fn tend(
             Ok(()) => {}
             // A command came in between: it is looked at anew what it is time for.
             Err(ChangeError::Refused(RotateError::NoOther | RotateError::AlreadyPublished)) => {}
+            // So did another broker.
+            Err(ChangeError::Failed(KeyringError::Meanwhile { .. })) => refresh(&again, now).await?,
             Err(error) => return Err(error.to_string()),
         }
     }

@@ -1,223 +1,53 @@
-//! Keeps the store in one file of the state directory, and lets everybody who waits share one durable commit.
-//!
-//! A commit costs work and a wait for the disk, however little is in it. So one thread owns the file: it takes all that
-//! came while it waited, writes that in one transaction, and answers only when the disk has it. Under load it lets a little
-//! time pass between two, in which more comes; a few callers do not wait for that.
+//! Keeps the store in one file of the state directory.
 
 mod file;
-mod job;
 mod offline;
 
-use std::convert::Infallible;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use prometheus_client::metrics::histogram::Histogram;
-use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 pub use self::offline::{Checked, check_file, export_file, import_file};
 
 use self::file::StoreFile;
-use self::job::{Applied, Batch, Done, Job};
-use super::{Answer, Changes, Consumed, Position, ReplayTag, Revocation, Revoked, Store, StoreError, Swept, Target};
+use super::StoreError;
+use super::job::{Applied, Batch};
+use super::keeper::{KeptStore, Place};
 use crate::problem::Problem;
-use crate::queue::{NotTaken, Queue};
-use crate::time::UnixTime;
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "store.redb";
 
-/// As many calls as share one commit.
-const LARGEST_GROUP: usize = 1024;
-/// From the beginning of one commit to that of the next, under load.
-const APART: Duration = Duration::from_millis(2);
-/// As many calls in one commit are load. Fewer would wait longer than they save.
-const LOAD: usize = 8;
-/// How long a broken file is left alone before it is opened again.
-const REOPEN_PAUSE: Duration = Duration::from_secs(1);
-/// How long the thread has to end. One that hangs in a file system must not hang the exit.
-const END_TIME: Duration = Duration::from_secs(2);
-
-/// A store of one broker, in one file.
+/// The file's place.
 #[derive(Debug)]
-pub struct EmbeddedStore {
-    queue: Arc<Queue<Job>>,
-    deadline: Duration,
-    thread: Option<JoinHandle<()>>,
-    /// Closed when the thread has let go of the file; nothing is ever sent.
-    ended: Mutex<Receiver<Infallible>>,
+struct Embedded(PathBuf);
+
+impl Place for Embedded {
+    type Opened = StoreFile;
+
+    /// A file that is gone is not made anew: what was revoked would be forgotten.
+    fn reopen(&mut self) -> Result<StoreFile, StoreError> {
+        StoreFile::open_existing(&self.0).map_err(|error| StoreError::Broken(error.to_string()))
+    }
+
+    /// redb refuses everything after an error of the disk, until the file is opened anew.
+    fn apply(&mut self, file: &mut StoreFile, batch: &Batch) -> Result<Applied, StoreError> {
+        file.apply(batch)
+    }
 }
 
-impl EmbeddedStore {
-    /// Opens the store of a state directory, or makes it, mode 0600. `queue` is how many calls may wait, `deadline` how long
+impl KeptStore {
+    /// Opens one broker's store, in the file of a state directory, or makes it, mode 0600. `queue` is how many calls may wait, `deadline` how long
     /// each may take; `commits` is told how many seconds each commit took.
-    pub fn open(state_dir: &Path, queue: usize, deadline: Duration, commits: Histogram) -> Result<Self, Problem> {
+    pub fn in_file(state_dir: &Path, queue: usize, deadline: Duration, commits: Histogram) -> Result<Self, Problem> {
         let path = state_dir.join(FILE);
         let opened = StoreFile::open(&path).map_err(|error| error.problem(&path))?;
-        let queue = Arc::new(Queue::new(queue));
-        let (alive, ended) = channel::<Infallible>();
-        let keeper = Keeper {
-            path: path.clone(),
-            file: Some(opened),
-            broken: None,
-            commits,
-        };
-        let jobs = Arc::clone(&queue);
-        let thread = thread::Builder::new()
-            .name("store".into())
-            .spawn(move || {
-                keeper.work(&jobs);
-                drop(alive);
-            })
-            .map_err(|error| Problem {
-                field: "state_dir".into(),
-                problem: format!("{}: {error}", path.display()),
-                remedy: "let the broker start one thread more".into(),
-            })?;
-        Ok(Self {
-            queue,
-            deadline,
-            thread: Some(thread),
-            ended: Mutex::new(ended),
+        Self::start(Embedded(path.clone()), opened, queue, deadline, commits).map_err(|error| Problem {
+            field: "state_dir".into(),
+            problem: format!("{}: {error}", path.display()),
+            remedy: "let the broker start one thread more".into(),
         })
-    }
-
-    async fn ask<T>(&self, job: impl FnOnce(Done<T>) -> Job) -> Result<T, StoreError> {
-        let (done, outcome) = oneshot::channel();
-        self.queue.put(job(done)).map_err(|not_taken| match not_taken {
-            NotTaken::Full => StoreError::Full,
-            NotTaken::Closed => StoreError::Closed,
-        })?;
-        match tokio::time::timeout(self.deadline, outcome).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(StoreError::Closed),
-            Err(_) => Err(StoreError::Late),
-        }
-    }
-}
-
-impl Store for EmbeddedStore {
-    fn consume_once(&self, tag: ReplayTag, until: UnixTime) -> Answer<'_, Consumed> {
-        Box::pin(self.ask(move |done| Job::Consume { tag, until, done }))
-    }
-
-    fn revoke(&self, revocation: Revocation, now: UnixTime) -> Answer<'_, Revoked> {
-        Box::pin(self.ask(move |done| Job::Revoke { revocation, now, done }))
-    }
-
-    fn lift(&self, target: Target) -> Answer<'_, Option<Position>> {
-        Box::pin(self.ask(move |done| Job::Lift { target, done }))
-    }
-
-    fn revoked_since(&self, version: u64, most: usize) -> Answer<'_, Changes> {
-        Box::pin(self.ask(move |done| Job::RevokedSince { version, most, done }))
-    }
-
-    fn tokens_end(&self, at_least: UnixTime) -> Answer<'_, UnixTime> {
-        Box::pin(self.ask(move |done| Job::TokensEnd { at_least, done }))
-    }
-
-    fn sweep(&self, now: UnixTime) -> Answer<'_, Swept> {
-        Box::pin(self.ask(move |done| Job::Sweep { now, done }))
-    }
-}
-
-impl Drop for EmbeddedStore {
-    fn drop(&mut self) {
-        self.queue.close();
-        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
-        match ended.recv_timeout(END_TIME) {
-            // It has only to return; a panic of its own was caught, or concerns nobody any more.
-            Err(RecvTimeoutError::Disconnected) => drop(self.thread.take().map(JoinHandle::join)),
-            Err(RecvTimeoutError::Timeout) => tracing::warn!("the thread that keeps the store does not end"),
-        }
-    }
-}
-
-/// What the thread owns.
-struct Keeper {
-    path: PathBuf,
-    file: Option<StoreFile>,
-    /// When the file broke, and by what.
-    broken: Option<(Instant, StoreError)>,
-    commits: Histogram,
-}
-
-impl Keeper {
-    fn work(mut self, queue: &Queue<Job>) {
-        while let Some(jobs) = queue.take_many(LARGEST_GROUP) {
-            let (began, count) = (Instant::now(), jobs.len());
-            self.group(jobs);
-            if count >= LOAD {
-                // Nobody wakes this thread meanwhile, and what comes shares one commit.
-                thread::sleep(APART.saturating_sub(began.elapsed()));
-            }
-        }
-    }
-
-    /// Does them all, or none of them, and answers each.
-    fn group(&mut self, mut jobs: Vec<Job>) {
-        // Nobody waits for these any more: their deadline has passed, and it was refused.
-        jobs.retain(|job| !job.is_given_up());
-        if jobs.is_empty() {
-            return;
-        }
-        match self.apply(&Batch::of(&jobs)) {
-            Ok(applied) => applied.answer(jobs.into_iter()),
-            Err(error) => jobs.into_iter().for_each(|job| job.fail(error.clone())),
-        }
-    }
-
-    fn apply(&mut self, batch: &Batch) -> Result<Applied, StoreError> {
-        let began = Instant::now();
-        let mut file = match self.file.take() {
-            Some(file) => file,
-            None => self.reopen()?,
-        };
-        // What panics in the middle of a transaction has committed nothing; the file is opened anew after it.
-        let outcome = catch_unwind(AssertUnwindSafe(|| file.apply(batch)))
-            .unwrap_or_else(|_| Err(StoreError::Broken("a failure inside".into())));
-        match outcome {
-            Ok(applied) => {
-                self.file = Some(file);
-                if applied.is_committed {
-                    self.commits.observe(began.elapsed().as_secs_f64());
-                }
-                Ok(applied)
-            }
-            // redb refuses everything after an error of the disk, until the file is opened anew.
-            Err(error) => Err(self.broke(error)),
-        }
-    }
-
-    /// A disk that was full may have room by now. A file that is gone is not made anew: what was revoked would be forgotten.
-    fn reopen(&mut self) -> Result<StoreFile, StoreError> {
-        if let Some((when, error)) = &self.broken
-            && when.elapsed() < REOPEN_PAUSE
-        {
-            return Err(error.clone());
-        }
-        match StoreFile::open_existing(&self.path) {
-            Ok(file) => {
-                self.broken = None;
-                tracing::info!("the store can be used again");
-                Ok(file)
-            }
-            Err(error) => Err(self.broke(StoreError::Broken(error.to_string()))),
-        }
-    }
-
-    fn broke(&mut self, error: StoreError) -> StoreError {
-        if self.broken.is_none() {
-            tracing::error!(%error, "no ticket is accepted, and nothing can be revoked");
-        }
-        self.broken = Some((Instant::now(), error.clone()));
-        error
     }
 }
 

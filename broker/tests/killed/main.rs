@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use kerbridge_broker::keyring::{By, KeyEncryptionKey, KeyRing, Rotation, Stage};
-use kerbridge_broker::store::{Consumed, EmbeddedStore, Kind, ReplayTag, Revocation, Store as _, Target};
+use kerbridge_broker::store::{Consumed, KeptStore, Kind, ReplayTag, Revocation, Store as _, Target};
 use kerbridge_broker::time::UnixTime;
 use prometheus_client::metrics::histogram::Histogram;
 
@@ -22,8 +22,8 @@ fn at(seconds: u64) -> UnixTime {
     UnixTime::from_seconds(seconds)
 }
 
-fn store(folder: &Path) -> EmbeddedStore {
-    EmbeddedStore::open(folder, 64, Duration::from_secs(20), Histogram::new([1.0])).unwrap()
+fn store(folder: &Path) -> KeptStore {
+    KeptStore::in_file(folder, 64, Duration::from_secs(20), Histogram::new([1.0])).unwrap()
 }
 
 fn target(number: u64) -> Target {

@@ -43,6 +43,7 @@ mod replays;
 mod revocations;
 mod routes;
 mod secrets;
+mod several_brokers;
 mod shipped;
 mod sizes;
 mod spnego;

@@ -20,7 +20,7 @@ use crate::problem::{Problem, Problems};
 use crate::render::Inline;
 use crate::revocation::Revocations;
 use crate::state_lock::StateLock;
-use crate::store::{EmbeddedStore, FILE};
+use crate::store::{FILE, KeptStore};
 use crate::time::Clock;
 
 /// How often a snapshot is read anew whose pages did not belong together: one page of several may be gone when it is its turn.
@@ -38,7 +38,7 @@ pub(super) fn get(path: &Path) -> Result<Inline, Problems> {
     };
     let now = Clock::System.now();
     let keyring =
-        KeyRing::open(config.state_dir(), &keys.key_encryption_key, &keys.rotation, now).map_err(|error| {
+        KeyRing::open(config.keyring_place(), &keys.key_encryption_key, &keys.rotation, now).map_err(|error| {
             let remedy = format!("{}; the keys are made by the broker's first start", error.remedy());
             Problem {
                 remedy,
@@ -73,6 +73,10 @@ fn served(config: &Config) -> Option<Result<Vec<String>, String>> {
 
 /// What the store has, while no broker has it.
 fn stored(config: &Config, keyring: &KeyRing) -> Result<Vec<String>, Problem> {
+    if let Some(database) = config.database() {
+        let store = KeptStore::in_database(database, 16, config.limits().deadline, Histogram::new([1.0]))?;
+        return pages_of(store, config, keyring);
+    }
     let folder = config.state_dir();
     StateLock::look(folder).map_err(|problem| Problem {
         remedy: "let it have [listen.admin], or stop it".into(),
@@ -82,12 +86,16 @@ fn stored(config: &Config, keyring: &KeyRing) -> Result<Vec<String>, Problem> {
         return Ok(Vec::new());
     }
     let _lock = StateLock::take(folder)?;
-    let store = EmbeddedStore::open(folder, 16, config.limits().deadline, Histogram::new([1.0]))?;
+    let store = KeptStore::in_file(folder, 16, config.limits().deadline, Histogram::new([1.0]))?;
+    pages_of(store, config, keyring)
+}
+
+fn pages_of(store: KeptStore, config: &Config, keyring: &KeyRing) -> Result<Vec<String>, Problem> {
     let revocations = Revocations::new(Arc::new(store), config.issuer(), 0, Metrics::new().revocations());
     let failed = |error: &dyn fmt::Display| Problem {
         field: "state_dir".into(),
         problem: error.to_string(),
-        remedy: "see whether its disk has room and works".into(),
+        remedy: "see whether its disk has room and works, or its database answers".into(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

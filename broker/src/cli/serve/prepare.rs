@@ -144,7 +144,10 @@ fn begins_anew(state_dir: &Path) -> Option<&'static str> {
 /// Makes nothing and takes nothing.
 fn look(path: &Path) -> Result<Config, Problems> {
     let mut draft = Draft::read(path, &Surroundings::of_process());
-    draft.check_stored_keys();
+    // A database is asked once krb5.conf is chosen: to ask it takes threads, and libkrb5 wants to be told before there are any.
+    if !matches!(draft.database(), Some(Some(_))) {
+        draft.check_stored_keys();
+    }
     let outside: Vec<Problem> = draft
         .state_dir()
         .and_then(|state_dir| StateLock::look(state_dir).err())

@@ -8,7 +8,14 @@ use toml::Value;
 use super::*;
 
 /// Names of files that begin as a section does.
-const NO_FIELDS: &[&str] = &["policy.toml", "groups.toml", "audit.log", "filter.yaml", "keys.rs"];
+const NO_FIELDS: &[&str] = &[
+    "policy.toml",
+    "groups.toml",
+    "audit.log",
+    "filter.yaml",
+    "keys.rs",
+    "store.redb",
+];
 /// No field is called so.
 const NOBODY: &str = "no_such_field";
 
@@ -238,6 +245,10 @@ const BASES: &[(&str, &[&str])] = &[
          account_realm = \"A.TEST\"\nmember_attribute = \"memberUid\"\nmembership = \"direct\"\n\
          group_class = \"posixGroup\"\n",
         &["listen.mesh.clear_text", "groups.unmapped_sids", "groups.ldap.starttls"],
+    ),
+    (
+        "[store.postgres]\nhosts = [\"/run/postgresql\"]\n",
+        &["listen.mesh.clear_text"],
     ),
 ];
 

@@ -17,8 +17,8 @@ use redb::{Builder, Database, Durability, ReadableDatabase as _, ReadableTable a
 
 use self::revocations::Revocations;
 use self::tags::Tags;
-use super::job::{Applied, Batch, Change};
 use crate::problem::Problem;
+use crate::store::job::{Applied, Batch, Change};
 use crate::store::{Exported, Position, StoreError, Swept};
 
 /// What this release reads and writes.

@@ -1,10 +1,17 @@
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
-use super::super::{Kind, conformance};
+use super::super::conformance;
 use super::*;
+use crate::queue::Queue;
+use crate::store::job::Job;
+use crate::store::keeper::Keeper;
+use crate::store::{Consumed, Kind, ReplayTag, Revocation, Store as _, Target};
+use crate::time::UnixTime;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -12,8 +19,8 @@ fn histogram() -> Histogram {
     Histogram::new([0.001])
 }
 
-fn open(folder: &TempDir) -> EmbeddedStore {
-    EmbeddedStore::open(folder.path(), 1024, DEADLINE, histogram()).unwrap()
+fn open(folder: &TempDir) -> KeptStore {
+    KeptStore::in_file(folder.path(), 1024, DEADLINE, histogram()).unwrap()
 }
 
 fn tag(number: u64) -> ReplayTag {
@@ -172,11 +179,11 @@ async fn waiting_calls_share_one_commit() {
     assert!(text.contains("commits_count 1"), "{text}");
 }
 
-fn keeper(folder: &TempDir) -> Keeper {
+fn keeper(folder: &TempDir) -> Keeper<Embedded> {
     let path = folder.path().join(FILE);
     Keeper {
-        file: Some(StoreFile::open(&path).unwrap()),
-        path,
+        opened: Some(StoreFile::open(&path).unwrap()),
+        place: Embedded(path),
         broken: None,
         commits: histogram(),
     }
@@ -223,7 +230,7 @@ async fn a_file_that_is_gone_is_not_begun_anew() {
     let folder = tempfile::tempdir().unwrap();
     let mut keeper = keeper(&folder);
     // As after an error of the disk.
-    keeper.file = None;
+    keeper.opened = None;
     std::fs::remove_file(folder.path().join(FILE)).unwrap();
     assert!(matches!(keeper.reopen(), Err(StoreError::Broken(_))));
     assert!(!folder.path().join(FILE).exists());
@@ -248,7 +255,7 @@ async fn whoever_has_gone_uses_nothing_up() {
 async fn more_than_may_wait_are_refused_at_once_and_a_late_answer_is_none() {
     let (_alive, ended) = channel();
     // A disk that hangs: nobody takes anything out of the queue.
-    let store = EmbeddedStore {
+    let store = KeptStore {
         queue: Arc::new(Queue::new(1)),
         deadline: Duration::from_millis(20),
         thread: None,
@@ -270,7 +277,7 @@ fn the_file_is_the_brokers_alone_and_one_at_a_time() {
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600);
-    let problem = EmbeddedStore::open(folder.path(), 1, DEADLINE, histogram()).unwrap_err();
+    let problem = KeptStore::in_file(folder.path(), 1, DEADLINE, histogram()).unwrap_err();
     assert_eq!(problem.field, "state_dir");
 }
 
@@ -280,7 +287,7 @@ fn a_file_of_another_release_or_of_no_store_is_refused_and_left_as_it_is() {
     let path = folder.path().join(FILE);
     drop(open(&folder));
     file::tests::set_format(&path, 4);
-    let problem = EmbeddedStore::open(folder.path(), 1, DEADLINE, histogram())
+    let problem = KeptStore::in_file(folder.path(), 1, DEADLINE, histogram())
         .unwrap_err()
         .to_string();
     assert!(
@@ -288,7 +295,7 @@ fn a_file_of_another_release_or_of_no_store_is_refused_and_left_as_it_is() {
         "{problem}"
     );
     std::fs::write(&path, b"no store at all").unwrap();
-    let problem = EmbeddedStore::open(folder.path(), 1, DEADLINE, histogram())
+    let problem = KeptStore::in_file(folder.path(), 1, DEADLINE, histogram())
         .unwrap_err()
         .to_string();
     assert!(problem.starts_with("state_dir: "), "{problem}");

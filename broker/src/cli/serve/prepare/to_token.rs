@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::problem::{Problem, Problems};
 use crate::replay::ReplayGuard;
 use crate::revocation::Revocations;
-use crate::store::{EmbeddedStore, Store};
+use crate::store::{KeptStore, Store};
 use crate::time::Clock;
 
 /// Revocations that may wait for the store, beside tickets.
@@ -31,7 +31,7 @@ pub(super) struct Parts {
 /// Makes and takes all of it, or notes all that fails.
 pub(super) fn parts(config: &Config, keys: &KeysConfig, metrics: &Metrics, problems: &mut Problems) -> Option<Parts> {
     let keyring = KeyRing::start(
-        config.state_dir(),
+        config.keyring_place(),
         &keys.key_encryption_key,
         &keys.rotation,
         Clock::System.now(),
@@ -87,7 +87,7 @@ impl Parts {
     }
 }
 
-/// The store of the state directory.
+/// The store of the state directory, or the one that brokers share.
 fn open_store(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Store>, Problem> {
     let limits = config.limits();
     // All that the threads and their queue can hand on at once: a ticket that was taken in has been used up by then. And as
@@ -96,7 +96,11 @@ fn open_store(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Store>, Prob
         .queue
         .saturating_add(limits.threads)
         .saturating_add(OTHERS_WAITING);
-    let store = EmbeddedStore::open(config.state_dir(), waiting, limits.deadline, metrics.store_commits())?;
+    let commits = metrics.store_commits();
+    let store = match config.database() {
+        None => KeptStore::in_file(config.state_dir(), waiting, limits.deadline, commits)?,
+        Some(database) => KeptStore::in_database(database, waiting, limits.deadline, commits)?,
+    };
     Ok(Arc::new(store))
 }
 

@@ -4,8 +4,8 @@
 use kerbridge_wire::feed::{ENTRIES_LIMIT, Epoch, Hex};
 use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, Table, TableDefinition, WriteTransaction};
 
-use super::super::job::{Change, Changed};
 use crate::keyring::random;
+use crate::store::job::{Change, Changed};
 use crate::store::{Changes, KEPT_LONGER, Kind, Position, Recorded, Revocation, Revoked, StoreError, Target};
 use crate::time::UnixTime;
 

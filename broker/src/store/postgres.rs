@@ -1,0 +1,193 @@
+//! Keeps the store in a PostgreSQL database that several brokers share.
+//!
+//! Each broker does all its work over one connection, a batch in one transaction, as [`super::keeper`] hands it over. Versions
+//! become visible in their order, because whoever changes a revocation holds one row until its transaction has ended.
+
+mod changes;
+mod connection;
+mod keyring_row;
+mod offline;
+mod schema;
+mod tls;
+mod transaction;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::histogram::Histogram;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use zeroize::Zeroizing;
+
+pub use self::keyring_row::KeyringRow;
+pub use self::offline::{check_database, export_database, import_database};
+
+use self::connection::Database;
+use self::schema::Wanted;
+use super::StoreError;
+use super::job::{Applied, Batch};
+use super::keeper::{KeptStore, Place};
+use crate::problem::Problem;
+
+/// Where the database is, and as whom a broker comes.
+#[derive(Clone)]
+pub struct PostgresConfig {
+    /// Asked in this order until one is found that can be written.
+    pub hosts: Vec<PostgresHost>,
+    /// The database's name.
+    pub database: String,
+    /// The role.
+    pub user: String,
+    /// Its password, where the server asks for one.
+    pub password: Option<Arc<Zeroizing<String>>>,
+}
+
+/// One server.
+#[derive(Clone)]
+pub enum PostgresHost {
+    /// On this machine: the folder of its socket.
+    Unix {
+        /// The folder.
+        folder: PathBuf,
+        /// Names the socket in it.
+        port: u16,
+    },
+    /// Over TLS, its certificate checked for this name.
+    Tls {
+        /// As it is looked up.
+        host: String,
+        /// TCP
+        port: u16,
+        /// The name in the certificate.
+        name: ServerName<'static>,
+        /// Which authority is trusted.
+        config: Arc<ClientConfig>,
+    },
+    /// In clear text; a loopback address.
+    Clear {
+        /// The address.
+        host: String,
+        /// TCP
+        port: u16,
+    },
+}
+
+impl fmt::Display for PostgresHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix { folder, port } => write!(f, "{}/.s.PGSQL.{port}", folder.display()),
+            Self::Tls { host, port, .. } | Self::Clear { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl fmt::Debug for PostgresHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for PostgresConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresConfig")
+            .field("hosts", &self.hosts)
+            .field("database", &self.database)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The database, and the runtime of the thread that speaks with it.
+struct Postgres {
+    config: PostgresConfig,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.config.fmt(f)
+    }
+}
+
+impl KeptStore {
+    /// Opens the store that several brokers share: connects to the database, and makes there what a store is where there is nothing yet. `queue` is how many calls may wait,
+    /// `deadline` how long each may take; `commits` is told how many seconds each commit took.
+    pub fn in_database(
+        config: &PostgresConfig,
+        queue: usize,
+        deadline: Duration,
+        commits: Histogram,
+    ) -> Result<Self, Problem> {
+        let (place, opened) = apart(|| {
+            let mut place = Postgres::new(config)?;
+            let opened = place.open(Wanted::Made).map_err(|error| error.problem(config))?;
+            Ok((place, opened))
+        })?;
+        Self::start(place, opened, queue, deadline, commits).map_err(|error| no_thread(&error))
+    }
+}
+
+impl Postgres {
+    fn new(config: &PostgresConfig) -> Result<Self, Problem> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        Ok(Self {
+            config: config.clone(),
+            runtime: runtime.map_err(|error| no_thread(&error))?,
+        })
+    }
+
+    fn open(&mut self, wanted: Wanted) -> Result<Database, connection::Failure> {
+        self.runtime.block_on(async {
+            let mut database = Database::connect(&self.config).await?;
+            schema::settle(&mut database, wanted).await?;
+            Ok(database)
+        })
+    }
+}
+
+impl Place for Postgres {
+    type Opened = Database;
+
+    /// A database in which the tables are gone is not begun anew: what was revoked would be forgotten.
+    fn reopen(&mut self) -> Result<Database, StoreError> {
+        Ok(self.open(Wanted::There)?)
+    }
+
+    fn apply(&mut self, database: &mut Database, batch: &Batch) -> Result<Applied, StoreError> {
+        let mut tries = 0_u32;
+        loop {
+            let done = self.runtime.block_on(transaction::apply(database, batch));
+            tries = tries.saturating_add(1);
+            match done {
+                Ok(applied) => return Ok(applied),
+                // Nothing was committed, and whoever waits may still have time.
+                Err(failed) if failed.may_be_tried_again(tries) => *database = self.reopen()?,
+                Err(failed) => return Err(failed.into()),
+            }
+        }
+    }
+}
+
+/// Runs something on a thread of its own: whoever calls may be on one of a runtime, which cannot run another.
+fn apart<T: Send>(work: impl FnOnce() -> Result<T, Problem> + Send) -> Result<T, Problem> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, work);
+        match thread.map_err(|error| no_thread(&error))?.join() {
+            Ok(done) => done,
+            Err(panicked) => std::panic::resume_unwind(panicked),
+        }
+    })
+}
+
+fn no_thread(error: &std::io::Error) -> Problem {
+    Problem {
+        field: "store.postgres".into(),
+        problem: error.to_string(),
+        remedy: "let the broker start one thread more".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! Connects to the first server that can be written, and says what went wrong with a database.
+
+use std::error::Error as _;
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, NoTls};
+
+use super::tls::Connect;
+use super::{PostgresConfig, PostgresHost};
+use crate::problem::Problem;
+use crate::store::StoreError;
+
+/// To one server, with everything that is asked of it first.
+const CONNECT_TIME: Duration = Duration::from_secs(3);
+/// How long data may be unacknowledged before a server is taken to be gone.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How long one batch may take.
+pub(super) const WORK_TIME: Duration = Duration::from_secs(5);
+/// As often as a batch is tried that lost its connection or stood in another's way.
+const MOST_TRIES: u32 = 3;
+
+/// What a session is told. The server gives up before we do, so that what we no longer wait for is not done later.
+const SESSION: &str = "SET search_path = kerbridge; \
+     SET statement_timeout = '4s'; \
+     SET lock_timeout = '3s'; \
+     SET idle_in_transaction_session_timeout = '10s'; \
+     SET client_min_messages = warning; \
+     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+
+/// A connection, and which table it reads.
+pub(super) struct Database {
+    pub(super) client: Client,
+    /// The number of the table that [`super::schema::settle`] looked at; another one later was put in its place.
+    pub(super) table: i64,
+}
+
+impl Database {
+    /// Connects to the first of the servers that can be written.
+    pub(super) async fn connect(config: &PostgresConfig) -> Result<Self, Failure> {
+        let mut failures = Vec::new();
+        for host in &config.hosts {
+            match timeout(CONNECT_TIME, connect(config, host)).await {
+                Ok(Ok(client)) => return Ok(Self { client, table: 0 }),
+                Ok(Err(failure)) => failures.push(format!("{host}: {failure}")),
+                Err(_) => failures.push(format!("{host}: no answer within {} s", CONNECT_TIME.as_secs())),
+            }
+        }
+        Err(Failure::Away(failures.join("; ")))
+    }
+}
+
+async fn connect(config: &PostgresConfig, host: &PostgresHost) -> Result<Client, Failure> {
+    let mut wanted = Config::new();
+    wanted
+        .user(&config.user)
+        .dbname(&config.database)
+        .application_name("kerbridge")
+        .target_session_attrs(TargetSessionAttrs::ReadWrite)
+        .connect_timeout(CONNECT_TIME)
+        .tcp_user_timeout(SILENCE)
+        .keepalives_idle(SILENCE);
+    if let Some(password) = &config.password {
+        wanted.password(password.as_bytes());
+    }
+    let client = match host {
+        PostgresHost::Unix { folder, port } => {
+            wanted.host_path(folder).port(*port).ssl_mode(SslMode::Disable);
+            let (client, connection) = wanted.connect(NoTls).await?;
+            drop(tokio::spawn(connection));
+            client
+        }
+        PostgresHost::Clear { host, port } => {
+            wanted.host(host).port(*port).ssl_mode(SslMode::Disable);
+            let (client, connection) = wanted.connect(NoTls).await?;
+            drop(tokio::spawn(connection));
+            client
+        }
+        PostgresHost::Tls {
+            host,
+            port,
+            name,
+            config,
+        } => {
+            wanted
+                .host(host)
+                .port(*port)
+                .ssl_mode(SslMode::Require)
+                .channel_binding(ChannelBinding::Prefer);
+            let tls = Connect {
+                config: config.clone(),
+                name: name.clone(),
+            };
+            let (client, connection) = wanted.connect(tls).await?;
+            drop(tokio::spawn(connection));
+            client
+        }
+    };
+    client.batch_execute(SESSION).await?;
+    Ok(client)
+}
+
+/// What went wrong with a database.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// No server can be reached that can be written.
+    Away(String),
+    /// The connection ended before anything was committed.
+    Lost(String),
+    /// Another transaction stood in the way, and this one was undone.
+    Contended(String),
+    /// It may have been done, or not.
+    Unknown(String),
+    /// The tables are not there.
+    Gone,
+    /// Another release's tables, of this format.
+    Format(i32),
+    /// There is a store already, where one was to be made.
+    There,
+    /// Something is in the tables that this release does not write.
+    Corrupt(&'static str),
+    /// The server refuses.
+    Refused(String),
+}
+
+impl Failure {
+    /// Whether it is worth another attempt after so many.
+    pub(super) const fn may_be_tried_again(&self, tries: u32) -> bool {
+        match self {
+            Self::Lost(_) | Self::Contended(_) => tries < MOST_TRIES,
+            Self::Away(_)
+            | Self::Unknown(_)
+            | Self::Gone
+            | Self::Format(_)
+            | Self::There
+            | Self::Corrupt(_)
+            | Self::Refused(_) => false,
+        }
+    }
+
+    /// It, where a commit was under way: nobody knows what came of it.
+    pub(super) fn in_commit(self) -> Self {
+        match self {
+            Self::Lost(problem) => Self::Unknown(problem),
+            Self::Contended(_)
+            | Self::Away(_)
+            | Self::Unknown(_)
+            | Self::Gone
+            | Self::Format(_)
+            | Self::There
+            | Self::Corrupt(_)
+            | Self::Refused(_) => self,
+        }
+    }
+
+    /// It as a problem of the configuration.
+    pub(super) fn problem(&self, config: &PostgresConfig) -> Problem {
+        let remedy = match self {
+            Self::Away(_) | Self::Lost(_) | Self::Contended(_) | Self::Unknown(_) => {
+                "see that a server of store.postgres.hosts runs, is no standby, and lets user and password in"
+            }
+            Self::Gone => {
+                "see that store.postgres.database names the brokers' database; a broker that starts makes what is missing"
+            }
+            Self::Format(_) => "run the release that made them, or a newer one",
+            Self::There => "export it if it may hold what the other does not, then DROP SCHEMA kerbridge CASCADE",
+            Self::Corrupt(_) => {
+                "restore the last backup (the next start begins a new epoch), or DROP SCHEMA kerbridge CASCADE and bring in the \
+                 last export (kerbridge store import FILE)"
+            }
+            Self::Refused(_) => "let the role own the database, or make a schema kerbridge that it owns",
+        };
+        Problem {
+            field: "store.postgres".into(),
+            problem: format!("database {}: {self}", config.database),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(told) = error.as_db_error() else {
+            let mut text = error.to_string();
+            if let Some(source) = error.source() {
+                text = format!("{text}: {source}");
+            }
+            return Self::Lost(text);
+        };
+        let text = format!("{} ({})", told.message(), told.code().code());
+        let contended = [
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::LOCK_NOT_AVAILABLE,
+        ];
+        let gone = [
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::CRASH_SHUTDOWN,
+            SqlState::CANNOT_CONNECT_NOW,
+            SqlState::DATABASE_DROPPED,
+            SqlState::READ_ONLY_SQL_TRANSACTION,
+        ];
+        match told.code() {
+            code if contended.contains(code) => Self::Contended(text),
+            code if gone.contains(code) => Self::Lost(text),
+            code if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INVALID_SCHEMA_NAME => Self::Gone,
+            _ => Self::Refused(text),
+        }
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        Self::Broken(failure.to_string())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Away(problem) | Self::Lost(problem) | Self::Contended(problem) | Self::Refused(problem) => {
+                f.write_str(problem)
+            }
+            Self::Unknown(problem) => write!(f, "the connection ended in a commit: {problem}"),
+            Self::Gone => f.write_str("the tables of the store are not there"),
+            Self::Format(found) => write!(
+                f,
+                "its tables have format {found}, and this release knows {}",
+                super::schema::FORMAT
+            ),
+            Self::There => f.write_str("a store is there, and is not overwritten"),
+            Self::Corrupt(what) => write!(f, "it is damaged: {what}"),
+        }
+    }
+}
