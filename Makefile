@@ -101,9 +101,10 @@ bench-delegation: setup-bench compile ## only the way from token to ticket: thro
 	$(say) 'measuring tickets for tokens'
 	$(host) bench --locked -p kerbridge-tests --bench delegation
 
-bench-revocations: setup-bench ## only what up to a million revocations cost the broker (about two minutes after the build)
+bench-revocations: setup-bench compile-filter ## only what up to a million revocations cost the broker, and an Envoy that serves meanwhile (about four minutes after the build)
 	$(say) 'measuring revocations'
 	$(host) bench --locked -p kerbridge-broker --bench revocations
+	$(host) bench --locked -p kerbridge-tests --bench revocations
 
 bench-page: setup-bench ## write docs/performance.md anew from the last full runs
 	$(host) bench --locked -p kerbridge-tests --bench envoy -- page
