@@ -34,4 +34,4 @@ macro_rules! driven {
     };
 }
 
-driven! { header_map credentials json jws jwks claims config feed_page broker_reply ticket_reply }
+driven! { header_map credentials json jws jwks claims config feed_page broker_reply ticket_reply login logout }

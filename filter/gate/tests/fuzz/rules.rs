@@ -131,8 +131,13 @@ pub(crate) fn edited(edits: &HeaderEdits, map: &HeaderMap, ours: &[String]) -> H
 /// An answer of our own.
 pub(crate) fn answered(reply: &LocalReply) {
     let reason = reply.decision.reason;
-    assert!([400, 401, 403, 429, 502, 503].contains(&reply.status), "{reply:?}");
-    assert!(reply.status == reason.status() || (reply.status, reason.status()) == (403, 401));
+    let is_own = reply.decision.route_name() == "/.kerbridge";
+    if reason == Reason::Ok {
+        assert!(is_own && [200, 303].contains(&reply.status), "{reply:?}");
+    } else {
+        assert!([400, 401, 403, 429, 502, 503].contains(&reply.status), "{reply:?}");
+        assert!(reply.status == reason.status() || (reply.status, reason.status()) == (403, 401));
+    }
     let of = |name: &'static str| reply.headers.iter().filter(move |(other, _)| **other == *name);
     for (name, value) in &reply.headers {
         assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'));
@@ -143,20 +148,35 @@ pub(crate) fn answered(reply: &LocalReply) {
         "RFC 9110 §15.5.2"
     );
     assert!(reason.fault() != Fault::Us || of("retry-after").count() == 1);
-    assert_eq!((of("cache-control").count(), of("content-type").count()), (1, 1));
+    let described = usize::from(reply.status != 303);
+    assert_eq!(
+        (of("cache-control").count(), of("content-type").count()),
+        (1, described)
+    );
+    assert_eq!(of("location").count(), usize::from(reply.status == 303));
+    for (_, location) in of("location") {
+        let rest = location.expose().strip_prefix(b"/").expect("a path of this host");
+        assert!(
+            !rest.starts_with(b"/") && !rest.contains(&b'\\'),
+            "another site's: {reply:?}"
+        );
+    }
     for (_, challenge) in of("www-authenticate") {
         let token = challenge.expose().strip_prefix(b"Negotiate");
         assert!(token.is_none_or(|token| token.is_empty() || token.strip_prefix(b" ").is_some_and(is_token68)));
     }
     for (_, cookie) in of("set-cookie") {
+        let is_mark = cookie.expose().starts_with(b"__Host-kerbridge-logged-out=1; ");
         assert!(
-            cookie.expose().windows(11).any(|part| part == b"; Max-Age=0"),
-            "an answer of ours only deletes"
+            cookie.expose().windows(11).any(|part| part == b"; Max-Age=0") || (is_own && is_mark),
+            "an answer of ours deletes, and marks who was logged out"
         );
     }
     let handle = reply.continuation.as_ref().map_or(0, |handle| handle.expose().len());
     assert!(handle <= CONTINUATION_LIMIT && (handle == 0 || reason == Reason::ContinueNeeded));
-    assert!(reply.body.is_ascii() && reply.body.len() < 256);
+    let is_page = reply.body.starts_with(b"<!DOCTYPE html>");
+    assert!(reply.body.is_ascii() && reply.body.len() < if is_page { 8 * 1024 } else { 256 });
+    assert!(!is_page || of("content-security-policy").count() == 1);
 }
 
 /// What passed on these claims, as another reader of JSON sees them.

@@ -105,6 +105,21 @@ pub(crate) fn pending(gate: &mut Gate) -> PendingCall {
     }
 }
 
+/// A browser that logs out and waits for the broker.
+pub(crate) fn pending_logout(gate: &mut Gate) -> PendingCall {
+    let map = HeaderMap::from_pairs([
+        (b":method".as_slice(), b"POST".as_slice()),
+        (b":path", b"/.kerbridge/logout"),
+        (b":authority", b"api.test"),
+        (b"origin", b"https://api.test"),
+        (b"cookie", b"__Host-kerbridge-00125d9250be8b4c=a.b.c"),
+    ]);
+    match gate.admit(NOW, &request(&map, true)) {
+        Step::Call(_, pending) => pending,
+        other => panic!("the broker is told: {other:?}"),
+    }
+}
+
 /// An attempt at a Kerberos service that waits for its ticket.
 pub(crate) fn pending_ticket() -> PendingTicket {
     let claims = br#"{"iss":"https://broker.test","sub":"alice@LAB.TEST","aud":"orders","client_id":"mesh","iat":1800000000,"exp":1800000900,"jti":"j1"}"#;

@@ -33,7 +33,7 @@ use stage::{NOW, encode, head_of, lines, serialised, split};
 pub(crate) type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// Every target.
-pub(crate) const ALL: [Target; 10] = [
+pub(crate) const ALL: [Target; 12] = [
     ("header_map", header_map),
     ("credentials", credentials),
     ("json", json),
@@ -44,6 +44,8 @@ pub(crate) const ALL: [Target; 10] = [
     ("feed_page", feed_page),
     ("broker_reply", broker_reply),
     ("ticket_reply", ticket_reply),
+    ("login", login),
+    ("logout", logout),
 ];
 
 /// The host's buffer of headers: of a request, of its trailers, of a response.
@@ -369,4 +371,46 @@ pub(crate) fn ticket_reply(data: &[u8]) -> bool {
         }
         other => panic!("it is decided by now: {other:?}"),
     }
+}
+
+/// Where a login is to lead back to, as it stands in the query.
+pub(crate) fn login(data: &[u8]) -> bool {
+    let target = [b"/.kerbridge/login?return=".as_slice(), data].concat();
+    let map = HeaderMap::from_pairs([
+        (b":method".as_slice(), b"GET".as_slice()),
+        (b":path", &target),
+        (b":authority", b"api.test"),
+    ]);
+    let Step::Respond(reply) = rules::settled(&mut stage::gate(), &map, true, false) else {
+        panic!("the filter answers by itself");
+    };
+    reply.status == 303
+}
+
+/// Status, media type and body of the broker's answer to a logout, by lines.
+pub(crate) fn logout(data: &[u8]) -> bool {
+    let [status, content_type, body] = split(data);
+    let reply = BrokerReply::Response {
+        status: Some(status),
+        content_type: Some(content_type),
+        body,
+    };
+    let mut gate = stage::gate();
+    let pending = stage::pending_logout(&mut gate);
+    let Step::Respond(reply) = pending.resume(&mut gate, NOW, reply) else {
+        panic!("it is decided by now");
+    };
+    rules::answered(&reply);
+    let of = |name: &str| reply.headers.iter().filter(|(other, _)| **other == *name).count();
+    assert_eq!(
+        (of("set-cookie"), of("clear-site-data")),
+        (2, 1),
+        "whatever the broker says"
+    );
+    assert!([200, 429, 503].contains(&reply.status));
+    assert!(
+        reply.status != 200 || status == b"200",
+        "never 200 where it was not done"
+    );
+    reply.status == 200
 }
