@@ -17,6 +17,7 @@ pub mod keytab;
 pub mod listener;
 pub mod revocations;
 pub mod state;
+pub mod store;
 pub mod ticket;
 pub mod user;
 
@@ -69,6 +70,9 @@ pub fn examine(config: &Config, policy: &wire_policy::Policy, places: &Places, c
     findings.extend(state::look(config.state_dir()));
     if let Some(keys) = config.keys() {
         findings.extend(keys::look(&config.keyring_place(), keys, clock.now()));
+    }
+    if let Some(database) = config.database() {
+        findings.extend(store::look(database, || clock.now()));
     }
     findings.extend(revocations::look(config, clock.now()));
     findings.extend(listener::look(

@@ -21,7 +21,10 @@ use ring::digest;
 pub use embedded::{Checked, FILE, check_file, export_file, import_file};
 pub use exported::{Exported, NotAnExport};
 pub use keeper::KeptStore;
-pub use postgres::{KeyringRow, PostgresConfig, PostgresHost, check_database, export_database, import_database};
+pub use postgres::{
+    DatabaseLook, KeyringRow, PostgresConfig, PostgresHost, check_database, export_database, import_database,
+    look_at_database,
+};
 pub use revoked::{Changes, Kind, Position, Recorded, Revocation, Revoked, Target, TargetError};
 
 use crate::time::UnixTime;

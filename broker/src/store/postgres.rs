@@ -22,7 +22,7 @@ use rustls::pki_types::ServerName;
 use zeroize::Zeroizing;
 
 pub use self::keyring_row::KeyringRow;
-pub use self::offline::{check_database, export_database, import_database};
+pub use self::offline::{DatabaseLook, check_database, export_database, import_database, look_at_database};
 
 use self::connection::Database;
 use self::schema::Wanted;

@@ -1,7 +1,7 @@
 //! Looks at a database's store, takes all out of it, and makes one of what was taken out.
 
 use super::connection::{Database, Failure};
-use super::schema::{FORMAT, Wanted, settle_within};
+use super::schema::{FORMAT, Wanted, format, settle_within};
 use super::transaction::{nothing, since, write_all};
 use super::{Postgres, PostgresConfig, apart};
 use crate::problem::Problem;
@@ -46,6 +46,39 @@ pub fn import_database(config: &PostgresConfig, exported: &Exported) -> Result<P
         let place = Postgres::new(config)?;
         let done = place.runtime.block_on(import(config, exported));
         done.map_err(|error| error.problem(config))
+    })
+}
+
+/// What a look at a database found that changes nothing there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseLook {
+    /// The release of the server.
+    pub server: String,
+    /// The server's clock.
+    pub clock: UnixTime,
+    /// Whether a broker has made its tables.
+    pub is_made: bool,
+}
+
+/// Connects to a server that can be written, and looks whether the tables are ones that this release knows.
+pub fn look_at_database(config: &PostgresConfig) -> Result<DatabaseLook, Problem> {
+    apart(|| {
+        let place = Postgres::new(config)?;
+        let done = place.runtime.block_on(async {
+            let database = Database::connect(config).await?;
+            let is_made = match format(&database).await? {
+                Some(found) if !(1..=FORMAT).contains(&found) => return Err(Failure::Format(found)),
+                found => found.is_some(),
+            };
+            let asked = "SELECT current_setting('server_version'), extract(epoch FROM clock_timestamp())::int8";
+            let row = database.client.query_typed_one(asked, &[]).await?;
+            Ok(DatabaseLook {
+                server: row.try_get(0)?,
+                clock: time(row.try_get(1)?)?,
+                is_made,
+            })
+        });
+        done.map_err(|error: Failure| error.problem(config))
     })
 }
 

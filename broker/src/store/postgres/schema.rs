@@ -66,7 +66,7 @@ pub(super) async fn settle_within(database: &mut Database, wanted: Wanted) -> Re
 }
 
 /// The format of the tables; `None` where there are none.
-async fn format(database: &Database) -> Result<Option<i32>, Failure> {
+pub(super) async fn format(database: &Database) -> Result<Option<i32>, Failure> {
     let there = "SELECT to_regclass('kerbridge.about') IS NOT NULL";
     if !database
         .client

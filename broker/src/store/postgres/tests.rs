@@ -338,3 +338,28 @@ async fn over_tcp_the_server_is_known_by_its_certificate_and_the_broker_by_its_p
         assert!(problem.contains(says) && !problem.contains(password), "{problem}");
     }
 }
+
+#[tokio::test]
+async fn a_look_at_a_database_makes_nothing_there() {
+    let mut server = Server::start().unwrap();
+    let config = fresh(&server);
+    for _ in 0..2 {
+        assert!(!look_at_database(&config).unwrap().is_made);
+    }
+    drop(open(&config));
+    let looked = look_at_database(&config).unwrap();
+    assert!(looked.is_made && looked.clock.seconds() > 1_700_000_000, "{looked:?}");
+    server
+        .sql(
+            &config.database,
+            "ALTER ROLE kerbridge SET default_transaction_read_only = on",
+        )
+        .unwrap();
+    let standby = look_at_database(&config).unwrap_err().problem;
+    assert!(
+        standby.contains("does not allow writes"),
+        "a server that cannot be written is passed over: {standby}"
+    );
+    server.process().kill().unwrap();
+    assert!(look_at_database(&config).is_err());
+}
