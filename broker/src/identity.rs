@@ -8,8 +8,9 @@ use kerbridge_wire::Reason;
 
 use crate::acceptor::Accepted;
 use crate::config::Config;
-use crate::groups::GroupSet;
+use crate::groups::{GroupSet, is_machine};
 use crate::keyring::SessionId;
+use crate::principal;
 use crate::principal::mapping::{NameRules, NotMapped, Subject};
 use crate::subject_token::{Author, VerifiedToken};
 use crate::time::UnixTime;
@@ -47,6 +48,8 @@ pub enum Stranger {
     Realm,
     /// The rules have no name for the principal.
     Name(NotMapped),
+    /// The name is such as people have, and the account a machine's: a domain finds it without its `$`.
+    Machine,
     /// The ticket has ended; MIT accepts it for the clock skew longer.
     Ended,
     /// The ticket ends sooner than a token is worth minting.
@@ -90,7 +93,7 @@ impl Stranger {
     pub const fn reason(self) -> Reason {
         match self {
             Self::Realm => Reason::RealmNotAllowed,
-            Self::Name(_) => Reason::PrincipalNotMapped,
+            Self::Name(_) | Self::Machine => Reason::PrincipalNotMapped,
             Self::Ended => Reason::TicketExpired,
             Self::TooShort => Reason::TicketTooShort,
         }
@@ -102,6 +105,7 @@ impl fmt::Display for Stranger {
         match self {
             Self::Realm => f.write_str("the realm is not on the list"),
             Self::Name(not_mapped) => not_mapped.fmt(f),
+            Self::Machine => f.write_str("the account is a machine's, and the name is not"),
             Self::Ended => f.write_str("the ticket has ended"),
             Self::TooShort => f.write_str("the ticket ends too soon"),
         }
@@ -121,6 +125,10 @@ impl IdentityRules {
     /// What a token would call a client, or why it is not taken.
     pub fn judge(&self, accepted: &Accepted, now: UnixTime) -> Result<Subject, Stranger> {
         let subject = self.name(accepted.client(), accepted.local_name())?;
+        let is_persons = principal::components(accepted.client()) == 1 && !accepted.client().name().ends_with('$');
+        if is_persons && is_machine(accepted.logon_info()) {
+            return Err(Stranger::Machine);
+        }
         match now.until(accepted.ticket_end()) {
             0 => Err(Stranger::Ended),
             left if left < self.ticket_floor => Err(Stranger::TooShort),

@@ -124,6 +124,12 @@ impl Samba {
         for user in &plan.users {
             write(&at(&password_file(user)), PASSWORD)?;
         }
+        // A machine that has not joined yet has its name for a password; it is found by that name, too.
+        for machine in &plan.computers {
+            for name in [machine.clone(), format!("{machine}$")] {
+                write(&at(&password_file(&name)), &machine.to_lowercase())?;
+            }
+        }
         let process = serve(folder.path(), &smb_conf, address)?;
         Ok(Self {
             process,

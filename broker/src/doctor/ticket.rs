@@ -173,7 +173,6 @@ fn accept_in(
         &Arc::new(ChannelBindingRules::off()),
         config.names(),
         folder,
-        config.groups().reads_logon_info(),
         &Arc::default(),
     )
     .map_err(|refused| {

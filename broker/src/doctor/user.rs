@@ -52,6 +52,7 @@ fn remedy(stranger: Stranger, accepted: &Accepted, ccache: &Path) -> Remedy {
             client.realm()
         )),
         Stranger::Name(_) => Remedy::any(format!("kerbridge principal map '{client}', which shows the rule")),
+        Stranger::Machine => Remedy::any(format!("kinit -c {file} '{}$@{}'", client.name(), client.realm())),
         Stranger::Ended => Remedy::any(format!("kinit -c {file} '{client}'")),
         Stranger::TooShort => Remedy::any(format!(
             "kinit -c {file} -l 8h '{client}', or a smaller limits.ticket_floor"

@@ -92,6 +92,27 @@ pub(crate) fn token(realm: &DelegationRealm, broker: &Broker, user: &str) -> Str
     }
 }
 
+/// A domain knows a machine without its `$` as well, and gives it a ticket of that name: it is not taken for somebody of that name.
+fn machines(realm: &DelegationRealm) {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = both_ways(realm, folder.path());
+    let lab = Path::new(env!("CARGO_BIN_EXE_kerbridge-lab"));
+    for (name, reason) in [
+        (MACHINE.to_owned(), "principal_not_mapped"),
+        // `*` is for people.
+        (format!("{MACHINE}$"), "denied_by_policy"),
+    ] {
+        let tickets = realm.kinit(&name).unwrap();
+        let ticket = token_in_child(lab, realm.clients(), &tickets, &realm.principal(ACCEPTOR)).unwrap();
+        assert!(
+            matches!(exchange(&broker.socket(), &ticket).unwrap(), Exchanged::Refused(..)),
+            "{name}"
+        );
+        let said = format!("\"reason\":\"{reason}\"");
+        wait_until(&said, Duration::from_secs(20), || broker.log().contains(&said)).unwrap();
+    }
+}
+
 /// A user's ticket becomes a token at one broker, and that a ticket for another service in the user's name.
 fn there_and_back(realm: &DelegationRealm) {
     let folder = tempfile::tempdir().unwrap();
@@ -438,6 +459,12 @@ fn each_refusal_has_its_reason_and_one_event_in_a_domain() {
 #[ignore = "runs a domain controller, as root"]
 fn nobody_is_acted_for_by_another_name_of_their_account_in_a_domain() {
     other_names(samba());
+}
+
+#[test]
+#[ignore = "runs a domain controller, as root"]
+fn a_machines_ticket_in_a_name_of_people_becomes_no_token_in_a_domain() {
+    machines(samba());
 }
 
 #[test]

@@ -114,7 +114,6 @@ fn acquire(config: &Config) -> Result<Vec<Box<dyn Acceptor>>, Problems> {
             config.channel_bindings(),
             config.names(),
             config.state_dir(),
-            config.groups().reads_logon_info(),
             &opened,
         )
         .map_err(|refused| {
