@@ -2,7 +2,7 @@
 //!
 //! Tokens, tickets, cookies and handles are noted where they pass: [`crate::curl`], [`crate::http`], [`crate::http2`], and what
 //! Envoy sends on in [`crate::scripted_server`]. What Envoy and the broker printed is searched when they end
-//! ([`crate::process`]), Envoy's admin pages before it ends ([`crate::envoy`]), statistics and the bodies of refusals when they
+//! ([`crate::process`]), Envoy's admin pages before it ends ([`crate::envoy`]), statistics and the bodies of refusals, the broker's too, when they
 //! come. A find fails the test, whatever the test was about.
 //!
 //! A credential is noted in pieces of 32 characters, so that a cut one is found, too: any 63 characters in a row hold a
@@ -141,6 +141,18 @@ pub fn find(text: &[u8]) -> Option<String> {
             String::from_utf8_lossy(before)
         ))
     })
+}
+
+/// The same in an error of OAuth's, but for the acceptor's token and the handle of a second leg, which the filter is to have.
+#[must_use]
+pub fn find_in_refusal(body: &[u8]) -> Option<String> {
+    let Ok(mut refusal) = serde_json::from_slice::<serde_json::Value>(body) else {
+        return find(body);
+    };
+    if let Some(members) = refusal.as_object_mut() {
+        members.retain(|name, _| !["negotiate", "continuation"].contains(&name.as_str()));
+    }
+    find(refusal.to_string().as_bytes())
 }
 
 /// The same as an error.

@@ -24,7 +24,7 @@ pub enum HttpError {
     Malformed(&'static str),
     /// The peer sent more than 64 MiB.
     TooLarge,
-    /// A page of statistics holds a credential; where in it.
+    /// A page of statistics or a refusal of the broker's holds a credential; where in it.
     Leaked(String),
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for HttpError {
             Self::Closed(so_far) => write!(f, "peer closed after {} bytes of a response", so_far.len()),
             Self::Malformed(place) => write!(f, "malformed {place}"),
             Self::TooLarge => f.write_str("response over 64 MiB"),
-            Self::Leaked(place) => write!(f, "statistics hold a credential {place}"),
+            Self::Leaked(place) => write!(f, "the answer holds a credential {place}"),
         }
     }
 }
@@ -234,7 +234,13 @@ impl<S: Read + Write> Connection<S> {
         self.send_raw(&request.encode())?;
         let response = self.read_response_to(request.line.starts_with(b"HEAD "))?;
         let is_statistics = request.line.starts_with(b"GET /metrics ");
-        match is_statistics.then(|| canary::find(&response.body)).flatten() {
+        let is_refusal = response.status >= 400 && request.line.starts_with(b"POST /oauth2/");
+        let found = match (is_statistics, is_refusal) {
+            (true, _) => canary::find(&response.body),
+            (false, true) => canary::find_in_refusal(&response.body),
+            (false, false) => None,
+        };
+        match found {
             Some(place) => Err(HttpError::Leaked(place)),
             None => Ok(response),
         }

@@ -64,3 +64,20 @@ fn a_body_cut_short_is_an_error() {
     let mut connection = playback(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort");
     assert!(matches!(connection.read_response(), Err(HttpError::Closed(_))));
 }
+
+#[test]
+fn a_refusal_of_the_brokers_that_says_what_was_sent_is_an_error() {
+    let secret = "c2VjcmV0LW9mLXRoZS1yZWZ1c2FsLXRlc3Qtb25l";
+    let answer = |body: String| {
+        let head = format!("HTTP/1.1 400 Bad Request\r\ncontent-length: {}\r\n\r\n", body.len());
+        let request = Request::post("/oauth2/token", format!("subject_token={secret}"));
+        playback(format!("{head}{body}").as_bytes()).exchange(&request)
+    };
+    let told = answer(format!(
+        r#"{{"error":"invalid_grant","error_description":"not {secret}"}}"#
+    ));
+    assert!(matches!(told, Err(HttpError::Leaked(_))), "{told:?}");
+    // The acceptor's own token is the filter's to have.
+    assert!(answer(format!(r#"{{"error":"invalid_grant","negotiate":"{secret}"}}"#)).is_ok());
+    assert!(answer(r#"{"error":"invalid_grant"}"#.to_owned()).is_ok());
+}
