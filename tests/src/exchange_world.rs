@@ -218,7 +218,7 @@ pub fn broker_settings(folder: &Path, more: &str) -> Result<BrokerSettings, Harn
         realms: vec![REALM.to_owned()],
         acceptors: vec![SERVICE.to_owned()],
         keytab: keytab_in(folder),
-        policy: shipped::policy("localhost", REALM)?,
+        policy: shipped::policy_of_a_minter("localhost", REALM)?,
         more: more.to_owned(),
     })
 }

@@ -277,7 +277,7 @@ fn issuer(port: u16) -> String {
 /// The shipped policy, with lines for clients: from `orders` to `billing`, tokens that are bound, questions about tokens, and an issuer
 /// whose tokens are traded.
 fn policy(envoy: u16, idp: &LabKey) -> Result<String, HarnessError> {
-    let shipped = shipped::policy("localhost", REALM)?;
+    let shipped = shipped::policy_of_a_minter("localhost", REALM)?;
     let orders = format!("name = \"orders\"\nresource = \"https://localhost:{envoy}/orders\"\n");
     let shipped = shipped.replacen("name = \"orders\"\n", &orders, 1);
     let open = "[[route]]\nname = \"metadata\"\nhost = \"localhost\"\npath_prefix = \"/.well-known/oauth-protected-resource\"\n\

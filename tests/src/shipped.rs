@@ -20,6 +20,8 @@ pub const REALM: &str = "EXAMPLE.COM";
 pub const LEGACY: &str = "HTTP/legacy.example.com@EXAMPLE.COM";
 /// The issuer of the shipped configuration; the lab keeps it.
 pub const ISSUER: &str = "https://kerbridge.example.com";
+/// The cluster of the shipped broker.
+pub const BROKERS: &str = "kerbridge_broker";
 /// The header of a response for which the host of [`module_that_traps`] fails, see `filter/src/trap.rs`.
 pub const FAILURE_HEADER: &str = "x-host-fails-for-tests";
 /// The header with which a request makes [`module_that_traps`] panic.
@@ -46,6 +48,21 @@ pub fn policy(host: &str, realm: &str) -> Result<String, HarnessError> {
         .replace(LEGACY, &legacy(realm))
         .replace(HOST, host)
         .replace(REALM, realm))
+}
+
+/// The same for a broker that has no tickets made: the policy says that another one is asked for them, behind the same cluster.
+///
+/// # Errors
+///
+/// [`HarnessError::Io`], [`HarnessError::Drifted`].
+pub fn policy_of_a_minter(host: &str, realm: &str) -> Result<String, HarnessError> {
+    const SETTINGS: &str = "[filter]\n";
+    let policy = policy(host, realm)?;
+    if policy.matches(SETTINGS).count() != 1 {
+        return Err(ShippedYaml::drifted(SETTINGS));
+    }
+    let another = format!("{SETTINGS}delegation = {{ cluster = \"{BROKERS}\" }}\n");
+    Ok(policy.replacen(SETTINGS, &another, 1))
 }
 
 /// The Kerberos service of the lab, in this realm.

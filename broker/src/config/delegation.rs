@@ -172,6 +172,23 @@ pub(super) fn check(
     })
 }
 
+/// Where the policy sends its filter's questions for tickets to this broker, this broker must be able to get them.
+pub(super) fn check_absent(policy: &wire_policy::Policy, problems: &mut Problems) {
+    let asked = policy.filter.delegation.cluster.is_none();
+    let upstreams = policy.route.iter().enumerate();
+    let mut upstreams = upstreams.filter_map(|(index, route)| Some((index, &route.upstream.as_ref()?.kerberos.spn)));
+    if let Some((index, spn)) = upstreams.next().filter(|_| asked) {
+        problems.missing(
+            "delegation",
+            &format!(
+                "route[{index}] of the policy leads to {spn}, and its filter asks this broker for the tickets: add [delegation], or \
+                 name the cluster of the process that has it under [filter] there: delegation = {{ cluster = \
+                 \"kerbridge_delegation\" }}"
+            ),
+        );
+    }
+}
+
 fn check_principal(
     text: Option<&str>,
     kerberos: Option<&KerberosConfig>,

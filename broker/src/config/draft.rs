@@ -140,7 +140,16 @@ impl Draft {
             keys::check_beside(keys, policy, &mut problems);
         }
         if let (Some(limits), Some(policy)) = (&limits, &policy) {
-            limits::check_beside(limits, &policy.file, &mut problems);
+            limits::check_beside(
+                limits,
+                &policy.file,
+                delegation.is_some(),
+                delegates_only,
+                &mut problems,
+            );
+        }
+        if let (None, Some(policy)) = (&delegation, &policy) {
+            delegation::check_absent(&policy.file, &mut problems);
         }
         let delegation = delegation.and_then(|section| {
             let beside = delegation::Beside {

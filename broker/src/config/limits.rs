@@ -121,27 +121,41 @@ pub(super) fn check(limits: raw::Limits, problems: &mut Problems) -> Option<Limi
     })
 }
 
-/// Where a filter waits for exchanges, it must hear why one came to nothing: it waits longer than the broker.
-pub(super) fn check_beside(limits: &Limits, policy: &Policy, problems: &mut Problems) {
-    let waits = policy
+/// Where a filter waits for exchanges, it must hear why one came to nothing: it waits longer than the broker. `acts` is whether
+/// this broker has tickets made, `only` whether it does nothing else.
+pub(super) fn check_beside(limits: &Limits, policy: &Policy, acts: bool, only: bool, problems: &mut Problems) {
+    let settings = &policy.filter;
+    let tokens = policy
         .route
         .iter()
-        .any(|route| route.accept.contains(&Scheme::Negotiate) || route.upstream.is_some());
-    let patience = Duration::from_secs(policy.filter.timeout.seconds().into());
-    if waits && limits.deadline >= patience {
-        problems.note(
-            "limits.deadline",
-            format!(
-                "{} ms are not less than the {} ms that the filter waits (timeout under [filter] of the policy): it has gone \
-                 before it hears why",
-                limits.deadline.as_millis(),
-                patience.as_millis()
-            ),
-            format!(
-                "write less, such as \"{}ms\", or a longer timeout there, and render again",
-                patience.mul_f32(0.75).as_millis()
-            ),
-        );
+        .any(|route| route.accept.contains(&Scheme::Negotiate));
+    let tickets = policy.route.iter().any(|route| route.upstream.is_some());
+    let asked = [
+        (tokens && !only, "timeout", settings.timeout),
+        (
+            tickets && acts,
+            "delegation.timeout",
+            settings.delegation.timeout.unwrap_or(settings.timeout),
+        ),
+    ];
+    for (_, field, timeout) in asked.into_iter().filter(|(waits, ..)| *waits) {
+        let patience = Duration::from_secs(timeout.seconds().into());
+        if limits.deadline >= patience {
+            problems.note(
+                "limits.deadline",
+                format!(
+                    "{} ms are not less than the {} ms that the filter waits ({field} under [filter] of the policy): it has gone \
+                     before it hears why",
+                    limits.deadline.as_millis(),
+                    patience.as_millis()
+                ),
+                format!(
+                    "write less, such as \"{}ms\", or a longer {field} there, and render again",
+                    patience.mul_f32(0.75).as_millis()
+                ),
+            );
+            return;
+        }
     }
 }
 
@@ -185,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_deadline_beyond_the_filters_patience_is_named_where_the_filter_waits() {
-        let problems = |written: &str, policy: &str| {
+        let problems_of = |written: &str, policy: &str, acts: bool, only: bool| {
             let mut problems = Problems::default();
             let raw = raw::Limits {
                 deadline: Some(written.to_owned()),
@@ -193,17 +207,29 @@ mod tests {
             };
             let limits = check(raw, &mut problems).unwrap();
             let policy = crate::strict_toml::read(policy, &mut problems).unwrap();
-            check_beside(&limits, &policy, &mut problems);
+            check_beside(&limits, &policy, acts, only, &mut problems);
             problems.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
+        let problems = |written: &str, policy: &str| problems_of(written, policy, true, false);
         let tickets = "[[route]]\npath = \"/\"\naccept = [\"negotiate\"]\n";
         let tokens = "[[route]]\npath = \"/\"\naccept = [\"bearer\"]\n";
         let onwards = format!("{tokens}upstream = {{ kerberos = {{ spn = \"HTTP/legacy.test@R.TEST\" }} }}\n");
         let patient = format!("{tickets}[filter]\ntimeout = \"3s\"\n");
+        let apart = format!("{onwards}{tickets}[filter]\ndelegation = {{ timeout = \"5s\" }}\n");
         for (written, policy) in [("1999ms", tickets), ("2999ms", &patient), ("9s", tokens)] {
             assert_eq!(problems(written, policy), [""; 0], "{written}");
         }
-        for (written, policy) in [("2s", tickets), ("9s", tickets), ("3s", &patient), ("2s", &onwards)] {
+        // One that mints alone, and one that acts alone.
+        assert_eq!(problems_of("9s", &onwards, false, false), [""; 0]);
+        assert_eq!(problems_of("4s", &apart, true, true), [""; 0]);
+        assert_eq!(problems_of("5s", &apart, true, true).len(), 1);
+        for (written, policy) in [
+            ("2s", tickets),
+            ("9s", tickets),
+            ("3s", &patient),
+            ("2s", &onwards),
+            ("4s", &apart),
+        ] {
             let found = problems(written, policy);
             assert_eq!(found.len(), 1, "{written}: {found:?}");
             assert!(found[0].starts_with("limits.deadline: "), "{found:?}");

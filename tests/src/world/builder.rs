@@ -276,10 +276,16 @@ impl WorldBuilder {
         Ok(Some(key))
     }
 
+    /// Whether its broker has tickets made.
+    fn acts(&self) -> bool {
+        self.broker_more.contains("[delegation]")
+    }
+
     fn broker(&self, folder: &Path, realm: &str, keytab: &Path) -> Result<Broker, HarnessError> {
         let policy = match &self.policy {
             Some(policy) => policy.clone(),
-            None => shipped::policy("localhost", realm)?,
+            None if self.acts() => shipped::policy("localhost", realm)?,
+            None => shipped::policy_of_a_minter("localhost", realm)?,
         };
         let settings = BrokerSettings {
             issuer: shipped::ISSUER.to_owned(),
@@ -339,6 +345,13 @@ impl WorldBuilder {
                     "jwks": {"cluster": "upstream", "path": LAB_KEYS, "inline": key.key_set().to_string()},
                 })
             }));
+        }
+        // As it is rendered of that policy.
+        if self.policy.is_none() && !self.acts() && self.legacy == NOBODY {
+            let another = json!({"cluster": shipped::BROKERS, "authority": "kerbridge", "timeout": "2s"});
+            if let Some(broker) = configuration.pointer_mut("/broker").and_then(Value::as_object_mut) {
+                broker.insert("delegation".to_owned(), another);
+            }
         }
         for edit in self.filter_edits {
             edit(&mut configuration);

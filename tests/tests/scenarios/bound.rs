@@ -2,13 +2,13 @@
 
 use kerbridge_tests::World;
 use kerbridge_tests::certificates::Certificates;
-use kerbridge_tests::shipped::policy;
+use kerbridge_tests::shipped::policy_of_a_minter;
 use kerbridge_tests::token::decode;
 use kerbridge_tests::world::REALM;
 
 #[test]
 fn a_token_that_is_bound_to_a_certificate_opens_with_it_and_with_no_other() {
-    let bound = policy("localhost", REALM).unwrap().replacen(
+    let bound = policy_of_a_minter("localhost", REALM).unwrap().replacen(
         "name = \"orders\"\n",
         "name = \"orders\"\ncertificate_bound = true\nresource = \"https://localhost/orders\"\n",
         1,

@@ -79,7 +79,7 @@ fn prepared(folder: &Path) -> Broker {
         realms: vec![REALM.to_owned()],
         acceptors: vec![SERVICE.to_owned()],
         keytab: folder.join("http.keytab"),
-        policy: shipped::policy("localhost", REALM).unwrap(),
+        policy: shipped::policy_of_a_minter("localhost", REALM).unwrap(),
         more: String::new(),
     };
     Broker::prepare(folder, &settings).unwrap()

@@ -138,7 +138,7 @@ fn tokens_that_are_signed_in_a_pkcs11_token_pass_and_its_keys_are_replaced_and_d
 fn rsa_keys_of_a_pkcs11_token_sign_too() {
     let hsm = tempfile::tempdir().unwrap();
     let environment = soft_hsm(hsm.path());
-    let policy = shipped::policy("localhost", "LAB.TEST").unwrap();
+    let policy = shipped::policy_of_a_minter("localhost", "LAB.TEST").unwrap();
     let policy = policy.replace("[filter]\n", "[filter]\nalgorithms = [\"RS256\"]\n");
     let mut world = signing_in(hsm.path(), &environment, World::builder().policy(&policy), "RS256");
     let token = world.token("alice", "/orders/1").unwrap();

@@ -281,7 +281,7 @@ fn forged(token: &str, stranger: &LabKey) -> [String; 3] {
 #[test]
 fn the_brokers_keys_are_replaced_every_few_seconds_under_load_and_no_good_token_is_refused_and_no_bad_one_taken() {
     let seconds = std::env::var(SECONDS).map_or(20, |text| text.parse().unwrap());
-    let policy = shipped::policy("localhost", "LAB.TEST").unwrap();
+    let policy = shipped::policy_of_a_minter("localhost", "LAB.TEST").unwrap();
     // Keys overlap for as long as tokens live, and no more than sixty are published.
     let policy = ["15m", "5m"].iter().fold(policy, |policy, ttl| {
         policy.replace(&format!("ttl = {ttl:?}"), "ttl = \"10s\"")
@@ -397,7 +397,7 @@ fn a_key_that_is_retired_in_an_emergency_opens_nothing_within_a_poll_and_another
 
 #[test]
 fn the_broker_goes_over_to_another_algorithm_and_tokens_of_the_one_before_stay_good() {
-    let policy = shipped::policy("localhost", "LAB.TEST").unwrap();
+    let policy = shipped::policy_of_a_minter("localhost", "LAB.TEST").unwrap();
     let settings = "[filter]\nalgorithms = [\"ES256\", \"RS256\", \"EdDSA\"]\n";
     let policy = policy.replace("[filter]\n", settings);
     let mut world = World::builder().policy(&policy).start().unwrap();

@@ -25,7 +25,7 @@ fn more_than_the_broker_can_queue_is_503_at_once_and_the_next_ticket_passes() {
         "[limits]\nthreads = 1\nqueue = 1\ndeadline = \"20s\"\n\
          [listen.observe]\ntcp = \"127.0.0.1:{metrics}\"\nclear_text = true"
     );
-    let policy = shipped::policy("localhost", "LAB.TEST").unwrap();
+    let policy = shipped::policy_of_a_minter("localhost", "LAB.TEST").unwrap();
     let mut world = World::builder()
         .policy(&policy.replace("[filter]\n", "[filter]\ntimeout = \"30s\"\n"))
         .broker_table(&table)

@@ -300,3 +300,42 @@ fn a_mesh_in_the_clear_asks_for_nobodys_tickets() {
         "{found:#?}"
     );
 }
+
+#[test]
+fn a_policy_that_asks_this_broker_for_tickets_needs_delegation_and_one_that_asks_another_does_not() {
+    const ROUTE: &str = r#"
+        [[route]]
+        path_prefix = "/legacy"
+        accept = ["bearer"]
+        audience = "orders"
+        upstream = { kerberos = { spn = "HTTP/legacy.test@A.TEST" } }
+    "#;
+    const ANOTHER: &str = "[filter]\ndelegation = { cluster = \"another\" }\n";
+    let folder = both();
+    // Who has tickets made by another broker may share the policy with it, lines and all.
+    folder.write("kerbridge.toml", GOOD, 0o644);
+    let write = |policy: &str| folder.write("policy.toml", policy, 0o644);
+    for policy in [
+        POLICY.to_owned(),
+        format!("{POLICY}{LINES}"),
+        format!("{ROUTE}{POLICY}{LINES}{ANOTHER}"),
+    ] {
+        write(&policy);
+        folder.load().unwrap();
+    }
+    write(&format!("{ROUTE}{POLICY}{LINES}"));
+    let found = folder.problems();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("delegation: is missing; route[0] of the policy leads to HTTP/legacy.test@A.TEST"),
+        "{found:?}"
+    );
+    assert!(
+        found[0].contains("add [delegation], or name the cluster of the process that has it"),
+        "{found:?}"
+    );
+    folder.write("kerbridge.toml", format!("{GOOD}{SECTION}"), 0o644);
+    folder.load().unwrap();
+    folder.write("kerbridge.toml", ALONE, 0o644);
+    folder.load().unwrap();
+}
