@@ -143,6 +143,22 @@ fn kerberos_behind_another_mechanism_passes_in_two_legs_on_one_connection() {
 }
 
 #[test]
+fn who_negotiates_anew_on_a_connection_is_whom_that_ticket_names_and_who_says_nothing_is_nobody() {
+    let world = World::start().unwrap();
+    let mut connection = world.connect().unwrap();
+    for user in ["alice", "bob", "alice"] {
+        let token = world.negotiate_token(user, SERVICE).unwrap();
+        let request = Request::get("/orders/1").header("authorization", format!("Negotiate {token}"));
+        assert_eq!(
+            subject(&connection.exchange(&request).unwrap()),
+            format!("{user}@LAB.TEST")
+        );
+        let nobody = connection.exchange(&Request::get("/orders/1")).unwrap();
+        assert_eq!(refused(&world, &nobody).1, "no_credentials");
+    }
+}
+
+#[test]
 fn a_client_that_sends_its_ticket_when_asked_learns_that_the_service_is_the_right_one() {
     let world = World::start().unwrap();
     let outcome = world.complete_in(Legs::Two, "alice", "/orders/1").unwrap();
