@@ -178,6 +178,19 @@ impl Delegation {
         })))
     }
 
+    /// Whether a name is one of this broker's own, in upper or lower case.
+    pub fn is_own(&self, name: &Principal) -> bool {
+        self.0.own.iter().any(|own| same_but_for_case(own, name))
+    }
+
+    /// Whether a name stands in `refused_targets`, in upper or lower case.
+    pub fn is_refused(&self, name: &Principal) -> bool {
+        self.0
+            .refused_targets
+            .iter()
+            .any(|other| same_but_for_case(other, name))
+    }
+
     /// Whether a good token could be verified, as far as that is known without one.
     pub fn ready(&self) -> Result<(), String> {
         if let Some(issuer) = self.0.issuers.unheard_of() {

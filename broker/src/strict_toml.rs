@@ -58,7 +58,16 @@ pub fn read<T: DeserializeOwned>(text: &str, problems: &mut Problems) -> Option<
                 message.as_str()
             }
         });
-        problems.note(field(&place), format!("{what}{line}"), remedy);
+        // A field with a mistake was said to have one, and is missing now because of that.
+        let is_consequence = quoted(&message, "missing field `").is_some_and(|name| {
+            let field = Step::Key(name.to_owned());
+            removed
+                .iter()
+                .any(|gone| gone.split_last() == Some((&field, place.as_slice())))
+        });
+        if !is_consequence {
+            problems.note(field(&place), format!("{what}{line}"), remedy);
+        }
         if !remove(&mut table, &path) {
             return None;
         }

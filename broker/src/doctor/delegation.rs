@@ -129,7 +129,15 @@ pub fn look(trial: &Trial<'_>, clock: Clock) -> Vec<Finding> {
                 is_tradable: credential.evidence_is_forwardable() == Some(true),
                 outcomes: ask(&credential, trial),
             }),
-            Err(error) => findings.push(no_user(&error, user, trial)),
+            Err(error) => {
+                findings.push(no_user(&error, user, trial));
+                findings.extend(
+                    trial
+                        .targets
+                        .iter()
+                        .map(|(target, _)| untried(target, user, trial.account)),
+                );
+            }
         }
     }
     let is_any_tradable = acted.iter().any(|acting| acting.is_tradable);
@@ -160,6 +168,14 @@ fn ask<'a>(credential: &UserCredential, trial: &Trial<'a>) -> Vec<Outcome<'a>> {
         outcomes.push((target, outcome));
     }
     outcomes
+}
+
+/// A target towards which there is nobody to act for.
+fn untried(target: &DelegationTarget, user: &Principal, account: &Principal) -> Finding {
+    let found = format!(
+        "whether {account} may act towards it was not tried for {user}: there is no ticket of theirs; another --user shows it"
+    );
+    Finding::skipped(TARGET, target.service().as_str(), found)
 }
 
 fn no_account(error: &DelegationError, trial: &Trial<'_>) -> Finding {

@@ -167,3 +167,33 @@ const fn oauth_error(reason: Reason) -> OauthError {
         | Reason::InsecureTransport => OauthError::InvalidGrant,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = include_str!("../../../docs/reasons.md");
+
+    /// The error that the page gives a reason.
+    fn documented(reason: Reason) -> String {
+        let table = PAGE.split("| `error` at the endpoint |").nth(1).unwrap();
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let rows: Vec<Vec<&str>> = rows.map(|row| row.split('|').map(str::trim).collect()).collect();
+        let word = format!("`{reason}`");
+        let named = rows.iter().find(|row| row[2].contains(&word));
+        let by_status = || {
+            rows.iter()
+                .find(|row| row[2].contains("500 or more") && reason.status() >= 500)
+        };
+        let row = named.or_else(by_status).or(rows.last()).unwrap();
+        row[1].split('`').nth(1).unwrap().to_owned()
+    }
+
+    #[test]
+    fn each_reason_is_answered_with_the_error_that_the_page_says() {
+        for &reason in Reason::ALL {
+            let error = serde_json::to_value(oauth_error(reason)).unwrap();
+            assert_eq!(error, documented(reason), "{reason}");
+        }
+    }
+}

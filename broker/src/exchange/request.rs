@@ -129,6 +129,8 @@ pub enum RequestError {
     NoSubjectToken,
     /// `subject_token_type` is missing or another.
     SubjectTokenType,
+    /// `subject_token_type` is missing or another where a ticket is wanted, which only an access token is traded for.
+    SubjectTokenTypeOfTicket,
     /// `requested_token_type` is another.
     RequestedTokenType,
     /// `audience` is missing, and so is `resource`.
@@ -170,6 +172,7 @@ impl RequestError {
             | Self::NoGrantType
             | Self::NoSubjectToken
             | Self::SubjectTokenType
+            | Self::SubjectTokenTypeOfTicket
             | Self::RequestedTokenType
             | Self::NotForTickets
             | Self::NoHandshake
@@ -192,6 +195,9 @@ impl RequestError {
             Self::NoSubjectToken => "subject_token is the base64 of the Negotiate header, or a token",
             Self::SubjectTokenType => {
                 "subject_token_type is urn:kerbridge:token-type:negotiate or urn:ietf:params:oauth:token-type:access_token"
+            }
+            Self::SubjectTokenTypeOfTicket => {
+                "subject_token_type is urn:ietf:params:oauth:token-type:access_token where a ticket is wanted"
             }
             Self::RequestedTokenType => "requested_token_type is urn:ietf:params:oauth:token-type:access_token",
             Self::NotForTickets => "leave out scope and continuation: a ticket has neither",
@@ -232,6 +238,7 @@ impl ExchangeRequest {
                 Trade::build(form).map(Self::Trade)
             }
             (Some(NEGOTIATE_TOKEN_TYPE | ACCESS_TOKEN_TYPE), _) => Err(RequestError::RequestedTokenType),
+            (Some(_) | None, NEGOTIATE_TOKEN_TYPE) => Err(RequestError::SubjectTokenTypeOfTicket),
             (Some(_) | None, _) => Err(RequestError::SubjectTokenType),
         }
     }
@@ -548,7 +555,12 @@ mod tests {
             (
                 "token-type:access_token",
                 "token-type:id_token",
-                RequestError::SubjectTokenType,
+                RequestError::SubjectTokenTypeOfTicket,
+            ),
+            (
+                "&subject_token_type=urn:ietf:params:oauth:token-type:access_token",
+                "",
+                RequestError::SubjectTokenTypeOfTicket,
             ),
             ("a.b.c", "", RequestError::NoSubjectToken),
             ("&audience=HTTP%2Flegacy.test%40A.TEST", "", RequestError::NoAudience),
@@ -557,6 +569,12 @@ mod tests {
         ] {
             assert_eq!(read(&good.replace(from, to)).err(), Some(error), "{from} -> {to}");
         }
+        // No ticket is traded for a ticket, and nobody is sent that way.
+        assert!(
+            !RequestError::SubjectTokenTypeOfTicket
+                .advice()
+                .contains(NEGOTIATE_TOKEN_TYPE)
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kerbridge_gss::Principal;
+use kerbridge_gss::{DelegationTarget, Principal, ServicePrincipal};
 use kerbridge_wire::Reason;
 use kerbridge_wire::exchange::{ExchangeReply, NEGOTIATE_TOKEN_TYPE};
 use tokio::time::Instant;
@@ -66,7 +66,10 @@ impl TokenToTicket {
         }
         let deadline = began.checked_add(self.delegation.deadline()).unwrap_or(began);
         // Before the token: a target of nobody's costs no signature check.
-        let towards = self.policy.towards(&target)?;
+        let towards = self
+            .policy
+            .towards(&target)
+            .map_err(|denial| self.no_target(&target, denial))?;
         let token = self.delegation.verify(subject_token, now, deadline).await?;
         let shown = |refusal: Refusal| Refusal {
             subject: Some(token.subject().into()),
@@ -108,6 +111,29 @@ impl TokenToTicket {
             ticket,
             life,
         })
+    }
+
+    /// Why no line names what was asked for: whoever asks on the mesh wrote it, and is told what it is.
+    fn no_target(&self, target: &str, denial: DelegationDenial) -> Refusal {
+        let advice = match ServicePrincipal::parse(target) {
+            Err(_) => "audience is no service principal: write it whole, such as HTTP/legacy.example.com@EXAMPLE.COM",
+            Ok(service) if self.delegation.is_own(service.as_principal()) => {
+                "audience is this broker itself: name the service behind Envoy"
+            }
+            Ok(service) if self.delegation.is_refused(service.as_principal()) => {
+                "audience stands in delegation.refused_targets: name the service behind Envoy"
+            }
+            Ok(service) if DelegationTarget::new(service.clone()).is_err() => {
+                "audience is a service of the KDC's own, to which nobody gets a ticket: name the service behind Envoy"
+            }
+            Ok(_) => {
+                "no [[delegation]] line of the policy has this target: add one, or correct the name, letter by letter"
+            }
+        };
+        Refusal {
+            advice: Some(advice),
+            ..Refusal::new(denial.reason(), advice)
+        }
     }
 
     /// Whether a token was revoked: ours, by the store where there is one; anybody's, by the feed where it is followed.

@@ -1,6 +1,7 @@
 //! The broker trades a token for a ticket in its subject's name: who gets one, for what, and how each refusal is named.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use kerbridge_tests::apache::{Apache, remote_user};
@@ -9,9 +10,11 @@ use kerbridge_tests::delegation::{
     ACCENTED, ACCEPTOR, ALIASES, BRIDGE, DISABLED, DelegationRealm, EXPIRED, KERBEROS_ONLY, Kind, LEGACY, MACHINE,
     NO_TARGETS, OTHER, SENSITIVE, UNKNOWN, crowd_member,
 };
+use kerbridge_tests::document::blocks;
 use kerbridge_tests::exchange_world::{Exchanged, exchange};
 use kerbridge_tests::http::{Connection, Request};
 use kerbridge_tests::initiator::token_in_child;
+use kerbridge_tests::shipped::repository;
 use kerbridge_tests::token::{LabKey, now, with};
 use kerbridge_tests::wait::wait_until;
 use serde_json::{Value, json};
@@ -230,6 +233,35 @@ fn refusals(realm: &DelegationRealm) {
         "{log}"
     );
     assert!(!log.contains(&alice), "a token in the log");
+}
+
+/// The request of the page, as it stands there.
+#[test]
+fn the_request_of_the_page_gets_a_ticket() {
+    let realm = mit();
+    let trader = Plan::of(BRIDGE).start(realm);
+    let page = std::fs::read_to_string(repository().join("docs/delegation.md")).unwrap();
+    let found: Vec<_> = blocks(&page)
+        .into_iter()
+        .filter(|block| block.info == "sh lab=mesh")
+        .collect();
+    let [block] = found.as_slice() else {
+        panic!("one request: {found:?}")
+    };
+    let command = block
+        .text
+        .replace("HTTP/legacy.example.com@EXAMPLE.COM", &realm.principal(LEGACY))
+        .replace("mesh.sock", &trader.broker.socket().display().to_string());
+    let output = Command::new("sh")
+        .args(["-ec", &command])
+        .env("TOKEN", trader.token("alice"))
+        .output()
+        .unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["token_type"], "N_A", "{answer}");
+    let apache = Apache::start(&realm.keytab(LEGACY)).unwrap();
+    let ticket = answer["access_token"].as_str().unwrap();
+    assert_eq!(seen_by(&apache, ticket), realm.principal("alice"));
 }
 
 /// A domain finds accounts by other names than theirs: a machine's without its `$`, anybody's in another case of any letter.

@@ -339,3 +339,31 @@ fn a_policy_that_asks_this_broker_for_tickets_needs_delegation_and_one_that_asks
     folder.write("kerbridge.toml", ALONE, 0o644);
     folder.load().unwrap();
 }
+
+#[test]
+fn a_target_that_is_none_is_not_called_missing() {
+    let route = "[[route]]\npath = \"/legacy\"\naccept = [\"bearer\"]\naudience = \"orders\"\n\
+                 upstream = { kerberos = { spn = \"HTTP/legacy.test@A.TEST\" } }\n";
+    // The route that opens everything stands before it.
+    let found_in = |lines: &str| {
+        let mut found = both().with_lines(lines);
+        found.retain(|problem| !problem.contains("is never reached"));
+        found
+    };
+    for target in ["krbtgt/A.TEST@A.TEST", "HTTP/legacy.test", "legacy"] {
+        let lines = LINES.replace("HTTP/legacy.test@A.TEST", target);
+        let found = found_in(&format!("{lines}{route}"));
+        assert!(
+            found[0].contains("delegation[0].target: ") && !found.concat().contains("missing field"),
+            "{target}: {found:#?}"
+        );
+    }
+    // One that was never there is missing, and a route without a line is said where all lines could be read.
+    let found = found_in(&LINES.replace("target = \"HTTP/legacy.test@A.TEST\"\n", ""));
+    assert!(found[0].contains("missing field `target`"), "{found:#?}");
+    let found = found_in(&format!("{}{route}", LINES.replace("legacy", "other")));
+    assert!(
+        found.len() == 1 && found[0].contains("no [[delegation]] is towards"),
+        "{found:#?}"
+    );
+}

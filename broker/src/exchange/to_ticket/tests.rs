@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kerbridge_gss::{ChannelBindings, DelegatedUser, DelegationTarget, MechToken};
+use kerbridge_gss::{ChannelBindings, DelegatedUser, MechToken};
 use kerbridge_wire::policy::Policy as RawPolicy;
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -82,8 +82,8 @@ fn direction(key: &Key, kdc: SlowKdc) -> TokenToTicket {
             target_per_minute: 0,
         },
         home: "A.TEST".into(),
-        own: Vec::new(),
-        refused_targets: Vec::new(),
+        own: vec![Principal::parse("HTTP/api.test@A.TEST").unwrap()],
+        refused_targets: vec![Principal::parse("HTTP/other-broker.test@A.TEST").unwrap()],
         bindings: Vec::new(),
         clock_skew: 0,
         deadline: Duration::from_secs(10),
@@ -132,4 +132,40 @@ async fn how_long_a_ticket_is_of_use_counts_from_when_the_kdc_has_answered() {
 #[tokio::test]
 async fn a_token_that_ends_while_the_kdc_is_asked_gets_no_ticket() {
     assert_eq!(answered_at(ENDS).await, Err(Reason::Expired));
+}
+
+#[tokio::test]
+async fn a_target_of_nobodys_is_told_by_its_kind_and_under_one_reason() {
+    let key = Key::new();
+    let clock: &'static AtomicU64 = Box::leak(Box::new(AtomicU64::new(CAME)));
+    let direction = direction(&key, SlowKdc { clock, until: CAME });
+    let caller = Caller {
+        listener: ListenerName::Mesh,
+        client: "mesh".into(),
+        proof: ClientProof::Socket,
+        peer: Peer::default(),
+    };
+    for (target, said) in [
+        ("HTTP/nowhere.test@A.TEST", "no [[delegation]] line"),
+        ("krbtgt/A.TEST@A.TEST", "the KDC's own"),
+        ("KADMIN/changepw@A.TEST", "the KDC's own"),
+        ("HTTP/api.test@A.TEST", "this broker itself"),
+        ("http/API.test@A.TEST", "this broker itself"),
+        ("HTTP/other-broker.test@A.TEST", "refused_targets"),
+        ("HTTP/legacy.test", "no service principal"),
+        ("%&/(", "no service principal"),
+    ] {
+        let request = ToTicket {
+            subject_token: Zeroizing::new("not looked at".to_owned()),
+            target: target.into(),
+        };
+        let outcome = direction
+            .exchange(request, &caller, &Hints::default(), Clock::Set(clock), Instant::now())
+            .await;
+        let refusal = outcome.map(drop).unwrap_err();
+        assert!(refusal.detail.contains(said), "{target}: {}", refusal.detail);
+        let error = refusal.for_listener(ListenerName::Mesh);
+        assert_eq!(error.reason, Some(Reason::InvalidTarget), "{target}");
+        assert!(error.error_description.unwrap().contains(said), "{target}");
+    }
 }
