@@ -13,7 +13,7 @@ use kerbridge_gss::{
     ChannelBindings, DelegationError, DelegationErrorKind as Kind, DelegationTarget, Delegator, Principal,
     UserCredential,
 };
-use kerbridge_wire::Reason;
+use kerbridge_wire::{Reason, Span};
 
 use super::finding::Finding;
 use crate::config::{Config, DelegationConfig};
@@ -97,26 +97,40 @@ pub fn look_as_configured(
     trial: &Trial<'_>,
     clock: Clock,
 ) -> Vec<Finding> {
-    let mut findings = sources::look(delegation, config, clock.now());
-    findings.extend(look(trial, clock));
+    let mut findings = Vec::new();
+    look_at_all(delegation, config, trial, clock, &mut |finding| findings.push(finding));
     findings
 }
 
-/// Tries everything. Each question stands in the KDC's log; no ticket leaves this process.
-pub fn look(trial: &Trial<'_>, clock: Clock) -> Vec<Finding> {
+/// The same, each finding as soon as it is known.
+pub fn look_at_all(
+    delegation: &DelegationConfig,
+    config: &Config,
+    trial: &Trial<'_>,
+    clock: Clock,
+    found: &mut dyn FnMut(Finding),
+) {
+    sources::look(delegation, config, clock.now())
+        .into_iter()
+        .for_each(&mut *found);
+    look(trial, clock, found);
+}
+
+/// Tries everything; each finding is said as soon as it is known, since the KDC may never answer the next question. Each question
+/// stands in the KDC's log; no ticket leaves this process.
+pub fn look(trial: &Trial<'_>, clock: Clock, found: &mut dyn FnMut(Finding)) {
     let account = trial.account.as_str();
     let mut delegator = match Delegator::new(trial.account, trial.keytab) {
         Ok(delegator) => delegator,
-        Err(error) => return vec![Finding::bad(ACCOUNT, account, Reason::Internal, error.to_string())],
+        Err(error) => return found(Finding::bad(ACCOUNT, account, Reason::Internal, error.to_string())),
     };
     if let Err(error) = delegator.log_in() {
-        return vec![no_account(&error, trial)];
+        return found(no_account(&error, trial));
     }
-    let mut findings = vec![Finding::good(ACCOUNT, account, "the keytab logs it in")];
+    found(Finding::good(ACCOUNT, account, "the keytab logs it in"));
     if trial.users.is_empty() {
-        let found = "the rights are tried with somebody to act for: name one with --user";
-        findings.push(Finding::skipped(USER, account, found));
-        return findings;
+        let unasked = "the rights are tried with somebody to act for: name one with --user";
+        return found(Finding::skipped(USER, account, unasked));
     }
     let mut acted = Vec::new();
     for user in &trial.users {
@@ -130,25 +144,33 @@ pub fn look(trial: &Trial<'_>, clock: Clock) -> Vec<Finding> {
                 outcomes: ask(&credential, trial),
             }),
             Err(error) => {
-                findings.push(no_user(&error, user, trial));
-                findings.extend(
-                    trial
-                        .targets
-                        .iter()
-                        .map(|(target, _)| untried(target, user, trial.account)),
-                );
+                found(no_user(&error, user, trial));
+                for (target, _) in &trial.targets {
+                    found(untried(target, user, trial.account));
+                }
             }
         }
     }
     let is_any_tradable = acted.iter().any(|acting| acting.is_tradable);
     for acting in &acted {
-        findings.push(judge_user(acting, trial.account, is_any_tradable));
+        found(judge_user(acting, trial.account, is_any_tradable));
         let judge = |(target, outcome): &Outcome<'_>| {
             judge_target(target, outcome.as_ref(), acting.user, trial.account, clock.now())
         };
-        findings.extend(acting.outcomes.iter().map(judge));
+        acting.outcomes.iter().map(judge).for_each(&mut *found);
     }
-    findings
+}
+
+/// What is said where the KDC owes an answer for too long, after these findings.
+pub fn unanswered(account: &Principal, within: Span, known: &[Finding]) -> Finding {
+    let is_logged_in = known.iter().any(|finding| finding.check == ACCOUNT);
+    let check = if is_logged_in { USER } else { ACCOUNT };
+    let found = format!(
+        "no KDC of its realm has answered within {within}: it hangs, or what is sent to it gets lost; what is not said here \
+         was not tried (--deadline)"
+    );
+    Finding::bad(check, account.as_str(), Reason::KdcUnreachable, found)
+        .mended_by([remedies::name_the_kdc(account.realm())])
 }
 
 /// Asks for a ticket to each target. Where no KDC answers, the rest is not waited for.

@@ -11,7 +11,7 @@ use kerbridge_wire::{Reason, delegation as raw};
 
 use super::{Audience, Policy, PrincipalPattern, groups, numbered, patterns};
 use crate::config::is_client_name;
-use crate::problem::{Problem, Problems};
+use crate::problem::Problems;
 use crate::subject_token::{Author, VerifiedToken};
 
 /// One `[[delegation]]` line.

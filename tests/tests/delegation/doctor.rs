@@ -1,12 +1,14 @@
 //! The doctor on rights of delegation: each that is missing is named, with the command that gives it, and that command does.
 
 use std::process::Command;
+use std::time::Duration;
 
 use kerbridge_tests::broker::{Broker, BrokerSettings, find_kerbridge};
 use kerbridge_tests::delegation::{
     ACCEPTOR, BRIDGE, DISABLED, DelegationRealm, EXPIRED, KERBEROS_ONLY, Kind, LEGACY, NAMELESS, NO_TARGETS, OTHER,
     SENSITIVE, UNKNOWN,
 };
+use kerbridge_tests::wait::Deadline;
 use serde_json::Value;
 
 use crate::realms::{mit, samba};
@@ -354,6 +356,46 @@ fn a_kdc_that_is_away_is_named_and_its_place_asked_for() {
         (answer.short().join(", ").as_str(), answer.code),
         ("account bad kdc_unreachable", 1)
     );
+    assert!(answer.commands("any")[0].contains("LAB.TEST = { kdc = HOST }"));
+}
+
+/// One that stands still takes what is sent to it and answers nothing.
+#[test]
+fn a_kdc_that_hangs_is_named_within_the_deadline() {
+    let realm = DelegationRealm::start(Kind::Mit, 0).unwrap();
+    let signal = |name: &str| {
+        let pids = realm.pids().into_iter().map(|pid| pid.to_string());
+        assert!(Command::new("kill").arg(name).args(pids).status().unwrap().success());
+    };
+    signal("-STOP");
+    let began = Deadline::after(Duration::from_secs(60));
+    let output = Command::new("timeout")
+        .arg("30")
+        .arg(find_kerbridge().unwrap())
+        .args(["doctor", "delegation", "--deadline", "2s", "--output", "json"])
+        .args(["--account", &realm.principal(BRIDGE), "--keytab"])
+        .arg(realm.keytab(BRIDGE))
+        .args([
+            "--target",
+            &realm.principal(LEGACY),
+            "--user",
+            &realm.principal("alice"),
+        ])
+        .env("KRB5_CONFIG", realm.clients().krb5_config())
+        .output()
+        .unwrap();
+    let took = began.elapsed();
+    signal("-CONT");
+    let answer = Answer {
+        code: output.status.code().unwrap(),
+        findings: serde_json::from_slice(&output.stdout).unwrap_or_default(),
+    };
+    assert_eq!(
+        (answer.short().join(", ").as_str(), answer.code),
+        ("account bad kdc_unreachable", 1),
+        "{output:?}"
+    );
+    assert!(took.as_secs() < 10, "{took:?}");
     assert!(answer.commands("any")[0].contains("LAB.TEST = { kdc = HOST }"));
 }
 

@@ -1,15 +1,19 @@
 //! Finds out whether the KDC lets the broker act for users, and which right is missing where not.
 
 use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use clap::Args;
 use kerbridge_gss::{DelegationTarget, Principal, ServicePrincipal};
+use kerbridge_wire::Span;
 
 use super::{report, use_own_krb5_conf};
 use crate::cli::{Check, Failure, output};
 use crate::config::{Config, KerberosConfig, Surroundings};
 use crate::doctor::Finding;
-use crate::doctor::delegation::{Trial, look, look_as_configured};
+use crate::doctor::delegation::{Trial, look, look_at_all, unanswered};
 use crate::time::Clock;
 
 #[derive(Debug, Args)]
@@ -28,6 +32,9 @@ pub(super) struct Delegation {
     /// A service to act towards, such as HTTP/legacy.example.com@EXAMPLE.COM; may be repeated.
     #[arg(long, value_name = "PRINCIPAL", value_parser = target, requires = "account")]
     target: Vec<DelegationTarget>,
+    /// How long to wait for the KDC, all questions together: 10s, 1m.
+    #[arg(long, value_name = "SPAN", default_value = "10s")]
+    deadline: Span,
 }
 
 fn principal(text: &str) -> Result<Principal, String> {
@@ -46,9 +53,10 @@ pub(super) fn run(delegation: &Delegation) -> Result<(), Failure> {
         account,
         keytab,
         target,
+        deadline,
     } = delegation;
     let (Some(account), Some(keytab)) = (account, keytab) else {
-        return as_configured(check, user);
+        return as_configured(check, user, *deadline);
     };
     let Some(kerberos) = KerberosConfig::of_one_realm(account.realm()) else {
         output::complain(format_args!(
@@ -57,17 +65,21 @@ pub(super) fn run(delegation: &Delegation) -> Result<(), Failure> {
         ));
         return Err(Failure::Usage);
     };
-    let trial = Trial {
-        account,
-        keytab,
-        users: user.clone(),
-        targets: target.iter().map(|target| (target, None)).collect(),
-    };
-    attempt(&kerberos, check, || look(&trial, Clock::System))
+    let (users, targets) = (user.clone(), target.clone());
+    let (keytab, own_account) = (keytab.clone(), account.clone());
+    attempt(&kerberos, check, account, *deadline, move |found| {
+        let trial = Trial {
+            account: &own_account,
+            keytab: &keytab,
+            users,
+            targets: targets.iter().map(|target| (target, None)).collect(),
+        };
+        look(&trial, Clock::System, found);
+    })
 }
 
 /// The account and the targets of the configuration.
-fn as_configured(check: &Check, users: &[Principal]) -> Result<(), Failure> {
+fn as_configured(check: &Check, users: &[Principal], deadline: Span) -> Result<(), Failure> {
     let path = &check.file.config;
     let config = match Config::load(path, &Surroundings::of_process()) {
         Ok(config) => config,
@@ -80,19 +92,53 @@ fn as_configured(check: &Check, users: &[Principal]) -> Result<(), Failure> {
         ));
         return Err(Failure::Usage);
     };
-    let trial = Trial::of(delegation, &config, users.to_vec(), Clock::System.now());
-    attempt(config.kerberos(), check, || {
-        look_as_configured(delegation, &config, &trial, Clock::System)
+    let (account, users) = (delegation.principal.clone(), users.to_vec());
+    let kerberos = config.kerberos().clone();
+    attempt(&kerberos, check, &account, deadline, move |found| {
+        if let Some(delegation) = config.delegation() {
+            let trial = Trial::of(delegation, &config, users, Clock::System.now());
+            look_at_all(delegation, &config, &trial, Clock::System, found);
+        }
     })
 }
 
-fn attempt(kerberos: &KerberosConfig, check: &Check, look: impl FnOnce() -> Vec<Finding>) -> Result<(), Failure> {
+/// Looks on a thread of its own: a KDC that hangs keeps libkrb5 for longer than anybody waits, and the thread ends with the
+/// process.
+fn attempt(
+    kerberos: &KerberosConfig,
+    check: &Check,
+    account: &Principal,
+    deadline: Span,
+    look: impl FnOnce(&mut dyn FnMut(Finding)) + Send + 'static,
+) -> Result<(), Failure> {
     // libkrb5 reads it as long as this lives.
     let own = use_own_krb5_conf(kerberos).map_err(|error| {
         output::complain(error);
         Failure::Running
     })?;
-    let findings = look();
+    let (sender, receiver) = mpsc::channel();
+    let began = tokio::time::Instant::now();
+    let looking = thread::spawn(move || {
+        look(&mut |finding| {
+            // Nobody may wait any more.
+            drop(sender.send(finding));
+        });
+    });
+    let within = Duration::from_secs(deadline.seconds().into());
+    let mut findings = Vec::new();
+    loop {
+        match receiver.recv_timeout(within.saturating_sub(began.elapsed())) {
+            Ok(finding) => findings.push(finding),
+            Err(RecvTimeoutError::Disconnected) => {
+                looking.join().map_err(|_| Failure::Running)?;
+                break;
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                findings.push(unanswered(account, deadline, &findings));
+                break;
+            }
+        }
+    }
     drop(own);
     report(&findings, check.output)
 }
