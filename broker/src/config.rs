@@ -76,6 +76,7 @@ pub struct Config {
     delegation: Option<DelegationConfig>,
     clients: Vec<ClientConfig>,
     issuer_keys: Vec<KeySource>,
+    issuer_feeds: Vec<KeySource>,
     limits: Limits,
     replay_store: bool,
     database: Option<PostgresConfig>,
@@ -174,6 +175,13 @@ impl Config {
         self.delegation
             .as_ref()
             .map_or(&self.issuer_keys, |delegation| &delegation.keys)
+    }
+
+    /// Which other brokers' revocations are followed.
+    pub fn feed_sources(&self) -> &[KeySource] {
+        self.delegation
+            .as_ref()
+            .map_or(&self.issuer_feeds, |delegation| &delegation.feeds)
     }
 
     /// The clients that have keys.
@@ -448,7 +456,8 @@ fn prefix_of(path: &Path) -> String {
 }
 
 fn check_issuer(issuer: Option<String>, problems: &mut Problems) -> Option<String> {
-    const REMEDY: &str = "write an https URL without query and fragment, such as \"https://kerbridge.example.com\"";
+    const REMEDY: &str =
+        "write an https URL without query, fragment and last slash, such as \"https://kerbridge.example.com\"";
     let Some(issuer) = issuer else {
         problems.missing("issuer", REMEDY);
         return None;
@@ -456,8 +465,10 @@ fn check_issuer(issuer: Option<String>, problems: &mut Problems) -> Option<Strin
     let rest = issuer.strip_prefix("https://").unwrap_or_default();
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let host_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
-    let path_good = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'"' | b'\\');
+    let path_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'~');
+    // Whose metadata and keys are at addresses that are made of it.
     let good = !authority.is_empty()
+        && !issuer.ends_with('/')
         && !authority.starts_with(':')
         && issuer.len() <= 255
         && authority.bytes().all(host_good)

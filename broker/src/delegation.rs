@@ -202,6 +202,11 @@ impl Delegation {
         }
     }
 
+    /// What other issuers have revoked, as far as it is followed.
+    pub fn feeds(&self) -> Feeds {
+        self.0.feeds.clone()
+    }
+
     /// Follows the feeds, where there are some. It ends with the runtime.
     pub fn follow(&self, clock: Clock) {
         self.0.feeds.follow(clock);

@@ -75,6 +75,8 @@ struct Shared {
     started: UnixTime,
     /// Who changes anything holds it, and with it the file.
     kept: Mutex<Kept>,
+    /// What opens them, for those who must not wait for a database.
+    keks: Mutex<Vec<KekId>>,
     seen: watch::Sender<Arc<Seen>>,
 }
 
@@ -212,23 +214,25 @@ impl KeyRing {
             rotation: rotation.clone(),
             hardware,
             started: now,
+            keks: Mutex::new(kept.seal.keks()),
             kept: Mutex::new(kept),
             seen: watch::Sender::new(Arc::new(seen)),
         }))
     }
 
-    /// Takes over what another broker has written since.
-    pub fn refresh(&self, now: UnixTime) -> Result<(), KeyringError> {
+    /// Takes over what another broker has written since, and says whether there was anything.
+    pub fn refresh(&self, now: UnixTime) -> Result<bool, KeyringError> {
         let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((file, stamp)) = self.0.place.read_newer(kept.stamp)? else {
-            return Ok(());
+            return Ok(false);
         };
         let opened = open(self.0.place.path(), file, &self.0.key, self.0.hardware.as_ref(), now)?;
         let (seal, content, _) = opened;
+        *self.0.keks.lock().unwrap_or_else(PoisonError::into_inner) = seal.keks();
         *kept = Kept { seal, stamp };
         self.0.seen.send_replace(Arc::new(Seen::of(content)));
         tracing::info!("another broker changed the signing keys, and they are in use here");
-        Ok(())
+        Ok(true)
     }
 
     fn seen(&self) -> Arc<Seen> {
@@ -265,7 +269,7 @@ impl KeyRing {
 
     /// The names of the key-encryption keys that open the file: more than one while one takes the other's place.
     pub fn keks(&self) -> Vec<KekId> {
-        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).seal.keks()
+        self.0.keks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Names the session that a service ticket is: the first 128 bits of an HMAC over its ciphertext.

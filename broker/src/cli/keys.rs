@@ -212,7 +212,7 @@ fn unchanged(error: &ChangeError) -> Failure {
 fn tokens_end(config: &Config, now: UnixTime) -> Result<UnixTime, Failure> {
     let commits = Histogram::new([1.0]);
     let store = match config.database() {
-        Some(database) => KeptStore::in_database(database, 16, DEADLINE, commits),
+        Some(database) => KeptStore::in_made_database(database, DEADLINE),
         None => KeptStore::in_file(config.state_dir(), 16, DEADLINE, commits),
     };
     let store = store.map_err(|problem| {

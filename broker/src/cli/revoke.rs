@@ -192,10 +192,7 @@ fn offline(path: &Path, draft: &Draft, wanted: &Wanted) -> Result<Outcome, Failu
         return Err(problems(draft.problems().clone()));
     };
     let (store, lock) = match database {
-        Some(database) => (
-            KeptStore::in_database(database, 16, DEADLINE, Histogram::new([1.0])),
-            None,
-        ),
+        Some(database) => (KeptStore::in_made_database(database, DEADLINE), None),
         None => {
             let lock = alone(path, draft, state_dir)?;
             let store = KeptStore::in_file(state_dir, 16, DEADLINE, Histogram::new([1.0]));

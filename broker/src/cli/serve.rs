@@ -148,6 +148,8 @@ async fn serve_all(
         tracing::info!(principal = delegation.principal.as_str(), "acting for users");
         tokio::spawn(direction.delegation.clone().sweep(broker.clock));
         direction.delegation.follow(broker.clock);
+    } else if let Some(direction) = &broker.exchange.trade {
+        direction.feeds.follow(broker.clock);
     }
     for Problem { field, problem, remedy } in config.warnings() {
         tracing::warn!(field, problem, remedy, "the configuration is doubtful");

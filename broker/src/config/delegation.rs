@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kerbridge_gss::Principal;
+use kerbridge_wire::filter_config::IssuerConfig;
 use kerbridge_wire::policy as wire_policy;
 
 use super::kerberos::{check_keytab_file, check_principal_held};
@@ -141,6 +142,7 @@ pub(super) fn check(
     let PolicyOfFile { file, policy, path, .. } = beside.policy?;
     check_issuers(&keys, file, policy, beside, problems);
     check_feeds(&feeds, follow_revocations, policy, beside, problems);
+    check_followed((&keys, &feeds), "delegation.feeds", file, policy, problems);
     if policy.delegation_targets().next().is_none() {
         problems.note(
             "delegation",
@@ -345,6 +347,59 @@ pub(super) fn check_issuer_keys(
         check_traced(&keys, SECTION, policy, None, problems);
     }
     keys
+}
+
+/// Where the revocations of other issuers come from for a broker that trades their tokens and acts for nobody.
+pub(super) fn check_issuer_feeds(
+    list: Vec<raw::KeySource>,
+    folder: &Path,
+    keys: &[KeySource],
+    has_delegation: bool,
+    policy: Option<&PolicyOfFile>,
+    problems: &mut Problems,
+) -> Vec<KeySource> {
+    const SECTION: &str = "issuer_feeds";
+    if has_delegation {
+        if !list.is_empty() {
+            problems.note(
+                SECTION,
+                "stands beside [delegation]",
+                "write each as a [[delegation.feeds]]",
+            );
+        }
+        return Vec::new();
+    }
+    let feeds = key_source::check(Published::Feeds, list, SECTION, folder, problems);
+    if let Some(PolicyOfFile { file, policy, .. }) = policy {
+        check_traced(&feeds, SECTION, policy, None, problems);
+        check_followed((keys, &feeds), SECTION, file, policy, problems);
+    }
+    feeds
+}
+
+/// A token that its issuer has revoked is refused by the filter, which follows that issuer's feed. It must buy no token of ours
+/// and no ticket, which that feed would never name.
+fn check_followed(
+    (keys, feeds): (&[KeySource], &[KeySource]),
+    section: &str,
+    file: &wire_policy::Policy,
+    policy: &Policy,
+    problems: &mut Problems,
+) {
+    let is_of = |sources: &[KeySource], issuer: &str| sources.iter().any(|source| source.terms.issuer == issuer);
+    for (field, issuer) in policy.subjects().issuers() {
+        // Whose keys this broker does not have, its tokens are not taken here.
+        let is_taken =
+            |known: &&IssuerConfig| known.issuer == issuer && (known.jwks.inline.is_some() || is_of(keys, issuer));
+        let has_feed = file.issuer.iter().filter(is_taken).any(|known| known.feed.is_some());
+        if has_feed && !is_of(feeds, issuer) {
+            problems.note(
+                section,
+                format!("has none for {issuer}, the {field} of the policy, whose feed the filter follows: what it revokes would be taken here"),
+                format!("add a [[{section}]] with issuer and unix or url: what Envoy fetches for the filter is not for the broker"),
+            );
+        }
+    }
 }
 
 /// A revoked token gets no ticket: where this broker has no store of revocations it follows those of the broker that has.

@@ -41,6 +41,7 @@ pub struct Draft {
     delegation: Option<DelegationConfig>,
     clients: Vec<ClientConfig>,
     issuer_keys: Vec<KeySource>,
+    issuer_feeds: Vec<KeySource>,
     audit: Option<AuditRules>,
     log_level: Option<LevelFilter>,
     policy: Option<PolicyOfFile>,
@@ -76,6 +77,7 @@ impl Draft {
             keys: keys_section,
             client,
             issuer_keys,
+            issuer_feeds,
             limits,
             replay,
             store: store_section,
@@ -136,6 +138,14 @@ impl Draft {
             policy.as_ref(),
             &mut problems,
         );
+        let issuer_feeds = delegation::check_issuer_feeds(
+            issuer_feeds,
+            folder,
+            &issuer_keys,
+            delegation.is_some(),
+            policy.as_ref(),
+            &mut problems,
+        );
         if let (Some(keys), Some(policy)) = (&keys, &policy) {
             keys::check_beside(keys, policy, &mut problems);
         }
@@ -186,6 +196,7 @@ impl Draft {
             delegation,
             clients,
             issuer_keys,
+            issuer_feeds,
             audit,
             log_level,
             policy,
@@ -286,6 +297,7 @@ impl Draft {
             delegation,
             clients,
             issuer_keys,
+            issuer_feeds,
             audit,
             log_level,
             policy,
@@ -312,6 +324,7 @@ impl Draft {
                 delegation,
                 clients,
                 issuer_keys,
+                issuer_feeds,
                 limits: limits?,
                 replay_store,
                 database: database?,

@@ -20,6 +20,7 @@ pub(super) struct Config {
     pub(super) keys: Keys,
     pub(super) client: Vec<Client>,
     pub(super) issuer_keys: Vec<KeySource>,
+    pub(super) issuer_feeds: Vec<KeySource>,
     pub(super) limits: Limits,
     pub(super) replay: Replay,
     pub(super) store: Store,

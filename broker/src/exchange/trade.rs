@@ -17,7 +17,7 @@ use crate::identity::Identity;
 use crate::keyring::SessionId;
 use crate::policy::{Sought, TradeDenial};
 use crate::revocation::TokenNames;
-use crate::subject_token::{NotVerified, VerifiedToken, Verifiers};
+use crate::subject_token::{Feeds, NotVerified, VerifiedToken, Verifiers};
 use crate::time::UnixTime;
 use crate::token::Minter;
 
@@ -28,6 +28,8 @@ pub struct TokenToToken {
     pub verifiers: Verifiers,
     /// What asks the KDC who another issuer's users are, where their names do not say it.
     pub names: Option<Delegation>,
+    /// What other issuers have revoked.
+    pub feeds: Feeds,
 }
 
 impl TokenToToken {
@@ -62,10 +64,11 @@ impl TokenToToken {
             ..refusal
         };
         check_holder(&token, caller.proof.certificate()).map_err(shown)?;
-        if let Some(delegation) = &self.names {
-            let is_good = delegation.check_feed(&token, now, deadline).await;
-            is_good.map_err(|none| shown(none.into()))?;
-        }
+        let judged = self
+            .feeds
+            .check(token.issuer(), &token.feed_names(), now, deadline)
+            .await;
+        judged.map_err(|reason| shown(Refusal::new(reason, "by what is known of its issuer's feed")))?;
         let user = self.user(&token, minting, now, deadline).await.map_err(shown)?;
         let known = |refusal: Refusal| Refusal {
             principal: Some(user.as_str().into()),

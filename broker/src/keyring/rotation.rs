@@ -210,6 +210,7 @@ impl KeyRing {
             sessions: seen.sessions.clone(),
         };
         let stamp = self.0.place.replace(&seal.seal(&content)?, kept.stamp)?;
+        *self.0.keks.lock().unwrap_or_else(PoisonError::into_inner) = seal.keks();
         *kept = Kept { seal, stamp };
         Ok(())
     }
@@ -244,7 +245,7 @@ impl KeyRing {
     /// file may name it all the same, and a broker without a key that its file names does not start.
     fn destroy_unwritten(&self, held: &Held, error: &ChangeError) {
         match error {
-            ChangeError::Refused(_) => self.destroy(held),
+            ChangeError::Refused(_) | ChangeError::Failed(KeyringError::Meanwhile { .. }) => self.destroy(held),
             ChangeError::Failed(_) => {}
         }
     }
@@ -270,7 +271,7 @@ pub async fn follow_schedule(ring: KeyRing, revocations: Arc<Revocations>, metri
         }
         ticks.tick().await;
         let outcome = match refresh(&ring, clock.now()).await {
-            Ok(()) => tend(&ring, &revocations, &metrics, clock.now()).await,
+            Ok(_) => tend(&ring, &revocations, &metrics, clock.now()).await,
             Err(problem) => Err(problem),
         };
         let found = outcome.err();
@@ -286,7 +287,7 @@ pub async fn follow_schedule(ring: KeyRing, revocations: Arc<Revocations>, metri
 }
 
 /// Takes over what another broker has done.
-async fn refresh(ring: &KeyRing, now: UnixTime) -> Result<(), String> {
+async fn refresh(ring: &KeyRing, now: UnixTime) -> Result<bool, String> {
     let ring = ring.clone();
     let refreshed = tokio::task::spawn_blocking(move || ring.refresh(now)).await;
     match refreshed {
@@ -326,7 +327,11 @@ pub(super) async fn tend(
             // A command came in between: it is looked at anew what it is time for.
             Err(ChangeError::Refused(RotateError::NoOther | RotateError::AlreadyPublished)) => {}
             // So did another broker.
-            Err(ChangeError::Failed(KeyringError::Meanwhile { .. })) => refresh(&again, now).await?,
+            Err(ChangeError::Failed(KeyringError::Meanwhile { .. })) => {
+                if !refresh(&again, now).await? {
+                    return Err("the keys are no longer where they were".to_owned());
+                }
+            }
             Err(error) => return Err(error.to_string()),
         }
     }

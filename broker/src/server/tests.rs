@@ -126,6 +126,7 @@ fn broker_of(
         trade: Some(TokenToToken {
             verifiers: verifiers(&file, &to_token, &metrics),
             names: None,
+            feeds: crate::subject_token::Feeds::none(),
         }),
         clients: None,
         to_token: Some(to_token),

@@ -19,16 +19,17 @@ use std::time::Duration;
 use prometheus_client::metrics::histogram::Histogram;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 pub use self::keyring_row::KeyringRow;
 pub use self::offline::{DatabaseLook, check_database, export_database, import_database, look_at_database};
 
-use self::connection::Database;
+use self::connection::{Database, WORK_TIME};
 use self::schema::Wanted;
-use super::StoreError;
 use super::job::{Applied, Batch};
 use super::keeper::{KeptStore, Place};
+use super::{Position, StoreError};
 use crate::problem::Problem;
 
 /// Where the database is, and as whom a broker comes.
@@ -102,6 +103,8 @@ impl fmt::Debug for PostgresConfig {
 /// The database, and the runtime of the thread that speaks with it.
 struct Postgres {
     config: PostgresConfig,
+    /// As far as was read.
+    seen: Option<Position>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -120,9 +123,24 @@ impl KeptStore {
         deadline: Duration,
         commits: Histogram,
     ) -> Result<Self, Problem> {
+        Self::opened(config, Wanted::Made, queue, deadline, commits)
+    }
+
+    /// The same for a command, which finds a store there or says that there is none.
+    pub fn in_made_database(config: &PostgresConfig, deadline: Duration) -> Result<Self, Problem> {
+        Self::opened(config, Wanted::There, 16, deadline, Histogram::new([1.0]))
+    }
+
+    fn opened(
+        config: &PostgresConfig,
+        wanted: Wanted,
+        queue: usize,
+        deadline: Duration,
+        commits: Histogram,
+    ) -> Result<Self, Problem> {
         let (place, opened) = apart(|| {
             let mut place = Postgres::new(config)?;
-            let opened = place.open(Wanted::Made).map_err(|error| error.problem(config))?;
+            let opened = place.open(wanted).map_err(|error| error.problem(config))?;
             Ok((place, opened))
         })?;
         Self::start(place, opened, queue, deadline, commits).map_err(|error| no_thread(&error))
@@ -134,16 +152,42 @@ impl Postgres {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         Ok(Self {
             config: config.clone(),
+            seen: None,
             runtime: runtime.map_err(|error| no_thread(&error))?,
         })
     }
 
     fn open(&mut self, wanted: Wanted) -> Result<Database, connection::Failure> {
-        self.runtime.block_on(async {
+        let opened = self.runtime.block_on(async {
             let mut database = Database::connect(&self.config).await?;
-            schema::settle(&mut database, wanted).await?;
-            Ok(database)
-        })
+            match timeout(WORK_TIME, schema::settle(&mut database, wanted, self.seen)).await {
+                Ok(settled) => settled.map(|()| database),
+                Err(_) => Err(connection::Failure::Away(format!(
+                    "connected, and no answer within {} s",
+                    WORK_TIME.as_secs()
+                ))),
+            }
+        });
+        if opened.is_err() {
+            // What was begun on that connection ends with it, now.
+            self.runtime.block_on(tokio::task::yield_now());
+        }
+        opened
+    }
+}
+
+impl Postgres {
+    /// Notes how far was read. What has gone back is a backup that was restored in place.
+    fn goes_on(&mut self, applied: Applied) -> Result<Applied, connection::Failure> {
+        for changes in &applied.read {
+            match self.seen {
+                Some(seen) if seen.epoch == changes.newest.epoch && seen.version > changes.newest.version => {
+                    return Err(connection::Failure::Unknown("the store has gone back".into()));
+                }
+                Some(_) | None => self.seen = Some(changes.newest),
+            }
+        }
+        Ok(applied)
     }
 }
 
@@ -160,11 +204,18 @@ impl Place for Postgres {
         loop {
             let done = self.runtime.block_on(transaction::apply(database, batch));
             tries = tries.saturating_add(1);
-            match done {
+            match done.and_then(|applied| self.goes_on(applied)) {
                 Ok(applied) => return Ok(applied),
-                // Nothing was committed, and whoever waits may still have time.
-                Err(failed) if failed.may_be_tried_again(tries) => *database = self.reopen()?,
-                Err(failed) => return Err(failed.into()),
+                Err(failed) => {
+                    // Before anything else: a transaction that is left open keeps its locks.
+                    database.end();
+                    self.runtime.block_on(tokio::task::yield_now());
+                    // Nothing was committed, and whoever waits may still have time.
+                    if !failed.may_be_tried_again(tries) {
+                        return Err(failed.into());
+                    }
+                    *database = self.reopen()?;
+                }
             }
         }
     }

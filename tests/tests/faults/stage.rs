@@ -15,7 +15,7 @@ use kerbridge_tests::{HarnessError, World};
 use serde_json::{Value, json};
 
 use crate::answers::{good, minted, wrong};
-use crate::{Check, answers, same};
+use crate::{Check, same};
 
 /// Long enough for a busy machine.
 pub(crate) const WITHIN: Duration = Duration::from_secs(30);
@@ -299,9 +299,8 @@ impl Stage {
 
     /// The first request of a worker waits for revocations, of which some never come here.
     fn warm_up(&self) {
-        let token = answers::token(&self.script.key, ISSUER, "orders", |claims| claims);
-        let ask = || self.world.curl("/faults/exchange/none").bearer(&token).send().unwrap();
-        assert_eq!(ask().status, 403, "there is no such route");
+        let ask = || self.world.curl("/faults/stream").bearer("no.to.ken").send().unwrap();
+        assert_eq!(ask().status, 401, "what shows a credential waits, a bad one too");
         wait_until("the good issuer's revocations", WITHIN, || {
             let taken = "wasmcustom.kerbridge.revocation_tables_taken.issuer.good";
             self.script.is_silent.load(Ordering::SeqCst) || self.world.stat(taken).is_some_and(|taken| taken > 0)

@@ -79,8 +79,9 @@ fn world_that_keeps((keys, feed): (&str, &str), route: fn(&mut Value)) -> (World
         world.stat("wasmcustom.kerbridge.key_sets_taken.issuer.id") == Some(2)
     })
     .unwrap();
-    // A worker's first request waits for the broker's revocations, which do not come here: longer than some tokens live.
-    assert_eq!(world.curl("/orders/1").send().unwrap().status, 401);
+    // A worker's first request with a credential waits for the broker's revocations, which do not come here: longer than some
+    // tokens live.
+    assert_eq!(world.curl("/orders/1").bearer("no.to.ken").send().unwrap().status, 401);
     (world, issuer, service)
 }
 

@@ -74,7 +74,7 @@ fn served(config: &Config) -> Option<Result<Vec<String>, String>> {
 /// What the store has, while no broker has it.
 fn stored(config: &Config, keyring: &KeyRing) -> Result<Vec<String>, Problem> {
     if let Some(database) = config.database() {
-        let store = KeptStore::in_database(database, 16, config.limits().deadline, Histogram::new([1.0]))?;
+        let store = KeptStore::in_made_database(database, config.limits().deadline)?;
         return pages_of(store, config, keyring);
     }
     let folder = config.state_dir();

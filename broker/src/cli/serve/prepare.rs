@@ -26,7 +26,7 @@ use crate::problem::{Problem, Problems};
 use crate::server::{self, Bound, bind};
 use crate::state_lock::StateLock;
 use crate::store;
-use crate::subject_token::Issuers;
+use crate::subject_token::{Feeds, Issuers};
 
 /// All that the broker runs on.
 pub(super) struct Prepared {
@@ -101,6 +101,11 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
         trade: match &to_token {
             Some(_) => Some(TokenToToken {
                 verifiers: verifying::start(&issuers, limits.threads, &metrics)?,
+                feeds: match &names {
+                    Some(delegation) => delegation.feeds(),
+                    None => Feeds::start(config.feed_sources().to_vec(), Arc::clone(&issuers))
+                        .map_err(|error| no_threads(&error))?,
+                },
                 names,
             }),
             None => None,

@@ -90,6 +90,22 @@ fn keys_of_another_issuer_are_followed_where_its_tokens_are_traded_and_nobody_is
         panic!("one source")
     };
     assert_eq!(source.terms.issuer, "https://idp.test");
+    // What it revokes must be known where its tokens buy others: the filter's feed never names those.
+    let with_feed = TRACED.replacen(
+        "[[subject]]",
+        "[issuer.feed]\ncluster = \"idp\"\nauthority = \"idp\"\npath = \"/feed\"\n[[subject]]",
+        1,
+    );
+    folder.write("policy.toml", format!("{POLICY}{with_feed}"), 0o644);
+    let found = folder.problems();
+    assert!(
+        found.len() == 1 && found[0].starts_with("issuer_feeds: has none for https://idp.test"),
+        "{found:#?}"
+    );
+    let feeds = "[[issuer_feeds]]\nissuer = \"https://idp.test\"\nunix = \"/run/idp.sock\"\n";
+    folder.write("kerbridge.toml", format!("{GOOD}{keys}{feeds}"), 0o644);
+    assert_eq!(folder.load().unwrap().feed_sources().len(), 1);
+    folder.write("policy.toml", format!("{POLICY}{TRACED}"), 0o644);
     // A policy is one file for several brokers: who has no keys of an issuer does not take its tokens.
     folder.write("kerbridge.toml", GOOD, 0o644);
     assert!(folder.load().unwrap().key_sources().is_empty());

@@ -259,6 +259,7 @@ const NOT_SHOWN: &[&str] = &[
     "listen.admin.mode",
     "listen.admin.clear_text",
     "issuer_keys.max_staleness",
+    "issuer_feeds.max_staleness",
     "delegation.follow_revocations",
     "delegation.feeds.max_staleness",
     "client.algorithms",

@@ -52,9 +52,32 @@ pub(super) fn absent(configuration: &Value, clusters: &BTreeMap<&str, &Value>) -
 pub(super) fn judge_brokers(configuration: &Value, clusters: &BTreeMap<&str, &Value>) -> Vec<Finding> {
     let name = |place| configuration.pointer(&format!("{place}/cluster"))?.as_str();
     let names: BTreeSet<&str> = BROKERS.into_iter().filter_map(name).collect();
-    let known = names.into_iter().filter_map(|name| Some((name, *clusters.get(name)?)));
-    known.flat_map(|(name, cluster)| judge_broker(name, cluster)).collect()
+    let known = names.iter().filter_map(|name| Some((*name, *clusters.get(name)?)));
+    let mut findings: Vec<Finding> = known.flat_map(|(name, cluster)| judge_broker(name, cluster)).collect();
+    // A feed is signed by these.
+    let keys: BTreeSet<&str> = calls(configuration)
+        .into_iter()
+        .filter(|(field, name)| field.ends_with(".jwks.cluster") && !names.contains(name))
+        .map(|(_, name)| name)
+        .collect();
+    for name in keys {
+        if clusters.get(name).is_some_and(|cluster| is_overheard(cluster)) {
+            findings.push(
+                Gap::of(
+                    "transport_socket",
+                    "keys are fetched from another machine without TLS, or whoever answers is believed: anybody in between can be anybody",
+                    PROOF,
+                )
+                .found(name),
+            );
+        }
+    }
+    findings
 }
+
+/// What proves who answers.
+const PROOF: &str = "UpstreamTlsContext with validation_context.trusted_ca and match_typed_subject_alt_names, as in the comments of \
+                     the shipped envoy.yaml";
 
 fn judge_broker(name: &str, cluster: &Value) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -63,8 +86,7 @@ fn judge_broker(name: &str, cluster: &Value) -> Vec<Finding> {
             Gap::of(
                 "transport_socket",
                 "another machine is asked without TLS, or whoever answers is believed: anybody in between can take the tickets",
-                "UpstreamTlsContext with validation_context.trusted_ca and match_typed_subject_alt_names, as in the comments of \
-                 the shipped envoy.yaml",
+                PROOF,
             )
             .found(name),
         );
@@ -155,9 +177,19 @@ fn is_overheard(cluster: &Value) -> bool {
                 "/validation_context",
                 "/combined_validation_context/default_validation_context",
             ];
+            // Without a name every certificate of the authority is good.
+            let names_by_sni = socket.pointer("/typed_config/auto_sni_san_validation") == Some(&Value::Bool(true));
+            let has_names = |rules: &Value| {
+                let names = rules.get("match_typed_subject_alt_names").and_then(Value::as_array);
+                names_by_sni || names.is_some_and(|names| !names.is_empty())
+            };
+            let is_checked = |rules: &Value| {
+                rules.get("trust_chain_verification").and_then(Value::as_str) != Some("ACCEPT_UNTRUSTED")
+            };
             let has_authority = own.iter().any(|pointer| {
                 context.pointer(pointer).is_some_and(|rules| {
-                    rules.get("trusted_ca").is_some() || rules.get("ca_certificate_provider_instance").is_some()
+                    let authority = ["trusted_ca", "ca_certificate_provider_instance", "system_root_certs"];
+                    authority.iter().any(|field| rules.get(field).is_some()) && has_names(rules) && is_checked(rules)
                 })
             });
             let is_fetched = context.get("validation_context_sds_secret_config").is_some()
@@ -254,7 +286,22 @@ mod tests {
                 json!({"validation_context": {"match_typed_subject_alt_names": []}}),
                 true,
             ),
-            (json!({"validation_context": {"trusted_ca": {"filename": "ca"}}}), false),
+            (json!({"validation_context": {"trusted_ca": {"filename": "ca"}}}), true),
+            (
+                json!({"validation_context": {
+                    "trusted_ca": {"filename": "ca"},
+                    "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": "broker.example.com"}}],
+                }}),
+                false,
+            ),
+            (
+                json!({"validation_context": {
+                    "trusted_ca": {"filename": "ca"},
+                    "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": "broker.example.com"}}],
+                    "trust_chain_verification": "ACCEPT_UNTRUSTED",
+                }}),
+                true,
+            ),
             (
                 json!({"validation_context_sds_secret_config": {"name": "ROOTCA"}}),
                 false,
@@ -264,5 +311,12 @@ mod tests {
             cluster["transport_socket"] = json!({"typed_config": {"common_tls_context": context}});
             assert_eq!(is_overheard(&cluster), overheard, "{cluster}");
         }
+    }
+    #[test]
+    fn keys_that_are_fetched_from_whoever_answers_are_no_keys() {
+        let configuration = json!({"issuers": [{"jwks": {"cluster": "idp"}, "feed": {"cluster": "feeds"}}]});
+        let (near, far) = (at("127.0.0.1"), at("192.0.2.1"));
+        let found = |idp: &Value| judge_brokers(&configuration, &BTreeMap::from([("idp", idp), ("feeds", &far)])).len();
+        assert_eq!((found(&near), found(&far)), (0, 1));
     }
 }

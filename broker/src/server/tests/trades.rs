@@ -399,3 +399,15 @@ async fn a_token_is_bound_to_its_clients_certificate_where_the_audience_says_so_
         }
     }
 }
+
+#[tokio::test]
+async fn a_token_of_whose_revocations_nothing_is_known_buys_none() {
+    let mut broker = broker(Ok("alice@A.TEST"));
+    let first = first_token(&broker).await;
+    assert!(answer(&broker, &trade(&first, &[]), "mesh", 2000).await.is_ok());
+    let parts = Arc::get_mut(&mut broker).unwrap();
+    let keys = parts.exchange.to_token.as_ref().unwrap().keyring.jwks();
+    parts.exchange.trade.as_mut().unwrap().feeds = crate::subject_token::Feeds::unheard(&keys);
+    let refused = answer(&broker, &trade(&first, &[]), "mesh", 2000).await.unwrap_err();
+    assert_eq!(refused, Reason::FeedStale);
+}

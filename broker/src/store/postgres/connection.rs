@@ -4,7 +4,8 @@ use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
@@ -27,6 +28,7 @@ const MOST_TRIES: u32 = 3;
 const SESSION: &str = "SET search_path = kerbridge; \
      SET statement_timeout = '4s'; \
      SET lock_timeout = '3s'; \
+     SET default_transaction_isolation = 'read committed'; \
      SET idle_in_transaction_session_timeout = '10s'; \
      SET client_min_messages = warning; \
      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
@@ -36,6 +38,9 @@ pub(super) struct Database {
     pub(super) client: Client,
     /// The number of the table that [`super::schema::settle`] looked at; another one later was put in its place.
     pub(super) table: i64,
+    /// When something was committed last: a server that was replaced without knowing it can still be read.
+    pub(super) proven: Option<Instant>,
+    task: JoinHandle<()>,
 }
 
 impl Database {
@@ -44,16 +49,34 @@ impl Database {
         let mut failures = Vec::new();
         for host in &config.hosts {
             match timeout(CONNECT_TIME, connect(config, host)).await {
-                Ok(Ok(client)) => return Ok(Self { client, table: 0 }),
+                Ok(Ok((client, task))) => {
+                    return Ok(Self {
+                        client,
+                        table: 0,
+                        proven: None,
+                        task,
+                    });
+                }
                 Ok(Err(failure)) => failures.push(format!("{host}: {failure}")),
                 Err(_) => failures.push(format!("{host}: no answer within {} s", CONNECT_TIME.as_secs())),
             }
         }
         Err(Failure::Away(failures.join("; ")))
     }
+
+    /// Closes the connection, once the runtime runs again.
+    pub(super) fn end(&self) {
+        self.task.abort();
+    }
 }
 
-async fn connect(config: &PostgresConfig, host: &PostgresHost) -> Result<Client, Failure> {
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+async fn connect(config: &PostgresConfig, host: &PostgresHost) -> Result<(Client, JoinHandle<()>), Failure> {
     let mut wanted = Config::new();
     wanted
         .user(&config.user)
@@ -66,18 +89,16 @@ async fn connect(config: &PostgresConfig, host: &PostgresHost) -> Result<Client,
     if let Some(password) = &config.password {
         wanted.password(password.as_bytes());
     }
-    let client = match host {
+    let (client, task) = match host {
         PostgresHost::Unix { folder, port } => {
             wanted.host_path(folder).port(*port).ssl_mode(SslMode::Disable);
             let (client, connection) = wanted.connect(NoTls).await?;
-            drop(tokio::spawn(connection));
-            client
+            (client, tokio::spawn(async move { drop(connection.await) }))
         }
         PostgresHost::Clear { host, port } => {
             wanted.host(host).port(*port).ssl_mode(SslMode::Disable);
             let (client, connection) = wanted.connect(NoTls).await?;
-            drop(tokio::spawn(connection));
-            client
+            (client, tokio::spawn(async move { drop(connection.await) }))
         }
         PostgresHost::Tls {
             host,
@@ -95,12 +116,11 @@ async fn connect(config: &PostgresConfig, host: &PostgresHost) -> Result<Client,
                 name: name.clone(),
             };
             let (client, connection) = wanted.connect(tls).await?;
-            drop(tokio::spawn(connection));
-            client
+            (client, tokio::spawn(async move { drop(connection.await) }))
         }
     };
     client.batch_execute(SESSION).await?;
-    Ok(client)
+    Ok((client, task))
 }
 
 /// What went wrong with a database.

@@ -71,6 +71,10 @@ impl KeyringRow {
             loop {
                 tries = tries.saturating_add(1);
                 let answered = self.try_once(connected, ask);
+                if let (Err(Failure::Gone), Ask::Read) = (&answered, ask) {
+                    *connected = None;
+                    return Ok(None);
+                }
                 if let Err(failure) = &answered {
                     *connected = None;
                     if failure.may_be_tried_again(tries) {
@@ -92,7 +96,12 @@ impl KeyringRow {
             Some(connected) => connected,
             None => {
                 let mut place = Postgres::new(&self.config).map_err(|problem| Failure::Away(problem.problem))?;
-                let database = place.open(Wanted::Made)?;
+                // Only a first start makes anything: what is gone in between was dropped by somebody.
+                let wanted = match ask {
+                    Ask::Create(_) => Wanted::Made,
+                    Ask::Read | Ask::ReadNewer(_) | Ask::Replace(..) => Wanted::There,
+                };
+                let database = place.open(wanted)?;
                 connected.insert((place, database))
             }
         };

@@ -129,7 +129,7 @@ async fn import(config: &PostgresConfig, exported: &Exported) -> Result<Position
         .client
         .batch_execute("SET statement_timeout = 0; BEGIN")
         .await?;
-    settle_within(&mut database, Wanted::New).await?;
+    settle_within(&mut database, Wanted::New, None).await?;
     let mut batches = vec![Batch {
         tokens_end: Some(exported.tokens_end),
         ..Batch::default()

@@ -4,13 +4,15 @@
 //! A backup that is restored, a copy, and a standby that took over hold what was true at some time, and lack what came after it.
 //! Filters refuse to go back within an epoch, so they would keep what they know and miss what is revoked next. So the tables say in
 //! which place they were written: the server's identifier, the timeline of its log (a new one after each restore to a point in time
-//! and each promotion), and the table itself (a new one after a restore of a dump).
+//! and each promotion), its start (a copy of its files may be older than what was answered), the database, and the table itself (a new
+//! one after a restore of a dump). What is restored by rows alone has gone back behind what this broker has read.
 
 use kerbridge_wire::feed::Hex;
 use tokio_postgres::types::Type;
 
 use super::connection::{Database, Failure};
 use crate::keyring::random;
+use crate::store::Position;
 
 /// What this release reads and writes.
 pub(super) const FORMAT: i32 = 1;
@@ -34,17 +36,24 @@ pub(super) enum Wanted {
 
 /// Where these tables are. Text that only equality is asked of.
 const PLACE: &str = "(SELECT system_identifier FROM pg_control_system()) \
-     || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) || '/' || 'kerbridge.about'::regclass::oid";
+     || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) \
+     || '/' || extract(epoch FROM pg_postmaster_start_time())::numeric \
+     || '/' || (SELECT oid FROM pg_database WHERE datname = current_database()) \
+     || '/' || 'kerbridge.about'::regclass::oid";
 
 /// Sees to it that the store is there as wanted, and notes which table it is in.
-pub(super) async fn settle(database: &mut Database, wanted: Wanted) -> Result<(), Failure> {
+pub(super) async fn settle(database: &mut Database, wanted: Wanted, seen: Option<Position>) -> Result<(), Failure> {
     database.client.batch_execute("BEGIN").await?;
-    settle_within(database, wanted).await?;
+    settle_within(database, wanted, seen).await?;
     Ok(database.client.batch_execute("COMMIT").await?)
 }
 
 /// The same within a transaction that is under way.
-pub(super) async fn settle_within(database: &mut Database, wanted: Wanted) -> Result<(), Failure> {
+pub(super) async fn settle_within(
+    database: &mut Database,
+    wanted: Wanted,
+    seen: Option<Position>,
+) -> Result<(), Failure> {
     let client = &database.client;
     client
         .query_typed("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)])
@@ -59,7 +68,7 @@ pub(super) async fn settle_within(database: &mut Database, wanted: Wanted) -> Re
         }
         (Some(found), Wanted::Made | Wanted::There) => bring_up(database, found).await?,
     }
-    begin_anew_elsewhere(database).await?;
+    begin_anew_elsewhere(database, seen).await?;
     let row = client.query_typed_one("SELECT tableoid::int8 FROM about", &[]).await?;
     database.table = row.try_get(0)?;
     Ok(())
@@ -115,23 +124,36 @@ async fn bring_up(database: &Database, from: i32) -> Result<(), Failure> {
 }
 
 /// Whoever read up to here must read all of it again.
-async fn begin_anew_elsewhere(database: &Database) -> Result<(), Failure> {
+async fn begin_anew_elsewhere(database: &Database, seen: Option<Position>) -> Result<(), Failure> {
+    let look = format!(
+        "SELECT written_in <> {PLACE}, epoch, version, revocations = (SELECT count(*) FROM revocation) FROM about"
+    );
+    let row = database.client.query_typed_one(&look, &[]).await?;
+    let (epoch, version): (&[u8], i64) = (row.try_get(1)?, row.try_get(2)?);
+    let has_gone_back =
+        seen.is_some_and(|seen| seen.epoch.0 == epoch && i64::try_from(seen.version).is_ok_and(|seen| seen > version));
+    if !row.try_get::<_, bool>(0)? && !has_gone_back {
+        return Ok(());
+    }
+    // Rows of a restore that come after this would never be read: it must be at its end.
+    if !row.try_get::<_, bool>(3)? {
+        return Err(Failure::Corrupt(
+            "there are not as many revocations as were counted, or a restore is not at its end",
+        ));
+    }
     let epoch = random::<16>().map_err(|_| Failure::Corrupt("the system has no random numbers"))?;
     let begin = format!(
-        "UPDATE about SET epoch = $1, version = version + 1, continues_from = version + 1, written_in = {PLACE} \
-         WHERE written_in <> {PLACE}"
+        "UPDATE about SET epoch = $1, version = version + 1, continues_from = version + 1, written_in = {PLACE}"
     );
-    let begun = database
+    database
         .client
         .execute_typed(&begin, &[(&epoch.as_slice(), Type::BYTEA)])
         .await?;
-    if begun > 0 {
-        let epoch = Hex(*epoch);
-        tracing::warn!(
-            %epoch,
-            "the store is a copy, was restored, or a standby took over: what was revoked last may be lost, and every filter reads \
-             it anew"
-        );
-    }
+    let epoch = Hex(*epoch);
+    tracing::warn!(
+        %epoch,
+        "the database was started anew or restored, or a standby took over: where that lost anything, what was revoked last is lost; \
+         every filter reads all of it"
+    );
     Ok(())
 }

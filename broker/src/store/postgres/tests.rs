@@ -363,3 +363,90 @@ async fn a_look_at_a_database_makes_nothing_there() {
     server.process().kill().unwrap();
     assert!(look_at_database(&config).is_err());
 }
+
+#[tokio::test]
+async fn whoever_follows_keys_makes_nothing_anew_where_the_tables_were_dropped() {
+    let server = Server::start().unwrap();
+    let config = fresh(&server);
+    let row = KeyringRow::new(&config);
+    // Before the first start there is nothing, and to look makes nothing.
+    assert_eq!(row.read(), Ok(None));
+    assert!(!look_at_database(&config).unwrap().is_made);
+    row.create("sealed").unwrap();
+    assert_eq!(row.read(), Ok(Some((1, "sealed".into()))));
+    assert_eq!(row.replace(1, "anew"), Ok(Some(2)));
+    assert_eq!(row.replace(1, "another's"), Ok(None));
+    assert_eq!(row.read_newer(1), Ok(Some((2, "anew".into()))));
+    assert_eq!(row.read_newer(2), Ok(None));
+    server.sql(&config.database, "DROP SCHEMA kerbridge CASCADE").unwrap();
+    for _ in 0..2 {
+        assert!(row.read_newer(2).is_err() && row.replace(2, "x").is_err());
+        assert_eq!(row.read(), Ok(None));
+    }
+    assert!(KeptStore::in_made_database(&config, DEADLINE).is_err());
+    let there = server.sql(
+        &config.database,
+        "SELECT count(*) FROM pg_namespace WHERE nspname = 'kerbridge'",
+    );
+    assert_eq!(there.unwrap(), "0");
+}
+
+#[tokio::test]
+async fn a_restore_that_is_not_at_its_end_is_waited_for_and_one_of_rows_alone_is_noticed() {
+    let server = Server::start().unwrap();
+    let config = fresh(&server);
+    let store = open(&config);
+    for number in 0..3 {
+        store.revoke(revocation(number), at(1)).await.unwrap();
+    }
+    let before = store.revoked_since(0, 10).await.unwrap().newest;
+    // As after the first part of a dump: the row that says what the store is, in a table of its own, without what it counts.
+    let part = "ALTER TABLE kerbridge.about RENAME TO before; \
+                CREATE TABLE kerbridge.about AS SELECT * FROM kerbridge.before; \
+                ALTER TABLE kerbridge.about OWNER TO kerbridge; \
+                CREATE TABLE kerbridge.later AS SELECT * FROM kerbridge.revocation; DELETE FROM kerbridge.revocation";
+    server.sql(&config.database, part).unwrap();
+    assert!(store.revoked_since(0, 10).await.is_err());
+    let problem = KeptStore::in_made_database(&config, DEADLINE).unwrap_err().to_string();
+    assert!(problem.contains("a restore is not at its end"), "{problem}");
+    let rest = "INSERT INTO kerbridge.revocation SELECT * FROM kerbridge.later";
+    server.sql(&config.database, rest).unwrap();
+    let settled = until_read(&store).await;
+    assert_ne!(settled.newest.epoch, before.epoch);
+    assert_eq!(settled.recorded.len(), 3);
+    // The rows of a backup in the same tables.
+    let back =
+        "UPDATE kerbridge.about SET version = 1, revocations = 1; DELETE FROM kerbridge.revocation WHERE version > 1";
+    server.sql(&config.database, back).unwrap();
+    assert!(store.revoked_since(settled.newest.version, 10).await.is_err());
+    let again = until_read(&store).await;
+    assert_ne!(again.newest.epoch, settled.newest.epoch);
+    assert_eq!(again.recorded.len(), 1);
+}
+
+async fn until_read(store: &KeptStore) -> crate::store::Changes {
+    loop {
+        if let Ok(changes) = store.revoked_since(0, 10).await {
+            return changes;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_clock_of_one_broker_that_is_ahead_forgets_nothing_for_the_others() {
+    let server = Server::start().unwrap();
+    let config = fresh(&server);
+    let store = open(&config);
+    let now = look_at_database(&config).unwrap().clock;
+    let later = now.plus(3600);
+    store.consume_once(tag(1), now.plus(600)).await.unwrap();
+    let revocation = Revocation {
+        needed_until: Some(now.plus(600)),
+        ..revocation(1)
+    };
+    store.revoke(revocation, now).await.unwrap();
+    let swept = store.sweep(later).await.unwrap();
+    assert_eq!((swept.tags, swept.revocations), (0, 0));
+    assert_eq!(store.consume_once(tag(1), later).await, Ok(Consumed::Again));
+}

@@ -4,8 +4,9 @@
 //! waits for somebody who waits for them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -15,10 +16,13 @@ use crate::store::job::{Applied, Batch, Change};
 use crate::store::{Changes, Consumed, KEPT_LONGER, ReplayTag, Swept, Target};
 use crate::time::UnixTime;
 
+/// How long a commit proves that a server is the one that is written.
+const PROVEN_FOR: Duration = Duration::from_secs(2);
+
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// Does all of it, or nothing. After [`Failure::Unknown`] it may have been done.
-pub(super) async fn apply(database: &Database, batch: &Batch) -> Result<Applied, Failure> {
+pub(super) async fn apply(database: &mut Database, batch: &Batch) -> Result<Applied, Failure> {
     let mut in_commit = false;
     match timeout(WORK_TIME, apply_in_time(database, batch, &mut in_commit)).await {
         Ok(Err(failure)) if in_commit => Err(failure.in_commit()),
@@ -31,16 +35,27 @@ pub(super) async fn apply(database: &Database, batch: &Batch) -> Result<Applied,
     }
 }
 
-async fn apply_in_time(database: &Database, batch: &Batch, in_commit: &mut bool) -> Result<Applied, Failure> {
+async fn apply_in_time(database: &mut Database, batch: &Batch, in_commit: &mut bool) -> Result<Applied, Failure> {
     let mut applied = nothing();
-    if changes(batch) || !batch.consume.is_empty() {
+    let is_written = changes(batch) || !batch.consume.is_empty();
+    // Whoever reads goes by what is read as of now, and a server that another has taken over from does not know it. It can commit
+    // nothing where its standby is synchronous.
+    let is_proven = database.proven.is_some_and(|at| at.elapsed() < PROVEN_FOR);
+    if is_written || !is_proven {
         let client = &database.client;
         client.batch_execute("BEGIN").await?;
         write_all(database, batch, &mut applied).await?;
-        *in_commit = true;
+        if !is_proven {
+            // Something to commit, for which nobody waits who holds a row.
+            client
+                .query_typed("SELECT pg_logical_emit_message(true, 'kerbridge', '')", &[])
+                .await?;
+        }
+        *in_commit = is_written;
         client.batch_execute("COMMIT").await?;
-        *in_commit = false;
-        applied.is_committed = true;
+        // Whatever fails from here on, this has happened, and must not be done again.
+        applied.is_committed = is_written;
+        database.proven = Some(Instant::now());
     }
     for (version, most) in &batch.read {
         applied.read.push(since(database, *version, *most).await?);
@@ -70,7 +85,8 @@ pub(super) async fn write_all(database: &Database, batch: &Batch, applied: &mut 
     applied.consumed = consume(client, &batch.consume).await?;
     if let Some(now) = batch.sweep {
         let parameters: [Parameter<'_>; 1] = [(&seconds(now), Type::INT8)];
-        let forget = "DELETE FROM used WHERE until <= $1";
+        // The clock of one broker that is ahead must not forget for all.
+        let forget = "DELETE FROM used WHERE until <= least($1, extract(epoch FROM clock_timestamp())::int8)";
         applied.swept.tags = client.execute_typed(forget, &parameters).await?;
     }
     if changes(batch) {
@@ -114,8 +130,10 @@ async fn change(database: &Database, batch: &Batch, applied: &mut Applied) -> Re
     let before = about;
     if let Some(now) = batch.sweep {
         let end = seconds(UnixTime::from_seconds(now.seconds().saturating_sub(KEPT_LONGER)));
-        let parameters: [Parameter<'_>; 1] = [(&end, Type::INT8)];
-        let forget = "DELETE FROM revocation WHERE needed_until < $1";
+        let kept = seconds(UnixTime::from_seconds(KEPT_LONGER));
+        let parameters: [Parameter<'_>; 2] = [(&end, Type::INT8), (&kept, Type::INT8)];
+        let forget = "DELETE FROM revocation \
+                      WHERE needed_until < least($1, extract(epoch FROM clock_timestamp())::int8 - $2)";
         applied.swept.revocations = client.execute_typed(forget, &parameters).await?;
         about.count = about.count.saturating_sub(applied.swept.revocations);
     }

@@ -50,6 +50,16 @@ fn follower(keys: &str) -> Feeds {
 }
 
 impl Feeds {
+    /// Follows nothing.
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
+    /// Follows a feed of `https://broker.test` of which nothing is ever heard.
+    pub(crate) fn unheard(keys: &str) -> Self {
+        follower(keys)
+    }
+
     /// Asks the other broker what it would ask, and takes the answer.
     async fn hear(&self, revocations: &Revocations, keyring: &KeyRing, now: u64) -> Result<Taken, FeedError> {
         let tables = &self.0.as_ref().unwrap().tables;

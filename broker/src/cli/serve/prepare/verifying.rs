@@ -11,14 +11,13 @@ use crate::subject_token::{Issuers, KeyTerms, Verifiers};
 pub(super) fn issuers(config: &Config, own_keys: Option<String>) -> Result<Arc<Issuers>, Problems> {
     let terms =
         |sources: &[KeySource]| -> Vec<KeyTerms> { sources.iter().map(|source| source.terms.clone()).collect() };
-    let feeds = config.delegation().map(|delegation| delegation.feeds.as_slice());
     let issuers = Issuers::new(
         config.issuer(),
         config.policy_file(),
         config.policy(),
         own_keys,
         &terms(config.key_sources()),
-        &terms(feeds.unwrap_or_default()),
+        &terms(config.feed_sources()),
     );
     issuers.map(Arc::new).map_err(|errors| {
         let mut problems = Problems::default();
