@@ -302,6 +302,9 @@ impl Exchange {
         self.audit.ready().map_err(|error| error.to_string())?;
         if let Some(direction) = &self.to_token {
             direction.replay.health().map_err(|error| error.to_string())?;
+            if !direction.keyring.is_current() {
+                return Err("the database with the signing keys has not answered for too long".into());
+            }
         }
         match &self.to_ticket {
             Some(direction) => direction.delegation.ready(),

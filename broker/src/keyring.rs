@@ -19,6 +19,7 @@ mod stages;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -26,6 +27,7 @@ use kerbridge_wire::Span;
 use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 pub use error::{ChangeError, CryptoError, RotateError};
@@ -47,6 +49,8 @@ use crate::time::UnixTime;
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "keyring.json";
+/// How long keys are published that could not be compared with what other brokers have written, as revocations are trusted.
+const CURRENT_FOR: Duration = Duration::from_secs(30);
 
 /// How keys are made, and when.
 #[derive(Clone, Debug)]
@@ -78,6 +82,8 @@ struct Shared {
     /// What opens them, for those who must not wait for a database.
     keks: Mutex<Vec<KekId>>,
     seen: watch::Sender<Arc<Seen>>,
+    /// When a database was asked last, and answered.
+    refreshed: Mutex<Instant>,
 }
 
 /// What was written down last.
@@ -217,13 +223,16 @@ impl KeyRing {
             keks: Mutex::new(kept.seal.keks()),
             kept: Mutex::new(kept),
             seen: watch::Sender::new(Arc::new(seen)),
+            refreshed: Mutex::new(Instant::now()),
         }))
     }
 
     /// Takes over what another broker has written since, and says whether there was anything.
     pub fn refresh(&self, now: UnixTime) -> Result<bool, KeyringError> {
         let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((file, stamp)) = self.0.place.read_newer(kept.stamp)? else {
+        let newer = self.0.place.read_newer(kept.stamp)?;
+        let Some((file, stamp)) = newer else {
+            self.note_refreshed();
             return Ok(false);
         };
         let opened = open(self.0.place.path(), file, &self.0.key, self.0.hardware.as_ref(), now)?;
@@ -231,8 +240,31 @@ impl KeyRing {
         *self.0.keks.lock().unwrap_or_else(PoisonError::into_inner) = seal.keks();
         *kept = Kept { seal, stamp };
         self.0.seen.send_replace(Arc::new(Seen::of(content)));
+        self.note_refreshed();
         tracing::info!("another broker changed the signing keys, and they are in use here");
         Ok(true)
+    }
+
+    fn note_refreshed(&self) {
+        *self.0.refreshed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// How long nothing has been known of what other brokers did with the keys; nothing where there are no others.
+    fn unheard(&self) -> Duration {
+        match self.0.place {
+            Place::File(_) => Duration::ZERO,
+            Place::Row(..) => self
+                .0
+                .refreshed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .elapsed(),
+        }
+    }
+
+    /// Whether these are the keys: another broker may have retired one that this one, cut off from it, still has.
+    pub fn is_current(&self) -> bool {
+        self.unheard() <= CURRENT_FOR
     }
 
     fn seen(&self) -> Arc<Seen> {

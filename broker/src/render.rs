@@ -53,6 +53,7 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline: Inline) -> FilterCon
         poll,
         max_staleness,
         follow_revocations,
+        feed_cluster,
         algorithms,
         clock_skew_seconds,
         identity_headers,
@@ -78,7 +79,7 @@ pub fn filter_config(issuer: &str, policy: &Policy, inline: Inline) -> FilterCon
             inline: inline.keys,
         },
         feed: follow_revocations.then(|| FeedConfig {
-            cluster: cluster.clone(),
+            cluster: feed_cluster.unwrap_or_else(|| cluster.clone()),
             authority: AUTHORITY.to_owned(),
             path: FEED_PATH.to_owned(),
             poll,
@@ -288,6 +289,18 @@ mod tests {
             rendered("delegation = { cluster = \"b\", timeout = \"9s\" }"),
             Some(("b".to_owned(), 9))
         );
+    }
+
+    #[test]
+    fn revocations_are_fetched_where_the_policy_says_and_else_where_keys_are() {
+        for (settings, expected) in [("", "a"), ("feed_cluster = \"b\"", "b")] {
+            let text = format!("[[route]]\npath_prefix = \"/\"\n[filter]\ncluster = \"a\"\n{settings}");
+            let policy: Policy = crate::strict_toml::read(&text, &mut Problems::default()).unwrap();
+            let config = filter_config("https://broker.test", &policy, Inline::default());
+            let own = &config.issuers[0];
+            assert_eq!(own.feed.as_ref().unwrap().cluster, expected);
+            assert_eq!(own.jwks.cluster.as_deref(), Some("a"));
+        }
     }
 
     #[test]

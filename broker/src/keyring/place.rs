@@ -39,7 +39,7 @@ pub(super) enum Place {
     Row(Arc<KeyringRow>, PathBuf),
 }
 
-/// How often a row had been changed when it was read; a file has one writer and needs none.
+/// Which change of a row was read; a file has one writer and needs none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp(i64);
 
@@ -56,6 +56,11 @@ impl Place {
         match self {
             Self::File(path) | Self::Row(_, path) => path,
         }
+    }
+
+    /// Whether other brokers have the same keys.
+    pub(super) const fn is_shared(&self) -> bool {
+        matches!(self, Self::Row(..))
     }
 
     pub(super) fn exists(&self) -> Result<bool, KeyringError> {

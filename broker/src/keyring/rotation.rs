@@ -1,6 +1,7 @@
 //! Replaces keys: when it is time, and when somebody asks; says each change in the log.
 
 use std::sync::{Arc, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use super::content::{Content, Held, Seal};
@@ -16,6 +17,8 @@ use crate::time::{Clock, UnixTime};
 
 /// Between two looks at the clock.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Between two questions to a database, and until every broker that can has heard of a change.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Before what failed is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -127,7 +130,14 @@ impl KeyRing {
             Ok(()) | Err(RotateError::AlreadyPublished) => {}
             Err(full) => return Err(full.into()),
         }
-        let spare = self.spare()?;
+        let mut spare = self.spare()?;
+        if let (true, Some(made)) = (self.0.place.is_shared(), &spare) {
+            // A filter that is shown an unknown key asks once, and perhaps another broker: that one must know it by then.
+            self.change(|ring| ring.publish(made.clone(), now))
+                .inspect_err(|error| self.destroy_unwritten(made, error))?;
+            spare = None;
+            thread::sleep(ASK_EVERY.saturating_mul(2));
+        }
         let id = self.change(|ring| {
             if let Some(spare) = &spare {
                 ring.publish(spare.clone(), now)?;
@@ -270,7 +280,12 @@ pub async fn follow_schedule(ring: KeyRing, revocations: Arc<Revocations>, metri
             tokio::time::sleep(PAUSE).await;
         }
         ticks.tick().await;
-        let outcome = match refresh(&ring, clock.now()).await {
+        let refreshed = if ring.unheard() < ASK_EVERY {
+            Ok(false)
+        } else {
+            refresh(&ring, clock.now()).await
+        };
+        let outcome = match refreshed {
             Ok(_) => tend(&ring, &revocations, &metrics, clock.now()).await,
             Err(problem) => Err(problem),
         };
@@ -286,7 +301,7 @@ pub async fn follow_schedule(ring: KeyRing, revocations: Arc<Revocations>, metri
     }
 }
 
-/// Takes over what another broker has done.
+/// Takes over what another broker has done, and says whether there was anything.
 async fn refresh(ring: &KeyRing, now: UnixTime) -> Result<bool, String> {
     let ring = ring.clone();
     let refreshed = tokio::task::spawn_blocking(move || ring.refresh(now)).await;

@@ -12,6 +12,7 @@ use super::signing_key::PublicKey;
 use super::*;
 
 mod schedule;
+mod shared;
 
 fn kek(fill: &str) -> KeyEncryptionKey {
     KeyEncryptionKey::from_base64(&fill.repeat(43)).unwrap()

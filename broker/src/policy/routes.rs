@@ -28,8 +28,9 @@ pub(super) fn check(file: &raw::Policy, policy: &Policy, problems: &mut Problems
     if let Err(errors) = Config::build(filter_config(ISSUER, file, Inline::default())) {
         // The broker's cluster is rendered for its keys, for its revocations and for exchanges, times for the first two; addresses
         // of audiences were looked at with these.
-        let again = |field: &str| {
-            field == "broker.cluster" || field.starts_with("issuers[0].feed.") || field.starts_with("resources.")
+        let again = |field: &str| match field.strip_prefix("issuers[0].feed.") {
+            Some(of_feed) => of_feed != "cluster" || file.filter.feed_cluster.is_none(),
+            None => field == "broker.cluster" || field.starts_with("resources."),
         };
         for found in errors.0.into_iter().filter(|found| !again(&found.field)) {
             let (problem, remedy) = if found.problem.starts_with("expected ") {
@@ -52,6 +53,7 @@ fn field_of_the_file(field: &str) -> String {
     for (rendered, written) in [
         ("routes", "route"),
         ("issuers[0].jwks.", "filter."),
+        ("issuers[0].feed.", "filter.feed_"),
         ("issuers[0].", "filter."),
         // What is not said there is that of the other broker, which was looked at.
         ("broker.", "filter."),
@@ -256,6 +258,7 @@ mod tests {
         let route = "[[route]]\npath = \"/\"\naccess = \"open\"\n[filter]\n";
         for (line, start) in [
             ("cluster = \"\"", "filter.cluster"),
+            ("feed_cluster = \"\"", "filter.feed_cluster"),
             ("poll = \"5m\"", "filter.max_staleness"),
             ("clock_skew_seconds = 301", "filter.clock_skew_seconds"),
             ("timeout = \"61s\"", "filter.timeout"),

@@ -115,8 +115,9 @@ impl fmt::Debug for Postgres {
 }
 
 impl KeptStore {
-    /// Opens the store that several brokers share: connects to the database, and makes there what a store is where there is nothing yet. `queue` is how many calls may wait,
-    /// `deadline` how long each may take; `commits` is told how many seconds each commit took.
+    /// Opens the store that several brokers share: connects to the database, and makes there what a store is where there is
+    /// nothing yet. `queue` is how many calls may wait, `deadline` how long each may take; `commits` is told how many seconds each
+    /// commit took.
     pub fn in_database(
         config: &PostgresConfig,
         queue: usize,
@@ -174,9 +175,7 @@ impl Postgres {
         }
         opened
     }
-}
 
-impl Postgres {
     /// Notes how far was read. What has gone back is a backup that was restored in place.
     fn goes_on(&mut self, applied: Applied) -> Result<Applied, connection::Failure> {
         for changes in &applied.read {

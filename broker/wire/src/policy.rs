@@ -320,6 +320,10 @@ pub struct FilterSettings {
     /// on the feed.
     #[serde(default = "yes")]
     pub follow_revocations: bool,
+    /// The Envoy cluster from which they are fetched, where that is another one: several brokers cut a feed of several pages each
+    /// in its own way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed_cluster: Option<String>,
     /// What the broker's tokens may be signed by: its `keys.algorithm`, and for as long as it changes the one before.
     #[serde(default = "es256")]
     pub algorithms: Vec<Algorithm>,
@@ -372,6 +376,7 @@ impl Default for FilterSettings {
             poll: two_seconds(),
             max_staleness: five_minutes(),
             follow_revocations: true,
+            feed_cluster: None,
             algorithms: es256(),
             clock_skew_seconds: sixty(),
             identity_headers: IdentityHeaders::default(),

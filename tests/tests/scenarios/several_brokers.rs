@@ -120,6 +120,19 @@ fn two_brokers_share_keys_used_tickets_and_revocations() {
         let ticket = pair.world.negotiate_token("alice", SERVICE).unwrap();
         assert_eq!(pair.show(&ticket, 6), 1);
     }
+    wait_until(
+        "both brokers gave tokens, and refused what the other had seen",
+        EFFECT,
+        || {
+            let both = [pair.world.broker().log(), pair.other.log()];
+            both.iter().all(|log| {
+                ["ok", "replay"]
+                    .iter()
+                    .all(|word| log.contains(&format!("\"reason\":\"{word}\"")))
+            })
+        },
+    )
+    .unwrap();
     let (alice, bob) = (
         pair.world.token("alice", "/orders/1").unwrap(),
         pair.world.token("bob", "/orders/1").unwrap(),

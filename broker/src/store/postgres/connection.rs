@@ -186,10 +186,13 @@ impl Failure {
                 "see that store.postgres.database names the brokers' database; a broker that starts makes what is missing"
             }
             Self::Format(_) => "run the release that made them, or a newer one",
-            Self::There => "export it if it may hold what the other does not, then DROP SCHEMA kerbridge CASCADE",
+            Self::There => {
+                "export it if it may hold what the other does not, then DROP TABLE kerbridge.about, kerbridge.revocation, \
+                 kerbridge.used; the keys stay"
+            }
             Self::Corrupt(_) => {
-                "restore the last backup (the next start begins a new epoch), or DROP SCHEMA kerbridge CASCADE and bring in the \
-                 last export (kerbridge store import FILE)"
+                "restore the last backup, or DROP TABLE kerbridge.about, kerbridge.revocation, kerbridge.used and bring in the last \
+                 export (kerbridge store import FILE); the keys stay"
             }
             Self::Refused(_) => "let the role own the database, or make a schema kerbridge that it owns",
         };
@@ -211,23 +214,18 @@ impl From<tokio_postgres::Error> for Failure {
             return Self::Lost(text);
         };
         let text = format!("{} ({})", told.message(), told.code().code());
-        let contended = [
-            SqlState::T_R_SERIALIZATION_FAILURE,
-            SqlState::T_R_DEADLOCK_DETECTED,
-            SqlState::LOCK_NOT_AVAILABLE,
-        ];
-        let gone = [
-            SqlState::ADMIN_SHUTDOWN,
-            SqlState::CRASH_SHUTDOWN,
-            SqlState::CANNOT_CONNECT_NOW,
-            SqlState::DATABASE_DROPPED,
-            SqlState::READ_ONLY_SQL_TRANSACTION,
-        ];
-        match told.code() {
-            code if contended.contains(code) => Self::Contended(text),
-            code if gone.contains(code) => Self::Lost(text),
-            code if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INVALID_SCHEMA_NAME => Self::Gone,
-            _ => Self::Refused(text),
+        let code = told.code();
+        if [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME].contains(code) {
+            return Self::Gone;
+        }
+        if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+            return Self::Lost(text);
+        }
+        // By their classes (PostgreSQL, Appendix A): roll-backs and locks; the connection, resources, an operator.
+        match code.code().get(..2) {
+            Some("40" | "55") => Self::Contended(text),
+            Some("08" | "25" | "53" | "57") => Self::Lost(text),
+            Some(_) | None => Self::Refused(text),
         }
     }
 }
@@ -244,7 +242,7 @@ impl fmt::Display for Failure {
             Self::Away(problem) | Self::Lost(problem) | Self::Contended(problem) | Self::Refused(problem) => {
                 f.write_str(problem)
             }
-            Self::Unknown(problem) => write!(f, "the connection ended in a commit: {problem}"),
+            Self::Unknown(problem) => write!(f, "it may have been done or not: {problem}"),
             Self::Gone => f.write_str("the tables of the store are not there"),
             Self::Format(found) => write!(
                 f,

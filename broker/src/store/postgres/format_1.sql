@@ -31,8 +31,9 @@ CREATE TABLE used (
 );
 CREATE INDEX used_until ON used (until);
 
--- The signing keys, sealed by the brokers' key-encryption key, and how often they were changed.
-CREATE TABLE keyring (
+-- The signing keys, sealed by the brokers' key-encryption key; the number is another after each change. They are no part of an export,
+-- and stay where the rest is made anew.
+CREATE TABLE IF NOT EXISTS keyring (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     change bigint NOT NULL,
     content text NOT NULL CHECK (octet_length(content) <= 1048576)

@@ -8,6 +8,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::connection::{Database, Failure, WORK_TIME};
 use super::schema::Wanted;
 use super::{Postgres, PostgresConfig, apart};
+use crate::keyring::random;
 
 /// The row in which the brokers of a database keep their keys. Its methods wait, and are not for a thread of a runtime.
 pub struct KeyringRow {
@@ -42,7 +43,7 @@ impl KeyringRow {
         }
     }
 
-    /// How often it was changed, and what it holds; nothing before the first start of a broker.
+    /// The number of its last change, and what it holds; nothing before the first start of a broker.
     pub fn read(&self) -> Result<Option<(i64, String)>, String> {
         self.ask(&Ask::Read)
     }
@@ -57,7 +58,7 @@ impl KeyringRow {
         self.ask(&Ask::Create(content)).map(drop)
     }
 
-    /// Writes it where nobody has since it was read, and says how often it was changed then.
+    /// Writes it where nobody has since it was read, and says the number of this change.
     pub fn replace(&self, read: i64, content: &str) -> Result<Option<i64>, String> {
         let replaced = self.ask(&Ask::Replace(read, content))?;
         Ok(replaced.map(|(change, _)| change))
@@ -129,18 +130,26 @@ async fn answer(database: &Database, ask: &Ask<'_>) -> Result<Option<(i64, Strin
             client.query_typed_opt(read, &parameters).await?
         }
         Ask::Create(content) => {
-            let parameters: [Parameter<'_>; 1] = [(content, Type::TEXT)];
-            let insert = "INSERT INTO keyring (change, content) VALUES (1, $1) ON CONFLICT DO NOTHING";
+            let change = another()?;
+            let parameters: [Parameter<'_>; 2] = [(&change, Type::INT8), (content, Type::TEXT)];
+            let insert = "INSERT INTO keyring (change, content) VALUES ($1, $2) ON CONFLICT DO NOTHING";
             client.execute_typed(insert, &parameters).await?;
             None
         }
         Ask::Replace(read, content) => {
-            let parameters: [Parameter<'_>; 2] = [(read, Type::INT8), (content, Type::TEXT)];
-            let update = "UPDATE keyring SET change = change + 1, content = $2 WHERE change = $1 RETURNING change, ''";
+            let change = another()?;
+            let parameters: [Parameter<'_>; 3] = [(read, Type::INT8), (&change, Type::INT8), (content, Type::TEXT)];
+            let update = "UPDATE keyring SET change = $2, content = $3 WHERE change = $1 RETURNING change, ''";
             // One statement is a transaction: where its answer is lost, it may have been done.
             let updated = client.query_typed_opt(update, &parameters).await;
             updated.map_err(|error| Failure::from(error).in_commit())?
         }
     };
     row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+}
+
+/// A number that no other change has: one that is counted would come again after a restore.
+fn another() -> Result<i64, Failure> {
+    let bytes = random::<8>().map_err(|_| Failure::Corrupt("the system has no random numbers"))?;
+    Ok(i64::from_be_bytes(*bytes))
 }

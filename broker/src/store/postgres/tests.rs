@@ -125,6 +125,7 @@ async fn a_transaction_that_is_held_open_holds_back_whoever_comes_after_it_and_n
     store.revoke(revocation(0), at(1)).await.unwrap();
     // Another broker that has written its revocation, and not committed yet.
     let mut other = Postgres::new(&config).unwrap();
+    let (go_on, told) = std::sync::mpsc::channel::<()>();
     let held = std::thread::spawn(move || {
         let database = other.open(Wanted::There).unwrap();
         let batch = Batch {
@@ -135,7 +136,7 @@ async fn a_transaction_that_is_held_open_holds_back_whoever_comes_after_it_and_n
             database.client.batch_execute("BEGIN").await.unwrap();
             let mut applied = transaction::nothing();
             transaction::write_all(&database, &batch, &mut applied).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(700)).await;
+            told.recv().unwrap();
             database.client.batch_execute("COMMIT").await.unwrap();
         });
     });
@@ -155,6 +156,7 @@ async fn a_transaction_that_is_held_open_holds_back_whoever_comes_after_it_and_n
     let reader = open(&config);
     let seen = reader.revoked_since(0, 10).await.unwrap();
     assert_eq!((seen.newest.version, seen.recorded.len()), (1, 1));
+    go_on.send(()).unwrap();
     assert_eq!(mine.await.unwrap(), 3);
     held.join().unwrap();
     let seen = reader.revoked_since(seen.newest.version, 10).await.unwrap();
@@ -373,14 +375,26 @@ async fn whoever_follows_keys_makes_nothing_anew_where_the_tables_were_dropped()
     assert_eq!(row.read(), Ok(None));
     assert!(!look_at_database(&config).unwrap().is_made);
     row.create("sealed").unwrap();
-    assert_eq!(row.read(), Ok(Some((1, "sealed".into()))));
-    assert_eq!(row.replace(1, "anew"), Ok(Some(2)));
-    assert_eq!(row.replace(1, "another's"), Ok(None));
-    assert_eq!(row.read_newer(1), Ok(Some((2, "anew".into()))));
-    assert_eq!(row.read_newer(2), Ok(None));
+    let (first, content) = row.read().unwrap().unwrap();
+    assert_eq!(content, "sealed");
+    row.create("again").unwrap();
+    assert_eq!(row.read(), Ok(Some((first, "sealed".into()))));
+    let second = row.replace(first, "anew").unwrap().unwrap();
+    assert_ne!(first, second);
+    assert_eq!(row.replace(first, "another's"), Ok(None));
+    assert_eq!(row.read_newer(first), Ok(Some((second, "anew".into()))));
+    assert_eq!(row.read_newer(second), Ok(None));
+    // One that was put back is another change to whoever has read the newer one.
+    let third = row.replace(second, "sealed").unwrap().unwrap();
+    assert!(third != first && row.read_newer(second).unwrap().is_some());
+    // What is no key is made anew beside them.
+    let dropped = "DROP TABLE kerbridge.about, kerbridge.revocation, kerbridge.used";
+    server.sql(&config.database, dropped).unwrap();
+    drop(open(&config));
+    assert_eq!(row.read(), Ok(Some((third, "sealed".into()))));
     server.sql(&config.database, "DROP SCHEMA kerbridge CASCADE").unwrap();
     for _ in 0..2 {
-        assert!(row.read_newer(2).is_err() && row.replace(2, "x").is_err());
+        assert!(row.read_newer(second).is_err() && row.replace(second, "x").is_err());
         assert_eq!(row.read(), Ok(None));
     }
     assert!(KeptStore::in_made_database(&config, DEADLINE).is_err());
