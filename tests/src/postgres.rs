@@ -47,6 +47,57 @@ impl Postgres {
     ///
     /// [`HarnessError::FileMissing`] without the package, or what the server said.
     pub fn start() -> Result<Self, HarnessError> {
+        let server = Self::made(|binaries, data| {
+            let mut command = as_nobody(&binaries.join("initdb"));
+            command.args([
+                "--username=postgres",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--no-locale",
+                "--no-sync",
+            ]);
+            run(command.arg("--pgdata").arg(data))?;
+            let rules = "local all all trust\nlocal replication all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+            std::fs::write(data.join("pg_hba.conf"), rules)
+                .map_err(|source| HarnessError::io("write pg_hba.conf", source))
+        })?;
+        server.sql("postgres", &format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'"))?;
+        Ok(server)
+    }
+
+    /// A standby of this server, which follows it and can be read.
+    ///
+    /// # Errors
+    ///
+    /// What either server said.
+    pub fn standby(&self) -> Result<Self, HarnessError> {
+        Self::made(|binaries, data| {
+            let mut command = as_nobody(&binaries.join("pg_basebackup"));
+            command
+                .args([
+                    "--checkpoint=fast",
+                    "--wal-method=stream",
+                    "--write-recovery-conf",
+                    "--no-sync",
+                ])
+                .args(["--username=postgres", "--port", &self.port.to_string(), "--host"])
+                .arg(self.socket_folder())
+                .arg("--pgdata")
+                .arg(data);
+            run(&mut command).map(drop)
+        })
+    }
+
+    /// Lets a standby take over.
+    ///
+    /// # Errors
+    ///
+    /// What the server said.
+    pub fn promote(&self) -> Result<(), HarnessError> {
+        self.sql("postgres", "SELECT pg_promote()").map(drop)
+    }
+
+    fn made(make: impl FnOnce(&Path, &Path) -> Result<(), HarnessError>) -> Result<Self, HarnessError> {
         let binaries = binaries()?;
         let folder = tempfile::Builder::new()
             .prefix("kerbridge-postgres-")
@@ -55,43 +106,26 @@ impl Postgres {
             .map_err(|source| HarnessError::io("create PostgreSQL's folder", source))?;
         let certificates = Certificates::create_for("127.0.0.2", folder.path())?;
         let data = folder.path().join("data");
-        for path in [data.clone(), folder.path().join("run")] {
-            std::fs::create_dir(&path).map_err(|source| HarnessError::io("create PostgreSQL's folders", source))?;
-            give(&path, 0o700)?;
-        }
         // Brokers of other users come to the socket.
-        give(&folder.path().join("run"), 0o755)?;
-        run(as_nobody(&binaries.join("initdb"))
-            .args([
-                "--username=postgres",
-                "--auth=trust",
-                "--encoding=UTF8",
-                "--no-locale",
-                "--no-sync",
-            ])
-            .arg("--pgdata")
-            .arg(&data))?;
+        for (path, mode) in [(data.clone(), 0o700), (folder.path().join("run"), 0o755)] {
+            std::fs::create_dir(&path).map_err(|source| HarnessError::io("create PostgreSQL's folders", source))?;
+            give(&path, mode)?;
+        }
+        make(&binaries, &data)?;
         let key = folder.path().join("server.key");
         std::fs::copy(&certificates.private_key, &key)
             .map_err(|source| HarnessError::io("copy PostgreSQL's key", source))?;
         give(&key, 0o600)?;
         let port = port::free_tcp()?;
-        std::fs::write(
-            data.join("pg_hba.conf"),
-            "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\nhostnossl all all 127.0.0.1/32 scram-sha-256\n",
-        )
-        .map_err(|source| HarnessError::io("write pg_hba.conf", source))?;
         let process = serve(&binaries, folder.path(), port, &certificates)?;
-        let server = Self {
+        Ok(Self {
             process,
             binaries,
             port,
             databases: AtomicU32::new(0),
             certificates,
             folder,
-        };
-        server.sql("postgres", &format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'"))?;
-        Ok(server)
+        })
     }
 
     /// The folder of the socket.
@@ -196,7 +230,8 @@ fn serve(binaries: &Path, folder: &Path, port: u16, certificates: &Certificates)
         .arg(folder.join("data"))
         .args(settings.as_flattened());
     let mut process = OwnedProcess::start(spawn)?;
-    process.wait_for_log("ready to accept connections", START)?;
+    // A standby says that it takes read-only ones.
+    process.wait_for_log("ready to accept", START)?;
     Ok(process)
 }
 

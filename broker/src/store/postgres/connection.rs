@@ -8,7 +8,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, NoTls, Socket};
 
 use super::tls::Connect;
 use super::{PostgresConfig, PostgresHost};
@@ -92,13 +93,11 @@ async fn connect(config: &PostgresConfig, host: &PostgresHost) -> Result<(Client
     let (client, task) = match host {
         PostgresHost::Unix { folder, port } => {
             wanted.host_path(folder).port(*port).ssl_mode(SslMode::Disable);
-            let (client, connection) = wanted.connect(NoTls).await?;
-            (client, tokio::spawn(async move { drop(connection.await) }))
+            begin(&wanted, NoTls).await?
         }
         PostgresHost::Clear { host, port } => {
             wanted.host(host).port(*port).ssl_mode(SslMode::Disable);
-            let (client, connection) = wanted.connect(NoTls).await?;
-            (client, tokio::spawn(async move { drop(connection.await) }))
+            begin(&wanted, NoTls).await?
         }
         PostgresHost::Tls {
             host,
@@ -111,16 +110,22 @@ async fn connect(config: &PostgresConfig, host: &PostgresHost) -> Result<(Client
                 .port(*port)
                 .ssl_mode(SslMode::Require)
                 .channel_binding(ChannelBinding::Prefer);
-            let tls = Connect {
-                config: config.clone(),
-                name: name.clone(),
-            };
-            let (client, connection) = wanted.connect(tls).await?;
-            (client, tokio::spawn(async move { drop(connection.await) }))
+            let (config, name) = (config.clone(), name.clone());
+            begin(&wanted, Connect { config, name }).await?
         }
     };
     client.batch_execute(SESSION).await?;
     Ok((client, task))
+}
+
+/// The connection is driven by a task, until that is aborted.
+async fn begin<T>(wanted: &Config, tls: T) -> Result<(Client, JoinHandle<()>), Failure>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = wanted.connect(tls).await?;
+    Ok((client, tokio::spawn(async move { drop(connection.await) })))
 }
 
 /// What went wrong with a database.

@@ -464,3 +464,39 @@ async fn the_clock_of_one_broker_that_is_ahead_forgets_nothing_for_the_others() 
     assert_eq!((swept.tags, swept.revocations), (0, 0));
     assert_eq!(store.consume_once(tag(1), later).await, Ok(Consumed::Again));
 }
+
+#[tokio::test]
+async fn a_standby_is_passed_over_and_followed_once_it_took_over() {
+    let mut primary = Server::start().unwrap();
+    let mut config = fresh(&primary);
+    let standby = primary.standby().unwrap();
+    let host = |server: &Server| PostgresHost::Unix {
+        folder: server.socket_folder(),
+        port: server.port(),
+    };
+    // The one that cannot be written is asked first.
+    config.hosts = vec![host(&standby), host(&primary)];
+    let store = open(&config);
+    for number in 0..3 {
+        store.revoke(revocation(number), at(1)).await.unwrap();
+        assert_eq!(store.consume_once(tag(number), at(1000)).await, Ok(Consumed::First));
+    }
+    let before = store.revoked_since(0, 10).await.unwrap();
+    let written = primary.sql("postgres", "SELECT pg_current_wal_lsn()").unwrap();
+    let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'");
+    while standby.sql("postgres", &replayed).unwrap() != "t" {}
+    primary.process().kill().unwrap();
+    assert!(
+        store.revoke(revocation(7), at(1)).await.is_err(),
+        "a standby takes nothing"
+    );
+    standby.promote().unwrap();
+    let after = until_read(&store).await;
+    assert_ne!(
+        after.newest.epoch, before.newest.epoch,
+        "whatever the standby had not yet"
+    );
+    assert_eq!(after.recorded, before.recorded);
+    assert_eq!(store.consume_once(tag(1), at(1000)).await, Ok(Consumed::Again));
+    assert!(store.revoke(revocation(7), at(1)).await.is_ok());
+}
