@@ -2,11 +2,12 @@
 //! database, nothing that was answered is lost, nothing is good twice, and tokens go on passing.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kerbridge_tests::World;
-use kerbridge_tests::broker::{Broker, BrokerSettings};
+use kerbridge_tests::broker::{Broker, BrokerSettings, find_kerbridge};
 use kerbridge_tests::http::Request;
 use kerbridge_tests::postgres::Postgres;
 use kerbridge_tests::shipped;
@@ -259,4 +260,57 @@ fn a_database_that_was_restored_is_followed_from_the_beginning() {
     assert!(pair.all_are(&alice, 401));
     pair.other.revoke(&["--jti", &jti(&bob)]).unwrap();
     wait_until("bob's token is out again", EFFECT, || pair.all_are(&bob, 401)).unwrap();
+}
+
+#[test]
+fn a_store_that_is_moved_from_a_file_to_a_database_forgets_nothing_and_is_followed() {
+    let server = Postgres::start().unwrap();
+    let database = server.new_database().unwrap();
+    let mut world = World::start().unwrap();
+    let bob = world.token("bob", "/orders/1").unwrap();
+    let used = world.negotiate_token("alice", SERVICE).unwrap();
+    let show = |world: &World| {
+        let request = Request::get("/orders/1").header("authorization", format!("Negotiate {used}"));
+        world.send(&request).unwrap().status
+    };
+    assert_eq!(show(&world), 200);
+    world.broker().revoke(&["--subject", &subject(&bob)]).unwrap();
+    world.broker().stop().unwrap();
+    let folder = world.broker().folder().to_owned();
+    let store = |command: &str, more: Option<&Path>| {
+        let mut kerbridge = Command::new(find_kerbridge().unwrap());
+        kerbridge
+            .args(["store", command, "--config"])
+            .arg(folder.join("kerbridge.toml"))
+            .args(more);
+        let output = kerbridge.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let exported = folder.join("store.txt");
+    std::fs::write(&exported, store("export", None)).unwrap();
+    let table = format!(
+        "[store.postgres]\nhosts = [\"{}:{}\"]\ndatabase = {database:?}\n[keys]",
+        server.socket_folder().display(),
+        server.port()
+    );
+    world.broker().configure("[keys]", &table).unwrap();
+    store("import", Some(&exported));
+    // MIT's own cache would know the ticket, too.
+    std::fs::remove_file(folder.join("state/replay")).unwrap();
+    world.broker().start().unwrap();
+    wait_until("alice by keys of the database", EFFECT, || {
+        world.curl_as("alice", "/orders/1").send().unwrap().status == 200
+    })
+    .unwrap();
+    let refused = world.curl_as("bob", "/orders/1").send().unwrap();
+    assert_eq!(world.reason(&refused).unwrap(), (401, "revoked".to_owned()));
+    assert_eq!(show(&world), 401, "a ticket that was used before");
+    // And what is revoked from now on is.
+    let alice = world.token("alice", "/orders/1").unwrap();
+    world.broker().revoke(&["--jti", &jti(&alice)]).unwrap();
+    wait_until("alice's token is out", EFFECT, || {
+        world.curl("/orders/1").bearer(&alice).send().unwrap().status == 401
+    })
+    .unwrap();
 }
