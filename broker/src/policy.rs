@@ -116,7 +116,8 @@ impl fmt::Display for Denial {
 }
 
 impl Policy {
-    /// Builds the grants, or notes all that is wrong with the file, routes and filter settings included.
+    /// Builds the grants, or notes all that is wrong with the file, routes and filter settings included. What was wrong with its
+    /// reading is noted already: of a line that could not be read no consequences are said.
     pub fn build(file: &raw::Policy, problems: &mut Problems) -> Option<Self> {
         let mut found = Problems::default();
         let raw::Policy {
@@ -149,6 +150,9 @@ impl Policy {
             audiences,
         };
         routes::check(file, &policy, &mut found);
+        if !problems.are_about("delegation") {
+            delegation::check_routes(file, &mut found);
+        }
         let good = found.is_empty();
         problems.absorb("", found);
         good.then_some(policy)

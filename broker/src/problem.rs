@@ -49,6 +49,12 @@ impl Problems {
         }
     }
 
+    /// Whether anything was noted about an element of a list: one with a mistake may not be there any more.
+    pub fn are_about(&self, list: &str) -> bool {
+        let mut fields = self.0.iter().map(|problem| problem.field.as_str());
+        fields.any(|field| field.strip_prefix(list).is_some_and(|rest| rest.starts_with('[')))
+    }
+
     /// Notes all of another list, under a prefix to their fields.
     pub fn absorb(&mut self, prefix: &str, others: Self) {
         self.0.extend(others.0.into_iter().map(|problem| Problem {

@@ -2,7 +2,7 @@
 //!
 //! KDCs refuse in few words: an account that may not act for those who showed it no ticket, a user who is protected, and a
 //! target that is not on the list are one error. The ticket of the user to the broker tells the last from the others: it is
-//! forwardable or not. The first two are told apart by a second user who is not protected.
+//! forwardable or not. The first two are told apart by a second user who is not protected: one who was named, or one of the policy's.
 
 mod remedies;
 mod sources;
@@ -23,7 +23,8 @@ use crate::time::{Clock, UnixTime};
 const ACCOUNT: &str = "delegation_account";
 const USER: &str = "delegation_user";
 const TARGET: &str = "delegation_target";
-/// How many users of the policy are tried where nobody is named: two tell a protected one from a right that is missing.
+/// How many users of the policy are tried where nobody is named, and how many more where none of these can be acted for: two
+/// tell a protected one from a right that is missing.
 const MOST_USERS: usize = 4;
 
 /// Who acts, for whom, and towards which services it is tried.
@@ -35,6 +36,9 @@ pub struct Trial<'a> {
     pub keytab: &'a Path,
     /// For whom. Nobody but the account logs in where there are none.
     pub users: Vec<Principal>,
+    /// Who else may be tried where the KDC lets nobody's ticket be traded, since a user who is protected looks like an account
+    /// without the right. They are not reported.
+    pub witnesses: Vec<Principal>,
     /// The services, each with what its tickets are bound to.
     pub targets: Vec<(&'a DelegationTarget, Option<ChannelBindings>)>,
 }
@@ -48,10 +52,19 @@ impl<'a> Trial<'a> {
                 targets.push((target, binding(delegation, target, now)));
             }
         }
+        let mut known = named(config);
+        let (users, witnesses) = if users.is_empty() {
+            let others = known.split_off(known.len().min(MOST_USERS));
+            (known, others)
+        } else {
+            known.retain(|one| !users.contains(one));
+            (users, known)
+        };
         Self {
             account: &delegation.principal,
             keytab: &delegation.keytab,
-            users: if users.is_empty() { named(config) } else { users },
+            users,
+            witnesses: witnesses.into_iter().take(MOST_USERS).collect(),
             targets,
         }
     }
@@ -76,7 +89,6 @@ fn named(config: &Config) -> Vec<Principal> {
         .collect();
     users.sort_unstable();
     users.dedup();
-    users.truncate(MOST_USERS);
     users
 }
 
@@ -88,6 +100,13 @@ struct Acting<'a> {
     user: &'a Principal,
     is_tradable: bool,
     outcomes: Vec<Outcome<'a>>,
+}
+
+impl Acting<'_> {
+    /// Whoever its target names may trade a ticket that is not forwardable.
+    fn is_let_in_by_targets(&self) -> bool {
+        !self.outcomes.is_empty() && self.outcomes.iter().all(|(_, outcome)| outcome.is_ok())
+    }
 }
 
 /// Looks at what the broker is told by others, where it is, and then tries everything at the KDC.
@@ -151,14 +170,45 @@ pub fn look(trial: &Trial<'_>, clock: Clock, found: &mut dyn FnMut(Finding)) {
             }
         }
     }
-    let is_any_tradable = acted.iter().any(|acting| acting.is_tradable);
+    let shown = shown(&acted, trial, &mut delegator);
     for acting in &acted {
-        found(judge_user(acting, trial.account, is_any_tradable));
+        found(judge_user(acting, trial.account, shown));
         let judge = |(target, outcome): &Outcome<'_>| {
             judge_target(target, outcome.as_ref(), acting.user, trial.account, clock.now())
         };
         acting.outcomes.iter().map(judge).for_each(&mut *found);
     }
+}
+
+/// What all users together show of the account.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// It may act for one of them.
+    Right,
+    /// It may act for none of several.
+    NoRight { of: usize },
+    /// There is one user alone, for whom it may not.
+    Nothing,
+}
+
+fn shown(acted: &[Acting<'_>], trial: &Trial<'_>, delegator: &mut Delegator) -> Shown {
+    if acted.iter().any(|acting| acting.is_tradable) {
+        return Shown::Right;
+    }
+    let mut of = acted.len();
+    // Nobody is asked for where nobody is in doubt.
+    if acted.iter().any(|acting| !acting.is_let_in_by_targets()) {
+        for witness in &trial.witnesses {
+            let Ok(credential) = delegator.impersonate(witness) else {
+                continue;
+            };
+            if credential.evidence_is_forwardable() == Some(true) {
+                return Shown::Right;
+            }
+            of = of.saturating_add(1);
+        }
+    }
+    if of > 1 { Shown::NoRight { of } } else { Shown::Nothing }
 }
 
 /// What is said where the KDC owes an answer for too long, after these findings.
@@ -219,7 +269,7 @@ fn no_account(error: &DelegationError, trial: &Trial<'_>) -> Finding {
     } else {
         bad("the KDC does not let it log in")
             .mended_by(remedies::keytab(account, keytab))
-            .mended_by(remedies::unlock(account))
+            .mended_by(remedies::unlock_account(account))
     }
 }
 
@@ -235,13 +285,13 @@ fn no_user(error: &DelegationError, user: &Principal, trial: &Trial<'_>) -> Find
     };
     match error.kind() {
         Kind::UserUnknown => bad("the KDC does not know this user").mended_by(remedies::look_up(user)),
-        Kind::UserRevoked => bad("the account is disabled, locked or has ended").mended_by(remedies::unlock(user)),
+        Kind::UserRevoked => bad("the account is disabled, locked or has ended").mended_by(remedies::unlock_user(user)),
         // Samba says of a closed account that its policy rejects it, and of one without such a name that it is no service.
         Kind::NotAllowed => bad(&format!(
             "the KDC gives {account} no ticket of this user: the user's account is closed, or, in Active Directory, \
                  {account} has no service principal name"
         ))
-        .mended_by(remedies::unlock(user))
+        .mended_by(remedies::unlock_user(user))
         .mended_by(remedies::give_a_service_name(account)),
         Kind::KdcUnreachable => bad("no KDC answers for this user").mended_by([remedies::name_the_kdc(user.realm())]),
         Kind::KeytabUnavailable => bad(&format!(
@@ -260,31 +310,34 @@ fn no_user(error: &DelegationError, user: &Principal, trial: &Trial<'_>) -> Find
     }
 }
 
-fn judge_user(acting: &Acting<'_>, account: &Principal, is_any_tradable: bool) -> Finding {
+fn judge_user(acting: &Acting<'_>, account: &Principal, shown: Shown) -> Finding {
     let user = acting.user;
     if acting.is_tradable {
         let found = format!("{account} may act for users who showed it no ticket of theirs");
         return Finding::good(USER, user.as_str(), found);
     }
-    // Whoever its target names may trade such a ticket too.
-    if !acting.outcomes.is_empty() && acting.outcomes.iter().all(|(_, outcome)| outcome.is_ok()) {
+    if acting.is_let_in_by_targets() {
         let found = format!("each target lets {account} in by itself (resource-based delegation)");
         return Finding::good(USER, user.as_str(), found);
     }
     let bad = |found: String| Finding::bad(USER, user.as_str(), Reason::EvidenceNotForwardable, found);
-    if is_any_tradable {
-        bad(format!(
+    match shown {
+        Shown::Right => bad(format!(
             "the KDC protects this user, and {account} may not act for them: -allow_forwardable; in Active Directory \
              \"account is sensitive and cannot be delegated\", or a member of Protected Users. Leave it so if that was meant"
         ))
-        .mended_by(remedies::unprotect(user))
-    } else {
-        bad(format!(
+        .mended_by(remedies::unprotect(user)),
+        Shown::NoRight { of } => bad(format!(
+            "{account} may not act for users who showed it no ticket of theirs (protocol transition): none of {of} users' \
+             tickets may be traded, which is so otherwise only where the KDC protects each of them"
+        ))
+        .mended_by(remedies::allow_protocol_transition(account)),
+        Shown::Nothing => bad(format!(
             "{account} may not act for users who showed it no ticket of theirs (protocol transition), or the KDC protects \
              this user: one more --user who is not protected tells the two apart"
         ))
         .mended_by(remedies::allow_protocol_transition(account))
-        .mended_by(remedies::unprotect(user))
+        .mended_by(remedies::unprotect(user)),
     }
 }
 

@@ -239,7 +239,7 @@ impl DelegationGrant {
     }
 }
 
-/// The lines, or notes all that is wrong with them and with the routes that need one.
+/// The lines, or notes all that is wrong with them.
 pub(super) fn build(file: &RawPolicy, audiences: &[Audience], problems: &mut Problems) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     for (index, line) in numbered(&file.delegation, "delegation", "use patterns such as *@REALM", problems) {
@@ -258,10 +258,14 @@ pub(super) fn build(file: &RawPolicy, audiences: &[Audience], problems: &mut Pro
         }
         lines.push(line);
     }
+    lines
+}
+
+/// Notes the routes that need a line and have none. The file must have all of its lines.
+pub(super) fn check_routes(file: &RawPolicy, problems: &mut Problems) {
     for (index, route) in file.route.iter().enumerate() {
         check_route(route, index, file, problems);
     }
-    lines
 }
 
 fn check(

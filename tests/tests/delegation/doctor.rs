@@ -207,6 +207,29 @@ fn missing_rights_are_named(realm: &DelegationRealm) {
             .all(|command| command.contains("sensitive"))
     );
 
+    // Where several are not, it is the account.
+    let answer = ask(
+        realm,
+        &Question {
+            account: KERBEROS_ONLY,
+            keytab: KERBEROS_ONLY,
+            users: &["alice", "bob"],
+            ..question
+        },
+    );
+    assert_eq!(
+        answer.short().join(", "),
+        "account good, user bad evidence_not_forwardable, target skipped, user bad evidence_not_forwardable, target skipped"
+    );
+    assert!(
+        answer
+            .commands(system(realm))
+            .iter()
+            .all(|command| command.contains(KERBEROS_ONLY)),
+        "{:#?}",
+        answer.findings
+    );
+
     // Each target stands for itself, and without a user it is only said who logs in.
     let targets = [OTHER, LEGACY, UNKNOWN];
     let answer = ask(
@@ -453,12 +476,18 @@ fn account_users_and_targets_are_those_of_the_configuration() {
     // One who is named stands for those of the policy.
     let answer = run(&["doctor", "delegation", "--user", "bob@LAB.TEST"]);
     assert_eq!(answer.short().join(", "), format!("account good, {for_alice}"));
+    // A user of the policy shows that it is the one who is named whom the KDC protects.
+    let answer = run(&["doctor", "delegation", "--user", "sensitive@LAB.TEST"]);
+    assert_eq!(answer.short().join(", "), format!("account good, {for_sensitive}"));
+    assert_eq!(
+        answer.commands("mit"),
+        ["kadmin -q 'modprinc +allow_forwardable sensitive@LAB.TEST'"]
+    );
     // The whole doctor looks at this too.
     let answer = run(&["doctor"]);
     assert!(answer.short().join(", ").contains(&of_both), "{:?}", answer.short());
 }
 
-/// A realm in a file has no delegation at all.
 /// A keytab's entries of AES with 128 bits (RFC 3962), each of which follows its length.
 fn with_the_short_key_alone(keytab: &[u8]) -> Vec<u8> {
     let (version, mut rest) = keytab.split_at(2);
@@ -509,6 +538,7 @@ fn a_keytab_that_logs_in_and_opens_no_ticket_is_named() {
     );
 }
 
+/// A realm in a file has no delegation at all.
 #[test]
 fn a_realm_that_cannot_hold_targets_is_named() {
     let kdc = kerbridge_tests::kdc::Kdc::start("LAB.TEST").unwrap();

@@ -31,6 +31,10 @@ impl ServiceToken {
     /// Whether the key that this principal has in this keytab opens the ticket: then it is to that principal's account, whatever
     /// name the KDC knows it by. The name stands outside of what is encrypted, so that whoever has the token could write
     /// another one there. Nobody is asked.
+    ///
+    /// A key that the keytab does not have opens nothing: one whose number or type is missing is as often that of a service
+    /// which is rightly another as it is a newer one of the account's own, and neither can be told. Who has this keytab can no
+    /// more accept such a ticket than we can here, until the newer key is put into it.
     pub fn is_opened_by(&self, own: &Principal, keytab: &Path) -> Result<bool, DelegationError> {
         let failed = |detail| DelegationError::of(DelegationStep::Proxy, detail);
         let keytab = prefixed(b"FILE:", keytab).map_err(|_| failed(StatusText::of_our_own(sys::GSS_S_FAILURE)))?;

@@ -72,6 +72,7 @@ pub(super) fn run(delegation: &Delegation) -> Result<(), Failure> {
             account: &own_account,
             keytab: &keytab,
             users,
+            witnesses: Vec::new(),
             targets: targets.iter().map(|target| (target, None)).collect(),
         };
         look(&trial, Clock::System, found);
