@@ -90,6 +90,8 @@ struct Shared {
 struct Kept {
     seal: Seal,
     stamp: Stamp,
+    /// Keys that were made for changes that failed: whether what is written down names them is not known.
+    spares: Vec<Held>,
 }
 
 /// What is in use at a moment.
@@ -140,28 +142,32 @@ impl KeyRing {
     ) -> Result<Self, KeyringError> {
         let place = Place::of(&place.into());
         let hardware = open_hardware(rotation, place.path())?;
+        let mut first = None;
         if !place.exists()? {
+            let held = make(rotation, hardware.as_ref(), place.path())?;
             let content = Content {
-                ring: Ring::new(make(rotation, hardware.as_ref(), place.path())?, now),
+                ring: Ring::new(held.clone(), now),
                 sessions: SessionsKey::generate()?,
             };
-            place.create(&Seal::new(key)?.seal(&content)?)?;
+            let created = place.create(&Seal::new(key)?.seal(&content)?);
+            if created.is_err() && matches!(place.exists(), Ok(false)) {
+                destroy(&held, hardware.as_ref());
+            }
+            created?;
+            first = Some(held);
         }
-        let (file, mut stamp) = place.read()?;
-        let (seal, content, format) = open(place.path(), file, key, hardware.as_ref(), now)?;
+        let (ring, format) = Self::read(place, hardware, key, rotation, now)?;
+        // Of two first starts at once the keys are those of the other.
+        if let Some(first) = first
+            && !ring.seen().ring.has(|held| held.key.id() == first.key.id())
+        {
+            destroy(&first, ring.0.hardware.as_ref());
+        }
         if format != content::FORMAT {
-            place.keep_aside(format)?;
-            stamp = place.replace(&seal.seal(&content)?, stamp)?;
+            ring.0.place.keep_aside(format)?;
+            ring.write_anew()?;
         }
-        Ok(Self::of(
-            place,
-            key,
-            rotation,
-            hardware,
-            now,
-            Kept { seal, stamp },
-            content,
-        ))
+        Ok(ring)
     }
 
     /// Whether there are keys in a place.
@@ -191,40 +197,35 @@ impl KeyRing {
     ) -> Result<Self, KeyringError> {
         let place = Place::of(&place.into());
         let hardware = open_hardware(rotation, place.path())?;
-        let (file, stamp) = place.read()?;
-        let (seal, content, _) = open(place.path(), file, key, hardware.as_ref(), now)?;
-        Ok(Self::of(
-            place,
-            key,
-            rotation,
-            hardware,
-            now,
-            Kept { seal, stamp },
-            content,
-        ))
+        Ok(Self::read(place, hardware, key, rotation, now)?.0)
     }
 
-    fn of(
+    /// The keys of a place, and the format in which they stand there.
+    fn read(
         place: Place,
+        hardware: Option<Arc<Hardware>>,
         key: &KeyEncryptionKey,
         rotation: &Rotation,
-        hardware: Option<Arc<Hardware>>,
         now: UnixTime,
-        kept: Kept,
-        content: Content,
-    ) -> Self {
-        let seen = Seen::of(content);
-        Self(Arc::new(Shared {
+    ) -> Result<(Self, u32), KeyringError> {
+        let (file, stamp) = place.read()?;
+        let (seal, content, format) = open(place.path(), file, key, hardware.as_ref(), now)?;
+        let ring = Self(Arc::new(Shared {
             place,
             key: key.clone(),
             rotation: rotation.clone(),
             hardware,
             started: now,
-            keks: Mutex::new(kept.seal.keks()),
-            kept: Mutex::new(kept),
-            seen: watch::Sender::new(Arc::new(seen)),
+            keks: Mutex::new(seal.keks()),
+            kept: Mutex::new(Kept {
+                seal,
+                stamp,
+                spares: Vec::new(),
+            }),
+            seen: watch::Sender::new(Arc::new(Seen::of(content))),
             refreshed: Mutex::new(Instant::now()),
-        }))
+        }));
+        Ok((ring, format))
     }
 
     /// Takes over what another broker has written since, and says whether there was anything.
@@ -238,7 +239,11 @@ impl KeyRing {
         let opened = open(self.0.place.path(), file, &self.0.key, self.0.hardware.as_ref(), now)?;
         let (seal, content, _) = opened;
         *self.0.keks.lock().unwrap_or_else(PoisonError::into_inner) = seal.keks();
-        *kept = Kept { seal, stamp };
+        kept.seal = seal;
+        kept.stamp = stamp;
+        // A change that seemed to fail may have been written down after all.
+        kept.spares
+            .retain(|spare| !content.ring.has(|held| held.key.id() == spare.key.id()));
         self.0.seen.send_replace(Arc::new(Seen::of(content)));
         self.note_refreshed();
         tracing::info!("another broker changed the signing keys, and they are in use here");
@@ -358,6 +363,15 @@ fn make(rotation: &Rotation, hardware: Option<&Arc<Hardware>>, path: &Path) -> R
             .generate(rotation.algorithm)
             .map(|(key, name)| Held::in_hardware(key, name))
             .map_err(|error| KeyringError::hardware(path, &error)),
+    }
+}
+
+/// Takes a key that nobody needs out of its hardware.
+fn destroy(held: &Held, hardware: Option<&Arc<Hardware>>) {
+    if let (Some(hardware), Some(name)) = (hardware, held.hardware_name())
+        && let Err(error) = hardware.destroy(name)
+    {
+        tracing::warn!(kid = held.key.id(), %error, "a key that is out of use is still in its token");
     }
 }
 

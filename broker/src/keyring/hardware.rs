@@ -4,24 +4,24 @@
 //! keeps that thread, and nobody waits for it for longer than he has time. A session that fails is opened anew once, for a token
 //! that was away.
 
+mod pair;
+
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
-use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 use prometheus_client::metrics::gauge::Gauge;
-use ring::digest;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use self::pair::Pair;
+use super::random;
 use super::signing_key::{NotSigned, PublicKey, SigningAlgorithm, SigningKey};
-use super::{CryptoError, random};
 use crate::hexadecimal;
 use crate::work_pool::{NotDone, WorkPool};
 
@@ -41,45 +41,35 @@ pub struct HardwareConfig {
 pub struct Pin(Zeroizing<String>);
 
 /// The thread that speaks to a token.
-pub(super) struct Hardware(WorkPool<Token>);
+pub(super) struct Hardware {
+    thread: WorkPool<Token>,
+    /// The name of a key pair that was asked for and not had: the token may have made it all the same. The next one has this name.
+    begun: Mutex<Option<String>>,
+}
 
 /// A token of which the user is logged in while there is a session.
 struct Token {
     config: HardwareConfig,
     module: Pkcs11,
     session: Option<Session>,
+    /// Why the PIN was refused. Nothing tries it again: tokens lock their user after a few.
+    refused: Option<HardwareError>,
 }
 
 /// A private key in the token.
 pub(super) struct HardwareKey {
     hardware: Arc<Hardware>,
-    place: Place,
-}
-
-/// Where a key pair is in the token, and what for.
-#[derive(Clone)]
-struct Place {
-    algorithm: SigningAlgorithm,
-    /// `CKA_ID` in hexadecimal.
-    name: String,
+    pair: Pair,
 }
 
 /// Why the token does not do it. The text is the library's; it holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HardwareError(String);
 
-/// P-256, as the DER of its object identifier (RFC 5480 §2.1.1.1).
-const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-/// Bits of a new RSA key.
-const RSA_BITS: u64 = 2048;
-/// 65537
-const RSA_EXPONENT: &[u8] = &[1, 0, 1];
 /// Signatures that may wait for their turn.
 const QUEUE: usize = 256;
 /// How long whoever starts, or makes and destroys keys, waits for the token. Some take many seconds for an RSA key.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What a person sees in the token.
-const LABEL: &[u8] = b"kerbridge signing key";
 
 impl Hardware {
     /// Loads the library and logs in.
@@ -95,9 +85,13 @@ impl Hardware {
             config: config.clone(),
             module,
             session: None,
+            refused: None,
         };
         let pool = WorkPool::start("pkcs11", vec![move || token], QUEUE, Gauge::default());
-        let hardware = Self(pool.map_err(|error| HardwareError(error.to_string()))?);
+        let hardware = Self {
+            thread: pool.map_err(|error| HardwareError(error.to_string()))?,
+            begun: Mutex::new(None),
+        };
         hardware.wait(|_| Ok(()))?;
         Ok(hardware)
     }
@@ -107,7 +101,7 @@ impl Hardware {
         &self,
         work: impl Fn(&Session) -> Result<T, HardwareError> + Send + 'static,
     ) -> Result<T, HardwareError> {
-        match self.0.wait(PATIENCE, move |token| token.with_session(work)) {
+        match self.thread.wait(PATIENCE, move |token| token.with_session(work)) {
             Some(Ok(outcome)) => outcome,
             Some(Err(not_done)) => Err(HardwareError(format!("the token: {not_done}"))),
             None => Err(HardwareError(format!(
@@ -123,7 +117,7 @@ impl Hardware {
         until: Instant,
         work: impl Fn(&Session) -> Result<T, HardwareError> + Send + 'static,
     ) -> Result<T, NotSigned> {
-        let done = self.0.run(move |token| token.with_session(work));
+        let done = self.thread.run(move |token| token.with_session(work));
         match tokio::time::timeout_at(until, done).await {
             Ok(Ok(Ok(done))) => Ok(done),
             Ok(Ok(Err(error))) => {
@@ -140,8 +134,16 @@ impl Hardware {
 }
 
 impl Token {
-    fn log_in(&self) -> Result<Session, HardwareError> {
-        let Self { config, module, .. } = self;
+    fn log_in(&mut self) -> Result<Session, HardwareError> {
+        let Self {
+            config,
+            module,
+            refused,
+            ..
+        } = self;
+        if let Some(refused) = refused {
+            return Err(refused.clone());
+        }
         let named = |error: Error| HardwareError(format!("the token {:?}: {error}", config.token));
         for slot in module.get_slots_with_initialized_token().map_err(named)? {
             if module.get_token_info(slot).map_err(named)?.label() != config.token {
@@ -149,10 +151,20 @@ impl Token {
             }
             let session = module.open_rw_session(slot).map_err(named)?;
             let pin = AuthPin::new(config.pin.0.as_str().into());
-            return match session.login(UserType::User, Some(&pin)) {
-                Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(session),
-                Err(error) => Err(named(error)),
+            let Err(error) = session.login(UserType::User, Some(&pin)) else {
+                return Ok(session);
             };
+            if let Error::Pkcs11(RvError::UserAlreadyLoggedIn, _) = error {
+                return Ok(session);
+            }
+            if is_of_pin(&error) {
+                let problem = format!(
+                    "the token {:?} does not take the PIN, which is not tried again until a restart: {error}",
+                    config.token
+                );
+                return Err(refused.insert(HardwareError(problem)).clone());
+            }
+            return Err(named(error));
         }
         Err(HardwareError(format!(
             "there is no token with the label {:?}",
@@ -160,7 +172,7 @@ impl Token {
         )))
     }
 
-    /// Does something in the session; where that fails, once more in a new one.
+    /// Does something in the session; where that fails, once more in a new one: the token may have done it the first time.
     fn with_session<T>(&mut self, work: impl Fn(&Session) -> Result<T, HardwareError>) -> Result<T, HardwareError> {
         if let Some(session) = &self.session
             && let Ok(done) = work(session)
@@ -181,171 +193,70 @@ impl Hardware {
         self: &Arc<Self>,
         algorithm: SigningAlgorithm,
     ) -> Result<(SigningKey, String), HardwareError> {
-        let id = random::<16>().map_err(|error| HardwareError(error.to_string()))?;
-        let name = hexadecimal::digits(id.as_ref());
-        self.wait(move |session| make(session, algorithm, id.as_ref()))?;
-        Ok((HardwareKey::find(self, algorithm, &name)?, name))
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = match &*begun {
+            Some(name) => name.clone(),
+            None => {
+                let id = random::<16>().map_err(|error| HardwareError(error.to_string()))?;
+                begun.insert(hexadecimal::digits(id.as_ref())).clone()
+            }
+        };
+        let key = HardwareKey::of(self, Pair::new(algorithm, name.clone()), Pair::made)?;
+        *begun = None;
+        Ok((key, name))
     }
 
     /// Takes a key out of the token.
     pub(super) fn destroy(&self, name: &str) -> Result<(), HardwareError> {
-        let id = id_of(name)?;
-        self.wait(move |session| {
-            for object in session.find_objects(std::slice::from_ref(&id))? {
-                session.destroy_object(object)?;
-            }
-            Ok(())
-        })
+        // What is destroyed is the same whatever it is for.
+        let pair = Pair::new(SigningAlgorithm::default(), name.to_owned());
+        self.wait(move |session| pair.destroy(session))
     }
 }
 
 impl HardwareKey {
-    /// The key of a name, both halves of which must be there.
+    /// The key of a name, of which both halves must be there and belong together.
     pub(super) fn find(
         hardware: &Arc<Hardware>,
         algorithm: SigningAlgorithm,
         name: &str,
     ) -> Result<SigningKey, HardwareError> {
-        let place = Place {
-            algorithm,
-            name: name.to_owned(),
-        };
-        let looked_for = place.clone();
-        let public = hardware.wait(move |session| {
-            looked_for.object(session, ObjectClass::PRIVATE_KEY)?;
-            looked_for.public(session)
-        })?;
-        let key = Self {
-            hardware: Arc::clone(hardware),
-            place,
-        };
-        Ok(SigningKey::in_hardware(algorithm, &public, key))
+        Self::of(hardware, Pair::new(algorithm, name.to_owned()), Pair::proven)
+    }
+
+    fn of(
+        hardware: &Arc<Hardware>,
+        pair: Pair,
+        public: fn(&Pair, &Session) -> Result<PublicKey, HardwareError>,
+    ) -> Result<SigningKey, HardwareError> {
+        let asked = pair.clone();
+        let public = hardware.wait(move |session| public(&asked, session))?;
+        let (algorithm, hardware) = (pair.algorithm(), Arc::clone(hardware));
+        Ok(SigningKey::in_hardware(algorithm, &public, Self { hardware, pair }))
     }
 
     /// Signs, if the token does it by then.
     pub(super) async fn sign(&self, message: &[u8], until: Instant) -> Result<Vec<u8>, NotSigned> {
-        let (place, message) = (self.place.clone(), message.to_vec());
+        let (pair, message) = (self.pair.clone(), message.to_vec());
         self.hardware
-            .run(until, move |session| place.sign(session, &message))
+            .run(until, move |session| pair.sign(session, &message))
             .await
     }
 }
 
-impl Place {
-    fn object(&self, session: &Session, class: ObjectClass) -> Result<ObjectHandle, HardwareError> {
-        let found = session.find_objects(&[id_of(&self.name)?, Attribute::Class(class)])?;
-        match found.as_slice() {
-            [object] => Ok(*object),
-            [] => Err(HardwareError(format!(
-                "the token holds no {class} with the identifier {}",
-                self.name
-            ))),
-            [_, _, ..] => Err(HardwareError(format!("the token holds several of {}", self.name))),
-        }
-    }
-
-    fn public(&self, session: &Session) -> Result<PublicKey, HardwareError> {
-        let object = self.object(session, ObjectClass::PUBLIC_KEY)?;
-        let wanted = [
-            AttributeType::EcPoint,
-            AttributeType::Modulus,
-            AttributeType::PublicExponent,
-        ];
-        let (mut point, mut modulus, mut exponent) = (None, None, None);
-        let wanted = match self.algorithm {
-            SigningAlgorithm::Es256 => wanted.get(..1),
-            SigningAlgorithm::Rs256 => wanted.get(1..),
-            SigningAlgorithm::EdDsa => return Err(no_eddsa()),
-        };
-        for attribute in session.get_attributes(object, wanted.unwrap_or_default())? {
-            #[expect(clippy::wildcard_enum_match_arm, reason = "others were not asked for")]
-            match attribute {
-                Attribute::EcPoint(bytes) => point = Some(bytes),
-                Attribute::Modulus(bytes) => modulus = Some(bytes),
-                Attribute::PublicExponent(bytes) => exponent = Some(bytes),
-                _ => {}
-            }
-        }
-        match (point, modulus, exponent) {
-            // An OCTET STRING in DER (PKCS#11 §6.3.3) of 65 bytes.
-            (Some(point), _, _) => match point.strip_prefix(&[0x04, 0x41]).map(PublicKey::p256) {
-                Some(Ok(public)) => Ok(public),
-                Some(Err(CryptoError)) | None => Err(HardwareError("the public key is no point of P-256".into())),
-            },
-            (None, Some(modulus), Some(exponent)) => {
-                let modulus = without_zeros(&modulus);
-                if modulus.len() < 256 {
-                    return Err(HardwareError("the RSA key has less than 2048 bits".into()));
-                }
-                Ok(PublicKey::rsa(modulus, without_zeros(&exponent)))
-            }
-            (None, _, _) => Err(HardwareError("the token does not say the public key".into())),
-        }
-    }
-
-    fn sign(&self, session: &Session, message: &[u8]) -> Result<Vec<u8>, HardwareError> {
-        let key = self.object(session, ObjectClass::PRIVATE_KEY)?;
-        Ok(match self.algorithm {
-            SigningAlgorithm::Es256 => {
-                let hash = digest::digest(&digest::SHA256, message);
-                session.sign(&Mechanism::Ecdsa, key, hash.as_ref())?
-            }
-            SigningAlgorithm::Rs256 => session.sign(&Mechanism::Sha256RsaPkcs, key, message)?,
-            SigningAlgorithm::EdDsa => return Err(no_eddsa()),
-        })
-    }
-}
-
-/// Makes a key pair that cannot be taken out.
-fn make(session: &Session, algorithm: SigningAlgorithm, id: &[u8]) -> Result<(), HardwareError> {
-    let about = [
-        Attribute::Id(id.to_vec()),
-        Attribute::Label(LABEL.to_vec()),
-        Attribute::Token(true),
-    ];
-    let (mechanism, mut public) = match algorithm {
-        SigningAlgorithm::Es256 => (Mechanism::EccKeyPairGen, vec![Attribute::EcParams(P256.to_vec())]),
-        SigningAlgorithm::Rs256 => (
-            Mechanism::RsaPkcsKeyPairGen,
-            vec![
-                Attribute::ModulusBits(RSA_BITS.into()),
-                Attribute::PublicExponent(RSA_EXPONENT.to_vec()),
-            ],
-        ),
-        SigningAlgorithm::EdDsa => return Err(no_eddsa()),
-    };
-    public.extend([Attribute::Private(false), Attribute::Verify(true)]);
-    public.extend(about.clone());
-    let mut private = vec![
-        Attribute::Private(true),
-        Attribute::Sensitive(true),
-        Attribute::Extractable(false),
-        Attribute::Sign(true),
-    ];
-    private.extend(about);
-    session.generate_key_pair(&mechanism, &public, &private)?;
-    Ok(())
-}
-
-fn no_eddsa() -> HardwareError {
-    HardwareError("EdDSA is not to be had from a token".into())
-}
-
-fn id_of(name: &str) -> Result<Attribute, HardwareError> {
-    let pairs = name.as_bytes().chunks(2);
-    let bytes = pairs.map(|pair| {
-        std::str::from_utf8(pair)
-            .ok()
-            .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-    });
-    let id: Option<Vec<u8>> = bytes.collect();
-    id.map(Attribute::Id)
-        .ok_or_else(|| HardwareError(format!("{name:?} is no identifier")))
-}
-
-fn without_zeros(bytes: &[u8]) -> &[u8] {
-    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-    bytes.get(zeros..).unwrap_or_default()
+/// Whether it is the PIN, so that the same one is refused the next time.
+const fn is_of_pin(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Pkcs11(
+            RvError::PinIncorrect
+                | RvError::PinInvalid
+                | RvError::PinLenRange
+                | RvError::PinExpired
+                | RvError::PinLocked,
+            _
+        )
+    )
 }
 
 impl From<Error> for HardwareError {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::content::{Content, Held, Seal};
 use super::key_encryption::KeyEncryptionKey;
 use super::stages::{Removed, Ring};
-use super::{ChangeError, Kept, KeyRing, KeyringError, RotateError, Seen, make};
+use super::{ChangeError, Kept, KeyRing, KeyringError, RotateError, Seen, destroy, make};
 use crate::audit;
 use crate::log::KEPT;
 use crate::metrics::KeyMetrics;
@@ -37,6 +37,13 @@ pub enum By {
         /// The user of the command.
         uid: u32,
     },
+}
+
+/// A key for a change.
+struct Spare {
+    held: Held,
+    /// A change with it has failed before.
+    was_tried: bool,
 }
 
 /// What it is time for.
@@ -87,7 +94,7 @@ impl KeyRing {
 
     /// Publishes a new key, and says its identifier; it signs once it has been published for `lead`.
     pub fn publish(&self, now: UnixTime, by: By) -> Result<String, ChangeError> {
-        self.publish_new(|| self.made(), now, by)
+        self.publish_new(|| self.make(), now, by)
     }
 
     pub(super) fn publish_new(
@@ -98,11 +105,10 @@ impl KeyRing {
     ) -> Result<String, ChangeError> {
         // A key takes its time, and hardware has room for so many.
         self.seen().ring.may_publish()?;
-        let made = make()?;
-        let id = made.key.id().to_owned();
-        let algorithm = made.key.algorithm();
-        self.change(|ring| ring.publish(made.clone(), now))
-            .inspect_err(|error| self.destroy_unwritten(&made, error))?;
+        let spare = self.spare_or(make)?;
+        let id = spare.held.key.id().to_owned();
+        let algorithm = spare.held.key.algorithm();
+        self.change_with(Some(&spare), |ring| ring.publish(spare.held.clone(), now))?;
         log("signing key published", &id, by);
         tracing::debug!(kid = id, algorithm = algorithm.name(), "its algorithm");
         Ok(id)
@@ -133,22 +139,20 @@ impl KeyRing {
         let mut spare = self.spare()?;
         if let (true, Some(made)) = (self.0.place.is_shared(), &spare) {
             // A filter that is shown an unknown key asks once, and perhaps another broker: that one must know it by then.
-            self.change(|ring| ring.publish(made.clone(), now))
-                .inspect_err(|error| self.destroy_unwritten(made, error))?;
+            self.change_with(Some(made), |ring| ring.publish(made.held.clone(), now))?;
             spare = None;
             thread::sleep(ASK_EVERY.saturating_mul(2));
         }
-        let id = self.change(|ring| {
+        let id = self.change_with(spare.as_ref(), |ring| {
             if let Some(spare) = &spare {
-                ring.publish(spare.clone(), now)?;
+                ring.publish(spare.held.clone(), now)?;
             }
             if ring.switch(now, kept_until) {
                 Ok(ring.signing().key.id().to_owned())
             } else {
                 Err(RotateError::NoOther)
             }
-        });
-        let id = id.inspect_err(|error| spare.iter().for_each(|spare| self.destroy_unwritten(spare, error)))?;
+        })?;
         log("signing key in use", &id, by);
         Ok(id)
     }
@@ -170,15 +174,14 @@ impl KeyRing {
         let retired = retired.ok_or(RotateError::Unknown)?;
         let is_signing = self.signing().id() == id;
         let spare = if is_signing { self.spare()? } else { None };
-        let done = self.change(|ring| {
+        let removed = self.change_with(spare.as_ref(), |ring| {
             if let Some(spare) = &spare {
                 // The place of the one that goes is its own.
-                ring.remove_then_publish(|held| held.key.id() == id, spare.clone(), now)
+                ring.remove_then_publish(|held| held.key.id() == id, spare.held.clone(), now)
             } else {
                 ring.remove(|held| held.key.id() == id, now)
             }
-        });
-        let removed = done.inspect_err(|error| spare.iter().for_each(|spare| self.destroy_unwritten(spare, error)))?;
+        })?;
         log("signing key retired", id, by);
         let signing = self.signing().id().to_owned();
         if removed == Removed::Signing {
@@ -210,24 +213,77 @@ impl KeyRing {
         Ok(())
     }
 
+    /// Writes what is in use down in the format of this release.
+    pub(super) fn write_anew(&self) -> Result<(), KeyringError> {
+        let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let seal = kept.seal.clone();
+        self.write_under(&mut kept, seal)
+    }
+
     fn reseal(&self, work: impl FnOnce(&mut Seal) -> Result<(), ChangeError>) -> Result<(), ChangeError> {
         let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let mut seal = kept.seal.clone();
         work(&mut seal)?;
+        Ok(self.write_under(&mut kept, seal)?)
+    }
+
+    fn write_under(&self, kept: &mut Kept, seal: Seal) -> Result<(), KeyringError> {
         let seen = self.seen();
         let content = Content {
             ring: seen.ring.clone(),
             sessions: seen.sessions.clone(),
         };
-        let stamp = self.0.place.replace(&seal.seal(&content)?, kept.stamp)?;
+        kept.stamp = self.0.place.replace(&seal.seal(&content)?, kept.stamp)?;
         *self.0.keks.lock().unwrap_or_else(PoisonError::into_inner) = seal.keks();
-        *kept = Kept { seal, stamp };
+        kept.seal = seal;
         Ok(())
     }
 
-    /// Writes a changed ring down, and only then puts it in use.
     fn change<T>(&self, work: impl FnOnce(&mut Ring<Held>) -> Result<T, RotateError>) -> Result<T, ChangeError> {
+        self.change_with(None, work)
+    }
+
+    /// Writes a changed ring down, and only then puts it in use. A key that was made for it and is not in it then is kept for the
+    /// next change where what is written down may name it all the same (a broker without a key that its file names does not
+    /// start), and is destroyed where nothing names it.
+    fn change_with<T>(
+        &self,
+        spare: Option<&Spare>,
+        work: impl FnOnce(&mut Ring<Held>) -> Result<T, RotateError>,
+    ) -> Result<T, ChangeError> {
         let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Spare { held, was_tried }) = spare else {
+            return self.write(&mut kept, work);
+        };
+        let is_it = |other: &Held| other.key.id() == held.key.id();
+        if *was_tried && !kept.spares.iter().any(is_it) {
+            // It is another change's by now.
+            let path = self.0.place.path().to_owned();
+            return Err(KeyringError::Meanwhile { path }.into());
+        }
+        kept.spares.retain(|spare| !is_it(spare));
+        let changed = self.write(&mut kept, work);
+        let is_named_perhaps = match &changed {
+            Ok(_) | Err(ChangeError::Refused(_) | ChangeError::Failed(KeyringError::Meanwhile { .. })) => *was_tried,
+            Err(ChangeError::Failed(_)) => true,
+        };
+        if self.seen().ring.has(is_it) {
+            return changed;
+        }
+        if is_named_perhaps {
+            kept.spares.push(held.clone());
+        } else {
+            drop(kept);
+            self.destroy(held);
+        }
+        changed
+    }
+
+    fn write<T>(
+        &self,
+        kept: &mut Kept,
+        work: impl FnOnce(&mut Ring<Held>) -> Result<T, RotateError>,
+    ) -> Result<T, ChangeError> {
         let before = self.seen();
         let mut content = Content {
             ring: before.ring.clone(),
@@ -239,34 +295,35 @@ impl KeyRing {
         Ok(done)
     }
 
-    fn made(&self) -> Result<Held, KeyringError> {
+    fn make(&self) -> Result<Held, KeyringError> {
         make(&self.0.rotation, self.0.hardware.as_ref(), self.0.place.path())
     }
 
+    /// A key that is left of a change that failed, or a new one.
+    fn spare_or(&self, make: impl FnOnce() -> Result<Held, KeyringError>) -> Result<Spare, KeyringError> {
+        let left = {
+            let kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.spares.last().cloned()
+        };
+        Ok(match left {
+            Some(held) => Spare { held, was_tried: true },
+            None => Spare {
+                held: make()?,
+                was_tried: false,
+            },
+        })
+    }
+
     /// A key that can sign next, where none is published for that.
-    fn spare(&self) -> Result<Option<Held>, KeyringError> {
+    fn spare(&self) -> Result<Option<Spare>, KeyringError> {
         match self.seen().ring.next_published() {
             Some(_) => Ok(None),
-            None => self.made().map(Some),
+            None => self.spare_or(|| self.make()).map(Some),
         }
     }
 
-    /// Takes a key that was made for a change out of its hardware, where the change was refused. Where writing it down failed the
-    /// file may name it all the same, and a broker without a key that its file names does not start.
-    fn destroy_unwritten(&self, held: &Held, error: &ChangeError) {
-        match error {
-            ChangeError::Refused(_) | ChangeError::Failed(KeyringError::Meanwhile { .. }) => self.destroy(held),
-            ChangeError::Failed(_) => {}
-        }
-    }
-
-    /// Takes a key that nobody needs out of its hardware.
     fn destroy(&self, held: &Held) {
-        if let (Some(hardware), Some(name)) = (&self.0.hardware, held.hardware_name())
-            && let Err(error) = hardware.destroy(name)
-        {
-            tracing::warn!(kid = held.key.id(), %error, "a key that is out of use is still in its token");
-        }
+        destroy(held, self.0.hardware.as_ref());
     }
 }
 

@@ -161,6 +161,13 @@ impl<K: Clone> Ring<K> {
         current.chain(next).chain(old).collect()
     }
 
+    /// Whether there is such a key among them.
+    pub(super) fn has(&self, is_it: impl Fn(&K) -> bool) -> bool {
+        let next = self.next.iter().map(|(key, _)| key);
+        let old = self.old.iter().map(|old| &old.key);
+        std::iter::once(&self.current.key).chain(next).chain(old).any(is_it)
+    }
+
     /// The key that signs.
     pub(super) const fn signing(&self) -> &K {
         &self.current.key

@@ -1,75 +1,27 @@
 //! The broker signs in a PKCS#11 token, which SoftHSM plays: keys are made there, stay there, and are destroyed there.
 
+mod token;
+
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use kerbridge_tests::http::Request;
+use kerbridge_tests::token::decode;
 use kerbridge_tests::wait::{Deadline, wait_until};
 use kerbridge_tests::world::WorldBuilder;
-use kerbridge_tests::{World, shipped, token};
-use rustix::fs::{FlockOperation, fcntl_lock};
+use kerbridge_tests::{World, shipped};
 use serde_json::Value;
 
-const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
-const PIN: &str = "5678";
-
-/// Makes a token in a folder, and returns the environment that leads to it.
-fn soft_hsm(folder: &Path) -> String {
-    let tokens = folder.join("tokens");
-    fs::create_dir(&tokens).unwrap();
-    let config = folder.join("softhsm2.conf");
-    let text = format!(
-        "directories.tokendir = {}\nobjectstore.backend = file\n",
-        tokens.display()
-    );
-    fs::write(&config, text).unwrap();
-    let environment = format!("SOFTHSM2_CONF={}", config.display());
-    let made = Command::new("env")
-        .args([
-            &environment,
-            "softhsm2-util",
-            "--init-token",
-            "--free",
-            "--label",
-            "kerbridge",
-        ])
-        .args(["--pin", PIN, "--so-pin", "1234"])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let pin = folder.join("token.pin");
-    fs::write(&pin, PIN).unwrap();
-    fs::set_permissions(&pin, fs::Permissions::from_mode(0o600)).unwrap();
-    environment
-}
-
-/// How many objects the token holds: two halves for each key.
-fn objects(folder: &Path) -> usize {
-    let slots = fs::read_dir(folder.join("tokens")).unwrap();
-    let files = slots.flat_map(|slot| fs::read_dir(slot.unwrap().path()).unwrap());
-    let is_object = |name: &str| name.ends_with(".object") && name != "token.object";
-    files
-        .filter(|file| is_object(&file.as_ref().unwrap().file_name().to_string_lossy()))
-        .count()
-}
-
-/// The table of `kerbridge.toml` for it.
-fn table(folder: &Path) -> String {
-    let pin = folder.join("token.pin").display().to_string();
-    format!("[keys.pkcs11]\nmodule = {MODULE:?}\ntoken = \"kerbridge\"\npin_file = {pin:?}\n")
-}
+use self::token::Token;
 
 /// A lab whose broker signs in this token, with keys in the filter.
-fn signing_in(folder: &Path, environment: &str, world: WorldBuilder, algorithm: &str) -> World {
-    let mut world = world.broker_table(&table(folder)).broker_stopped().start().unwrap();
+fn signing_in(hsm: &Token, world: WorldBuilder, algorithm: &str) -> World {
+    let mut world = world.broker_table(&hsm.table()).broker_stopped().start().unwrap();
     world
         .broker()
         .configure("[keys]\n", &format!("[keys]\nalgorithm = {algorithm:?}\n"))
         .unwrap();
-    world.broker().start_through(&["env", environment]);
+    world.broker().start_through(&["env", &hsm.environment()]);
     world.broker().start().unwrap();
     wait_until("keys in the filter", Duration::from_secs(20), || {
         world.token("alice", "/orders/1").is_ok()
@@ -78,20 +30,10 @@ fn signing_in(folder: &Path, environment: &str, world: WorldBuilder, algorithm: 
     world
 }
 
-/// What happens to a token that hangs: whoever asks SoftHSM for anything waits for this lock.
-fn hang(folder: &Path) -> fs::File {
-    let slot = fs::read_dir(folder.join("tokens")).unwrap().next().unwrap().unwrap();
-    let generation = slot.path().join("generation");
-    let held = fs::OpenOptions::new().read(true).write(true).open(generation).unwrap();
-    fcntl_lock(&held, FlockOperation::LockExclusive).unwrap();
-    held
-}
-
 #[test]
 fn tokens_that_are_signed_in_a_pkcs11_token_pass_and_its_keys_are_replaced_and_destroyed() {
-    let hsm = tempfile::tempdir().unwrap();
-    let environment = soft_hsm(hsm.path());
-    let mut world = signing_in(hsm.path(), &environment, World::builder(), "ES256");
+    let hsm = Token::new();
+    let mut world = signing_in(&hsm, World::builder(), "ES256");
     let passes = |world: &World, token: &str| {
         let answer = world.curl("/orders/1").bearer(token).send().unwrap();
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -100,8 +42,8 @@ fn tokens_that_are_signed_in_a_pkcs11_token_pass_and_its_keys_are_replaced_and_d
     passes(&world, &first);
     let listed = world.broker().administer(&["keys", "list"], &[]).unwrap();
     assert_eq!(listed["keys"][0]["in_hardware"], true, "{listed}");
-    assert_eq!(listed["keys"][0]["kid"], token::decode(&first).unwrap().header["kid"]);
-    assert_eq!(objects(hsm.path()), 2);
+    assert_eq!(listed["keys"][0]["kid"], decode(&first).unwrap().header["kid"]);
+    assert_eq!(hsm.objects(), 2);
     // After a restart it is the same key.
     world.broker().stop().unwrap();
     world.broker().start().unwrap();
@@ -113,37 +55,33 @@ fn tokens_that_are_signed_in_a_pkcs11_token_pass_and_its_keys_are_replaced_and_d
     // Another takes its place; a token of each is good.
     let switched = world.broker().administer(&["keys", "rotate"], &["--now"]).unwrap();
     let second = world.token("alice", "/orders/1").unwrap();
-    assert_eq!(
-        switched["keys"][0]["kid"],
-        token::decode(&second).unwrap().header["kid"]
-    );
+    assert_eq!(switched["keys"][0]["kid"], decode(&second).unwrap().header["kid"]);
     passes(&world, &second);
     passes(&world, &first);
-    assert_eq!(objects(hsm.path()), 4);
+    assert_eq!(hsm.objects(), 4);
     // What is retired is gone from the token, too.
     let old: &Value = &switched["keys"][1]["kid"];
     world
         .broker()
         .administer(&["keys", "retire"], &[old.as_str().unwrap()])
         .unwrap();
-    assert_eq!(objects(hsm.path()), 2);
+    assert_eq!(hsm.objects(), 2);
     // Without the token the broker does not start, and says why.
     world.broker().stop().unwrap();
-    fs::rename(hsm.path().join("tokens"), hsm.path().join("away")).unwrap();
+    hsm.remove();
     let complaint = world.broker().start().unwrap_err().to_string();
     assert!(complaint.contains("keyring.json: "), "{complaint}");
 }
 
 #[test]
 fn rsa_keys_of_a_pkcs11_token_sign_too() {
-    let hsm = tempfile::tempdir().unwrap();
-    let environment = soft_hsm(hsm.path());
+    let hsm = Token::new();
     let policy = shipped::policy_of_a_minter("localhost", "LAB.TEST").unwrap();
     let policy = policy.replace("[filter]\n", "[filter]\nalgorithms = [\"RS256\"]\n");
-    let mut world = signing_in(hsm.path(), &environment, World::builder().policy(&policy), "RS256");
+    let mut world = signing_in(&hsm, World::builder().policy(&policy), "RS256");
     let token = world.token("alice", "/orders/1").unwrap();
-    assert_eq!(token::decode(&token).unwrap().header["alg"], "RS256");
-    assert_eq!(token::decode(&token).unwrap().signature_bytes, 256);
+    assert_eq!(decode(&token).unwrap().header["alg"], "RS256");
+    assert_eq!(decode(&token).unwrap().signature_bytes, 256);
     assert_eq!(world.curl("/orders/1").bearer(&token).send().unwrap().status, 200);
     let listed = world.broker().administer(&["keys", "list"], &[]).unwrap();
     assert_eq!(listed["keys"][0]["in_hardware"], true, "{listed}");
@@ -151,11 +89,10 @@ fn rsa_keys_of_a_pkcs11_token_sign_too() {
 
 #[test]
 fn a_token_that_hangs_costs_tickets_a_503_in_time_and_nothing_else_and_the_broker_still_ends() {
-    let hsm = tempfile::tempdir().unwrap();
-    let environment = soft_hsm(hsm.path());
-    let mut world = signing_in(hsm.path(), &environment, World::builder(), "ES256");
+    let hsm = Token::new();
+    let mut world = signing_in(&hsm, World::builder(), "ES256");
     let token = world.token("alice", "/orders/1").unwrap();
-    let held = hang(hsm.path());
+    let held = hsm.hang();
     // More at once than the broker has threads for requests.
     std::thread::scope(|scope| {
         for _ in 0..12 {
@@ -188,8 +125,73 @@ fn a_token_that_hangs_costs_tickets_a_503_in_time_and_nothing_else_and_the_broke
         world.broker().ask(&Request::get("/v1/revocations")).unwrap().status,
         200
     );
-    let held = hang(hsm.path());
+    let held = hsm.hang();
     assert_eq!(world.curl_as("alice", "/orders/1").send().unwrap().status, 503);
     world.broker().stop().unwrap();
     drop(held);
+}
+
+#[test]
+fn a_pin_that_was_changed_at_the_token_is_tried_once_and_not_with_each_signature() {
+    let hsm = Token::misbehaving();
+    let mut world = signing_in(&hsm, World::builder(), "ES256");
+    assert_eq!(hsm.log_ins(), 1);
+    // Whoever changes the PIN does not end the sessions that there are.
+    hsm.misbehave("pin-changed");
+    world.token("alice", "/orders/1").unwrap();
+    hsm.misbehave("session-lost");
+    for _ in 0..6 {
+        let answer = world.curl_as("alice", "/orders/1").send().unwrap();
+        assert_eq!(world.reason(&answer).unwrap(), (503, "internal".to_owned()));
+    }
+    world.broker().administer(&["keys", "rotate"], &["--now"]).unwrap_err();
+    assert_eq!(hsm.log_ins(), 2);
+    let said = "which is not tried again until a restart";
+    assert!(world.broker().logged(said).contains(said));
+    // With the right PIN, after a restart.
+    world.broker().stop().unwrap();
+    hsm.behave("pin-changed");
+    world.broker().start().unwrap();
+    world.token("alice", "/orders/1").unwrap();
+    // A session that is lost is opened anew.
+    hsm.misbehave("session-lost");
+    world.token("alice", "/orders/1").unwrap();
+    assert!(!hsm.misbehaves("session-lost"));
+}
+
+#[test]
+fn what_fails_on_the_way_to_a_key_leaves_none_in_the_token() {
+    let hsm = Token::misbehaving();
+    let mut world = signing_in(&hsm, World::builder(), "ES256");
+    let rotate = |world: &mut World| world.broker().administer(&["keys", "rotate"], &[]);
+    // The disk: something stands where the file is written.
+    let in_the_way = world.broker().folder().join("state/keyring.json.tmp");
+    fs::create_dir(&in_the_way).unwrap();
+    for _ in 0..3 {
+        rotate(&mut world).unwrap_err();
+        assert_eq!(hsm.objects(), 4);
+    }
+    fs::remove_dir(&in_the_way).unwrap();
+    let published = rotate(&mut world).unwrap();
+    assert_eq!((published["keys"].as_array().unwrap().len(), hsm.objects()), (2, 4));
+    // The device, which has made it all the same.
+    world.broker().administer(&["keys", "rotate"], &["--now"]).unwrap();
+    hsm.misbehave("made-and-failed");
+    rotate(&mut world).unwrap();
+    assert!(!hsm.misbehaves("made-and-failed"));
+    assert_eq!(hsm.objects(), 6);
+}
+
+#[test]
+fn a_private_key_that_is_not_the_public_keys_is_no_key() {
+    let hsm = Token::misbehaving();
+    let mut world = signing_in(&hsm, World::builder(), "ES256");
+    hsm.misbehave("another-key");
+    world.broker().administer(&["keys", "rotate"], &["--now"]).unwrap_err();
+    world.broker().stop().unwrap();
+    let complaint = world.broker().start().unwrap_err().to_string();
+    assert!(complaint.contains("does not verify with its public key"), "{complaint}");
+    hsm.behave("another-key");
+    world.broker().start().unwrap();
+    world.token("alice", "/orders/1").unwrap();
 }

@@ -106,6 +106,29 @@ fn no_key_is_made_that_could_not_be_published() {
     assert_eq!(refused(publish()), RotateError::TooMany);
 }
 
+#[test]
+fn a_key_that_was_made_for_a_change_that_could_not_be_written_is_that_of_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let ring = start(&folder, &every(100, 10));
+    let in_the_way = folder.path().join(FILE).with_extension("json.tmp");
+    let (mut made, again) = (None, || panic!("a second key was made"));
+    let make = || {
+        let held = Held::generate(SigningAlgorithm::Es256)?;
+        made = Some(held.key.id().to_owned());
+        Ok(held)
+    };
+    fs::create_dir(&in_the_way).unwrap();
+    ring.publish_new(make, at(90), By::Schedule).unwrap_err();
+    ring.publish_new(again, at(95), By::Schedule).unwrap_err();
+    ring.switch_now(at(96), at(200), By::Schedule).unwrap_err();
+    fs::remove_dir(&in_the_way).unwrap();
+    let next = ring.publish_new(again, at(97), By::Schedule).unwrap();
+    assert_eq!(Some(&next), made.as_ref());
+    // It is nobody's any more.
+    ring.switch(at(120), at(200), By::Schedule).unwrap();
+    assert_ne!(ring.publish(at(190), By::Schedule).unwrap(), next);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_change_that_failed_is_left_alone_for_some_seconds() {
     let folder = tempfile::tempdir().unwrap();
