@@ -25,6 +25,7 @@
 //! - [`faults`] lists what can go wrong between the filter and those that it asks.
 //! - [`canary`] notes the credentials that pass, and finds them in what is printed.
 //! - [`audit`] holds audit events to [`document`]s, and searches them.
+//! - [`report`] writes what a run of the lab saw.
 //! - [`mod@bench`] measures, and writes what was measured.
 //! - [`error`] lists everything that can fail in a fixture.
 
@@ -57,6 +58,7 @@ pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod relay;
+pub mod report;
 pub mod samba;
 pub mod scripted_server;
 pub mod shipped;

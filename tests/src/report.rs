@@ -1,0 +1,3 @@
+//! Writes what a run of the lab saw: [`model`] is the run itself, kept as `run.json`.
+
+pub mod model;
