@@ -1,14 +1,17 @@
 //! Looks at keytab, KDC, names, state folder and Envoy, and says what is wrong and which command mends it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 mod delegation;
 
 use clap::{Args, Subcommand};
 use kerbridge_gss::environment::use_krb5_config;
+use kerbridge_wire::Span;
 
 use super::{Check, Failure, Output, output};
 use crate::config::{Config, KerberosConfig, PolicyConfig, Surroundings};
+use crate::doctor::deadline::Deadline;
 use crate::doctor::{self, Finding, Places, Verdict};
 use crate::krb5_conf;
 use crate::time::Clock;
@@ -32,6 +35,9 @@ pub(super) struct Doctor {
     /// Envoy's TLS listener; its certificates are compared with those that clients bind to.
     #[arg(long, value_name = "HOST:PORT")]
     envoy_listener: Option<String>,
+    /// How long to wait for KDCs, all questions to them together: 10s, 1m.
+    #[arg(long, value_name = "SPAN", default_value = "10s")]
+    deadline: Span,
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,6 +54,7 @@ pub(super) fn run(doctor: &Doctor) -> Result<(), Failure> {
         look_up,
         envoy_admin,
         envoy_listener,
+        deadline,
     } = doctor;
     if let Some(Part::Delegation(delegation)) = part {
         return delegation::run(delegation);
@@ -70,7 +77,14 @@ pub(super) fn run(doctor: &Doctor) -> Result<(), Failure> {
         envoy_admin: envoy_admin.clone(),
         envoy_listener: envoy_listener.clone(),
     };
-    let findings = doctor::examine(&config, policy.policy_file(), &places, Clock::System);
+    let deadline = Deadline::after(*deadline);
+    let findings = doctor::examine(
+        &Arc::new(config),
+        policy.policy_file(),
+        &places,
+        Clock::System,
+        deadline,
+    );
     drop(own);
     report(&findings, check.output)
 }

@@ -109,19 +109,8 @@ impl Acting<'_> {
     }
 }
 
-/// Looks at what the broker is told by others, where it is, and then tries everything at the KDC.
-pub fn look_as_configured(
-    delegation: &DelegationConfig,
-    config: &Config,
-    trial: &Trial<'_>,
-    clock: Clock,
-) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    look_at_all(delegation, config, trial, clock, &mut |finding| findings.push(finding));
-    findings
-}
-
-/// The same, each finding as soon as it is known.
+/// Looks at what the broker is told by others, where it is, and then tries everything at the KDC; each finding is said as soon as
+/// it is known.
 pub fn look_at_all(
     delegation: &DelegationConfig,
     config: &Config,

@@ -35,17 +35,20 @@ pub struct Expected<'a> {
     /// What the policy makes, where this broker makes tokens and so serves keys and revocations.
     rendered: Option<FilterConfig>,
     services: BTreeSet<&'a Spn>,
+    /// The keys that this broker publishes, where they could be looked at.
+    published: Option<String>,
 }
 
 impl<'a> Expected<'a> {
-    /// By configuration and policy.
-    pub fn of(config: &'a Config, policy: &'a Policy) -> Self {
+    /// By configuration, policy and the keys that are published.
+    pub fn of(config: &'a Config, policy: &'a Policy, published: Option<String>) -> Self {
         let issuer = config.issuer();
         let rendered = || render::filter_config(issuer, policy, Inline::default());
         Self {
             issuer,
             rendered: config.keys().map(|_| rendered()),
             services: render::kerberos_upstreams(policy),
+            published,
         }
     }
 }
@@ -202,6 +205,8 @@ fn judge_manager(
     findings.extend(clusters::judge_brokers(&configuration, clusters));
     let rendered = expected.rendered.as_ref().filter(|_| !configuration.is_null());
     findings.extend(rendered.and_then(|rendered| agreement::judge(&name, &configuration, rendered)));
+    let published = expected.published.as_deref();
+    findings.extend(published.and_then(|keys| agreement::judge_inline(&name, &configuration, expected.issuer, keys)));
     let own = expected.rendered.as_ref().and_then(|rendered| rendered.issuers.first());
     let feed = own.map_or(Feed::None, |own| match own.feed {
         Some(_) => Feed::Followed,

@@ -9,16 +9,18 @@ use crate::time::UnixTime;
 
 const CHECK: &str = "keys";
 
-/// Looks at the keys where they are kept; what is not there yet is made at the first start.
-pub fn look(place: &KeyringPlace, keys: &KeysConfig, now: UnixTime) -> Vec<Finding> {
+/// Looks at the keys where they are kept; what is not there yet is made at the first start. Those that are published come with
+/// what is said of them, where they open.
+pub fn look(place: &KeyringPlace, keys: &KeysConfig, now: UnixTime) -> (Vec<Finding>, Option<String>) {
     let subject = place.to_string();
     let is_there = KeyRing::exists(place.clone());
     if matches!(is_there, Ok(false)) {
-        return vec![Finding::skipped(
+        let finding = Finding::skipped(
             CHECK,
             subject,
             "it is not there yet; the broker makes it when it starts",
-        )];
+        );
+        return (vec![finding], None);
     }
     match is_there.and_then(|_| KeyRing::open(place.clone(), &keys.key_encryption_key, &keys.rotation, now)) {
         Ok(ring) => {
@@ -29,12 +31,13 @@ pub fn look(place: &KeyringPlace, keys: &KeysConfig, now: UnixTime) -> Vec<Findi
                         .mended_by([Remedy::any("kerbridge keys rewrap --only".to_owned())]),
                 );
             }
-            findings
+            (findings, Some(ring.jwks()))
         }
-        Err(error) => vec![
-            Finding::bad(CHECK, &subject, Reason::BrokerUnavailable, error.to_string())
-                .mended_by([Remedy::any(error.remedy().to_owned())]),
-        ],
+        Err(error) => {
+            let finding = Finding::bad(CHECK, &subject, Reason::BrokerUnavailable, error.to_string())
+                .mended_by([Remedy::any(error.remedy().to_owned())]);
+            (vec![finding], None)
+        }
     }
 }
 
@@ -101,7 +104,7 @@ mod tests {
         let now = UnixTime::from_seconds(1_000_000);
         let (es256, ed25519) = (config(SigningAlgorithm::Es256), config(SigningAlgorithm::EdDsa));
         let folder = tempfile::tempdir().unwrap();
-        let verdict = |now| look(&folder.path().into(), &ed25519, now)[0].verdict;
+        let verdict = |now| look(&folder.path().into(), &ed25519, now).0[0].verdict;
         let start = |config: &KeysConfig| {
             KeyRing::start(folder.path(), &config.key_encryption_key, &config.rotation, now).unwrap()
         };
@@ -119,7 +122,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let now = UnixTime::from_seconds(1_000_000);
         let mut own = config("A");
-        let look = |config: &KeysConfig, days: u64| look(&folder.path().into(), config, now.plus(days * DAY));
+        let look = |config: &KeysConfig, days: u64| look(&folder.path().into(), config, now.plus(days * DAY)).0;
         assert_eq!(look(&own, 0)[0].verdict, Verdict::Skipped);
         let ring = KeyRing::start(folder.path(), &own.key_encryption_key, &own.rotation, now).unwrap();
         for (days, verdict) in [(0, Verdict::Good), (31, Verdict::Good), (32, Verdict::Warning)] {

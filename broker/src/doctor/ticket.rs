@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use kerbridge_gss::{
     InitiateError, InitiateErrorKind, InitiateRequest, InitiatorCredential, MechToken, Mechanism, ServicePrincipal,
 };
-use kerbridge_wire::Reason;
+use kerbridge_wire::{Reason, Span};
 use rustix::fs::{MemfdFlags, memfd_create};
 use zeroize::Zeroizing;
 
@@ -295,10 +295,7 @@ fn refused(error: &InitiateError, principal: &ServicePrincipal, keytab: &Path, c
             bad(Reason::ClockSkew, "the KDC's clock is too far from this one").mended_by([set_clock()])
         }
         InitiateErrorKind::KdcUnreachable => {
-            bad(Reason::KdcUnreachable, "no KDC of the realm answers").mended_by([Remedy::any(format!(
-                "name it in krb5.conf: [realms] {} = {{ kdc = HOST }}; then: nc -z HOST 88",
-                principal.realm()
-            ))])
+            bad(Reason::KdcUnreachable, "no KDC of the realm answers").mended_by([name_the_kdc(principal)])
         }
         InitiateErrorKind::TicketExpired => {
             let again = ccache.map_or_else(|| Remedy::any("kinit"), login);
@@ -308,6 +305,21 @@ fn refused(error: &InitiateError, principal: &ServicePrincipal, keytab: &Path, c
             bad(Reason::Internal, "the KDC gives no ticket")
         }
     }
+}
+
+/// What is said where the KDC owes an answer for too long.
+pub(super) fn unanswered(principal: &ServicePrincipal, within: Span) -> Finding {
+    let found = format!(
+        "no KDC of the realm has answered within {within}: it hangs, or what is sent to it gets lost (--deadline)"
+    );
+    Finding::bad(CHECK, principal.as_str(), Reason::KdcUnreachable, found).mended_by([name_the_kdc(principal)])
+}
+
+fn name_the_kdc(principal: &ServicePrincipal) -> Remedy {
+    Remedy::any(format!(
+        "name it in krb5.conf: [realms] {} = {{ kdc = HOST }}; then: nc -z HOST 88",
+        principal.realm()
+    ))
 }
 
 fn name(key: TicketKey) -> String {

@@ -1,9 +1,6 @@
 //! Finds out whether the KDC lets the broker act for users, and which right is missing where not.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
-use std::time::Duration;
 
 use clap::Args;
 use kerbridge_gss::{DelegationTarget, Principal, ServicePrincipal};
@@ -13,6 +10,7 @@ use super::{report, use_own_krb5_conf};
 use crate::cli::{Check, Failure, output};
 use crate::config::{Config, KerberosConfig, Surroundings};
 use crate::doctor::Finding;
+use crate::doctor::deadline::{Deadline, End};
 use crate::doctor::delegation::{Trial, look, look_at_all, unanswered};
 use crate::time::Clock;
 
@@ -103,13 +101,11 @@ fn as_configured(check: &Check, users: &[Principal], deadline: Span) -> Result<(
     })
 }
 
-/// Looks on a thread of its own: a KDC that hangs keeps libkrb5 for longer than anybody waits, and the thread ends with the
-/// process.
 fn attempt(
     kerberos: &KerberosConfig,
     check: &Check,
     account: &Principal,
-    deadline: Span,
+    within: Span,
     look: impl FnOnce(&mut dyn FnMut(Finding)) + Send + 'static,
 ) -> Result<(), Failure> {
     // libkrb5 reads it as long as this lives.
@@ -117,29 +113,12 @@ fn attempt(
         output::complain(error);
         Failure::Running
     })?;
-    let (sender, receiver) = mpsc::channel();
-    let began = tokio::time::Instant::now();
-    let looking = thread::spawn(move || {
-        look(&mut |finding| {
-            // Nobody may wait any more.
-            drop(sender.send(finding));
-        });
-    });
-    let within = Duration::from_secs(deadline.seconds().into());
-    let mut findings = Vec::new();
-    loop {
-        match receiver.recv_timeout(within.saturating_sub(began.elapsed())) {
-            Ok(finding) => findings.push(finding),
-            Err(RecvTimeoutError::Disconnected) => {
-                looking.join().map_err(|_| Failure::Running)?;
-                break;
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                findings.push(unanswered(account, deadline, &findings));
-                break;
-            }
-        }
-    }
+    let (mut findings, end) = Deadline::after(within).look(look);
     drop(own);
+    match end {
+        End::Done => {}
+        End::Late | End::NotBegun => findings.push(unanswered(account, within, &findings)),
+        End::Failed => return Err(Failure::Running),
+    }
     report(&findings, check.output)
 }

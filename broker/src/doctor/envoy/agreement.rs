@@ -49,6 +49,49 @@ pub(super) fn judge(listener: &str, running: &Value, rendered: &FilterConfig) ->
     )
 }
 
+/// Whether the keys of the broker's that stand in a filter's configuration are those that it publishes: by them an Envoy goes that
+/// starts while the broker is away.
+pub(super) fn judge_inline(listener: &str, running: &Value, issuer: &str, published: &str) -> Option<Finding> {
+    let running: FilterConfig = serde_json::from_value(running.clone()).ok()?;
+    let own = running.issuers.into_iter().find(|known| known.issuer == issuer)?;
+    let inline = keys(&own.jwks.inline?);
+    let published = keys(published);
+    // One whose name is there and which is another is both.
+    let missing_in = |from: &[Value], of: &[Value]| -> Vec<String> {
+        let missing = of.iter().filter(|key| !from.contains(key));
+        missing.map(|key| name(key).to_owned()).collect()
+    };
+    let (gone, new) = (missing_in(&published, &inline), missing_in(&inline, &published));
+    let mut said = Vec::new();
+    if !gone.is_empty() {
+        said.push(format!(
+            "it has {}, not published any more: an Envoy that starts while the broker is away takes what it signed",
+            gone.join(", ")
+        ));
+    }
+    if !new.is_empty() {
+        said.push(format!(
+            "it lacks {}: an Envoy that starts while the broker is away refuses what it signs",
+            new.join(", ")
+        ));
+    }
+    (!said.is_empty()).then(|| {
+        Finding::warning(CHECK, listener, format!("jwks.inline: {}", said.join("; "))).mended_by([Remedy::any(
+            "kerbridge policy render --config kerbridge.toml --inline-keys, and replace the filter's entry",
+        )])
+    })
+}
+
+/// The keys of a set; none where it is none, which the filter says by itself.
+fn keys(set: &str) -> Vec<Value> {
+    let set: Value = serde_json::from_str(set).unwrap_or_default();
+    set.get("keys").and_then(Value::as_array).cloned().unwrap_or_default()
+}
+
+fn name(key: &Value) -> &str {
+    key.get("kid").and_then(Value::as_str).unwrap_or("a key without a name")
+}
+
 /// What is the same whoever wrote it: defaults are filled in, and what an Envoy starts with while the broker is away is left out.
 fn comparable(mut config: FilterConfig) -> Option<Value> {
     for issuer in &mut config.issuers {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kerbridge_wire::Spn;
 use serde_json::Value;
 
-use super::dump::{Dump, Entry, Manager, is_here};
+use super::dump::{Destinations, Dump, Entry, Manager, is_here};
 use super::{CHECK, Gap, plugin};
 use crate::doctor::finding::{Finding, Remedy};
 
@@ -226,25 +226,45 @@ pub(super) fn ways_around(dump: &Dump<'_>) -> Vec<Finding> {
         .managers()
         .into_iter()
         .partition(|manager| dump.entry(*manager).is_some());
-    let behind: BTreeSet<&str> = ours.iter().flat_map(|manager| dump.destinations(*manager)).collect();
+    let behind: Vec<Destinations<'_>> = ours.iter().map(|manager| dump.destinations(*manager)).collect();
+    let clusters: BTreeSet<&str> = behind.iter().flat_map(|one| one.clusters.iter().copied()).collect();
+    let is_any_chosen = behind.iter().any(|one| !one.chosen_by.is_empty());
     let mut findings = Vec::new();
-    for other in others {
-        let reached: Vec<&str> = dump.destinations(other).intersection(&behind).copied().collect();
-        if reached.is_empty() {
-            continue;
-        }
-        let found = format!(
-            "listener {:?} leads to {} without the kerbridge filter: who comes this way says who they are",
-            other.listener(),
-            reached.join(", ")
-        );
-        let finding = if other.is_inside() {
-            Finding::warning(CHECK, other.name(), found)
+    for other in others.into_iter().filter(|_| !behind.is_empty()) {
+        let led = dump.destinations(other);
+        let listener = other.listener();
+        let reached: Vec<&str> = led.clusters.intersection(&clusters).copied().collect();
+        let chosen_by: Vec<&str> = led.chosen_by.into_iter().collect();
+        let (found, is_certain) = if !reached.is_empty() {
+            let found = format!(
+                "listener {listener:?} leads to {} without the kerbridge filter: who comes this way says who they are",
+                reached.join(", ")
+            );
+            (found, true)
+        } else if !chosen_by.is_empty() {
+            let found = format!(
+                "listener {listener:?} leads to whatever cluster {} says, without the kerbridge filter: who comes this way may \
+                 reach the services behind the filter, and says who they are",
+                chosen_by.join(" or ")
+            );
+            (found, true)
+        } else if is_any_chosen && !led.clusters.is_empty() {
+            let found = format!(
+                "listener {listener:?} leads to {} without the kerbridge filter, and routes behind the filter choose their cluster \
+                 by each request: that may be the same one",
+                led.clusters.into_iter().collect::<Vec<_>>().join(", ")
+            );
+            (found, false)
         } else {
+            continue;
+        };
+        let finding = if is_certain && !other.is_inside() {
             Finding::gap(CHECK, other.name(), found)
+        } else {
+            Finding::warning(CHECK, other.name(), found)
         };
         findings.push(finding.mended_by([Remedy::any(
-            "put the entry of kerbridge policy render into this listener too, or let it lead elsewhere",
+            "put the entry of kerbridge policy render into this listener too, or let its routes name other clusters",
         )]));
     }
     findings

@@ -34,6 +34,15 @@ pub(super) struct Entry<'a> {
     pub(super) place: usize,
 }
 
+/// Where requests are sent to.
+#[derive(Default)]
+pub(super) struct Destinations<'a> {
+    /// By name.
+    pub(super) clusters: BTreeSet<&'a str>,
+    /// To whatever cluster one of these says, request by request: a header, or a plug-in.
+    pub(super) chosen_by: BTreeSet<&'a str>,
+}
+
 impl<'a> Dump<'a> {
     pub(super) fn of(answer: &'a Value) -> Self {
         // A static listener and a static cluster stand in the bootstrap as well, in a form that says less.
@@ -111,9 +120,12 @@ impl<'a> Dump<'a> {
         fetched.filter(|routes| routes.get("name") == Some(name)).collect()
     }
 
-    /// The clusters that a connection manager or TCP proxy sends to.
-    pub(super) fn destinations(&self, manager: Manager<'a>) -> BTreeSet<&'a str> {
-        let mut found = BTreeSet::new();
+    /// Where a connection manager or TCP proxy sends to.
+    pub(super) fn destinations(&self, manager: Manager<'a>) -> Destinations<'a> {
+        let Destinations {
+            clusters: mut found,
+            mut chosen_by,
+        } = Destinations::default();
         let mut left = self.routes(manager);
         if is(manager.settings, "TcpProxy") {
             left.push(manager.settings);
@@ -123,8 +135,14 @@ impl<'a> Dump<'a> {
             let weighted = members.get("weighted_clusters").and_then(|all| all.get("clusters"));
             let weighted = weighted.and_then(Value::as_array).into_iter().flatten();
             found.extend(weighted.filter_map(|one| one.get("name")?.as_str()));
+            chosen_by.extend(members.get("cluster_header").and_then(Value::as_str));
+            let plugins = ["cluster_specifier_plugin", "inline_cluster_specifier_plugin"];
+            chosen_by.extend(plugins.into_iter().filter(|plugin| members.contains_key(*plugin)));
         });
-        found
+        Destinations {
+            clusters: found,
+            chosen_by,
+        }
     }
 
     /// Whether a route of a connection manager switches off the filter of this name.

@@ -4,6 +4,7 @@ use super::super::finding::Verdict;
 use super::*;
 
 const ISSUER: &str = "https://broker.test";
+const PUBLISHED: &str = r#"{"keys":[{"kid":"a","x":"1"},{"kid":"b","x":"2"}]}"#;
 
 fn policy() -> Policy {
     let text = r#"
@@ -107,6 +108,7 @@ fn judged_by(dump: &Value, policy: &Policy) -> Vec<Finding> {
         issuer: ISSUER,
         rendered: Some(render::filter_config(ISSUER, policy, Inline::default())),
         services: render::kerberos_upstreams(policy),
+        published: Some(PUBLISHED.to_owned()),
     };
     judge(
         "admin",
@@ -363,6 +365,36 @@ fn a_way_around_the_filter_is_named_and_what_was_refused_or_goes_away_is_not_loo
     for state in ["draining_state", "error_state"] {
         assert_eq!(beside(&at("0.0.0.0"), "upstream", state), [], "{state}");
     }
+    // Where each request says which cluster it is for, that may be one behind the filter.
+    let chosen = [
+        json!({"cluster_header": "x-cluster"}),
+        json!({"weighted_clusters": {"clusters": [{"cluster_header": "x-cluster", "weight": 1}]}}),
+        json!({"inline_cluster_specifier_plugin": {"extension": {"name": "x-cluster"}}}),
+    ];
+    for action in &chosen {
+        let mut dump = dump();
+        let mut manager = bare_manager("elsewhere");
+        manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"] = action.clone();
+        let part = json!({"@type": "t/envoy.admin.v3.ListenersConfigDump",
+            "static_listeners": [listener("side", &at("0.0.0.0"), &manager)]});
+        dump["configs"].as_array_mut().unwrap().push(part);
+        let found = ill(&dump);
+        assert!(
+            found.len() == 1
+                && found[0].0 == Verdict::Bad
+                && found[0].1.starts_with("listener \"side\" leads to whatever cluster "),
+            "{action}: {found:?}"
+        );
+    }
+    let mut ours = with(
+        &format!("{MANAGER}/route_config/virtual_hosts/0/routes/0/route"),
+        &chosen[0],
+    );
+    let side = listener("side", &at("0.0.0.0"), &bare_manager("elsewhere"));
+    let part = json!({"@type": "t/envoy.admin.v3.ListenersConfigDump", "static_listeners": [side]});
+    ours["configs"].as_array_mut().unwrap().push(part);
+    let found = ill(&ours);
+    assert!(found.len() == 1 && found[0].0 == Verdict::Warning, "{found:?}");
     let mut tcp = dump();
     let proxy = json!({"@type": "t/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", "stat_prefix": "tcp",
         "weighted_clusters": {"clusters": [{"name": "upstream", "weight": 1}]}});
@@ -433,7 +465,7 @@ fn a_configuration_that_is_not_what_the_policy_makes_is_named_field_by_field() {
     assert!(found.found.contains("underscores_rejected is "), "{found:?}");
     // What an Envoy starts with while the broker is away is no difference, and another issuer's filter is none of ours.
     let inline = Inline {
-        keys: Some("{\"keys\":[]}".into()),
+        keys: Some(PUBLISHED.into()),
         feed: vec!["cGFnZQ==".into()],
     };
     let own = serde_json::to_string(&render::filter_config(ISSUER, &self::policy(), inline)).unwrap();
@@ -455,6 +487,42 @@ fn a_configuration_that_is_not_what_the_policy_makes_is_named_field_by_field() {
         found.iter().any(|(_, text)| text.contains("unknown field `isuers`")),
         "{found:?}"
     );
+}
+
+#[test]
+fn keys_in_the_configuration_that_are_not_those_that_are_published_are_named() {
+    let found_with = |keys: &str| {
+        let inline = Inline {
+            keys: Some(keys.into()),
+            feed: Vec::new(),
+        };
+        let own = serde_json::to_string(&render::filter_config(ISSUER, &policy(), inline)).unwrap();
+        ill(&with(&format!("{MANAGER}{PLUGIN}/configuration/value"), &json!(own)))
+    };
+    assert_eq!(found_with(PUBLISHED), []);
+    for (keys, has, lacks) in [
+        (r#"{"keys":[{"kid":"a","x":"1"}]}"#, "", "it lacks b: "),
+        (
+            r#"{"keys":[{"kid":"a","x":"1"},{"x":"2","kid":"b"},{"kid":"c","x":"3"}]}"#,
+            "it has c, ",
+            "",
+        ),
+        (
+            r#"{"keys":[{"kid":"a","x":"1"},{"kid":"b","x":"3"}]}"#,
+            "it has b, ",
+            "it lacks b: ",
+        ),
+        (r#"{"keys":[]}"#, "", "it lacks a, b: "),
+    ] {
+        let found = found_with(keys);
+        assert!(
+            found.len() == 1 && found[0].0 == Verdict::Warning && found[0].1.starts_with("jwks.inline: it "),
+            "{keys}: {found:?}"
+        );
+        assert!(found[0].1.contains(has) && found[0].1.contains(lacks), "{found:?}");
+        assert_eq!(found[0].1.contains("it has"), !has.is_empty(), "{found:?}");
+        assert_eq!(found[0].1.contains("it lacks"), !lacks.is_empty(), "{found:?}");
+    }
 }
 
 #[test]
