@@ -178,17 +178,18 @@ impl Delegation {
         })))
     }
 
-    /// Whether a name is one of this broker's own, in upper or lower case.
-    pub fn is_own(&self, name: &Principal) -> bool {
-        self.0.own.iter().any(|own| same_but_for_case(own, name))
+    /// The name of this broker's own that may be the same account's as a service's: Active Directory folds case, and has more names
+    /// for an account.
+    pub fn own_name_of(&self, service: &Principal) -> Option<&Principal> {
+        self.0.own.iter().find(|own| may_be_one_account(own, service))
     }
 
-    /// Whether a name stands in `refused_targets`, in upper or lower case.
-    pub fn is_refused(&self, name: &Principal) -> bool {
+    /// The one of `refused_targets` that may be the same account's.
+    pub fn refused_name_of(&self, service: &Principal) -> Option<&Principal> {
         self.0
             .refused_targets
             .iter()
-            .any(|other| same_but_for_case(other, name))
+            .find(|other| may_be_one_account(other, service))
     }
 
     /// Whether a good token could be verified, as far as that is known without one.
@@ -346,20 +347,15 @@ impl Delegation {
     /// Neither for nor towards ourselves, and not more than may be.
     fn may_act(&self, user: &Principal, target: &DelegationTarget) -> Result<(), NoTicket> {
         let service = target.service().as_principal();
-        // Active Directory folds case, and has more names for an account.
-        if let Some(own) = self
-            .0
-            .own
-            .iter()
-            .find(|own| may_be_one_account(own, service) || same_but_for_case(own, user))
-        {
+        let is_user = |own: &&Principal| same_but_for_case(own, user);
+        let own = self.own_name_of(service).or_else(|| self.0.own.iter().find(is_user));
+        if let Some(own) = own {
             return Err(NoTicket::new(
                 Reason::DelegationDenied,
                 format!("{own} is this broker itself"),
             ));
         }
-        let mut refused = self.0.refused_targets.iter();
-        if let Some(other) = refused.find(|other| may_be_one_account(other, service)) {
+        if let Some(other) = self.refused_name_of(service) {
             return Err(NoTicket::new(
                 Reason::DelegationDenied,
                 format!("{other} stands in delegation.refused_targets"),

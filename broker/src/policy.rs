@@ -163,6 +163,11 @@ impl Policy {
         self.audiences.iter().find(|audience| audience.name == name)
     }
 
+    /// Whether tokens for some audience are bound to certificates.
+    pub fn binds_certificates(&self) -> bool {
+        self.audiences.iter().any(Audience::is_certificate_bound)
+    }
+
     /// The audiences for which tokens that are shown here may be, each once.
     pub fn audiences_asked_about(&self) -> BTreeSet<&str> {
         let mut audiences = self.delegated_audiences();

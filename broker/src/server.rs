@@ -25,6 +25,7 @@ use kerbridge_wire::exchange::{FEED_PATH, INTROSPECTION_PATH, JWKS_PATH, LOGOUT_
 
 pub use bind::{Bound, bind, look};
 pub use connection::{Listening, Shutdown, serve};
+pub use metadata::ClientAuthentication;
 
 use crate::admin::keys::{KEYS_PATH, RETIRE_PATH, REWRAP_PATH, ROTATE_PATH};
 use crate::admin::{LIFT_PATH, REVOKE_PATH, STATUS_PATH};
@@ -41,16 +42,18 @@ pub struct Broker {
     /// Where the time comes from.
     pub clock: Clock,
     readiness: Readiness,
+    authentication: ClientAuthentication,
     draining: AtomicBool,
 }
 
 impl Broker {
     /// A broker that wants requests as long as it is ready.
-    pub fn new(exchange: Exchange, clock: Clock, readiness: Readiness) -> Self {
+    pub fn new(exchange: Exchange, clock: Clock, readiness: Readiness, authentication: ClientAuthentication) -> Self {
         Self {
             exchange,
             clock,
             readiness,
+            authentication,
             draining: AtomicBool::new(false),
         }
     }

@@ -26,7 +26,7 @@ use crate::problem::Problem;
 use crate::published_keys;
 use crate::readiness::{self, Readiness};
 use crate::reload::{Look, Reload};
-use crate::server::{Bound, Broker, router};
+use crate::server::{Bound, Broker, ClientAuthentication, router};
 use crate::subject_token::{Issuers, KeyTerms};
 use crate::time::Clock;
 
@@ -95,7 +95,8 @@ async fn serve_all(
     follow_client_keys(config, client_keys.as_ref(), &mut looks);
     let own_issuers = Arc::clone(&issuers);
     let _reload = Reload::watch(looks)?;
-    let broker = Arc::new(Broker::new(exchange, Clock::System, readiness));
+    let authentication = client_authentication(config);
+    let broker = Arc::new(Broker::new(exchange, Clock::System, readiness, authentication));
     let limits = config.limits();
     let drain = Duration::from_secs(limits.drain.seconds().into());
     let notice = limits
@@ -198,6 +199,29 @@ async fn tell_of_keys(keyring: KeyRing, issuers: Arc<Issuers>, issuer: String, c
         if issuers.publish(&issuer, keys.jwks().as_bytes(), clock.now()).is_err() {
             tracing::error!("tokens of the broker's new keys cannot be traded");
         }
+    }
+}
+
+/// How clients may prove who they are at the issuer's address, which is that of `public` where there is one.
+fn client_authentication(config: &Config) -> ClientAuthentication {
+    let of = |name| config.listeners().find(|listener| listener.name == name);
+    let public = of(ListenerName::Public);
+    let listener = public.or_else(|| of(ListenerName::Mesh));
+    let mut by_signature: Vec<_> = config
+        .clients()
+        .iter()
+        .flat_map(|client| &client.algorithms)
+        .copied()
+        .collect();
+    if public.is_none() {
+        by_signature.clear();
+    }
+    ClientAuthentication {
+        by_certificate: listener.is_some_and(|listener| match &listener.address {
+            Address::Tls { server, .. } => server.takes_client_certificates(),
+            Address::Unix { .. } | Address::Clear { .. } => false,
+        }),
+        by_signature,
     }
 }
 

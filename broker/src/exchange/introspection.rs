@@ -24,6 +24,8 @@ pub struct Introspected {
 /// What a token says that is active.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Said {
+    /// Absent where there are none (RFC 6749 §3.3).
+    #[serde(skip_serializing_if = "String::is_empty")]
     scope: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     client_id: Option<Box<str>>,

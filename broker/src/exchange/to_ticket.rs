@@ -117,10 +117,10 @@ impl TokenToTicket {
     fn no_target(&self, target: &str, denial: DelegationDenial) -> Refusal {
         let advice = match ServicePrincipal::parse(target) {
             Err(_) => "audience is no service principal: write it whole, such as HTTP/legacy.example.com@EXAMPLE.COM",
-            Ok(service) if self.delegation.is_own(service.as_principal()) => {
+            Ok(service) if self.delegation.own_name_of(service.as_principal()).is_some() => {
                 "audience is this broker itself: name the service behind Envoy"
             }
-            Ok(service) if self.delegation.is_refused(service.as_principal()) => {
+            Ok(service) if self.delegation.refused_name_of(service.as_principal()).is_some() => {
                 "audience stands in delegation.refused_targets: name the service behind Envoy"
             }
             Ok(service) if DelegationTarget::new(service.clone()).is_err() => {

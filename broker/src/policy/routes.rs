@@ -191,6 +191,15 @@ mod tests {
                 "path = \"/\"\naccess = \"open\"",
                 "route[0].accept: does not fit; expected nothing",
             ),
+            // There is no ticket for nobody.
+            (
+                "path = \"/\"\naccess = \"open\"\nupstream = { kerberos = { spn = \"HTTP/legacy@R\" } }",
+                "route[0].upstream: does not fit; expected nothing where access = \"open\"",
+            ),
+            (
+                "path = \"/\"\naccess = \"optional\"\nupstream = { kerberos = { spn = \"HTTP/legacy@R\" } }",
+                "route[0].access: does not fit; expected \"required\" where `upstream` is",
+            ),
         ] {
             let found = with(extra);
             assert!(found.iter().any(|line| line.starts_with(start)), "{start}: {found:#?}");

@@ -9,7 +9,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 
 use super::Broker;
-use super::token::{read, refused, unkept};
+use super::token::{answered, read};
 use crate::exchange::Caller;
 
 pub(super) async fn post(
@@ -22,8 +22,5 @@ pub(super) async fn post(
         Ok(body) => broker.exchange.introspect(&body, &caller, broker.clock.now()).await,
         Err(refusal) => Err(broker.exchange.refuse_introspection(refusal, &caller)),
     };
-    unkept(match outcome {
-        Ok(said) => Json(said).into_response(),
-        Err(refusal) => refused(refusal, &caller, &headers),
-    })
+    answered(outcome.map(|said| Json(said).into_response()), &caller)
 }

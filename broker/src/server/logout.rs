@@ -9,7 +9,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 
 use super::Broker;
-use super::token::{read, refused, unkept};
+use super::token::{answered, read};
 use crate::exchange::{Caller, Hints};
 
 pub(super) async fn post(
@@ -22,8 +22,5 @@ pub(super) async fn post(
         Ok(body) => broker.exchange.log_out(&body, &caller, broker.clock).await,
         Err(refusal) => Err(broker.exchange.refuse_logout(refusal, &caller, &Hints::default())),
     };
-    unkept(match outcome {
-        Ok(reply) => Json(reply).into_response(),
-        Err(refusal) => refused(refusal, &caller, &headers),
-    })
+    answered(outcome.map(|reply| Json(reply).into_response()), &caller)
 }

@@ -20,36 +20,62 @@ use crate::exchange::TicketToToken;
 pub(super) const AUTHORIZATION_SERVER: &str = "/.well-known/oauth-authorization-server";
 /// Where OpenID Connect Discovery 1.0 §4 has it, behind the path of the issuer.
 pub(super) const OPENID: &str = "/.well-known/openid-configuration";
-/// How a client proves who it is (RFC 8705 §2, OpenID Connect Core 1.0 §9).
-const PROVEN: [&str; 2] = ["tls_client_auth", "private_key_jwt"];
 /// Required (RFC 8414 §2), and must not be empty (§3.2), though there is no authorization endpoint: the registered word for
 /// "nothing" (OAuth 2.0 Multiple Response Type Encoding Practices §4).
 const RESPONSE_TYPES: [&str; 1] = ["none"];
 /// Seconds for which a document may be kept: it changes when the configuration does.
 const KEPT: HeaderValue = HeaderValue::from_static("max-age=300");
 
+/// How clients may prove who they are to this broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientAuthentication {
+    /// By a certificate (`tls_client_auth`, RFC 8705 §2).
+    pub by_certificate: bool,
+    /// By a signature by one of these (`private_key_jwt`, OpenID Connect Core 1.0 §9); empty where no client has keys.
+    pub by_signature: Vec<Algorithm>,
+}
+
+impl ClientAuthentication {
+    /// The members of an endpoint that takes these proofs, and these methods. Of none there is no member (RFC 8414 §3.2).
+    fn members(&self, endpoint: &str, more: &[&'static str]) -> impl Iterator<Item = (String, Value)> {
+        let certificate = self.by_certificate.then_some("tls_client_auth");
+        let signature = (!self.by_signature.is_empty()).then_some("private_key_jwt");
+        let methods: Vec<_> = more.iter().copied().chain(certificate).chain(signature).collect();
+        let algorithms = Algorithm::ALL.iter().filter(|one| self.by_signature.contains(one));
+        let algorithms: Vec<_> = algorithms.map(|algorithm| algorithm.name()).collect();
+        let members = [("methods", methods), ("signing_alg_values", algorithms)];
+        let members = members.map(|(what, words)| {
+            let name = format!("{endpoint}_endpoint_auth_{what}_supported");
+            (!words.is_empty()).then(|| (name, json!(words)))
+        });
+        members.into_iter().flatten()
+    }
+}
+
 /// The metadata of the authorization server.
 pub(super) async fn authorization_server(State(broker): State<Arc<Broker>>) -> Response {
     document(&broker, |direction| {
         let endpoint = |path: &str| format!("{}{path}", direction.issuer);
-        let with_none: Vec<&str> = std::iter::once("none").chain(PROVEN).collect();
-        let algorithms: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
-        json!({
+        let mut document = json!({
             "issuer": direction.issuer,
             "token_endpoint": endpoint(TOKEN_PATH),
-            "token_endpoint_auth_methods_supported": with_none,
-            "token_endpoint_auth_signing_alg_values_supported": algorithms,
             "introspection_endpoint": endpoint(INTROSPECTION_PATH),
-            "introspection_endpoint_auth_methods_supported": PROVEN,
-            "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
             "revocation_endpoint": endpoint(REVOCATION_PATH),
-            "revocation_endpoint_auth_methods_supported": with_none,
-            "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
             "jwks_uri": endpoint(JWKS_PATH),
-            "tls_client_certificate_bound_access_tokens": true,
+            "tls_client_certificate_bound_access_tokens": direction.policy.binds_certificates(),
             "grant_types_supported": [GRANT_TYPE],
             "response_types_supported": RESPONSE_TYPES,
-        })
+        });
+        if let Some(members) = document.as_object_mut() {
+            for (endpoint, more) in [
+                ("token", &["none"][..]),
+                ("introspection", &[]),
+                ("revocation", &["none"]),
+            ] {
+                members.extend(broker.authentication.members(endpoint, more));
+            }
+        }
+        document
     })
 }
 

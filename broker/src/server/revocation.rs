@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
 use super::Broker;
-use super::token::{read, refused, unkept};
+use super::token::{answered, read, tries_basic};
 use crate::exchange::{Caller, Hints, Shown};
 
 pub(super) async fn post(
@@ -23,19 +23,16 @@ pub(super) async fn post(
         Ok(body) => broker.exchange.revoke(&body, shown, &caller, broker.clock).await,
         Err(refusal) => Err(broker.exchange.refuse_revocation(refusal, &caller, &Hints::default())),
     };
-    let mut response = match outcome {
-        Ok(()) => StatusCode::OK.into_response(),
-        Err(refusal) => refused(refusal, &caller, &headers),
-    };
-    // RFC 6749 §5.2: by the scheme that was used.
-    if response.status() == StatusCode::UNAUTHORIZED
-        && !matches!(shown, Shown::Nothing)
-        && !response.headers().contains_key(WWW_AUTHENTICATE)
-    {
-        let challenge = HeaderValue::from_static("Bearer realm=\"kerbridge\", error=\"invalid_token\"");
+    let mut response = answered(outcome.map(|()| StatusCode::OK.into_response()), &caller);
+    // By the scheme that is taken here, whichever was tried. An error is told to who tried that one (RFC 6750 §3.1).
+    if response.status() == StatusCode::UNAUTHORIZED && !tries_basic(&headers) {
+        let challenge = HeaderValue::from_static(match shown {
+            Shown::Bearer(_) => "Bearer realm=\"kerbridge\", error=\"invalid_token\"",
+            Shown::Nothing | Shown::Other => "Bearer realm=\"kerbridge\"",
+        });
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
-    unkept(response)
+    response
 }
 
 /// What the header says, read strictly: one line, one token.

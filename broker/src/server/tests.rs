@@ -19,6 +19,7 @@ use http_body_util::BodyExt as _;
 use kerbridge_gate::network::Network;
 use kerbridge_gss::{MechToken, Principal};
 use kerbridge_wire::exchange::{ExchangeError, ExchangeReply, FORM, NEGOTIATE_LIMIT, OauthError};
+use kerbridge_wire::filter_config::Algorithm;
 use kerbridge_wire::{Reason, policy as raw};
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -139,6 +140,10 @@ fn broker_of(
         exchange,
         Clock::Fixed(UnixTime::from_seconds(2000)),
         Readiness::watch(look).unwrap(),
+        ClientAuthentication {
+            by_certificate: true,
+            by_signature: Algorithm::ALL.to_vec(),
+        },
     ))
 }
 

@@ -34,14 +34,12 @@ pub(super) async fn post(
         Ok(body) => broker.exchange.answer(&body, &caller, broker.clock).await,
         Err(refusal) => Err(broker.exchange.refuse(refusal, &caller)),
     };
-    unkept(match outcome {
-        Ok(reply) => given(reply),
-        Err(refusal) => refused(refusal, &caller, &headers),
-    })
+    answered(outcome.map(given), &caller)
 }
 
-/// Says that neither tokens nor refusals are anybody's to keep (RFC 6749 §5.1).
-pub(super) fn unkept(mut response: Response) -> Response {
+/// What comes of a request to one of the endpoints, told to be nobody's to keep (RFC 6749 §5.1).
+pub(super) fn answered(outcome: Result<Response, Refusal>, caller: &Caller) -> Response {
+    let mut response = outcome.unwrap_or_else(|refusal| refused(refusal, caller));
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
@@ -119,8 +117,8 @@ fn given(mut reply: ExchangeReply) -> Response {
     }
 }
 
-/// An error as the RFC has it. `headers` are those of the request.
-pub(super) fn refused(refusal: Refusal, caller: &Caller, headers: &HeaderMap) -> Response {
+/// An error as the RFC has it.
+pub(super) fn refused(refusal: Refusal, caller: &Caller) -> Response {
     let reason = refusal.reason;
     let error = refusal.for_listener(caller.listener);
     let status = match (reason, error.error) {
@@ -142,8 +140,9 @@ pub(super) fn refused(refusal: Refusal, caller: &Caller, headers: &HeaderMap) ->
         let seconds = HeaderValue::from(Span::FIVE_SECONDS.seconds());
         response.headers_mut().insert(RETRY_AFTER, seconds);
     }
-    // RFC 6749 §5.2: whoever tried by a header hears which scheme failed.
-    if status == StatusCode::UNAUTHORIZED && tries_basic(headers) {
+    // RFC 9110 §15.5.2 wants a challenge whatever was tried. What clients have here, certificates and signatures, has no scheme; the
+    // one that OAuth clients try (RFC 6749 §2.3.1) is told what to do instead.
+    if status == StatusCode::UNAUTHORIZED {
         let challenge = HeaderValue::from_static("Basic realm=\"kerbridge\"");
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
@@ -151,7 +150,7 @@ pub(super) fn refused(refusal: Refusal, caller: &Caller, headers: &HeaderMap) ->
 }
 
 /// Whether a client came with a secret in a header. None has one.
-fn tries_basic(headers: &HeaderMap) -> bool {
+pub(super) fn tries_basic(headers: &HeaderMap) -> bool {
     let mut tried = headers.get_all(AUTHORIZATION).iter();
     tried.any(|value| {
         let scheme = value.as_bytes().get(..6).unwrap_or_default();

@@ -1,5 +1,7 @@
 //! Good, forged and odd signatures: native crypto and pure Rust, which the filter has, must say the same.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kerbridge_gate::Reason;
 use kerbridge_gate::json::Json;
 use kerbridge_gate::jwk::KeySet;
@@ -92,6 +94,21 @@ proptest! {
         prop_assert_eq!(is_good(&changed), changed.verify());
         let same = text == known.text() && signature == known.signature();
         prop_assert!(!same || is_good(&changed));
+    }
+}
+
+/// RFC 8032 §5.1.7 lets a verifier multiply by the cofactor or not. Whoever has the key can make signatures on which the two differ, and
+/// nobody else can: to R a point of order 8 is added before S is made. Where this fails, a library has changed its mind.
+#[test]
+fn a_signature_with_torsion_in_it_is_where_the_two_differ_as_they_are_known_to() {
+    let read = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap();
+    let point = read("O7t0uVtj_Z7TyG6GmJql2vtU6gsJu_J46grNvFez3kE");
+    let key = VerifyingKey::ed25519(&point.try_into().unwrap()).unwrap();
+    let honest = "1YOhbNaV5Q6ZzIBsQ-RGX6H6hrcI_oCKNVGB2sJ9o2Hd3C8-aNMGLFal8aS38lTVstkBMxUk11SHfUR-j5yeBQ";
+    let with_torsion = "MlDoWynG8fSWPQw5tGfi3ddGHGByq8HdtVs3Ti78-xt3OywRInZ-HGctp6LSX_n49ok-dNq-JznJnCTMfOvBBQ";
+    for (signature, native, pure) in [(honest, true, true), (with_torsion, false, true)] {
+        let input = input(&key, b"eyJhbGciOiJFZERTQSJ9.e30", &read(signature)).unwrap();
+        assert_eq!((is_good(&input), input.verify()), (native, pure), "{signature}");
     }
 }
 

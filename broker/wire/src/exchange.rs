@@ -91,8 +91,8 @@ pub struct ExchangeReply {
     pub token_type: String,
     /// Life left, in seconds.
     pub expires_in: u64,
-    /// Scopes granted, separated by spaces; empty where none.
-    #[serde(default)]
+    /// Scopes granted, separated by spaces; empty where none. An empty one is not written (RFC 6749 §3.3).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub scope: String,
     /// The acceptor's reply token in base64, for mutual authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -208,6 +208,10 @@ mod tests {
         .unwrap();
         assert_eq!(reply.expires_in, 5);
         assert_eq!(reply.scope, "");
+        assert_eq!(
+            serde_json::to_value(&reply).unwrap(),
+            serde_json::json!({"access_token":"t","issued_token_type":"x","token_type":"Bearer","expires_in":5})
+        );
         let error: ExchangeError =
             serde_json::from_str(r#"{"error":"invalid_grant","reason":"word_of_a_later_release"}"#).unwrap();
         assert_eq!(error.reason, None);

@@ -26,6 +26,8 @@ fn assert_refused(answer: &Answer, status: u16, error: &str) {
         answer.text()
     );
     assert_eq!(answer.all("cache-control"), ["no-store"]);
+    // RFC 9110 §15.5.2.
+    assert_eq!(answer.all("www-authenticate").is_empty(), status != 401);
     assert_eq!(answer.all("content-type"), ["application/json"]);
     for inside in ["reason", "negotiate", "continuation"] {
         assert_eq!(found.get(inside), None, "{found}");

@@ -61,6 +61,11 @@ impl TlsServer {
         self.identity().certificate.clone()
     }
 
+    /// Whether it takes certificates of clients.
+    pub fn takes_client_certificates(&self) -> bool {
+        self.files.client_ca.is_some()
+    }
+
     /// Whose client certificates are taken.
     pub fn client_names(&self) -> &ClientNames {
         &self.files.client_names

@@ -151,7 +151,10 @@ async fn a_target_of_nobodys_is_told_by_its_kind_and_under_one_reason() {
         ("KADMIN/changepw@A.TEST", "the KDC's own"),
         ("HTTP/api.test@A.TEST", "this broker itself"),
         ("http/API.test@A.TEST", "this broker itself"),
+        // As a domain may read them.
+        ("host/api@A.TEST", "this broker itself"),
         ("HTTP/other-broker.test@A.TEST", "refused_targets"),
+        ("www/Other-Broker:8443@A.TEST", "refused_targets"),
         ("HTTP/legacy.test", "no service principal"),
         ("%&/(", "no service principal"),
     ] {

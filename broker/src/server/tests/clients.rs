@@ -107,6 +107,19 @@ async fn a_client_of_public_trades_under_the_name_that_its_key_proves_once_for_e
 }
 
 #[tokio::test]
+async fn no_scopes_are_no_member_of_an_answer() {
+    let policy = POLICY.replace("scopes = [\"read\", \"write\"]", "scopes = []");
+    let policy = format!("{policy}\n[[introspection]]\nclients = [\"mesh\"]\naudiences = [\"orders\"]\n");
+    let broker = broker_of(&policy, Ok("alice@A.TEST"), || Ok(()));
+    let read = async |response| serde_json::from_str::<Value>(&text(response).await).unwrap();
+    let reply = read(ask(ListenerName::Mesh, &broker, body(&[])).await).await;
+    assert_eq!((&reply["token_type"], reply.get("scope")), (&"Bearer".into(), None));
+    let form = format!("token={}", reply["access_token"].as_str().unwrap());
+    let said = read(introspect(&broker, ListenerName::Mesh, form).await).await;
+    assert_eq!((&said["active"], said.get("scope")), (&true.into(), None));
+}
+
+#[tokio::test]
 async fn a_secret_is_never_taken_for_checked() {
     let broker = broker(Ok("alice@A.TEST"));
     for path in ["/oauth2/token", "/oauth2/introspect"] {
@@ -131,7 +144,11 @@ async fn a_secret_is_never_taken_for_checked() {
             .body(body(&[("token", "x"), ("client_id", "cli"), ("client_secret", "secret")]).into())
             .unwrap();
         let response = send(ListenerName::Public, &broker, request).await;
-        assert!(!response.headers().contains_key(header::WWW_AUTHENTICATE));
+        // A challenge belongs to each 401 (RFC 9110 §15.5.2).
+        assert_eq!(
+            response.headers()[header::WWW_AUTHENTICATE],
+            "Basic realm=\"kerbridge\""
+        );
         let (status, found) = error(response).await;
         assert_eq!(
             (status, found.error),

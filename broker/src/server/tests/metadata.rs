@@ -60,6 +60,54 @@ async fn the_metadata_name_endpoints_that_are_there_and_ways_that_are_taken() {
 }
 
 #[tokio::test]
+async fn the_metadata_announce_no_way_that_is_not_configured() {
+    let bound = format!("{POLICY}\n[[audience]]\nname = \"vault\"\ncertificate_bound = true\n");
+    for policy in [POLICY, &bound] {
+        for by_certificate in [false, true] {
+            for by_signature in [&[][..], &[Algorithm::EdDsa, Algorithm::Es256, Algorithm::EdDsa]] {
+                let mut broker = broker_of(policy, Ok("alice@A.TEST"), || Ok(()));
+                Arc::get_mut(&mut broker).unwrap().authentication = ClientAuthentication {
+                    by_certificate,
+                    by_signature: by_signature.to_vec(),
+                };
+                let (_, server) = get(&broker, "/.well-known/oauth-authorization-server", "broker.test").await;
+                let proven: Vec<&str> = [
+                    ("tls_client_auth", by_certificate),
+                    ("private_key_jwt", !by_signature.is_empty()),
+                ]
+                .into_iter()
+                .filter_map(|(method, is_offered)| is_offered.then_some(method))
+                .collect();
+                let with_none: Vec<&str> = std::iter::once("none").chain(proven.iter().copied()).collect();
+                let list = |words: &[&str]| (!words.is_empty()).then(|| serde_json::json!(words));
+                for (endpoint, methods) in [
+                    ("token", &with_none),
+                    ("introspection", &proven),
+                    ("revocation", &with_none),
+                ] {
+                    let said = |what: &str| {
+                        server
+                            .get(format!("{endpoint}_endpoint_auth_{what}_supported"))
+                            .cloned()
+                    };
+                    assert_eq!(said("methods"), list(methods), "{endpoint}");
+                    let algorithms: &[&str] = if by_signature.is_empty() {
+                        &[]
+                    } else {
+                        &["ES256", "EdDSA"]
+                    };
+                    assert_eq!(said("signing_alg_values"), list(algorithms), "{endpoint}");
+                }
+                assert_eq!(
+                    server["tls_client_certificate_bound_access_tokens"],
+                    policy == bound.as_str()
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_metadata_say_what_the_keys_sign_by() {
     let mut broker = broker(Ok("alice@A.TEST"));
     let folder = tempfile::tempdir().unwrap();

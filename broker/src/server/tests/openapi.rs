@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use axum::http::{HeaderMap, Method};
+use axum::http::Method;
 
 use super::trades::{first_token, trade};
 use super::*;
@@ -104,7 +104,7 @@ fn each_status_and_word_of_a_refusal_is_described() {
         let refusal = || Refusal::for_test(reason, "");
         let word = serde_json::to_value(refusal().for_listener(ListenerName::Public).error).unwrap();
         words.insert(word.as_str().unwrap().to_owned());
-        let response = token::refused(refusal(), &caller, &HeaderMap::new());
+        let response = token::refused(refusal(), &caller);
         statuses.insert(response.status().as_u16().to_string());
     }
     // Of `/oauth2/revoke`, for another client's token.
@@ -125,6 +125,12 @@ fn each_status_and_word_of_a_refusal_is_described() {
             let answer = follow(&document, answer);
             let later = answer["headers"].get("Retry-After").is_some();
             assert_eq!(later, ["429", "503"].contains(&status.as_str()), "{path} {status}");
+            let challenge = &answer["headers"]["WWW-Authenticate"];
+            assert_eq!(
+                follow(&document, challenge)["required"] == true,
+                status == "401",
+                "{path} {status}"
+            );
             if status != "200" {
                 let schema = &answer["content"]["application/json"]["schema"];
                 assert_eq!(follow(&document, schema), error, "{path} {status}");
@@ -198,7 +204,10 @@ fn assert_fits(document: &Value, schema: &Value, body: &Value) {
 async fn each_answer_has_the_members_that_are_described() {
     let document = described();
     let schema = |name: &str| document["components"]["schemas"][name].clone();
-    let policy = format!("{POLICY}\n[[introspection]]\nclients = [\"mesh\"]\naudiences = [\"orders\", \"billing\"]\n");
+    let policy = format!(
+        "{POLICY}\n[[introspection]]\nclients = [\"mesh\"]\naudiences = [\"orders\", \"billing\"]\n\
+         [[audience]]\nname = \"vault\"\ncertificate_bound = true\n"
+    );
     let broker = broker_of(&policy, Ok("alice@A.TEST"), || Ok(()));
     let first = first_token(&broker).await;
     let reply = ask(ListenerName::Mesh, &broker, trade(&first, &[])).await;

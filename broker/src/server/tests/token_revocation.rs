@@ -346,6 +346,18 @@ async fn each_mistake_has_the_error_of_the_rfc() {
         ),
         (
             &good,
+            Some("Negotiate YII=".to_owned()),
+            StatusCode::UNAUTHORIZED,
+            OauthError::InvalidClient,
+        ),
+        (
+            "token=a&client_secret=b",
+            None,
+            StatusCode::UNAUTHORIZED,
+            OauthError::InvalidClient,
+        ),
+        (
+            &good,
             bearer("nonsense"),
             StatusCode::UNAUTHORIZED,
             OauthError::InvalidClient,
@@ -358,8 +370,15 @@ async fn each_mistake_has_the_error_of_the_rfc() {
         ),
     ] {
         let response = revoke(ListenerName::Public, &broker, form, shown.as_deref()).await;
-        let challenged = response.headers().contains_key(header::WWW_AUTHENTICATE);
-        assert_eq!(challenged, expected == StatusCode::UNAUTHORIZED, "{form}");
+        // By the scheme that is taken, and with an error where it was tried.
+        let challenge = match shown.as_deref().and_then(|shown| shown.split(' ').next()) {
+            _ if expected != StatusCode::UNAUTHORIZED => None,
+            Some("Basic") => Some("Basic realm=\"kerbridge\""),
+            Some("Bearer") => Some("Bearer realm=\"kerbridge\", error=\"invalid_token\""),
+            Some(_) | None => Some("Bearer realm=\"kerbridge\""),
+        };
+        let found = response.headers().get(header::WWW_AUTHENTICATE);
+        assert_eq!(found.map(|value| value.to_str().unwrap()), challenge, "{form}");
         let (found, body) = super::error(response).await;
         assert_eq!((found, body.error, body.reason), (expected, error, None), "{form}");
     }
