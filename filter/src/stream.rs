@@ -10,7 +10,7 @@ use kerbridge_gate::exchange::{BrokerCall, BrokerReply, Connection, PendingCall}
 use kerbridge_gate::gate::{PendingKeys, WarmHead};
 use kerbridge_gate::outcome::filter_state;
 use kerbridge_gate::refusal::LocalReply;
-use kerbridge_gate::response::Admitted;
+use kerbridge_gate::response::{Admitted, SET_COOKIE};
 use kerbridge_gate::step::{Decision, HeaderEdits};
 use kerbridge_gate::upstream::TicketStep;
 use kerbridge_gate::verified::Verified;
@@ -324,9 +324,14 @@ impl Request {
     /// Edits the head of its response. What is to be answered in its place, if anything is.
     fn edit_response(&self) -> Result<Option<LocalReply>, host::HostError> {
         let mut admitted = self.admitted.borrow_mut();
-        let Some(admitted) = admitted.as_mut().filter(|admitted| admitted.looks_at_the_response()) else {
+        let Some(admitted) = admitted.as_mut() else {
             return Ok(None);
         };
+        let sets_cookies = || host::header(MapType::HttpResponseHeaders, SET_COOKIE).map(|line| line.is_some());
+        let is_looked_at = admitted.looks_at_the_response() || (admitted.guards_cookies() && sets_cookies()?);
+        if !is_looked_at {
+            return Ok(None);
+        }
         let now = host::now().ok_or(host::HostError)?;
         let head = host::header_map(MapType::HttpResponseHeaders)?;
         if admitted.spn().is_some() {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::event::{self, About};
 use super::request::LogoutRequest;
-use super::revocation::stands;
+use super::revocation::{revoke, stands};
 use super::to_token::{TicketToToken, certificate};
 use super::{Caller, Exchange, Hints, Refusal, TokenToToken, source, too_often};
 use crate::revocation::{By, Order, Right};
@@ -22,7 +22,7 @@ use crate::time::{Clock, UnixTime};
 
 /// What the tokens of one logout come to.
 #[derive(Default)]
-struct Shown {
+struct Named {
     sessions: Vec<Session>,
     /// Why a token names none.
     nothing: Vec<Reason>,
@@ -106,18 +106,18 @@ impl Asked<'_> {
     /// Ends what is shown: how many sessions that were, and why there was nothing to end of other tokens.
     async fn end(&self, request: LogoutRequest) -> Result<(u32, Vec<Reason>), Refusal> {
         let now = self.clock.now();
-        let mut shown = Shown::default();
+        let mut named = Named::default();
         for token in request.tokens {
             match stands(self.direction, self.trade, token, now, self.deadline).await? {
                 Ok(token) if !token.confirmation().is_held_with(self.certificate) => {
-                    shown.nothing.push(Reason::CertificateMismatch);
+                    named.nothing.push(Reason::CertificateMismatch);
                 }
-                Ok(token) => shown.add(&token, now),
-                Err(why) => shown.nothing.push(why),
+                Ok(token) => named.add(&token, now),
+                Err(why) => named.nothing.push(why),
             }
         }
         let mut ended: u32 = 0;
-        for session in shown.sessions {
+        for session in named.sessions {
             let by = By::Client {
                 right: Right::Logout,
                 listener: self.caller.listener.as_str(),
@@ -129,16 +129,14 @@ impl Asked<'_> {
                 Kind::Token => Order::token(session.target, Some(session.expires)),
                 Kind::Session | Kind::Subject => Order::up_to(session.target, session.issued),
             };
-            if let Err(error) = self.direction.revocations.revoke(order, &by, self.clock).await {
-                return Err(Refusal::new(Reason::StoreUnavailable, error.to_string()));
-            }
+            revoke(&self.direction.revocations, order, &by, self.clock, self.deadline).await?;
             ended = ended.saturating_add(1);
         }
-        Ok((ended, shown.nothing))
+        Ok((ended, named.nothing))
     }
 }
 
-impl Shown {
+impl Named {
     /// Notes the session of a token that stands. Tokens of a moment after a logout are issued a second ahead: they are meant, too.
     fn add(&mut self, token: &VerifiedToken, now: UnixTime) {
         let issued = token.issued().map_or(now, |issued| issued.max(now));

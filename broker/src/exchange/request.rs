@@ -206,7 +206,7 @@ impl RequestError {
             Self::NoAudience => "audience names the service, or resource its address",
             Self::ClientSecret => "no client has a secret: authenticate by certificate or private_key_jwt",
             Self::NoToken => "token is the token that it is about",
-            Self::Tokens => "tokens are 1 to 64 tokens, separated by single spaces",
+            Self::Tokens => "tokens are 1 to 256 tokens, separated by single spaces",
             Self::HalfAnAssertion => "client_assertion and client_assertion_type go together",
             Self::LongAudience => "audience and resource are at most 255 bytes long",
             Self::Scope => "scope is a list of scopes, separated by single spaces",

@@ -17,8 +17,8 @@ use super::event::{self, About};
 use super::request::RevocationRequest;
 use super::to_token::{TicketToToken, certificate};
 use super::{Caller, Exchange, Hints, Refusal, TokenToToken, source, too_often};
-use crate::revocation::{By, Order, RevocationError, Right};
-use crate::store::{Kind, Target};
+use crate::revocation::{By, Order, RevocationError, Revocations, Right};
+use crate::store::{Kind, StoreError, Target};
 use crate::subject_token::{NotVerified, VerifiedToken};
 use crate::time::{Clock, UnixTime};
 
@@ -153,14 +153,28 @@ impl Asked<'_> {
         };
         let target = Target::new(Kind::Token, token_id).map_err(|_| unavailable(Reason::Internal, "an odd jti"))?;
         let order = Order::token(target, Some(token.expires()));
-        match self.direction.revocations.revoke(order, &by, self.clock).await {
-            Ok(_) => Ok(Outcome::Revoked),
-            Err(error) => Err(unavailable(Reason::StoreUnavailable, error.to_string())),
-        }
+        revoke(&self.direction.revocations, order, &by, self.clock, self.deadline).await?;
+        Ok(Outcome::Revoked)
     }
 
     async fn stands(&self, token: Zeroizing<String>, now: UnixTime) -> Result<Result<VerifiedToken, Reason>, Refusal> {
         stands(self.direction, self.trade, token, now, self.deadline).await
+    }
+}
+
+/// Revokes, or says by the deadline that it cannot be said. What came to the store before may be done there all the same: whoever
+/// asks again hears that it is.
+pub(super) async fn revoke(
+    revocations: &Revocations,
+    order: Order,
+    by: &By<'_>,
+    clock: Clock,
+    deadline: Instant,
+) -> Result<(), Refusal> {
+    match tokio::time::timeout_at(deadline, revocations.revoke(order, by, clock)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(unavailable(Reason::StoreUnavailable, error.to_string())),
+        Err(_) => Err(unavailable(Reason::StoreUnavailable, StoreError::Late.to_string())),
     }
 }
 

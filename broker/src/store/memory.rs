@@ -15,6 +15,7 @@ pub(crate) struct MemoryStore(Mutex<State>);
 #[derive(Debug)]
 struct State {
     failure: Option<StoreError>,
+    is_frozen: bool,
     tags: HashMap<ReplayTag, UnixTime>,
     epoch: [u8; 16],
     version: u64,
@@ -27,6 +28,7 @@ impl MemoryStore {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(State {
             failure: None,
+            is_frozen: false,
             tags: HashMap::new(),
             epoch: *random::<16>().unwrap(),
             version: 0,
@@ -41,8 +43,16 @@ impl MemoryStore {
         self.0.lock().unwrap().failure = failure;
     }
 
+    /// Answers no call from now on.
+    pub(crate) fn freeze(&self) {
+        self.0.lock().unwrap().is_frozen = true;
+    }
+
     fn answer<'a, T: Send + 'a>(&'a self, work: impl FnOnce(&mut State) -> T) -> Answer<'a, T> {
         let mut state = self.0.lock().unwrap();
+        if state.is_frozen {
+            return Box::pin(std::future::pending());
+        }
         let answer = match state.failure.clone() {
             Some(failure) => Err(failure),
             None => Ok(work(&mut state)),

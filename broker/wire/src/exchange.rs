@@ -16,8 +16,8 @@ pub const REVOCATION_PATH: &str = "/oauth2/revoke";
 pub const ADMIN_SCOPE: &str = "kerbridge:admin";
 /// Path of the endpoint that ends the sessions of tokens; `mesh` only.
 pub const LOGOUT_PATH: &str = "/v1/logout";
-/// Most tokens whose sessions are ended at once.
-pub const LOGOUT_TOKENS: usize = 64;
+/// Most tokens whose sessions are ended at once: more than a browser keeps cookies of a host.
+pub const LOGOUT_TOKENS: usize = 256;
 /// Path of the published signing keys (RFC 7517 §5).
 pub const JWKS_PATH: &str = "/.well-known/jwks.json";
 /// Path of the signed revocations.

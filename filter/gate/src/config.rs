@@ -76,6 +76,8 @@ pub struct Config {
     filter_state: bool,
     /// Some route hands tokens back in a header.
     pub(crate) delivers_headers: bool,
+    /// Some route takes cookies of ours.
+    pub(crate) takes_cookies: bool,
     /// Some route leads to a Kerberos service.
     has_kerberos: bool,
     /// Tokens may be bound to certificates of clients.
@@ -162,7 +164,12 @@ impl Config {
             has_token_header: token_header.is_some(),
         };
         let mut routes = check.routes(routes, &around, &mut pointers, &mut names);
-        let own_paths = check.own_paths(&logout, &routes, broker.is_some());
+        let takes_cookies = routes
+            .iter()
+            .filter_map(|route| route.rule())
+            .any(|rule| rule.cookie().is_some());
+        // Without cookies there is no session to end, without a broker nobody to end it.
+        let own_paths = check.own_paths(&logout, takes_cookies && broker.is_some());
         if let Some(own) = &own_paths {
             check.reserve_paths(own, &mut routes);
         }
@@ -178,6 +185,7 @@ impl Config {
                     .iter()
                     .filter_map(|route| route.rule())
                     .any(|rule| rule.deliver == Deliver::Header),
+                takes_cookies,
                 has_kerberos: routes
                     .iter()
                     .filter_map(|route| route.rule())

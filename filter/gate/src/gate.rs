@@ -202,11 +202,12 @@ impl Gate {
         if is_clear {
             return asked.refuse(Reason::InsecureTransport);
         }
-        // Some browsers send a ticket without being asked for it.
-        if scheme == Scheme::Negotiate && asked.is_of_a_logged_out() {
+        asked.cookie_shown = scheme == Scheme::Cookie;
+        // Some browsers send a ticket without being asked for it, and a request that was under way at the logout sets a cookie
+        // after it: neither is what its user wants now. A log-in takes the mark away first.
+        if matches!(scheme, Scheme::Negotiate | Scheme::Cookie) && asked.is_of_a_logged_out() {
             return asked.refuse(Reason::LoggedOut);
         }
-        asked.cookie_shown = scheme == Scheme::Cookie;
         if head.is_cross_site(scheme) {
             return asked.refuse(Reason::CrossSite);
         }

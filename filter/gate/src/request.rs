@@ -113,6 +113,17 @@ impl<'a> RequestHead<'a> {
         }
     }
 
+    /// Whether it may be a person who goes there: no page's own image, script, frame or call, and no look ahead of the browser's.
+    /// What says nothing of that is no browser of today.
+    pub(crate) fn may_be_a_persons_step(&self) -> bool {
+        let says = |name: &'static [u8], wanted: &[u8]| self.headers.values(name).all(|value| value == wanted);
+        let mut purposes = self
+            .headers
+            .values(b"sec-purpose")
+            .chain(self.headers.values(b"purpose"));
+        says(b"sec-fetch-mode", b"navigate") && says(b"sec-fetch-dest", b"document") && purposes.next().is_none()
+    }
+
     fn is_own_origin(&self, origin: &[u8]) -> bool {
         let (host, default_port): (_, &[u8]) = match (origin.strip_prefix(b"https://"), origin.strip_prefix(b"http://"))
         {

@@ -11,7 +11,7 @@ use crate::refusal::Asked;
 use crate::route::Route;
 use crate::rule::Rule;
 use crate::secret::Secret;
-use crate::session::cookie_line;
+use crate::session::{cookie_line, is_own_set_cookie};
 use crate::snapshot::Snapshot;
 use crate::step::{Decision, HeaderEdit, HeaderEdits};
 use crate::time::UnixTime;
@@ -20,6 +20,9 @@ use crate::verified::Verified;
 
 /// Longest cookie that browsers keep, name and attributes included (RFC 6265 §6.1).
 const COOKIE_LIMIT: usize = 4096;
+
+/// Where a response sets cookies.
+pub const SET_COOKIE: &str = "set-cookie";
 
 /// The proof that a request may go upstream. Only the gate makes one: behind a verified credential, on a route that is open
 /// or lets a request without one pass, or on one that only logs and counts.
@@ -129,10 +132,19 @@ impl Admitted {
         delivers || self.explains || self.minted.is_some() || self.caller.is_some()
     }
 
+    /// Whether one that sets cookies is to be looked at: here is a route that takes ours, which the gate alone sets. Where nothing
+    /// else is to be done, it takes one read to see that a response sets none.
+    pub fn guards_cookies(&self) -> bool {
+        self.config.as_ref().is_some_and(|config| config.takes_cookies)
+    }
+
     /// Edits of the response's head. The reply token of mutual authentication rides on the real response, once; a token
     /// is handed back only over TLS, and a response that carries one is never stored.
     pub fn respond(&mut self, now: UnixTime, head: &HeaderMap) -> HeaderEdits {
         let mut edits = removals(&[TOKEN_HEADER, TOKEN_EXPIRES_HEADER], head);
+        if self.guards_cookies() {
+            edits.extend(without_own_cookies(head));
+        }
         let explain = self.config.as_ref().and_then(|config| config.explain.as_ref());
         if let Some(explain) = explain {
             edits.extend(removals(&[&*explain.header], head));
@@ -164,7 +176,7 @@ impl Admitted {
             }
             Deliver::Cookie => match rule.and_then(|rule| cookie(rule, &token, life)) {
                 Some(cookie) => {
-                    edits.push(HeaderEdit::Add("set-cookie".into(), cookie));
+                    edits.push(HeaderEdit::Add(SET_COOKIE.into(), cookie));
                     true
                 }
                 None => false,
@@ -186,6 +198,20 @@ fn cookie(rule: &Rule, token: &Secret, life: u64) -> Option<Secret> {
     let attributes = empty.get(name.len().saturating_add(1)..)?;
     let line = [name.as_bytes(), b"=", token.expose(), attributes.as_bytes()].concat();
     (line.len() <= COOKIE_LIMIT).then(|| Secret::new(line))
+}
+
+/// Takes the cookies of ours out of what a service sets: one that plants somebody else's session, or says that the browser was
+/// logged out.
+fn without_own_cookies(head: &HeaderMap) -> HeaderEdits {
+    let set = || head.values(SET_COOKIE.as_bytes());
+    if !set().any(is_own_set_cookie) {
+        return HeaderEdits::new();
+    }
+    let others = set().filter(|line| !is_own_set_cookie(line));
+    [HeaderEdit::Remove(SET_COOKIE.into())]
+        .into_iter()
+        .chain(others.map(|line| HeaderEdit::Add(SET_COOKIE.into(), line.into())))
+        .collect()
 }
 
 /// Removals of these names, for those that are there. Underscores count as hyphens: some upstreams read them so.

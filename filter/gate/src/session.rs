@@ -16,9 +16,11 @@ use std::rc::Rc;
 use kerbridge_wire::Reason;
 
 pub use logout::PendingLogout;
-pub(crate) use logout::cookie_line;
+pub(crate) use logout::{cookie_line, is_own_set_cookie};
 pub(crate) use page::{CONTENT_SECURITY_POLICY, Page};
 pub(crate) use return_path::ReturnPath;
+
+use logout::SessionCookies;
 
 use crate::refusal::{Asked, Body, LocalReply};
 use crate::request::{LOGGED_OUT_COOKIE, RequestHead, Site, has_token_in_query};
@@ -66,18 +68,24 @@ impl OwnPaths {
         asked.answer(200, Vec::new(), Body::Html(page.html(&self.path)))
     }
 
-    /// Leads back to where its user wants to be logged in. Another site's page cannot do that in the user's place.
+    /// Leads back to where its user wants to be logged in. Another site's page cannot do that in the user's place, and neither
+    /// can a page's own image, script or look ahead: only a person goes somewhere. A session cookie that came after the logout
+    /// goes with the mark: whose ticket is shown next decides who it is.
     fn log_in(&self, asked: Asked, head: &RequestHead<'_>) -> Step {
         if head.site() == Site::Foreign {
             return asked.refuse(Reason::CrossSite);
         }
+        if !head.may_be_a_persons_step() {
+            return asked.refuse(Reason::DeniedByPolicy);
+        }
         let Some(back) = ReturnPath::asked_for(head.path(), &self.path) else {
             return asked.refuse(Reason::InvalidRequest);
         };
-        let headers = vec![
-            ("location", back.as_str().to_owned()),
-            ("set-cookie", cookie_line(LOGGED_OUT_COOKIE, "", 0)),
-        ];
+        let mut headers = vec![("location", back.as_str().to_owned())];
+        if head.was_logged_out() {
+            headers.extend(SessionCookies::of(head).emptied());
+        }
+        headers.push(("set-cookie", cookie_line(LOGGED_OUT_COOKIE, "", 0)));
         Step::Respond(asked.answer(303, headers, Body::Nothing))
     }
 

@@ -1,6 +1,7 @@
 //! Logging out in a real Envoy: what ends, in the browser and at every worker, who may do it, and how one comes in again.
 
 mod browser;
+mod marked;
 
 use std::time::Duration;
 

@@ -159,6 +159,29 @@ async fn what_could_not_be_written_is_503_and_never_200() {
 }
 
 #[tokio::test]
+async fn a_store_that_stands_still_is_503_by_the_deadline() {
+    let mut broker = broker();
+    let (store, revocations) = crate::revocation::tests::fresh();
+    let direction = Arc::get_mut(&mut broker).unwrap().exchange.to_token.as_mut().unwrap();
+    direction.revocations = revocations;
+    direction.deadline = Duration::from_secs(1);
+    let token = token(&broker, "mesh", "alice@A.TEST", "read");
+    store.freeze();
+    for (path, field) in [("/v1/logout", "tokens"), ("/oauth2/revoke", "token")] {
+        let request = Request::post(path).header(header::CONTENT_TYPE, FORM);
+        let request = request.body(Body::from(format!("{field}={token}"))).unwrap();
+        let answer = send(ListenerName::Mesh, &broker, request);
+        let answer = tokio::time::timeout(Duration::from_secs(20), answer).await;
+        let (found, body) = error(answer.expect("it waits for ever")).await;
+        assert_eq!(
+            (found, body.reason),
+            (StatusCode::SERVICE_UNAVAILABLE, Some(Reason::StoreUnavailable)),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn each_mistake_is_one_and_only_the_mesh_may_ask() {
     let broker = broker();
     let many = |count: usize| vec!["a"; count].join("%20");
@@ -170,7 +193,7 @@ async fn each_mistake_is_one_and_only_the_mesh_may_ask() {
         "tokens=a&tokens=b".to_owned(),
         "token=a".to_owned(),
         "tokens=%ff".to_owned(),
-        format!("tokens={}", many(65)),
+        format!("tokens={}", many(257)),
     ] {
         let (found, body) = error(log_out(ListenerName::Mesh, &broker, &form).await).await;
         assert_eq!(
@@ -179,7 +202,7 @@ async fn each_mistake_is_one_and_only_the_mesh_may_ask() {
             "{form}"
         );
     }
-    assert_eq!(sessions(&broker, &format!("tokens={}", many(64))).await, 0);
+    assert_eq!(sessions(&broker, &format!("tokens={}", many(256))).await, 0);
     for listener in [ListenerName::Public, ListenerName::Admin, ListenerName::Observe] {
         let found = log_out(listener, &broker, "tokens=a").await.status();
         assert_eq!(found, StatusCode::NOT_FOUND, "{}", listener.as_str());

@@ -15,14 +15,8 @@ const PATH_LIMIT: usize = 64;
 const DAY: u32 = 24 * 60 * 60;
 
 impl Check {
-    /// The paths of the filter's own; `None` where there are none. Without cookies there is no session to end, without a broker
-    /// nobody to end it.
-    pub(super) fn own_paths(
-        &mut self,
-        raw: &LogoutConfig,
-        routes: &[Rc<Route>],
-        has_broker: bool,
-    ) -> Option<Rc<OwnPaths>> {
+    /// The paths of the filter's own; `None` where there are none, which may be because nobody `can_log_out`.
+    pub(super) fn own_paths(&mut self, raw: &LogoutConfig, can_log_out: bool) -> Option<Rc<OwnPaths>> {
         let LogoutConfig {
             enabled,
             path,
@@ -45,8 +39,7 @@ impl Check {
             "logout.stay_out",
             "expected 1 second to 1 day",
         );
-        let takes_cookies = |route: &Rc<Route>| route.rule().is_some_and(|rule| rule.cookie().is_some());
-        (fits && *enabled && has_broker && routes.iter().any(takes_cookies)).then(|| {
+        (fits && *enabled && can_log_out).then(|| {
             Rc::new(OwnPaths {
                 path: path.as_str().into(),
                 stay_out: stay_out.into(),

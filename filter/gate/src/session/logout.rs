@@ -18,6 +18,8 @@ pub struct PendingLogout {
     asked: Asked,
     own: Rc<OwnPaths>,
     cookies: SessionCookies,
+    /// The broker is told of all tokens that came.
+    is_whole: bool,
 }
 
 /// Names of the session cookies that a browser has, each once.
@@ -25,31 +27,45 @@ pub struct PendingLogout {
 pub(super) struct SessionCookies(Vec<Box<str>>);
 
 impl SessionCookies {
-    fn of(head: &RequestHead<'_>) -> Self {
+    /// Those of a request: as many as a browser keeps.
+    pub(super) fn of(head: &RequestHead<'_>) -> Self {
         let mut names: Vec<Box<str>> = Vec::new();
         for (name, _) in head.our_cookies().filter(|(name, _)| is_session_cookie(name)) {
             let name: Box<str> = String::from_utf8_lossy(name).into();
-            if !names.contains(&name) {
+            if names.len() < LOGOUT_TOKENS && !names.contains(&name) {
                 names.push(name);
             }
         }
         Self(names)
     }
 
+    /// The headers by which all of them go.
+    pub(super) fn emptied(&self) -> impl Iterator<Item = (&'static str, String)> {
+        self.0.iter().map(|name| ("set-cookie", cookie_line(name, "", 0)))
+    }
+
     /// The headers by which all of them go, and the pages that the browser has kept of this host, and by which it is marked as
     /// logged out for so many seconds. Cookies are named one by one: of `"cookies"` browsers take those of sibling hosts, too.
     fn headers(&self, stay_out: u64) -> Headers {
-        let gone = self.0.iter().map(|name| cookie_line(name, "", 0));
-        gone.chain([cookie_line(LOGGED_OUT_COOKIE, "1", stay_out)])
-            .map(|line| ("set-cookie", line))
-            .chain([("clear-site-data", "\"cache\"".to_owned())])
-            .collect()
+        let marked = ("set-cookie", cookie_line(LOGGED_OUT_COOKIE, "1", stay_out));
+        let forgotten = ("clear-site-data", "\"cache\"".to_owned());
+        self.emptied().chain([marked, forgotten]).collect()
     }
 }
 
 /// A value of `set-cookie` with the attributes that all cookies of ours have.
 pub(crate) fn cookie_line(name: &str, value: &str, seconds: u64) -> String {
     format!("{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax")
+}
+
+/// Whether a value of `set-cookie` sets a cookie of ours, as browsers read it: a cookie without a name is sent back as its value
+/// alone, which reads as one with a name.
+pub(crate) fn is_own_set_cookie(line: &[u8]) -> bool {
+    let is_skipped = |byte: &u8| byte.is_ascii_whitespace() || byte.is_ascii_control() || *byte == b'=';
+    let start = line.iter().position(|byte| !is_skipped(byte)).unwrap_or(line.len());
+    let name = line.get(start..).unwrap_or_default();
+    name.get(..COOKIE_PREFIX.len())
+        .is_some_and(|prefix| prefix.eq_ignore_ascii_case(COOKIE_PREFIX))
 }
 
 /// Whether a name is one that an audience's cookie has: the prefix and 16 hexadecimal digits.
@@ -80,14 +96,13 @@ pub(super) fn begin(own: &Rc<OwnPaths>, asked: Asked, head: &RequestHead<'_>) ->
             tokens.push(token);
         }
     }
-    if tokens.len() > LOGOUT_TOKENS {
-        return asked.refuse(Reason::MultipleCredentials);
-    }
     let pending = PendingLogout {
         asked,
         own: Rc::clone(own),
         cookies: SessionCookies::of(head),
+        is_whole: tokens.len() <= LOGOUT_TOKENS,
     };
+    tokens.truncate(LOGOUT_TOKENS);
     match &config.broker {
         Some(broker) if !tokens.is_empty() => {
             let call = BrokerCall::log_out(broker, &pending.asked, &tokens);
@@ -106,10 +121,17 @@ impl PendingLogout {
 
     /// The answer. Whatever the broker said, the browser has no session any more.
     fn end(self, outcome: Result<(), Reason>) -> LocalReply {
-        let Self { asked, own, cookies } = self;
+        let Self {
+            asked,
+            own,
+            cookies,
+            is_whole,
+        } = self;
         let headers = cookies.headers(own.stay_out);
         match outcome {
-            Ok(()) => own.logged_out(asked, headers),
+            Ok(()) if is_whole => own.logged_out(asked, headers),
+            // Nobody says that sessions have ended which have not.
+            Ok(()) => own.logged_out_here(asked, headers, Reason::BrokerOverloaded),
             Err(reason) => own.logged_out_here(asked, headers, reason),
         }
     }

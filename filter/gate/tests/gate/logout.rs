@@ -1,6 +1,9 @@
 //! The filter's own paths at the gate: who may log out, what the broker is told, what the browser is told, and that a browser
 //! which was logged out is not logged in until its user wants that.
 
+mod configured;
+mod marked;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -101,16 +104,31 @@ fn every_token_of_the_browser_goes_to_the_broker_once() {
         "{}",
         form(&call)
     );
-    // 64 at once, and no more.
-    let many = |count: usize| {
-        let cookies: Vec<String> = (0..count).map(|n| cookie(&n.to_string(), &n.to_string())).collect();
-        cookies.join("; ")
-    };
-    called(ask("/.kerbridge/logout", &[POST, OWN, ("cookie", many(64).as_bytes())]));
-    assert_eq!(
-        refused("/.kerbridge/logout", &[POST, OWN, ("cookie", many(65).as_bytes())]),
-        (400, Reason::MultipleCredentials)
-    );
+}
+
+/// Sessions of so many audiences.
+fn sessions(count: usize) -> Vec<String> {
+    (0..count).map(|n| cookie(&n.to_string(), &n.to_string())).collect()
+}
+
+#[test]
+fn who_has_more_cookies_than_a_browser_keeps_is_logged_out_of_what_was_found() {
+    let cookies = sessions(256).join("; ");
+    let headers = [POST, OWN, ("cookie", cookies.as_bytes())];
+    let (call, _) = called(ask("/.kerbridge/logout", &headers));
+    assert_eq!(form(&call).matches("%20").count(), 255);
+    let reply = after(&headers, "200", r#"{"sessions":256}"#);
+    assert_eq!((reply.status, lines(&reply, "set-cookie").len()), (200, 257));
+    // What goes beyond that stays, and nobody says that it has ended.
+    let cookies = sessions(300).join("; ");
+    let headers = [POST, OWN, ("cookie", cookies.as_bytes())];
+    let (call, _) = called(ask("/.kerbridge/logout", &headers));
+    assert_eq!(form(&call).matches("%20").count(), 255);
+    let reply = after(&headers, "200", r#"{"sessions":256}"#);
+    assert_eq!((reply.status, reply.decision.reason), (503, Reason::BrokerOverloaded));
+    let set = lines(&reply, "set-cookie");
+    assert_eq!((set.len(), set.last()), (257, Some(&marked())));
+    assert_eq!(set[0], gone(&cookie_name("0")));
 }
 
 #[test]
@@ -319,108 +337,6 @@ fn nothing_but_a_post_logs_out_and_nothing_below_the_path_goes_upstream() {
 }
 
 #[test]
-fn a_login_takes_the_mark_away_and_leads_back_to_a_path_of_this_host_only() {
-    for (query, path) in [("", "/"), ("?return=/pages/1%3Fq%3D1", "/pages/1?q=1")] {
-        for headers in [
-            vec![],
-            vec![("sec-fetch-site", b"same-origin".as_slice())],
-            vec![("sec-fetch-site", b"none".as_slice())],
-        ] {
-            let reply = told(&format!("/.kerbridge/login{query}"), &headers);
-            assert_eq!((reply.status, reply.decision.reason), (303, Reason::Ok));
-            assert_eq!(lines(&reply, "location"), [path]);
-            assert_eq!(lines(&reply, "set-cookie"), [gone(MARK)]);
-            assert_eq!(lines(&reply, "cache-control"), ["no-store"]);
-        }
-    }
-    for value in [
-        "https://evil.test",
-        "//evil.test",
-        "/%5Cevil.test",
-        "/%2Fevil.test",
-        "/a%0d%0ab",
-    ] {
-        let path = format!("/.kerbridge/login?return={value}");
-        assert_eq!(refused(&path, &[]), (400, Reason::InvalidRequest), "{value}");
-    }
-    // Another site must not log a user in who wanted to be out.
-    let link = [
-        ("sec-fetch-site", b"cross-site".as_slice()),
-        ("sec-fetch-mode", b"navigate"),
-        ("sec-fetch-dest", b"document"),
-    ];
-    assert_eq!(refused("/.kerbridge/login?return=/", &link), (403, Reason::CrossSite));
-}
-
-#[test]
-fn a_browser_that_was_logged_out_is_not_asked_for_a_ticket_and_none_of_its_is_taken() {
-    let mark = format!("theme=dark; {MARK}=1");
-    let mark = ("cookie", mark.as_bytes());
-    let reply = told("/pages/1?q=a&x=<\"'", &[mark, HTML]);
-    assert_eq!((reply.status, reply.decision.reason), (403, Reason::LoggedOut));
-    assert_eq!(lines(&reply, "www-authenticate"), [] as [String; 0]);
-    assert_eq!(lines(&reply, "content-type"), ["text/html; charset=utf-8"]);
-    assert!(
-        text(&reply).contains("You are logged out.") && text(&reply).contains("href=\"/.kerbridge/login?return=/\"")
-    );
-    let page = text(&told("/pages/1?q=a&x='", &[mark, HTML]));
-    assert!(
-        page.contains("href=\"/.kerbridge/login?return=/pages/1%3Fq%3Da%26x%3D%27\""),
-        "{page}"
-    );
-    // Where another proof is taken too, that one is asked for.
-    let reply = told("/orders", &[mark]);
-    assert_eq!((reply.status, reply.decision.reason), (401, Reason::LoggedOut));
-    assert_eq!(lines(&reply, "www-authenticate"), ["Bearer realm=\"orders\""]);
-    assert_eq!(text(&reply), "{\"error\":\"unauthenticated\",\"request_id\":\"r-1\"}\n");
-    // Some send their ticket unasked.
-    let ticket = ("authorization", b"Negotiate YIIabc".as_slice());
-    assert_eq!(refused("/tickets", &[mark, ticket]), (403, Reason::LoggedOut));
-    assert!(matches!(ask("/tickets", &[ticket]), Step::Call(..)));
-    // The page says so too.
-    let page = text(&told("/.kerbridge/logout", &[mark]));
-    assert!(page.contains("You are logged out.") && !page.contains("<form"));
-    // Only this name, only a cookie.
-    assert_eq!(
-        refused("/pages", &[("cookie", b"__Host-kerbridge-logged-outs=1")]),
-        (401, Reason::NoCredentials)
-    );
-    assert_eq!(refused("/pages", &[(MARK, b"1")]), (401, Reason::NoCredentials));
-}
-
-#[test]
-fn the_mark_stays_from_the_service_and_a_good_token_passes_beside_it() {
-    let key = Key::new("k1");
-    let gate = gate(&key);
-    let token = key.token(&claims("pages", ""));
-    let cookies = format!("{}; {MARK}=1; theme=dark", cookie("pages", &token));
-    let (edits, _) = passed(run(
-        &gate,
-        NOW,
-        &head("/pages", &[("cookie", cookies.as_bytes())]),
-        true,
-    ));
-    let shown = crate::world::shown(&edits);
-    assert!(shown.contains(&"cookie=theme=dark".to_owned()), "{shown:?}");
-    let bearer = format!("Bearer {}", key.token(&claims("orders", "orders:read")));
-    let mark = format!("{MARK}=1");
-    let headers = [("authorization", bearer.as_bytes()), ("cookie", mark.as_bytes())];
-    passed(run(&gate, NOW, &head("/orders", &headers), true));
-    // One that is no good any more goes, and no ticket is asked for in its place.
-    let ended = key.token(&claims("pages", "").replace(&(NOW + 900).to_string(), &NOW.to_string()));
-    let cookies = format!("{}; {MARK}=1", cookie("pages", &ended));
-    let reply = reply(run(
-        &gate,
-        NOW,
-        &head("/pages", &[("cookie", cookies.as_bytes()), HTML]),
-        true,
-    ));
-    assert_eq!((reply.status, reply.decision.reason), (403, Reason::Expired));
-    assert_eq!(lines(&reply, "set-cookie"), [gone(&cookie_name("pages"))]);
-    assert!(text(&reply).contains("You are logged out."));
-}
-
-#[test]
 fn a_known_token_at_the_filters_own_path_goes_nowhere() {
     let key = Key::new("k1");
     let config = CONFIG
@@ -456,78 +372,4 @@ fn a_known_token_at_the_filters_own_path_goes_nowhere() {
         };
         assert_eq!(gate.admit_warm(at(NOW), &head, recalled).is_some(), is_passed, "{path}");
     }
-}
-
-/// A gate with another `logout`, and more routes.
-fn with(logout: &str, routes: &str) -> Result<RefCell<Gate>, String> {
-    let config = CONFIG.replace("\"routes\": [", &format!("\"logout\": {logout}, \"routes\": [{routes}"));
-    let config = Config::parse(config.as_bytes()).map_err(|errors| errors.to_string())?;
-    Ok(RefCell::new(Gate::new(Rc::new(Snapshot::new(
-        Rc::new(config),
-        at(NOW),
-    )))))
-}
-
-#[test]
-fn the_paths_may_be_elsewhere_or_nowhere() {
-    let reason = |gate: &RefCell<Gate>, path: &str, headers: &[(&str, &[u8])]| {
-        reply(run(gate, NOW, &head(path, headers), true)).decision.reason
-    };
-    let elsewhere = with(r#"{"path": "/-/session", "stay_out": "1h"}"#, "").unwrap();
-    let reply = crate::world::reply(run(
-        &elsewhere,
-        NOW,
-        &head("/-/session/logout", &[POST, OWN, HTML]),
-        true,
-    ));
-    assert_eq!(lines(&reply, "location"), ["/-/session/logout"]);
-    assert!(lines(&reply, "set-cookie")[0].contains("Max-Age=3600"));
-    assert_eq!(
-        reason(&elsewhere, "/.kerbridge/logout", &[POST, OWN]),
-        Reason::DeniedByPolicy
-    );
-
-    let mark = format!("{MARK}=1");
-    let mark = ("cookie", mark.as_bytes());
-    let nowhere = with(r#"{"enabled": false}"#, "").unwrap();
-    assert_eq!(
-        reason(&nowhere, "/.kerbridge/logout", &[POST, OWN]),
-        Reason::DeniedByPolicy
-    );
-    assert_eq!(reason(&nowhere, "/pages", &[mark]), Reason::NoCredentials);
-    // Without cookies there is no session.
-    let bearer_only = CONFIG
-        .replace(", \"cookie\"]", "]")
-        .replace("\"deliver\": \"cookie\"", "\"deliver\": \"none\"");
-    let config = Config::parse(bearer_only.as_bytes()).unwrap();
-    let gate = RefCell::new(Gate::new(Rc::new(Snapshot::new(Rc::new(config), at(NOW)))));
-    assert_eq!(
-        reason(&gate, "/.kerbridge/logout", &[POST, OWN]),
-        Reason::DeniedByPolicy
-    );
-}
-
-#[test]
-fn a_mistake_of_the_configuration_is_named_with_its_field() {
-    let open = |path: &str| format!(r#"{{"name": "x", "path": "{path}", "access": "open"}},"#);
-    for (logout, routes, field) in [
-        (r#"{"path": "/"}"#, String::new(), "logout.path: expected"),
-        (r#"{"path": "kerbridge"}"#, String::new(), "logout.path: expected"),
-        (r#"{"path": "/x/"}"#, String::new(), "logout.path: expected"),
-        (r#"{"path": "/x//y"}"#, String::new(), "logout.path: expected"),
-        (r#"{"path": "/../y"}"#, String::new(), "logout.path: expected"),
-        (r#"{"path": "/a\"b"}"#, String::new(), "logout.path: expected"),
-        (r#"{"path": "/a%41"}"#, String::new(), "logout.path: expected"),
-        (r#"{"stay_out": "0s"}"#, String::new(), "logout.stay_out"),
-        (r#"{"stay_out": "25h"}"#, String::new(), "logout.stay_out: expected"),
-        (r#"{"other": 1}"#, String::new(), "logout"),
-        ("{}", open("/.kerbridge"), "routes[0]: is never reached"),
-        ("{}", open("/.kerbridge/help"), "routes[0]: is never reached"),
-        (r#"{"path": "/pages"}"#, String::new(), "routes[1]: is never reached"),
-    ] {
-        let error = with(logout, &routes).unwrap_err();
-        assert!(error.starts_with(field), "{logout}: {error}");
-    }
-    assert!(with(r#"{"enabled": false}"#, &open("/.kerbridge/help")).is_ok());
-    assert!(with("{}", &open("/.kerbridge2")).is_ok());
 }
