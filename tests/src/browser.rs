@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::error::HarnessError;
@@ -23,6 +25,12 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// Marks the page, so that the one that follows can be told from it.
 const MARK_AS_OLD: &str = "window.isTheOldPage = true;";
 
+/// The part of the page from one element to another, over its whole width.
+const PLACE: &str = "
+    const [first, last] = Array.from(arguments).map((selector) => document.querySelector(selector).getBoundingClientRect());
+    const y = Math.max(0, first.top + scrollY - 16);
+    return { x: 0, y, width: document.documentElement.clientWidth, height: last.bottom + scrollY + 16 - y, scale: 1 };";
+
 /// A running browser with one window. It ends with its owner.
 pub struct Browser {
     driver: OwnedProcess,
@@ -40,6 +48,26 @@ pub struct Cookie {
     pub value: String,
 }
 
+/// What a user of dark or light screens prefers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Dark on light.
+    Light,
+    /// Light on dark.
+    Dark,
+}
+
+impl Scheme {
+    /// As CSS names it (Media Queries 5 §12.5).
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Light => "light",
+            Self::Dark => "dark",
+        }
+    }
+}
+
 /// Whether this machine has a browser and its driver; setup says so too, where apt has none.
 #[must_use]
 pub fn is_there() -> bool {
@@ -54,17 +82,34 @@ impl Browser {
     /// Every [`HarnessError`].
     pub fn start(world: &World, user: &str) -> Result<Self, HarnessError> {
         let folder = world.folder().join("browser");
-        fs::create_dir_all(&folder).map_err(|source| HarnessError::io("make the browser's folder", source))?;
+        make(&folder)?;
         trust(world, &folder)?;
-        let tickets = folder.join("tickets");
         let mut cache = OsString::from("FILE:");
-        cache.push(&tickets);
+        cache.push(tickets_of(&folder));
         let spawn = Spawn::new("chromedriver", &folder)
-            .arg("--port=0")
             .envs(world.client(user))
-            .env("KRB5CCNAME", cache)
-            .env("HOME", &folder)
-            .env("NO_PROXY", "*");
+            .env("KRB5CCNAME", cache);
+        let mut browser = Self::launch(&folder, spawn)?;
+        browser.become_user(world, user)?;
+        browser.open_window(&folder, &["--auth-server-allowlist=localhost"])?;
+        Ok(browser)
+    }
+
+    /// A browser of nobody, which keeps its profile in this folder: for pages that are files.
+    ///
+    /// # Errors
+    ///
+    /// Every [`HarnessError`].
+    pub fn of_nobody(folder: &Path) -> Result<Self, HarnessError> {
+        make(folder)?;
+        let mut browser = Self::launch(folder, Spawn::new("chromedriver", folder))?;
+        browser.open_window(folder, &[])?;
+        Ok(browser)
+    }
+
+    /// The driver alone.
+    fn launch(folder: &Path, spawn: Spawn) -> Result<Self, HarnessError> {
+        let spawn = spawn.arg("--port=0").env("HOME", folder).env("NO_PROXY", "*");
         let mut driver = OwnedProcess::start(spawn)?;
         driver.wait_for_log(LISTENS, START_WITHIN)?;
         let log = driver.log();
@@ -72,13 +117,16 @@ impl Browser {
             .split_once(LISTENS)
             .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok())
             .ok_or_else(|| unexpected("the driver's port", &log))?;
-        let mut browser = Self {
+        Ok(Self {
             driver,
             port,
             session: String::new(),
-            tickets,
-        };
-        browser.become_user(world, user)?;
+            tickets: tickets_of(folder),
+        })
+    }
+
+    /// The browser, with its one window.
+    fn open_window(&mut self, folder: &Path, more: &[&str]) -> Result<(), HarnessError> {
         let args = [
             "--headless=new",
             // As root, as containers are, there is no other way; what is visited is ours.
@@ -88,13 +136,16 @@ impl Browser {
             "--disable-background-networking",
             "--disable-component-update",
             "--password-store=basic",
-            "--auth-server-allowlist=localhost",
         ];
         let profile = format!("--user-data-dir={}", folder.join("profile").display());
-        let args: Vec<&str> = args.into_iter().chain([profile.as_str()]).collect();
+        let args: Vec<&str> = args
+            .into_iter()
+            .chain(more.iter().copied())
+            .chain([profile.as_str()])
+            .collect();
         let options = json!({"args": args, "binary": find_program("chromium")?});
         let wanted = json!({"browserName": "chrome", "goog:chromeOptions": options});
-        let made = browser.call(
+        let made = self.call(
             "POST",
             "/session",
             Some(&json!({"capabilities": {"alwaysMatch": wanted}})),
@@ -103,8 +154,53 @@ impl Browser {
             .get("sessionId")
             .and_then(Value::as_str)
             .ok_or_else(|| unexpected("a session", &made))?;
-        browser.session = format!("/session/{session}");
-        Ok(browser)
+        self.session = format!("/session/{session}");
+        Ok(())
+    }
+
+    /// Shows pages as on a screen of this size, in points, whose user prefers this colour scheme.
+    ///
+    /// # Errors
+    ///
+    /// As [`Browser::run`].
+    pub fn show_as(&self, width: u32, height: u32, scheme: Scheme) -> Result<(), HarnessError> {
+        let screen = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
+        self.devtools("Emulation.setDeviceMetricsOverride", &screen)?;
+        let preferred = json!({"name": "prefers-color-scheme", "value": scheme.word()});
+        self.devtools("Emulation.setEmulatedMedia", &json!({"features": [preferred]}))?;
+        Ok(())
+    }
+
+    /// The elements from the first that one CSS selector finds to the last that the other does, with some room around them, as PNG.
+    ///
+    /// # Errors
+    ///
+    /// As [`Browser::run`]; there must be such elements.
+    pub fn picture(&self, from: &str, to: &str) -> Result<Vec<u8>, HarnessError> {
+        let place = self.run(PLACE, &json!([from, to]))?;
+        let clip = json!({"format": "png", "clip": place, "captureBeyondViewport": true});
+        let shown = self.devtools("Page.captureScreenshot", &clip)?;
+        shown
+            .get("data")
+            .and_then(Value::as_str)
+            .and_then(|data| STANDARD.decode(data).ok())
+            .ok_or_else(|| unexpected("a picture", &shown))
+    }
+
+    /// Shows pages as they are printed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Browser::run`].
+    pub fn show_as_printed(&self) -> Result<(), HarnessError> {
+        self.devtools("Emulation.setEmulatedMedia", &json!({"media": "print"}))?;
+        Ok(())
+    }
+
+    /// A command of Chromium's own protocol, which knows what WebDriver does not.
+    fn devtools(&self, name: &str, parameters: &Value) -> Result<Value, HarnessError> {
+        let command = json!({"cmd": name, "params": parameters});
+        self.command("POST", "/goog/cdp/execute", Some(&command))
     }
 
     /// The tickets are another user's from now on, as after `kinit`.
@@ -252,6 +348,14 @@ impl Drop for Browser {
         // So that the browser ends before its driver; with a killed test the driver's whole group ends.
         drop(self.command("DELETE", "", None));
     }
+}
+
+fn make(folder: &Path) -> Result<(), HarnessError> {
+    fs::create_dir_all(folder).map_err(|source| HarnessError::io("make the browser's folder", source))
+}
+
+fn tickets_of(folder: &Path) -> PathBuf {
+    folder.join("tickets")
 }
 
 /// Where a browser of this user looks for authorities that its user trusts.

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Parser, Subcommand};
 use kerbridge_tests::initiator::{self, Destination, Legs};
-use kerbridge_tests::{HarnessError, shipped};
+use kerbridge_tests::{HarnessError, report, shipped};
 
 mod demo;
 mod lab;
@@ -32,6 +32,22 @@ enum Command {
         /// Where the captured exchange is written; target/demo unless given.
         #[arg(long, value_name = "FOLDER")]
         capture: Option<PathBuf>,
+    },
+    /// Writes the report of a run again, from its `run.json`.
+    Report {
+        /// Where that is; target/lab-report unless given.
+        #[arg(value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
+    /// Takes the documents' pictures of a report, with Chromium.
+    #[command(hide = true)]
+    Pictures {
+        /// The folder of the report.
+        report: PathBuf,
+        /// The scenario that is shown.
+        scenario: String,
+        /// Where the pictures go.
+        folder: PathBuf,
     },
     /// Starts the lab in the background and says how to use it.
     Up(Place),
@@ -101,6 +117,21 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, HarnessError> {
     match command {
         Command::Demo { capture } => demo::run(&capture.unwrap_or_else(|| shipped::repository().join("target/demo"))),
+        Command::Report { folder } => {
+            let folder = folder.unwrap_or_else(|| shipped::repository().join("target/lab-report"));
+            let written = report::write(&report::read(&folder)?, &folder)?;
+            say(&format!("{}\n{}", written.page.display(), written.junit.display()))
+        }
+        Command::Pictures {
+            report: from,
+            scenario,
+            folder,
+        } => {
+            let written = report::write(&report::read(&from)?, &from)?;
+            let taken = report::pictures::take(&written.page, &scenario, &folder)?;
+            let taken: Vec<String> = taken.iter().map(|path| path.display().to_string()).collect();
+            say(&taken.join("\n"))
+        }
         Command::Up(place) => place.lab().up(),
         Command::Down(place) => place.lab().down(),
         Command::Hold(place) => place.lab().hold(),

@@ -1,3 +1,81 @@
-//! Writes what a run of the lab saw: [`model`] is the run itself, kept as `run.json`.
+//! Writes what a run of the lab saw: [`model`] is the run itself, kept as `run.json`, and of that a page and JUnit XML can be made
+//! again at any time.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::HarnessError;
+use model::Run;
+
+mod junit;
+mod markup;
 pub mod model;
+mod page;
+pub mod pictures;
+mod timeline;
+mod words;
+
+pub use junit::junit;
+pub use page::page;
+
+/// The run itself.
+const RUN: &str = "run.json";
+/// The page.
+const PAGE: &str = "report.html";
+/// What build servers read.
+const JUNIT: &str = "junit.xml";
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The page.
+    pub page: PathBuf,
+    /// What build servers read.
+    pub junit: PathBuf,
+    /// The run itself.
+    pub run: PathBuf,
+}
+
+/// Writes the run, its page and its JUnit XML into a folder, which is made where it is not there.
+///
+/// # Errors
+///
+/// [`HarnessError::Io`] with the file that could not be written.
+pub fn write(run: &Run, folder: &Path) -> Result<Written, HarnessError> {
+    fs::create_dir_all(folder)
+        .map_err(|source| HarnessError::io(format!("create the report's folder {}", folder.display()), source))?;
+    let json =
+        serde_json::to_string_pretty(run).map_err(|error| HarnessError::io("write the run as JSON", error.into()))?;
+    let written = Written {
+        page: folder.join(PAGE),
+        junit: folder.join(JUNIT),
+        run: folder.join(RUN),
+    };
+    for (path, text) in [
+        (&written.run, json),
+        (&written.page, page(run)),
+        (&written.junit, junit(run)),
+    ] {
+        fs::write(path, text).map_err(|source| HarnessError::io(format!("write {}", path.display()), source))?;
+    }
+    Ok(written)
+}
+
+/// Reads the run of a folder.
+///
+/// # Errors
+///
+/// [`HarnessError::FileMissing`] where there is none, [`HarnessError::UnexpectedAnswer`] where it is not one.
+pub fn read(folder: &Path) -> Result<Run, HarnessError> {
+    let path = folder.join(RUN);
+    let Ok(text) = fs::read(&path) else {
+        return Err(HarnessError::FileMissing {
+            path,
+            remedy: "`kerbridge-lab run` writes it",
+        });
+    };
+    serde_json::from_slice(&text).map_err(|error| HarnessError::UnexpectedAnswer {
+        what: path.display().to_string(),
+        answer: format!("is not a run of this version of the lab: {error}"),
+    })
+}

@@ -1,0 +1,225 @@
+//! Looks at reports in a real browser, as a person would, and reads the XML as a build server would.
+
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    reason = "a helper that fails in a test ends the test"
+)]
+
+mod sample;
+
+use std::path::Path;
+use std::time::Duration;
+
+use kerbridge_tests::browser::{self, Browser, Scheme};
+use kerbridge_tests::report;
+use kerbridge_tests::report::model::Run;
+use kerbridge_tests::wait::wait_for;
+use serde_json::json;
+
+/// What is noticed of a page.
+const LOOK: &str = include_str!("look.js");
+/// The narrowest screen that a page must fit, and a wide one.
+const SCREENS: [(u32, u32); 2] = [(360, 800), (1440, 900)];
+
+/// A busy machine may take long to draw.
+const FRAME_WITHIN: Duration = Duration::from_secs(20);
+
+fn is_left_out() -> bool {
+    let left_out = !browser::is_there();
+    if left_out {
+        eprintln!("left out: no chromium with its driver");
+    }
+    left_out
+}
+
+/// A browser at the report of this run.
+fn at_report(run: &Run, folder: &Path) -> Browser {
+    let written = report::write(run, &folder.join("report")).unwrap();
+    let browser = Browser::of_nobody(&folder.join("browser")).unwrap();
+    browser.visit(&format!("file://{}", written.page.display())).unwrap();
+    browser
+}
+
+/// That everybody can read the page on every screen: nothing overflows, all of it has contrast (WCAG 2.2 §1.4.3), headings are in order,
+/// pictures have names.
+fn looks_well(browser: &Browser) {
+    for (width, height) in SCREENS {
+        let mut grounds = Vec::new();
+        for scheme in [Scheme::Light, Scheme::Dark] {
+            browser.show_as(width, height, scheme).unwrap();
+            let seen = browser.run(LOOK, &json!([])).unwrap();
+            let about = format!("{width} points, {}", scheme.word());
+            assert!(seen["texts"].as_u64().unwrap() > 50, "{about}: {seen}");
+            assert_eq!(seen["overflow"], 0, "{about}: {}", seen["wide"]);
+            for nothing in ["wide", "faint", "skipped", "ids", "fetched"] {
+                assert_eq!(seen[nothing], json!([]), "{about}: {nothing}");
+            }
+            for none in ["pictures", "scripts", "harmed"] {
+                assert_eq!(seen[none], 0, "{about}: {none}");
+            }
+            grounds.push(seen["ground"].clone());
+        }
+        assert_ne!(grounds.first(), grounds.last(), "light and dark have the same ground");
+    }
+}
+
+/// All text of an element that this selector finds, that which is folded away too.
+fn text_of(browser: &Browser, selector: &str) -> String {
+    let script = "return document.querySelector(arguments[0])?.textContent ?? null;";
+    let text = browser.run(script, &json!([selector])).unwrap();
+    text.as_str()
+        .unwrap_or_else(|| panic!("nothing is at {selector}"))
+        .to_owned()
+}
+
+#[test]
+fn each_scenario_shows_its_legs_credentials_expected_and_seen() {
+    if is_left_out() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let run = sample::run();
+    let browser = at_report(&run, folder.path());
+    for scenario in &run.scenarios {
+        let whole = text_of(&browser, &format!("#scenario-{}", scenario.name));
+        let picture = || text_of(&browser, &format!("#scenario-{} .timeline", scenario.name));
+        let mut expected = vec![scenario.title.clone(), scenario.purpose.clone()];
+        for holding in &scenario.holdings {
+            expected.extend([holding.label.clone(), holding.note.clone()]);
+            let label: String = holding.label.chars().take(20).collect();
+            assert!(
+                picture().contains(&label),
+                "{label} is not in the picture of {}",
+                scenario.name
+            );
+        }
+        for step in &scenario.steps {
+            expected.extend([step.title.clone(), step.expected.clone(), step.seen.clone()]);
+            expected.extend(step.remedy.clone());
+            for record in &step.legs {
+                expected.push(record.summary.clone());
+                expected.extend(record.lines.clone());
+            }
+        }
+        for text in expected {
+            assert!(whole.contains(&text), "{text} is not shown in {}", scenario.name);
+        }
+    }
+    let top = browser.text().unwrap();
+    for text in [
+        "One scenario did not hold",
+        "What to mend",
+        "Set the clock of the broker's machine",
+        "Run it with --kdc samba.",
+    ] {
+        assert!(
+            top.to_lowercase().contains(&text.to_lowercase()),
+            "{text} is not shown in {top}"
+        );
+    }
+}
+
+#[test]
+fn a_report_is_readable_on_a_narrow_screen_and_a_wide_one_in_light_and_in_dark() {
+    if is_left_out() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    looks_well(&at_report(&sample::run(), folder.path()));
+}
+
+#[test]
+fn what_wants_to_be_markup_or_never_ends_stays_text_that_fits() {
+    if is_left_out() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let run = sample::hostile();
+    let browser = at_report(&run, folder.path());
+    looks_well(&browser);
+    let shown = text_of(&browser, "main");
+    assert!(shown.contains("<script>window.harmed=1</script>"), "{shown}");
+    let sections = browser
+        .run(
+            "return document.querySelectorAll('main > .scenario').length;",
+            &json!([]),
+        )
+        .unwrap();
+    assert_eq!(sections, json!(run.scenarios.len()));
+}
+
+#[test]
+fn what_is_folded_away_is_printed() {
+    if is_left_out() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let browser = at_report(&sample::run(), folder.path());
+    let script =
+        "return document.querySelector('.legs:not([open]) pre').checkVisibility({contentVisibilityAuto: true});";
+    let is_shown = || browser.run(script, &json!([])).unwrap().as_bool().unwrap();
+    assert!(!is_shown());
+    browser.show_as_printed().unwrap();
+    // The style follows with the next frame.
+    wait_for("what is folded away to be shown", FRAME_WITHIN, || {
+        is_shown().then_some(())
+    })
+    .unwrap();
+}
+
+/// What a reader of XML makes of it: what is wrong with it, how many cases it has, how many failed and were skipped, and the text of the
+/// first failure.
+const READ_XML: &str = "
+    const read = new DOMParser().parseFromString(arguments[0], 'application/xml');
+    const count = (name) => read.getElementsByTagName(name).length;
+    return {
+        wrong: count('parsererror') ? read.documentElement.textContent : null,
+        cases: count('testcase'), failures: count('failure'), skipped: count('skipped'),
+        totals: ['tests', 'failures', 'errors', 'skipped', 'time'].map((name) => read.documentElement.getAttribute(name)),
+        first: read.getElementsByTagName('failure')[0].textContent,
+        timestamp: read.getElementsByTagName('testsuite')[0].getAttribute('timestamp'),
+    };";
+
+#[test]
+fn a_build_server_reads_what_held_what_failed_and_what_was_skipped() {
+    if is_left_out() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let browser = at_report(&sample::run(), folder.path());
+    for (run, failure) in [(sample::run(), "Set the clock"), (sample::hostile(), "]]>-->")] {
+        let read = browser.run(READ_XML, &json!([report::junit(&run)])).unwrap();
+        assert_eq!(read["wrong"], json!(null), "{read}");
+        assert_eq!(
+            [&read["cases"], &read["failures"], &read["skipped"]],
+            [&json!(4), &json!(1), &json!(1)]
+        );
+        assert_eq!(read["totals"], json!(["4", "1", "0", "1", "41.250"]));
+        assert_eq!(read["timestamp"], "2026-11-26T07:26:40Z");
+        assert!(read["first"].as_str().unwrap().contains(failure), "{read}");
+    }
+}
+
+#[test]
+fn a_run_that_was_written_is_read_again_and_gives_the_same_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = sample::run();
+    let first = report::write(&run, folder.path()).unwrap();
+    let page = std::fs::read_to_string(&first.page).unwrap();
+    let again = report::read(folder.path()).unwrap();
+    assert_eq!(again, run);
+    let second = report::write(&again, &folder.path().join("again")).unwrap();
+    assert_eq!(std::fs::read_to_string(second.page).unwrap(), page);
+    std::fs::write(folder.path().join("run.json"), "{}").unwrap();
+    assert!(
+        report::read(folder.path())
+            .unwrap_err()
+            .to_string()
+            .contains("not a run")
+    );
+    assert!(report::read(&folder.path().join("nowhere")).is_err());
+}
