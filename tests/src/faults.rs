@@ -10,6 +10,8 @@ use kerbridge_wire::Reason;
 pub enum Asked {
     /// The broker: a token for a ticket, or a ticket for a token.
     Exchange,
+    /// The broker: to end the sessions of a logout.
+    Logout,
     /// An issuer: its keys, for a worker that has none yet.
     Keys,
     /// An issuer: its revocations, the same.
@@ -126,6 +128,7 @@ pub struct Cell {
 const BOTH: &[Proof] = &[Proof::Negotiate, Proof::Inverse];
 const TICKET: &[Proof] = &[Proof::Negotiate];
 const TOKEN: &[Proof] = &[Proof::Bearer, Proof::Cookie, Proof::Inverse];
+const SESSION: &[Proof] = &[Proof::Bearer, Proof::Cookie];
 
 const fn exchange(fault: Fault, held: u32, proofs: &'static [Proof]) -> Row {
     Row {
@@ -134,6 +137,13 @@ const fn exchange(fault: Fault, held: u32, proofs: &'static [Proof]) -> Row {
         reason: Reason::BrokerUnavailable,
         held,
         proofs,
+    }
+}
+
+const fn logout(fault: Fault, held: u32) -> Row {
+    Row {
+        asked: Asked::Logout,
+        ..exchange(fault, held, SESSION)
     }
 }
 
@@ -184,6 +194,23 @@ pub static ROWS: &[Row] = &[
         reason: Reason::KeysUnavailable,
         ..exchange(Fault::UnknownSigner, 2, TICKET)
     },
+    logout(Fault::NoCluster, 0),
+    logout(Fault::Refused, 0),
+    logout(Fault::NoTls, 0),
+    logout(Fault::Closed, 0),
+    logout(Fault::NoHttp, 0),
+    logout(Fault::HalfAHead, 0),
+    logout(Fault::HalfABody, 0),
+    logout(Fault::Silent, 2),
+    logout(Fault::Trickles, 2),
+    logout(Fault::ServerError, 0),
+    logout(Fault::Gateway, 0),
+    logout(Fault::Redirects, 0),
+    logout(Fault::NoHeaders, 2),
+    logout(Fault::Garbage, 0),
+    logout(Fault::Truncated, 0),
+    logout(Fault::TooLarge, 0),
+    logout(Fault::OtherType, 0),
     keys(Fault::NoCluster),
     keys(Fault::Refused),
     keys(Fault::NoTls),
@@ -221,15 +248,34 @@ pub static ROWS: &[Row] = &[
 
 impl Asked {
     /// Everything that is asked for.
-    pub const ALL: [Self; 3] = [Self::Exchange, Self::Keys, Self::Feed];
+    pub const ALL: [Self; 4] = [Self::Exchange, Self::Logout, Self::Keys, Self::Feed];
 
     /// Its word in the names of cells.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Exchange => "exchange",
+            Self::Logout => "logout",
             Self::Keys => "keys",
             Self::Feed => "feed",
+        }
+    }
+
+    /// Whether it is the broker that is asked while a request is held.
+    #[must_use]
+    pub const fn is_a_call_to_the_broker(self) -> bool {
+        match self {
+            Self::Exchange | Self::Logout => true,
+            Self::Keys | Self::Feed => false,
+        }
+    }
+
+    /// The protocols of requests for which it is asked for: nobody logs out by opening a WebSocket.
+    #[must_use]
+    pub const fn protocols(self) -> &'static [Protocol] {
+        match self {
+            Self::Logout => &[Protocol::Http1, Protocol::Http2, Protocol::Grpc],
+            Self::Exchange | Self::Keys | Self::Feed => &Protocol::ALL,
         }
     }
 }
@@ -326,7 +372,7 @@ impl fmt::Display for Cell {
 /// Every cell of the table.
 pub fn cells() -> impl Iterator<Item = Cell> {
     ROWS.iter().flat_map(|row| {
-        let each = |proof: &Proof| Protocol::ALL.map(|protocol| (*proof, protocol));
+        let each = |proof: &'static Proof| row.asked.protocols().iter().map(|protocol| (*proof, *protocol));
         let pairs = row.proofs.iter().flat_map(each);
         pairs.map(move |(proof, protocol)| Cell { row, proof, protocol })
     })

@@ -56,6 +56,7 @@ pub(crate) fn token(key: &LabKey, issuer: &str, audience: &str, change: impl FnO
 pub(crate) fn good(asked: Asked, key: &LabKey, issuer: &str) -> Vec<u8> {
     match asked {
         Asked::Exchange => minted(key, true, |claims| claims),
+        Asked::Logout => http("200 OK", "application/json", b"{\"sessions\":1}"),
         Asked::Keys => http("200 OK", "application/json", key.key_set().to_string().as_bytes()),
         Asked::Feed => http("200 OK", "application/octet-stream", &page(key, issuer, now())),
     }

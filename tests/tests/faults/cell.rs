@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kerbridge_tests::curl::{Answer, Curl};
 use kerbridge_tests::faults::{Asked, Cell, Proof, Protocol, Row};
 use kerbridge_tests::shipped::ISSUER;
+use kerbridge_tests::token::with;
 use kerbridge_tests::upstream::target;
 use kerbridge_tests::wait::wait_for;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::answers::token;
 use crate::harness::Plan;
@@ -17,6 +18,8 @@ use crate::{Check, same};
 
 /// The cookie of the audience `orders`.
 pub(crate) const COOKIE: &str = "__Host-kerbridge-00125d9250be8b4c";
+const EMPTIED: &str = "__Host-kerbridge-00125d9250be8b4c=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax";
+const MARK: &str = "__Host-kerbridge-logged-out=1; Path=/; Max-Age=300; Secure; HttpOnly; SameSite=Lax";
 /// What every client has that opens a WebSocket.
 pub(crate) const UPGRADE: [&str; 4] = [
     "connection: Upgrade",
@@ -36,6 +39,9 @@ pub(crate) fn counted_name(row: &Row) -> String {
 
 /// Where its request goes. No two are the same, so that each is found in logs.
 fn path(cell: &Cell) -> String {
+    if cell.row.asked == Asked::Logout {
+        return format!("/.kerbridge/logout?{cell}");
+    }
     let front = if cell.proof == Proof::Inverse {
         "/legacy"
     } else {
@@ -69,6 +75,15 @@ pub(crate) fn speak(curl: Curl, protocol: Protocol) -> Curl {
     }
 }
 
+/// The cookies that a refusal sets. Whatever became of a logout, the browser is out.
+fn left_behind(cell: &Cell) -> Vec<&'static str> {
+    match (cell.row.asked, cell.proof) {
+        (Asked::Logout, Proof::Cookie) => vec![EMPTIED, MARK],
+        (Asked::Logout, _) => vec![MARK],
+        (Asked::Exchange | Asked::Keys | Asked::Feed, _) => vec![],
+    }
+}
+
 impl Stage {
     /// A request to this place, from a page of the same origin.
     pub(crate) fn request(&self, path: &str) -> Curl {
@@ -83,12 +98,20 @@ impl Stage {
             "orders"
         };
         let who = match cell.row.asked {
-            Asked::Exchange => ISSUER.to_owned(),
+            Asked::Exchange | Asked::Logout => ISSUER.to_owned(),
             Asked::Keys | Asked::Feed => issuer(cell.row),
         };
-        let token = token(&self.script.key, &who, audience, |claims| claims);
-        let curl = show(self.request(&path(cell)), cell.proof, &token);
-        speak(curl, cell.protocol).send().unwrap()
+        let is_logout = cell.row.asked == Asked::Logout;
+        let token = token(&self.script.key, &who, audience, |claims| {
+            if is_logout {
+                with(claims, "jti", json!(cell.row.fault.name()))
+            } else {
+                claims
+            }
+        });
+        let curl = speak(show(self.request(&path(cell)), cell.proof, &token), cell.protocol);
+        let curl = if is_logout { curl.method("POST") } else { curl };
+        curl.send().unwrap()
     }
 
     /// The access log's line for a path.
@@ -116,6 +139,7 @@ impl Stage {
         same("retry-after", &answer.all("retry-after"), &vec!["5"])?;
         same("cache-control", &answer.all("cache-control"), &vec!["no-store"])?;
         same("challenges", &answer.all("www-authenticate"), &vec![])?;
+        same("cookies", &answer.all("set-cookie"), &left_behind(cell))?;
         same("a token", &answer.all("x-kerbridge-token"), &vec![])?;
         let line = self.logged(&path);
         same(

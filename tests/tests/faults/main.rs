@@ -20,7 +20,7 @@ mod harness;
 mod stage;
 mod stream;
 
-use kerbridge_tests::faults::{Asked, Cell, Fault, cells};
+use kerbridge_tests::faults::{Cell, Fault, cells};
 
 use crate::harness::{Plan, Verdict};
 use crate::stage::Stage;
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         let wanted: Vec<Cell> = cells().filter(|cell| plan.wants(&cell.to_string())).collect();
         let (at_the_cluster, elsewhere): (Vec<Cell>, Vec<Cell>) = wanted.into_iter().partition(|cell| {
             let is_of_the_cluster = matches!(cell.row.fault, Fault::NoCluster | Fault::Refused | Fault::NoTls);
-            cell.row.asked == Asked::Exchange && is_of_the_cluster
+            cell.row.asked.is_a_call_to_the_broker() && is_of_the_cluster
         });
         cell::run(&stage, &elsewhere, &plan, report);
         stream::finish(&stage, open, report);

@@ -8,10 +8,11 @@ use std::time::Duration;
 use kerbridge_tests::faults::{Asked, Fault, ROWS, Row};
 use kerbridge_tests::scripted_server::{Incoming, Reply, ScriptedServer};
 use kerbridge_tests::shipped::{ISSUER, ShippedYaml};
-use kerbridge_tests::token::LabKey;
+use kerbridge_tests::token::{LabKey, decode};
 use kerbridge_tests::upstream::target;
 use kerbridge_tests::wait::wait_until;
 use kerbridge_tests::{HarnessError, World};
+use kerbridge_wire::exchange::LOGOUT_PATH;
 use serde_json::{Value, json};
 
 use crate::answers::{good, minted, wrong};
@@ -60,8 +61,25 @@ pub(crate) fn place(row: &Row) -> String {
 }
 
 impl Script {
-    fn exchange(&self, call: &Incoming) -> Reply {
+    /// What the broker answers: which fault it is to have stands in the name of the route, and in the token of a logout.
+    fn broker(&self, call: &Incoming) -> Reply {
         let form = String::from_utf8_lossy(&call.body).into_owned();
+        if target(call) != LOGOUT_PATH {
+            return self.exchange(&form);
+        }
+        let token = form.split('&').find_map(|pair| pair.strip_prefix("tokens="));
+        let token = token.and_then(decode);
+        let fault = token.as_ref().and_then(|token| token.claims["jti"].as_str());
+        match fault.and_then(|fault| find(Asked::Logout, fault)) {
+            Some(row) => {
+                let right = good(Asked::Logout, &self.key, ISSUER);
+                wrong(row.fault, &right, &self.key, ISSUER, false)
+            }
+            None => Reply::status(404, ""),
+        }
+    }
+
+    fn exchange(&self, form: &str) -> Reply {
         let route = form.split('&').find_map(|pair| pair.strip_prefix("route="));
         let (kind, fault) = route.and_then(|route| route.split_once('_')).unwrap_or_default();
         let for_ticket = kind == "x";
@@ -172,7 +190,7 @@ fn issuers(key: &LabKey) -> Vec<Value> {
         let name = format!("{}-{fault}", row.asked.name());
         let source = from(row.asked.name(), fault, cluster);
         match row.asked {
-            Asked::Exchange => None,
+            Asked::Exchange | Asked::Logout => None,
             Asked::Keys => Some(member(&name, &issuer(row), source, None)),
             Asked::Feed => Some(member(&name, &issuer(row), json!({"inline": inline}), Some(source))),
         }
@@ -202,9 +220,9 @@ fn routes() -> Vec<Value> {
         inverse["upstream"] = json!({"kerberos": {"spn": "HTTP/legacy.lab.test@LAB.TEST"}});
         [route("x", "/faults", "orders"), inverse]
     };
-    let of_rows = rows().flat_map(|row| {
+    let of_rows = rows().filter(|row| row.asked != Asked::Logout).flat_map(|row| {
         let name = match row.asked {
-            Asked::Exchange => row.fault.name().to_owned(),
+            Asked::Exchange | Asked::Logout => row.fault.name().to_owned(),
             Asked::Keys | Asked::Feed => format!("{}-{}", row.asked.name(), row.fault.name()),
         };
         pair(&name, &place(row))
@@ -235,6 +253,8 @@ const TLS: [&str; 3] = [
 ];
 
 fn fit(yaml: &mut ShippedYaml, sources: u16, service: u16) -> Result<(), HarnessError> {
+    // A logout is found in the log by its query.
+    yaml.replace("%REQ_WITHOUT_QUERY(:PATH)%", "%REQ(:PATH)%")?;
     yaml.insert_below("stat_prefix: https", &["upgrade_configs: [{upgrade_type: websocket}]"])?;
     yaml.replace(
         "route: {cluster: upstream, timeout: 30s}",
@@ -267,7 +287,7 @@ impl Stage {
         let configured = Arc::clone(&script);
         let world = World::builder()
             .broker_stopped()
-            .intercept(move |call| Some(broker.exchange(call)))
+            .intercept(move |call| Some(broker.broker(call)))
             .legacy_in_clear(service.port())
             .filter(move |filter| {
                 filter["issuers"] = json!(issuers(&configured.key));
@@ -286,7 +306,7 @@ impl Stage {
         wait_until("a question for all that goes wrong", WITHIN, || {
             let asked: Vec<String> = stage.sources.requests().iter().map(target).collect();
             rows()
-                .filter(|row| row.asked != Asked::Exchange && cluster_of(row.fault) == "sources")
+                .filter(|row| !row.asked.is_a_call_to_the_broker() && cluster_of(row.fault) == "sources")
                 .all(|row| {
                     asked
                         .iter()
@@ -337,11 +357,11 @@ impl Stage {
         self.warm_up();
     }
 
-    /// How often a reason was counted, for requests and for attempts at a Kerberos service.
+    /// How often a reason was counted, for requests, for logouts and for attempts at a Kerberos service.
     pub(crate) fn counted(&self, reason: &str) -> u64 {
         let stats = self.world.stats("wasmcustom.kerbridge");
         let is_it = |line: &&str| {
-            ["requests", "tickets"]
+            ["requests", "tickets", "logouts"]
                 .iter()
                 .any(|family| line.starts_with(&format!("wasmcustom.kerbridge.{family}.reason.{reason}.issuer.")))
         };
