@@ -33,19 +33,22 @@ modules    := -p kerbridge-filter -p kerbridge-filter-trap -p kerbridge-probe
 host-crates := --workspace --exclude kerbridge-filter --exclude kerbridge-filter-trap --exclude kerbridge-probe
 
 ##@ Use it
-.PHONY: demo build lab-up lab-down
-demo: setup-demo compile lab ## ticket to token to ticket on screen, step by step, on real parts (seconds after the build)
+.PHONY: demo build lab lab-up lab-down
+demo: setup-demo compile compile-lab ## ticket to token to ticket on screen, step by step, on real parts (seconds after the build)
 	$(lab) demo
 
 build: setup-build compile ## the broker target/release/kerbridge, the module target/wasm32-wasip1/release/kerbridge_filter.wasm
 
-lab-up: setup-demo compile lab ## start the lab and leave it running: prints the lines to try it with
+lab: setup-lab compile compile-lab ## run the named scenarios on real parts and write a report: target/lab-report/report.html (LAB="--kdc samba ...")
+	$(lab) run $(LAB)
+
+lab-up: setup-demo compile compile-lab ## start the lab and leave it running: prints the lines to try it with
 	$(lab) up
 
 lab-down: ## stop the lab
 	if [ ! -e $(lab-state) ]; then $(say) 'no lab is running'; \
 	elif [ -x $(lab) ]; then $(lab) down; \
-	else $(MAKE) setup-demo lab && $(lab) down; fi
+	else $(MAKE) setup-demo compile-lab && $(lab) down; fi
 
 ##@ Work on it
 .PHONY: setup test test-quick soak rotation openapi wasm-imports lint fmt fuzz bench bench-growth bench-exchange bench-delegation bench-revocations bench-page advisories
@@ -125,15 +128,16 @@ distclean: stop-lab ## stop the lab, remove target altogether; packages stay ins
 
 # ---- the parts ----
 
-.PHONY: setup-build setup-demo setup-test setup-lint setup-bench setup-fuzz
+.PHONY: setup-build setup-demo setup-lab setup-test setup-lint setup-bench setup-fuzz
 setup-build: ; $(setup) build
 setup-demo: ; $(setup) demo
+setup-lab: ; $(setup) lab
 setup-test: ; $(setup) test
 setup-lint: ; $(setup) lint
 setup-bench: ; $(setup) bench
 setup-fuzz: ; $(setup) fuzz
 
-.PHONY: compile compile-broker compile-filter compile-probe compile-trap lab
+.PHONY: compile compile-broker compile-filter compile-probe compile-trap
 compile: compile-broker compile-filter
 
 compile-broker:
@@ -154,7 +158,8 @@ compile-trap:
 	$(say) 'building the module that traps, of the tests'
 	$(wasm) build --locked --release -p kerbridge-filter-trap
 
-lab:
+.PHONY: compile-lab
+compile-lab:
 	$(say) 'building the lab'
 	$(host) build --locked -p kerbridge-tests --bin kerbridge-lab
 
@@ -204,6 +209,7 @@ help:
 		BENCH_CORES '0,1: what is measured on the first, everything else on the second' \
 		SOAK_REQUESTS '1000000; requests of make soak' \
 		ROTATION_SECONDS '180; how long make rotation replaces keys' \
+		LAB 'options of make lab: --kdc samba, --brokers 2, --only NAME...; target/debug/kerbridge-lab run --help' \
 		OPENAPI_EXAMPLES '600; requests that make openapi makes up for each endpoint' \
 		FUZZ_SECONDS '60; seconds for each fuzz target' \
 		FUZZ_ONLY 'words: only the fuzz targets with these names' \

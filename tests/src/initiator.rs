@@ -299,11 +299,38 @@ fn read(printed: &str) -> Result<Value, HarnessError> {
     })
 }
 
+/// Runs [`first_tokens`] for one token in a child whose clock is off, as faketime says it (`+10m`).
+///
+/// # Errors
+///
+/// [`HarnessError::Exited`] with what the child said.
+pub fn token_at(lab: &Path, kdc: &Kdc, ccache: &Ccache, service: &str, offset: &str) -> Result<String, HarnessError> {
+    let through = ["-f", offset].map(OsStr::new);
+    child_through(
+        ("faketime".as_ref(), &[through.as_slice(), &[lab.as_os_str()]].concat()),
+        kdc,
+        ccache,
+        service,
+        &[],
+    )
+}
+
 fn child(lab: &Path, kdc: &Kdc, ccache: &Ccache, service: &str, more: &[&OsStr]) -> Result<String, HarnessError> {
+    child_through((lab, &[]), kdc, ccache, service, more)
+}
+
+fn child_through(
+    (program, before): (&Path, &[&OsStr]),
+    kdc: &Kdc,
+    ccache: &Ccache,
+    service: &str,
+    more: &[&OsStr],
+) -> Result<String, HarnessError> {
     let folder = tempfile::tempdir().map_err(|source| HarnessError::io("create a folder for a client", source))?;
     let mut process = OwnedProcess::start(
-        Spawn::new(lab, folder.path())
+        Spawn::new(program, folder.path())
             .name("initiate")
+            .args(before)
             .env("KRB5_CONFIG", kdc.krb5_config())
             .env("LC_ALL", "C")
             .arg("initiate")

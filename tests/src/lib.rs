@@ -22,6 +22,7 @@
 //! - [`tickets`] finds the Kerberos tickets in whatever was printed, sent or kept.
 //! - [`exchange_world`] starts a KDC and a broker alone.
 //! - [`world`] starts all of them for one scenario, [`oauth_world`] for clients of OAuth.
+//! - [`engine`] runs the named [`scenarios`] of the lab, and records what each leg carried.
 //! - [`faults`] lists what can go wrong between the filter and those that it asks.
 //! - [`canary`] notes the credentials that pass, and finds them in what is printed.
 //! - [`audit`] holds audit events to [`document`]s, and searches them.
@@ -42,6 +43,7 @@ pub mod certificates;
 pub mod curl;
 pub mod delegation;
 pub mod document;
+pub mod engine;
 pub mod envoy;
 pub mod error;
 pub mod exchange_world;
@@ -60,6 +62,7 @@ pub mod process;
 pub mod relay;
 pub mod report;
 pub mod samba;
+pub mod scenarios;
 pub mod scripted_server;
 pub mod shipped;
 pub mod spnego;

@@ -14,6 +14,7 @@ use kerbridge_tests::{HarnessError, report, shipped};
 
 mod demo;
 mod lab;
+mod run;
 mod scratch;
 mod screen;
 
@@ -49,6 +50,8 @@ enum Command {
         /// Where the pictures go.
         folder: PathBuf,
     },
+    /// Runs the named scenarios, shows each as it ends, and writes a report.
+    Run(Box<run::RunArguments>),
     /// Starts the lab in the background and says how to use it.
     Up(Place),
     /// Stops the lab that runs in the background, if one does.
@@ -104,7 +107,7 @@ impl Place {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
+    match perform(Arguments::parse().command) {
         Ok(code) => code,
         Err(error) => {
             // Nothing is left to do where even this cannot be said.
@@ -114,7 +117,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<ExitCode, HarnessError> {
+fn perform(command: Command) -> Result<ExitCode, HarnessError> {
     match command {
         Command::Demo { capture } => demo::run(&capture.unwrap_or_else(|| shipped::repository().join("target/demo"))),
         Command::Report { folder } => {
@@ -132,6 +135,7 @@ fn run(command: Command) -> Result<ExitCode, HarnessError> {
             let taken: Vec<String> = taken.iter().map(|path| path.display().to_string()).collect();
             say(&taken.join("\n"))
         }
+        Command::Run(arguments) => Ok(run::run(&arguments)),
         Command::Up(place) => place.lab().up(),
         Command::Down(place) => place.lab().down(),
         Command::Hold(place) => place.lab().hold(),

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::broker;
 use crate::error::HarnessError;
 use crate::http::{HttpError, Request};
 use crate::scripted_server::{Incoming, Reply, ScriptedServer};
+use crate::wait::moment;
 
 /// One call and what it was answered with.
 #[derive(Clone, Debug)]
@@ -15,6 +17,8 @@ pub struct Recorded {
     pub call: Incoming,
     /// The answer's status line and headers, each as text, and its body; nothing where the broker gave none.
     pub answer: Option<RecordedAnswer>,
+    /// When it was answered, or given up.
+    pub answered_at: Instant,
 }
 
 /// What the broker said.
@@ -57,6 +61,7 @@ impl Relay {
             record.push(Recorded {
                 call: call.clone(),
                 answer,
+                answered_at: moment(),
             });
             reply
         })?;

@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::{ServerConnection, StreamOwned};
 
@@ -15,6 +15,7 @@ use crate::certificates::Certificates;
 use crate::error::HarnessError;
 use crate::http::{Connection, HttpError, parse};
 use crate::tls;
+use crate::wait::moment;
 
 /// A request as the server saw it.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,8 @@ pub struct Incoming {
     pub trailers: Vec<(Vec<u8>, Vec<u8>)>,
     /// Whether the whole request has arrived.
     pub complete: bool,
+    /// When its head had arrived, where that is known.
+    pub at: Option<Instant>,
 }
 
 impl Incoming {
@@ -302,6 +305,7 @@ fn read_request(shared: &Shared, connection: &mut Connection<impl Peer>) -> Resu
     let mut request = Incoming {
         line,
         headers,
+        at: Some(moment()),
         ..Incoming::default()
     };
     let number = {

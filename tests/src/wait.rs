@@ -44,6 +44,41 @@ impl Deadline {
     }
 }
 
+/// Counts from the moment at which it was started.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// Starts to count.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(moment())
+    }
+
+    /// Milliseconds until now.
+    #[must_use]
+    pub fn ms(&self) -> u64 {
+        milliseconds(self.0.elapsed())
+    }
+
+    /// Milliseconds until that moment; 0 where it came before.
+    #[must_use]
+    pub fn ms_at(&self, moment: Instant) -> u64 {
+        milliseconds(moment.saturating_duration_since(self.0))
+    }
+}
+
+fn milliseconds(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// This moment, for what is recorded.
+#[expect(clippy::disallowed_methods, reason = "the harness owns the clock of what it records")]
+#[must_use]
+pub fn moment() -> Instant {
+    Instant::now()
+}
+
 /// Looks at `condition` every 10 ms until it is true.
 ///
 /// # Errors

@@ -147,6 +147,17 @@ impl WorldBuilder {
         self
     }
 
+    /// In a realm that was given: a real service that takes Kerberos only behind `/legacy`, with this keytab, and a broker that
+    /// acts for users towards it by this table of its configuration.
+    #[must_use]
+    pub fn acting(mut self, table: &str, service_keytab: PathBuf) -> Self {
+        self.realm = match self.realm {
+            Realm::Given(domain) => Realm::Given(Box::new(domain.acting(table.to_owned(), service_keytab))),
+            own @ (Realm::Own | Realm::Delegating) => own,
+        };
+        self
+    }
+
     /// Envoy's worker threads, 1 unless given.
     #[must_use]
     pub fn concurrency(mut self, workers: u32) -> Self {
@@ -205,7 +216,7 @@ impl WorldBuilder {
         let apache = match &domain.delegation {
             Some(delegation) => {
                 let apache = Apache::start_with_tls(&delegation.service_keytab, &certificates)?;
-                self = self.legacy(apache.port()).broker_table(&delegation.table());
+                self = self.legacy(apache.port()).broker_table(&delegation.table);
                 Some(apache)
             }
             None => None,

@@ -26,18 +26,18 @@ pub(super) struct Domain {
 
 /// A broker's right to act for users towards [`LEGACY`].
 pub(super) struct Delegation {
-    bridge_keytab: PathBuf,
+    /// Of `kerbridge.toml`.
+    pub(super) table: String,
     pub(super) service_keytab: PathBuf,
 }
 
-impl Delegation {
-    /// The table of `kerbridge.toml`.
-    pub(super) fn table(&self) -> String {
-        delegation::table(&format!("{BRIDGE}@{REALM}"), &self.bridge_keytab)
-    }
-}
-
 impl Domain {
+    /// The same with a service that takes Kerberos only.
+    pub(super) fn acting(mut self, table: String, service_keytab: PathBuf) -> Self {
+        self.delegation = Some(Delegation { table, service_keytab });
+        self
+    }
+
     /// A realm that somebody else owns.
     pub(super) fn given(kdc: Kdc, keytab: PathBuf, tickets: BTreeMap<String, Ccache>) -> Self {
         Self {
@@ -62,15 +62,13 @@ pub(super) fn plain(folder: &Path) -> Result<Domain, HarnessError> {
 /// The same with a service that takes Kerberos only, and the right to act for users towards it. It is kept in a directory.
 pub(super) fn delegating(folder: &Path) -> Result<Domain, HarnessError> {
     let domain = populate(Kdc::start_with_directory(REALM)?, folder)?;
+    let bridge_keytab = folder.join("bridge.keytab");
     let delegation = Delegation {
-        bridge_keytab: folder.join("bridge.keytab"),
+        table: delegation::table(&format!("{BRIDGE}@{REALM}"), &bridge_keytab),
         service_keytab: folder.join("legacy.keytab"),
     };
     let kdc = &domain.kdc;
-    for (service, keytab) in [
-        (BRIDGE, &delegation.bridge_keytab),
-        (LEGACY, &delegation.service_keytab),
-    ] {
+    for (service, keytab) in [(BRIDGE, &bridge_keytab), (LEGACY, &delegation.service_keytab)] {
         kdc.add_service(service)?;
         kdc.extract_keytab(&[service], keytab)?;
     }

@@ -1,0 +1,536 @@
+//! Starts the lab's own parts as chosen, breaks them where a scenario says so, and makes them whole again.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::kdc_relay::KdcRelay;
+use crate::broker::{Broker, BrokerSettings, find_kerbridge};
+use crate::delegation::{ACCEPTOR, BRIDGE, DelegationRealm, Kind, LEGACY};
+use crate::error::HarnessError;
+use crate::kdc::{Ccache, Kdc};
+use crate::postgres::Postgres;
+use crate::process::find_program;
+use crate::relay::{Recorded, Relay};
+use crate::report::model::{self, Setup};
+use crate::samba::Plan;
+use crate::shipped;
+use crate::shipped::ShippedYaml;
+use crate::wait::wait_until;
+use crate::world::World;
+
+/// A feed's poll, a worker's second, and an ejected broker's time, on a machine that has much to do.
+pub const EFFECT: Duration = Duration::from_secs(20);
+/// A user of a domain who is in many groups.
+pub const MANY: &str = "many";
+/// In how many.
+pub const GROUPS: usize = 500;
+/// The one of them that the policy names.
+pub const CLERKS: &str = "order-clerks";
+/// So many requests on connections of their own reach both brokers.
+const BOTH: usize = 8;
+
+/// Where brokers keep what they must not forget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// A file; for one broker.
+    Redb,
+    /// A database.
+    Postgres,
+}
+
+/// What the lab is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    /// Whose tickets.
+    pub kdc: Kind,
+    /// 1 or 2.
+    pub brokers: u32,
+    /// Of the brokers.
+    pub store: Store,
+}
+
+/// Everything, running.
+pub struct Lab {
+    // Dropped in this order: those who call before those who are called.
+    world: World,
+    second: Option<Second>,
+    database: Option<Postgres>,
+    relay: KdcRelay,
+    realm: DelegationRealm,
+    choice: Choice,
+    away: Away,
+}
+
+/// Another broker beside the world's.
+struct Second {
+    relay: Relay,
+    broker: Broker,
+    _folder: TempDir,
+}
+
+/// What was taken away and is not back yet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Away {
+    kdc: bool,
+    database: bool,
+    right: bool,
+    /// The brokers run otherwise than they should.
+    changed: bool,
+}
+
+impl Lab {
+    /// Starts all of it, and waits until a ticket is taken.
+    ///
+    /// # Errors
+    ///
+    /// Every [`HarnessError`].
+    pub fn start(choice: Choice) -> Result<Self, HarnessError> {
+        let realm = DelegationRealm::start_with(choice.kdc, crowd)?;
+        let relay = KdcRelay::start(realm.address()?)?;
+        in_between(realm.clients().krb5_config(), &realm.address()?.to_string(), &relay)?;
+        let database = match choice.store {
+            Store::Redb => None,
+            Store::Postgres => Some(Postgres::start()?),
+        };
+        let mut tables = groups(&realm);
+        if let Some(server) = &database {
+            tables.push_str(&table(server)?);
+        }
+        let folder = tempfile::Builder::new()
+            .prefix("kerbridge-second-")
+            .tempdir()
+            .map_err(|source| HarnessError::io("create the second broker's folder", source))?;
+        let between = folder.path().join("relay.sock");
+        let mut world = world(&realm, &tables, (choice.brokers > 1).then_some(between.as_path()))?;
+        let second = match choice.brokers {
+            0 | 1 => None,
+            _ => Some(second(&mut world, &realm, &tables, folder)?),
+        };
+        let lab = Self {
+            world,
+            second,
+            database,
+            relay,
+            realm,
+            choice,
+            away: Away::default(),
+        };
+        lab.wait_until_whole()?;
+        Ok(lab)
+    }
+
+    /// Envoy, the first broker, the services and the users.
+    #[must_use]
+    pub const fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The realm.
+    #[must_use]
+    pub const fn realm(&self) -> &DelegationRealm {
+        &self.realm
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub const fn choice(&self) -> Choice {
+        self.choice
+    }
+
+    /// What stands between the KDC and all who ask it.
+    #[must_use]
+    pub const fn kdc_relay(&self) -> &KdcRelay {
+        &self.relay
+    }
+
+    /// The name with the realm.
+    #[must_use]
+    pub fn principal(&self, user: &str) -> String {
+        self.realm.principal(user)
+    }
+
+    /// What each relay before a broker has recorded from these numbers on.
+    pub(super) fn recorded(&self, from: &[usize; 2]) -> [Vec<Recorded>; 2] {
+        let first = self.world.relay().map(Relay::recorded).unwrap_or_default();
+        let second = self.second.as_ref().map(|second| second.relay.recorded());
+        let [one, two] = *from;
+        [
+            first.into_iter().skip(one).collect(),
+            second.unwrap_or_default().into_iter().skip(two).collect(),
+        ]
+    }
+
+    /// The brokers, the first one first.
+    pub fn brokers(&mut self) -> Vec<&mut Broker> {
+        let second = self.second.as_mut().map(|second| &mut second.broker);
+        std::iter::once(self.world.broker()).chain(second).collect()
+    }
+
+    /// Does something at the first broker, as its administrator.
+    pub fn broker(&mut self) -> &mut Broker {
+        self.world.broker()
+    }
+
+    /// Ends all brokers politely.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::stop`].
+    pub fn stop_brokers(&mut self) -> Result<(), HarnessError> {
+        self.brokers().into_iter().try_for_each(Broker::stop)
+    }
+
+    /// Starts those that do not run, and waits until a ticket is taken.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::start`].
+    pub fn start_brokers(&mut self) -> Result<(), HarnessError> {
+        for broker in self.brokers() {
+            if broker.pid().is_none() {
+                broker.start()?;
+            }
+        }
+        self.wait_until_whole()
+    }
+
+    /// Ends them and starts them again: what a broker keeps in memory is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lab::start_brokers`].
+    pub fn restart_brokers(&mut self) -> Result<(), HarnessError> {
+        self.stop_brokers()?;
+        self.start_brokers()
+    }
+
+    /// Has them run through a command from now on: `faketime -f +30s`; none is as usual again. They are not waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::start`].
+    pub fn run_brokers_through(&mut self, command: &[&str]) -> Result<(), HarnessError> {
+        self.away.changed = !command.is_empty();
+        for broker in self.brokers() {
+            // faketime does not hand a polite signal on.
+            broker.kill()?;
+            broker.start_through(command);
+            broker.start()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the KDC.
+    ///
+    /// # Errors
+    ///
+    /// As [`DelegationRealm::stop`].
+    pub fn stop_kdc(&mut self) -> Result<(), HarnessError> {
+        self.away.kdc = true;
+        self.realm.stop()
+    }
+
+    /// Starts it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`DelegationRealm::start_again`].
+    pub fn start_kdc(&mut self) -> Result<(), HarnessError> {
+        self.realm.start_again()?;
+        self.away.kdc = false;
+        Ok(())
+    }
+
+    /// Ends the database, where there is one; else leaves the broker no room on its disk.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system said.
+    pub fn stop_store(&mut self) -> Result<(), HarnessError> {
+        self.away.database = true;
+        match &mut self.database {
+            Some(server) => server.process().kill().map(drop),
+            None => self.world.broker().limit_files(Some(0)),
+        }
+    }
+
+    /// Gives it back.
+    ///
+    /// # Errors
+    ///
+    /// What the server said.
+    pub fn start_store(&mut self) -> Result<(), HarnessError> {
+        match &mut self.database {
+            Some(server) => server.restart()?,
+            None => self.world.broker().limit_files(None)?,
+        }
+        self.away.database = false;
+        Ok(())
+    }
+
+    /// Takes the broker's right at the KDC to act for users, or gives it back.
+    ///
+    /// # Errors
+    ///
+    /// What the KDC's tools said.
+    pub fn let_act(&mut self, allowed: bool) -> Result<(), HarnessError> {
+        if allowed {
+            self.realm.allow(BRIDGE, LEGACY)?;
+        } else {
+            self.realm.forbid(BRIDGE, LEGACY)?;
+        }
+        self.away.right = !allowed;
+        Ok(())
+    }
+
+    /// Gives the acceptor's account a new key. Returns the keytab with it alone.
+    ///
+    /// # Errors
+    ///
+    /// What the KDC's tools said.
+    pub fn rekey(&self) -> Result<Vec<u8>, HarnessError> {
+        let path = self.realm.rekey_acceptor("new.keytab")?;
+        let bytes = std::fs::read(&path).map_err(|source| HarnessError::io("read the new keytab", source))?;
+        std::fs::remove_file(&path).map_err(|source| HarnessError::io("remove the new keytab", source))?;
+        Ok(bytes)
+    }
+
+    /// Adds a keytab's entries to those of the brokers', whole, under its name.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Io`].
+    pub fn add_to_keytab(&self, more: &[u8]) -> Result<(), HarnessError> {
+        let keytab = self.realm.keytab(ACCEPTOR);
+        let failed = |source| HarnessError::io("add a key to the keytab", source);
+        let old = std::fs::read(&keytab).map_err(failed)?;
+        // Before the entries of either stands the version of the format, two bytes.
+        let both = [old.as_slice(), more.get(2..).unwrap_or_default()].concat();
+        let new = keytab.with_extension("new");
+        std::fs::copy(&keytab, &new)
+            .and_then(|_| std::fs::write(&new, both))
+            .and_then(|()| std::fs::rename(&new, &keytab))
+            .map_err(failed)
+    }
+
+    /// A user's new tickets, beside those that the user has.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Exited`] with what `kinit` said.
+    pub fn kinit(&self, user: &str, options: &[&str]) -> Result<Ccache, HarnessError> {
+        self.realm.clients().kinit_with(user, options)
+    }
+
+    /// Gives back what a scenario took away, where it did not do so itself.
+    pub(super) fn mend(&mut self) -> Result<(), HarnessError> {
+        let away = self.away;
+        let is_stopped = self.brokers().iter().any(|broker| broker.pid().is_none());
+        if away.kdc {
+            self.start_kdc()?;
+        }
+        if away.right {
+            self.let_act(true)?;
+        }
+        if away.database {
+            self.start_store()?;
+        }
+        if away.changed {
+            self.run_brokers_through(&[])?;
+        }
+        if is_stopped || away.kdc || away.right || away.database || away.changed {
+            self.start_brokers()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until tickets are taken, at each broker and by either way.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::TimedOut`].
+    pub fn wait_until_whole(&self) -> Result<(), HarnessError> {
+        let is_taken = |path: &str| {
+            let answer = self.world.curl_as("alice", path).send();
+            answer.is_ok_and(|answer| answer.status == 200)
+        };
+        let asked = if self.second.is_some() { BOTH } else { 1 };
+        wait_until("a ticket that is taken at each broker", EFFECT, || {
+            (0..asked).all(|_| is_taken("/orders/ready"))
+        })?;
+        wait_until("a ticket to the service that takes Kerberos only", EFFECT, || {
+            is_taken("/legacy/ready")
+        })
+    }
+
+    pub(super) fn setup(&mut self) -> Setup {
+        let mut versions = vec![("Envoy".to_owned(), self.world.envoy().version().unwrap_or_default())];
+        let kerbridge = find_kerbridge().unwrap_or_default();
+        let kdc = match self.choice.kdc {
+            Kind::Mit => None,
+            Kind::Samba => Some(("Samba", Path::new("samba"), "--version")),
+        };
+        let programs = [
+            ("kerbridge", kerbridge.as_path(), "--version"),
+            ("MIT krb5", Path::new("klist"), "-V"),
+            ("curl", Path::new("curl"), "--version"),
+        ];
+        let found = programs.into_iter().chain(kdc);
+        versions.extend(found.filter_map(|(name, program, option)| Some((name.to_owned(), version(program, option)?))));
+        if let Some(server) = &self.database {
+            let said = server.sql("postgres", "SHOW server_version").unwrap_or_default();
+            versions.push(("PostgreSQL".to_owned(), said));
+        }
+        Setup {
+            kdc: match self.choice.kdc {
+                Kind::Mit => model::Kdc::Mit,
+                Kind::Samba => model::Kdc::Samba,
+            },
+            brokers: self.choice.brokers,
+            store: match self.choice.store {
+                Store::Redb => model::Store::Redb,
+                Store::Postgres => model::Store::Postgres,
+            },
+            yours: false,
+            versions,
+        }
+    }
+}
+
+/// What a program says of its version, in a line.
+pub(super) fn version(program: &Path, option: &str) -> Option<String> {
+    let output = Command::new(find_program(program).ok()?).arg(option).output().ok()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = said.lines().next()?;
+    let number = line
+        .split_whitespace()
+        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'));
+    Some(number.unwrap_or(line).to_owned())
+}
+
+/// Has all clients of a krb5.conf ask the relay.
+pub(super) fn in_between(krb5_config: &Path, kdc: &str, relay: &KdcRelay) -> Result<(), HarnessError> {
+    let failed = |source| HarnessError::io(format!("put a relay into {}", krb5_config.display()), source);
+    let text = std::fs::read_to_string(krb5_config).map_err(failed)?;
+    let moved = text.replace(&format!("kdc = {kdc}\n"), &format!("kdc = {}\n", relay.address()));
+    std::fs::write(krb5_config, moved).map_err(failed)
+}
+
+/// In a domain: somebody in many groups.
+fn crowd(plan: &mut Plan) {
+    plan.users.push(MANY.to_owned());
+    let bulk: Vec<String> = (0..GROUPS).map(|number| format!("bulk-{number:03}")).collect();
+    plan.groups.push(CLERKS.to_owned());
+    plan.groups.extend(bulk.iter().cloned());
+    let members = bulk.into_iter().chain([CLERKS.to_owned()]);
+    plan.members.extend(members.map(|group| (group, MANY.to_owned())));
+    // Up to 64 KiB of UTF-16 may stand in a PAC.
+    let path = [MANY.to_owned(), "profilePath".to_owned(), "p".repeat(21_000)];
+    let [account, attribute, value] = path;
+    plan.attributes.push((account, attribute, value));
+}
+
+/// The table by which a broker reads groups of tickets, where the realm's have any.
+fn groups(realm: &DelegationRealm) -> String {
+    match realm.sid(CLERKS) {
+        Some(sid) => format!("[groups]\nsource = \"pac\"\n[groups.sid_names]\n{sid:?} = {CLERKS:?}\n"),
+        None => String::new(),
+    }
+}
+
+fn table(server: &Postgres) -> Result<String, HarnessError> {
+    Ok(format!(
+        "[store.postgres]\nhosts = [\"{}:{}\"]\ndatabase = {:?}\n",
+        server.socket_folder().display(),
+        server.port(),
+        server.new_database()?
+    ))
+}
+
+/// The shipped policy, one more audience whose sessions are cookies, and in a domain one for members of a group.
+fn policy(realm: &DelegationRealm) -> Result<String, HarnessError> {
+    let audience = |name: &str, who: &str, accept: &str, deliver: &str| {
+        format!(
+            "\n[[audience]]\nname = {name:?}\nttl = \"15m\"\n\n[[grant]]\n{who}\naudience = {name:?}\n\n[[route]]\nname = {name:?}\n\
+             host = \"localhost\"\npath_prefix = \"/{name}\"\naccept = [{accept}]\naudience = {name:?}\ndeliver = {deliver:?}\n"
+        )
+    };
+    let everybody = format!("principals = [\"*@{}\"]", realm.realm());
+    let mut policy = shipped::policy("localhost", realm.realm())?;
+    policy.push_str(&audience(
+        "web",
+        &everybody,
+        "\"negotiate\", \"bearer\", \"cookie\"",
+        "cookie",
+    ));
+    if realm.sid(CLERKS).is_some() {
+        let clerks = format!("groups = [{CLERKS:?}]");
+        policy.push_str(&audience("clerks", &clerks, "\"negotiate\", \"bearer\"", "header"));
+    }
+    Ok(policy)
+}
+
+fn world(realm: &DelegationRealm, tables: &str, second: Option<&Path>) -> Result<World, HarnessError> {
+    let many = realm.sid(CLERKS).map(|_| MANY);
+    let mut tickets = BTreeMap::new();
+    for user in ["alice", "bob"].into_iter().chain(many) {
+        tickets.insert(user.to_owned(), realm.kinit(user)?);
+    }
+    let kdc = Kdc::attach(realm.folder())?;
+    let mut builder = World::builder()
+        .domain(kdc, realm.keytab(ACCEPTOR), tickets)
+        .acting(&realm.table(BRIDGE), realm.keytab(LEGACY))
+        .policy(&policy(realm)?)
+        .broker_table(tables)
+        .record();
+    if let Some(socket) = second.map(Path::to_owned) {
+        builder = builder.yaml(move |yaml| two_endpoints(yaml, &socket));
+    }
+    builder.start()
+}
+
+/// One more broker in the cluster; which of them is away is found out by the first call that fails.
+fn two_endpoints(yaml: &mut ShippedYaml, socket: &Path) -> Result<(), HarnessError> {
+    const CLUSTER: &str = "  - name: kerbridge_broker\n    type: STATIC\n";
+    const ENDPOINT: &str = "        - endpoint: {address: {pipe: {path: ";
+    yaml.replace(
+        CLUSTER,
+        &format!(
+            "{CLUSTER}    outlier_detection: {{consecutive_5xx: 1, consecutive_gateway_failure: 1, base_ejection_time: 2s, \
+             interval: 0.5s, max_ejection_percent: 50}}\n"
+        ),
+    )?;
+    let other = format!("{ENDPOINT}{}}}}}}}}}\n", socket.display());
+    yaml.replace(ENDPOINT, &format!("{other}{ENDPOINT}"))
+}
+
+fn second(world: &mut World, realm: &DelegationRealm, tables: &str, folder: TempDir) -> Result<Second, HarnessError> {
+    let first = world.broker().folder().to_owned();
+    let settings = BrokerSettings {
+        issuer: shipped::ISSUER.to_owned(),
+        realms: vec![realm.realm().to_owned()],
+        acceptors: vec![realm.principal(ACCEPTOR)],
+        keytab: realm.keytab(ACCEPTOR),
+        policy: policy(realm)?,
+        more: format!("{}{tables}", realm.table(BRIDGE)),
+    };
+    let mut broker = Broker::prepare(folder.path(), &settings)?;
+    std::fs::copy(first.join("kek"), folder.path().join("kek"))
+        .map_err(|source| HarnessError::io("give the second broker the first one's key", source))?;
+    broker.set_krb5_config(realm.clients().krb5_config());
+    broker.start()?;
+    let relay = Relay::start(
+        &folder.path().join("relay.sock"),
+        &broker.socket(),
+        Box::new(|_call| None),
+    )?;
+    Ok(Second {
+        relay,
+        broker,
+        _folder: folder,
+    })
+}
