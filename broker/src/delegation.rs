@@ -24,6 +24,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kerbridge_gss::{ChannelBindings, DelegatedUser, DelegationTarget, Principal};
 use kerbridge_wire::Reason;
+use kerbridge_wire::feed::plain_subject;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -251,12 +252,11 @@ impl Delegation {
     /// The principal that the KDC knows by a name, for whom there may be no more questions than tickets.
     pub async fn resolve(&self, name: &ByKdc, now: UnixTime, deadline: Instant) -> Result<Principal, NoTicket> {
         let user = name.user().clone();
-        let realm = match &user {
-            DelegatedUser::Principal(principal) => principal.realm(),
-            DelegatedUser::Enterprise(name) => name.realm(),
+        let (text, realm) = match &user {
+            DelegatedUser::Principal(principal) => (principal.as_str(), principal.realm()),
+            DelegatedUser::Enterprise(name) => (name.name(), name.realm()),
         };
-        let realm = realm.to_owned();
-        let who = self.0.keys.hash_one(&user);
+        let (who, realm) = (self.who(text), realm.to_owned());
         self.may_have_more(&self.0.by_user, who, "the user")?;
         self.0.by_user.spend(who, Instant::now());
         let request = Request {
@@ -361,13 +361,18 @@ impl Delegation {
                 format!("{other} stands in delegation.refused_targets"),
             ));
         }
-        let (user, target) = (self.0.keys.hash_one(user), self.0.keys.hash_one(target));
+        let (user, target) = (self.who(user.as_str()), self.0.keys.hash_one(target));
         self.may_have_more(&self.0.by_user, user, "the user")?;
         self.may_have_more(&self.0.by_target, target, "the target")?;
         let now = Instant::now();
         self.0.by_user.spend(user, now);
         self.0.by_target.spend(target, now);
         Ok(())
+    }
+
+    /// Whose limit it is. A domain gives one person tickets in every case of their name, and they share one.
+    fn who(&self, user: &str) -> u64 {
+        self.0.keys.hash_one(plain_subject(user))
     }
 
     fn may_have_more(&self, limit: &RateLimit<u64>, key: u64, who: &str) -> Result<(), NoTicket> {

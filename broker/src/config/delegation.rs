@@ -34,6 +34,16 @@ pub struct DelegationConfig {
     pub bindings: Vec<TargetBinding>,
 }
 
+impl DelegationConfig {
+    /// The principals of this broker, each with the keytab that has its keys: acceptors, and the account that acts.
+    pub fn own_keys(&self, kerberos: &KerberosConfig) -> Vec<(Principal, PathBuf)> {
+        let acceptors = kerberos.acceptors.iter();
+        let acceptors = acceptors.map(|acceptor| (acceptor.principal.as_principal().clone(), acceptor.keytab.clone()));
+        let itself = (self.principal.clone(), self.keytab.clone());
+        acceptors.chain(std::iter::once(itself)).collect()
+    }
+}
+
 /// How much is done at once, kept and given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DelegationLimits {

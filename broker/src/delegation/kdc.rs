@@ -211,24 +211,13 @@ impl Kdc for GssKdc {
             let logon_info = delegator.logon_info(&credential)?;
             Ok((credential, logon_info))
         })?;
-        // A KDC with aliases may give a ticket of another name: whom the service then sees was granted nothing.
-        if !same_but_for_case(user, credential.user()) {
-            return Err(not_mapped(format!("the KDC knows {user} as {}", credential.user())));
-        }
-        // Or of the name that was asked, for an account of another.
-        if !may_be(user, &logon_info) {
-            return Err(not_mapped(format!(
-                "the account that the KDC has for {user} has another name"
-            )));
-        }
+        is_whom_was_asked_for(user, credential.user(), &logon_info).map_err(not_mapped)?;
         let ticket = credential.token(target, None);
         self.count(DelegationStep::Proxy, &ticket);
         let ticket = ticket?;
-        for (own, keytab) in &*self.own {
-            if ticket.is_opened_by(own, keytab)? {
-                let detail = format!("{target} is this broker itself, by another name of {own}");
-                return Err(Failed::Answered(NoTicket::new(Reason::DelegationDenied, detail)));
-            }
+        if let Some(own) = whose(&ticket, &self.own)? {
+            let detail = format!("{target} is this broker itself, by another name of {own}");
+            return Err(Failed::Answered(NoTicket::new(Reason::DelegationDenied, detail)));
         }
         let ticket_end = UnixTime::from_seconds(ticket.ticket_end);
         Ok(Acting::new(Box::new(credential), ticket_end))
@@ -257,6 +246,32 @@ fn principal_of(identified: Identified) -> Option<Principal> {
         LogonInfo::Absent => identified.principal,
         LogonInfo::NotRead | LogonInfo::Unverified | LogonInfo::TooLong => None,
     }
+}
+
+/// Whether the account whose ticket we have is the one that was asked for, or else what is wrong with it.
+pub fn is_whom_was_asked_for(user: &Principal, known_as: &Principal, logon_info: &LogonInfo) -> Result<(), String> {
+    // A KDC with aliases may give a ticket of another name: whom the service then sees was granted nothing.
+    if !same_but_for_case(user, known_as) {
+        return Err(format!("the KDC knows {user} as {known_as}"));
+    }
+    // Or of the name that was asked, for an account of another.
+    if !may_be(user, logon_info) {
+        return Err(format!("the account that the KDC has for {user} has another name"));
+    }
+    Ok(())
+}
+
+/// Which of our own principals a ticket is to, whatever name it was asked for by: one of its keys opens it.
+pub fn whose<'a>(
+    ticket: &ServiceToken,
+    own: &'a [(Principal, PathBuf)],
+) -> Result<Option<&'a Principal>, DelegationError> {
+    for (principal, keytab) in own {
+        if ticket.is_opened_by(principal, keytab)? {
+            return Ok(Some(principal));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether what a ticket says besides its name lets its user be this principal. A domain finds a machine's account without its

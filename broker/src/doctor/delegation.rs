@@ -6,19 +6,23 @@
 
 mod remedies;
 mod sources;
+mod verdicts;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kerbridge_gss::{
     ChannelBindings, DelegationError, DelegationErrorKind as Kind, DelegationTarget, Delegator, Principal,
     UserCredential,
 };
-use kerbridge_wire::{Reason, Span};
+use kerbridge_wire::Reason;
 
+use self::verdicts::{judge_target, judge_user, no_account, no_user, untried};
 use super::finding::Finding;
 use crate::config::{Config, DelegationConfig};
-use crate::delegation::kdc::reason_of;
+use crate::delegation::kdc::{is_whom_was_asked_for, whose};
 use crate::time::{Clock, UnixTime};
+
+pub use self::verdicts::unanswered;
 
 const ACCOUNT: &str = "delegation_account";
 const USER: &str = "delegation_user";
@@ -34,6 +38,8 @@ pub struct Trial<'a> {
     pub account: &'a Principal,
     /// Its keys.
     pub keytab: &'a Path,
+    /// All principals of the broker with their keytabs: no ticket that one of their keys opens would leave it.
+    pub own: Vec<(Principal, PathBuf)>,
     /// For whom. Nobody but the account logs in where there are none.
     pub users: Vec<Principal>,
     /// Who else may be tried where the KDC lets nobody's ticket be traded, since a user who is protected looks like an account
@@ -63,6 +69,7 @@ impl<'a> Trial<'a> {
         Self {
             account: &delegation.principal,
             keytab: &delegation.keytab,
+            own: delegation.own_keys(config.kerberos()),
             users,
             witnesses: witnesses.into_iter().take(MOST_USERS).collect(),
             targets,
@@ -93,7 +100,37 @@ fn named(config: &Config) -> Vec<Principal> {
 }
 
 /// What became of one target for one user.
-type Outcome<'a> = (&'a DelegationTarget, Result<UnixTime, DelegationError>);
+type Outcome<'a> = (&'a DelegationTarget, Result<UnixTime, NoTicket>);
+
+/// Why the broker would have no ticket to give out.
+#[derive(Clone, Debug)]
+enum NoTicket {
+    /// The KDC gives none.
+    Kdc(DelegationError),
+    /// It is to the broker itself, by another name of this principal's.
+    Ours(Principal),
+}
+
+/// Why nobody can be acted for.
+#[derive(Clone, Debug)]
+enum NoUser {
+    /// The KDC gives no ticket of theirs.
+    Kdc(DelegationError),
+    /// It gives one of somebody else's, in these words.
+    Another(String),
+}
+
+impl From<DelegationError> for NoTicket {
+    fn from(error: DelegationError) -> Self {
+        Self::Kdc(error)
+    }
+}
+
+impl From<DelegationError> for NoUser {
+    fn from(error: DelegationError) -> Self {
+        Self::Kdc(error)
+    }
+}
 
 /// What the KDC gave of one user.
 struct Acting<'a> {
@@ -105,7 +142,8 @@ struct Acting<'a> {
 impl Acting<'_> {
     /// Whoever its target names may trade a ticket that is not forwardable.
     fn is_let_in_by_targets(&self) -> bool {
-        !self.outcomes.is_empty() && self.outcomes.iter().all(|(_, outcome)| outcome.is_ok())
+        let is_let_in = |(_, outcome): &Outcome<'_>| !matches!(outcome, Err(NoTicket::Kdc(_)));
+        !self.outcomes.is_empty() && self.outcomes.iter().all(is_let_in)
     }
 }
 
@@ -142,10 +180,7 @@ pub fn look(trial: &Trial<'_>, clock: Clock, found: &mut dyn FnMut(Finding)) {
     }
     let mut acted = Vec::new();
     for user in &trial.users {
-        let outcome = delegator.impersonate(user);
-        // The broker looks there for the account.
-        let outcome = outcome.and_then(|credential| delegator.logon_info(&credential).map(|_| credential));
-        match outcome {
+        match impersonate(&mut delegator, user) {
             Ok(credential) => acted.push(Acting {
                 user,
                 is_tradable: credential.evidence_is_forwardable() == Some(true),
@@ -167,6 +202,14 @@ pub fn look(trial: &Trial<'_>, clock: Clock, found: &mut dyn FnMut(Finding)) {
         };
         acting.outcomes.iter().map(judge).for_each(&mut *found);
     }
+}
+
+/// Gets what the broker would act with, and looks at it as the broker does.
+fn impersonate(delegator: &mut Delegator, user: &Principal) -> Result<UserCredential, NoUser> {
+    let credential = delegator.impersonate(user)?;
+    let logon_info = delegator.logon_info(&credential)?;
+    is_whom_was_asked_for(user, credential.user(), &logon_info).map_err(NoUser::Another)?;
+    Ok(credential)
 }
 
 /// What all users together show of the account.
@@ -200,185 +243,33 @@ fn shown(acted: &[Acting<'_>], trial: &Trial<'_>, delegator: &mut Delegator) -> 
     if of > 1 { Shown::NoRight { of } } else { Shown::Nothing }
 }
 
-/// What is said where the KDC owes an answer for too long, after these findings.
-pub fn unanswered(account: &Principal, within: Span, known: &[Finding]) -> Finding {
-    let is_logged_in = known.iter().any(|finding| finding.check == ACCOUNT);
-    let check = if is_logged_in { USER } else { ACCOUNT };
-    let found = format!(
-        "no KDC of its realm has answered within {within}: it hangs, or what is sent to it gets lost; what is not said here \
-         was not tried (--deadline)"
-    );
-    Finding::bad(check, account.as_str(), Reason::KdcUnreachable, found)
-        .mended_by([remedies::name_the_kdc(account.realm())])
-}
-
 /// Asks for a ticket to each target. Where no KDC answers, the rest is not waited for.
 fn ask<'a>(credential: &UserCredential, trial: &Trial<'a>) -> Vec<Outcome<'a>> {
     let mut outcomes: Vec<Outcome<'a>> = Vec::new();
     for (target, bindings) in &trial.targets {
-        let unreachable = outcomes.iter().find_map(|(_, outcome)| {
-            let error = outcome.as_ref().err()?;
-            (error.kind() == Kind::KdcUnreachable).then(|| error.clone())
+        let unreachable = outcomes.iter().find_map(|(_, outcome)| match outcome {
+            Err(NoTicket::Kdc(error)) if error.kind() == Kind::KdcUnreachable => Some(error.clone()),
+            Ok(_) | Err(_) => None,
         });
         let outcome = match unreachable {
-            Some(error) => Err(error),
-            None => credential
-                .token(target, bindings.as_ref())
-                .map(|token| UnixTime::from_seconds(token.ticket_end)),
+            Some(error) => Err(error.into()),
+            None => ticket(credential, target, bindings.as_ref(), trial),
         };
         outcomes.push((target, outcome));
     }
     outcomes
 }
 
-/// A target towards which there is nobody to act for.
-fn untried(target: &DelegationTarget, user: &Principal, account: &Principal) -> Finding {
-    let found = format!(
-        "whether {account} may act towards it was not tried for {user}: there is no ticket of theirs; another --user shows it"
-    );
-    Finding::skipped(TARGET, target.service().as_str(), found)
-}
-
-fn no_account(error: &DelegationError, trial: &Trial<'_>) -> Finding {
-    let (account, keytab) = (trial.account, trial.keytab);
-    let bad = |found: &str| {
-        Finding::bad(
-            ACCOUNT,
-            account.as_str(),
-            reason_of(error.kind()),
-            format!("{found}: {error}"),
-        )
-    };
-    if error.kind() == Kind::KdcUnreachable {
-        bad("no KDC of its realm answers").mended_by([remedies::name_the_kdc(account.realm())])
-    } else if error.kind() == Kind::ClockSkew {
-        bad("the clocks differ").mended_by([remedies::set_clock()])
-    } else if error.kind() == Kind::KeytabUnavailable {
-        bad("there is no key to log in with").mended_by(remedies::keytab(account, keytab))
-    } else {
-        bad("the KDC does not let it log in")
-            .mended_by(remedies::keytab(account, keytab))
-            .mended_by(remedies::unlock_account(account))
-    }
-}
-
-fn no_user(error: &DelegationError, user: &Principal, trial: &Trial<'_>) -> Finding {
-    let Trial { account, keytab, .. } = *trial;
-    let bad = |found: &str| {
-        Finding::bad(
-            USER,
-            user.as_str(),
-            reason_of(error.kind()),
-            format!("{found}: {error}"),
-        )
-    };
-    match error.kind() {
-        Kind::UserUnknown => bad("the KDC does not know this user").mended_by(remedies::look_up(user)),
-        Kind::UserRevoked => bad("the account is disabled, locked or has ended").mended_by(remedies::unlock_user(user)),
-        // Samba says of a closed account that its policy rejects it, and of one without such a name that it is no service.
-        Kind::NotAllowed => bad(&format!(
-            "the KDC gives {account} no ticket of this user: the user's account is closed, or, in Active Directory, \
-                 {account} has no service principal name"
-        ))
-        .mended_by(remedies::unlock_user(user))
-        .mended_by(remedies::give_a_service_name(account)),
-        Kind::KdcUnreachable => bad("no KDC answers for this user").mended_by([remedies::name_the_kdc(user.realm())]),
-        Kind::KeytabUnavailable => bad(&format!(
-            "{} has no key for the ticket that the KDC gives {account} of this user: it needs all of the account's keys",
-            keytab.display()
-        ))
-        .mended_by(remedies::keytab(account, keytab)),
-        Kind::LogInRefused
-        | Kind::UnusableName
-        | Kind::TargetUnknown
-        | Kind::EvidenceNotForwardable
-        | Kind::EnctypeUnsupported
-        | Kind::ClockSkew
-        | Kind::TicketExpired
-        | Kind::Other => bad("nobody can act for this user"),
-    }
-}
-
-fn judge_user(acting: &Acting<'_>, account: &Principal, shown: Shown) -> Finding {
-    let user = acting.user;
-    if acting.is_tradable {
-        let found = format!("{account} may act for users who showed it no ticket of theirs");
-        return Finding::good(USER, user.as_str(), found);
-    }
-    if acting.is_let_in_by_targets() {
-        let found = format!("each target lets {account} in by itself (resource-based delegation)");
-        return Finding::good(USER, user.as_str(), found);
-    }
-    let bad = |found: String| Finding::bad(USER, user.as_str(), Reason::EvidenceNotForwardable, found);
-    match shown {
-        Shown::Right => bad(format!(
-            "the KDC protects this user, and {account} may not act for them: -allow_forwardable; in Active Directory \
-             \"account is sensitive and cannot be delegated\", or a member of Protected Users. Leave it so if that was meant"
-        ))
-        .mended_by(remedies::unprotect(user)),
-        Shown::NoRight { of } => bad(format!(
-            "{account} may not act for users who showed it no ticket of theirs (protocol transition): none of {of} users' \
-             tickets may be traded, which is so otherwise only where the KDC protects each of them"
-        ))
-        .mended_by(remedies::allow_protocol_transition(account)),
-        Shown::Nothing => bad(format!(
-            "{account} may not act for users who showed it no ticket of theirs (protocol transition), or the KDC protects \
-             this user: one more --user who is not protected tells the two apart"
-        ))
-        .mended_by(remedies::allow_protocol_transition(account))
-        .mended_by(remedies::unprotect(user)),
-    }
-}
-
-fn judge_target(
+/// When the ticket ends that the broker would give out.
+fn ticket(
+    credential: &UserCredential,
     target: &DelegationTarget,
-    outcome: Result<&UnixTime, &DelegationError>,
-    user: &Principal,
-    account: &Principal,
-    now: UnixTime,
-) -> Finding {
-    let service = target.service();
-    let error = match outcome {
-        Ok(end) => {
-            let found = format!(
-                "{account} gets a ticket of {user}'s, good for {} minutes",
-                now.until(*end) / 60
-            );
-            return Finding::good(TARGET, service.as_str(), found);
-        }
-        Err(error) => error,
-    };
-    let bad = |found: &str| {
-        Finding::bad(
-            TARGET,
-            service.as_str(),
-            reason_of(error.kind()),
-            format!("{found}: {error}"),
-        )
-    };
-    match error.kind() {
-        Kind::EvidenceNotForwardable => Finding::skipped(
-            TARGET,
-            service.as_str(),
-            format!("whether {account} may act towards it shows once its ticket of {user} may be traded"),
-        ),
-        Kind::NotAllowed => bad(
-            "it is not among those towards which the account may act (a realm in a file cannot hold them: that takes \
-             a directory)",
-        )
-        .mended_by(remedies::allow_target(account, service)),
-        Kind::TargetUnknown => {
-            bad("the KDC does not know it, or its account is closed").mended_by(remedies::create_target(service))
-        }
-        Kind::EnctypeUnsupported => bad("it and the KDC share no encryption type").mended_by(remedies::rekey(service)),
-        Kind::KdcUnreachable => bad("no KDC answers for it").mended_by([remedies::name_the_kdc(service.realm())]),
-        Kind::ClockSkew => bad("the clocks differ").mended_by([remedies::set_clock()]),
-        Kind::KeytabUnavailable
-        | Kind::LogInRefused
-        | Kind::UserUnknown
-        | Kind::UserRevoked
-        | Kind::UnusableName
-        | Kind::TicketExpired
-        | Kind::Other => bad("there is no ticket to it"),
+    bindings: Option<&ChannelBindings>,
+    trial: &Trial<'_>,
+) -> Result<UnixTime, NoTicket> {
+    let ticket = credential.token(target, bindings)?;
+    match whose(&ticket, &trial.own)? {
+        Some(own) => Err(NoTicket::Ours(own.clone())),
+        None => Ok(UnixTime::from_seconds(ticket.ticket_end)),
     }
 }

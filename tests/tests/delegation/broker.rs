@@ -7,8 +7,8 @@ use std::time::Duration;
 use kerbridge_tests::apache::{Apache, remote_user};
 use kerbridge_tests::broker::{Broker, BrokerSettings};
 use kerbridge_tests::delegation::{
-    ACCENTED, ACCEPTOR, ALIASES, BRIDGE, DISABLED, DelegationRealm, EXPIRED, KERBEROS_ONLY, Kind, LEGACY, MACHINE,
-    NO_TARGETS, OTHER, SENSITIVE, UNKNOWN, crowd_member,
+    ACCEPTOR, BRIDGE, DISABLED, DelegationRealm, EXPIRED, KERBEROS_ONLY, Kind, LEGACY, NO_TARGETS, OTHER, SENSITIVE,
+    UNKNOWN, crowd_member,
 };
 use kerbridge_tests::document::blocks;
 use kerbridge_tests::exchange_world::{Exchanged, exchange};
@@ -20,7 +20,7 @@ use kerbridge_tests::wait::wait_until;
 use serde_json::{Value, json};
 
 use crate::realms::{CROWD, mit, samba};
-use crate::trader::{IDP, ISSUER, Plan, Traded, foreign_token, subject, trade};
+use crate::trader::{IDP, ISSUER, Plan, Traded, subject, trade};
 
 /// Whom the service sees behind a ticket.
 pub(crate) fn seen_by(apache: &Apache, ticket: &str) -> String {
@@ -92,27 +92,6 @@ pub(crate) fn token(realm: &DelegationRealm, broker: &Broker, user: &str) -> Str
     match exchange(&broker.socket(), &ticket).unwrap() {
         Exchanged::Token(token) => token,
         Exchanged::Refused(..) => panic!("{}", broker.log()),
-    }
-}
-
-/// A domain knows a machine without its `$` as well, and gives it a ticket of that name: it is not taken for somebody of that name.
-fn machines(realm: &DelegationRealm) {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = both_ways(realm, folder.path());
-    let lab = Path::new(env!("CARGO_BIN_EXE_kerbridge-lab"));
-    for (name, reason) in [
-        (MACHINE.to_owned(), "principal_not_mapped"),
-        // `*` is for people.
-        (format!("{MACHINE}$"), "denied_by_policy"),
-    ] {
-        let tickets = realm.kinit(&name).unwrap();
-        let ticket = token_in_child(lab, realm.clients(), &tickets, &realm.principal(ACCEPTOR)).unwrap();
-        assert!(
-            matches!(exchange(&broker.socket(), &ticket).unwrap(), Exchanged::Refused(..)),
-            "{name}"
-        );
-        let said = format!("\"reason\":\"{reason}\"");
-        wait_until(&said, Duration::from_secs(20), || broker.log().contains(&said)).unwrap();
     }
 }
 
@@ -264,74 +243,6 @@ fn the_request_of_the_page_gets_a_ticket() {
     assert_eq!(seen_by(&apache, ticket), realm.principal("alice"));
 }
 
-/// A domain finds accounts by other names than theirs: a machine's without its `$`, anybody's in another case of any letter.
-/// Whoever the policy let through is whom the KDC acts for, or there is no ticket.
-fn other_names(realm: &DelegationRealm) {
-    let apache = Apache::start(&realm.keytab(LEGACY)).unwrap();
-    let trader = Plan::of(BRIDGE).start(realm);
-    let seen = |user: &str| seen_by(&apache, &trader.trade(&trader.token(user)).ticket());
-    for user in ["alice", "ALICE"] {
-        assert!(seen(user).eq_ignore_ascii_case(&realm.principal("alice")), "{user}");
-    }
-    assert!(matches!(trader.trade(&trader.token(ACCENTED)), Traded::Ticket(..)));
-    for (user, reason) in [
-        // `*` is for people.
-        (format!("{MACHINE}$"), "denied_by_policy"),
-        (MACHINE.to_owned(), "principal_not_mapped"),
-        (MACHINE.to_lowercase(), "principal_not_mapped"),
-        (ACCENTED.to_uppercase(), "principal_not_mapped"),
-        (ACCENTED.replace('é', "e"), "delegation_denied"),
-        ("alicé".to_owned(), "delegation_denied"),
-    ] {
-        assert_eq!(
-            trader.trade(&trader.token(&user)),
-            Traded::refused(400, reason),
-            "{user}"
-        );
-    }
-}
-
-/// A domain knows more names of an account than the configuration. No ticket to an account of the broker's leaves, by whatever name.
-fn aliases(realm: &DelegationRealm) {
-    let lines: String = ALIASES
-        .map(|alias| {
-            format!(
-                "[[delegation]]\ntarget = \"{}\"\naudience = \"orders\"\nprincipals = [\"*@{}\"]\nclients = [\"mesh\"]\n",
-                realm.principal(alias),
-                realm.realm()
-            )
-        })
-        .concat();
-    let folder = tempfile::tempdir().unwrap();
-    let broker = both_ways_with(realm, folder.path(), (&lines, ""));
-    let token = token(realm, &broker, "alice");
-    let trade = |target: &str| trade(&broker, &token, &realm.principal(target));
-    assert!(matches!(trade(LEGACY), Traded::Ticket(..)));
-    for (alias, own) in ALIASES.into_iter().zip([BRIDGE, ACCEPTOR]) {
-        assert_eq!(trade(alias), Traded::refused(400, "delegation_denied"), "{alias}");
-        let said = format!(
-            "{} is this broker itself, by another name of {}",
-            realm.principal(alias),
-            realm.principal(own)
-        );
-        // The event may be written after the answer has gone.
-        wait_until(&said, Duration::from_secs(20), || broker.log().contains(&said)).unwrap();
-    }
-    // A process that knows neither the acceptor's key nor that name of it lets it through: it must be told.
-    let trader = Plan::of(BRIDGE);
-    let trader = Plan {
-        policy: lines.replace("\"orders\"", "\"legacy\""),
-        ..trader
-    };
-    let trader = trader.start(realm);
-    let token = trader.token("alice");
-    assert_eq!(
-        trader.trade_for(&token, ALIASES[0]),
-        Traded::refused(400, "delegation_denied")
-    );
-    assert!(matches!(trader.trade_for(&token, ALIASES[1]), Traded::Ticket(..)));
-}
-
 /// What is missing at the KDC is told apart: the account's right to act for who showed it no ticket, and towards whom.
 fn rights(realm: &DelegationRealm) {
     for (account, reason) in [
@@ -377,68 +288,6 @@ fn never_crossed(realm: &'static DelegationRealm) {
         assert_eq!(usize::try_from(asked).unwrap(), CROWD, "{question}");
     }
     assert_eq!(trader.metric("kerbridge_delegations_total{reason=\"ok\"}"), 600);
-}
-
-/// Another issuer's tokens are about whom its line says, and about nobody without one.
-fn other_issuers(realm: &DelegationRealm) {
-    let apache = Apache::start(&realm.keytab(LEGACY)).unwrap();
-    let (name, alice) = (realm.realm(), realm.principal("alice"));
-    let with_line = |claim: &str, rest: String| {
-        Plan {
-            policy: subject(claim, &rest),
-            ..Plan::of(BRIDGE)
-        }
-        .start(realm)
-    };
-
-    let trader = with_line("upn", format!("form = \"principal\"\nrealms = [{name:?}]"));
-    let ticket = trader.trade(&trader.foreign("upn", &alice)).ticket();
-    assert_eq!(seen_by(&apache, &ticket), alice);
-    for (claim, value, reason) in [
-        ("upn", "alice@OTHER.TEST", "realm_not_allowed"),
-        ("upn", "alice", "principal_not_mapped"),
-        ("name", alice.as_str(), "missing_claim"),
-        ("kerbridge_principal", alice.as_str(), "missing_claim"),
-    ] {
-        let refused = trader.trade(&trader.foreign(claim, value));
-        assert_eq!(refused, Traded::refused(400, reason), "{claim} {value}");
-    }
-    drop(trader);
-
-    let trader = with_line("/name", format!("form = \"account\"\nrealm = {name:?}"));
-    let ticket = trader.trade(&trader.foreign("name", "bob")).ticket();
-    assert_eq!(seen_by(&apache, &ticket), realm.principal("bob"));
-    for (value, reason) in [
-        ("alice@LAB.TEST", "principal_not_mapped"),
-        ("alice/admin", "principal_not_mapped"),
-        ("nobody", "delegation_denied"),
-        (SENSITIVE, "evidence_not_forwardable"),
-    ] {
-        assert_eq!(
-            trader.trade(&trader.foreign("name", value)),
-            Traded::refused(400, reason),
-            "{value}"
-        );
-    }
-    drop(trader);
-
-    let trader = with_line("upn", format!("form = \"upn\"\nrealm = {name:?}\nrealms = [{name:?}]"));
-    let answer = trader.trade(&trader.foreign("upn", "alice@ad.test"));
-    match realm.kind() {
-        Kind::Samba => {
-            assert_eq!(seen_by(&apache, &answer.ticket()), alice);
-            let renamed = trader.trade(&trader.foreign("upn", "ALICE@ad.test"));
-            assert_eq!(
-                seen_by(&apache, &renamed.ticket()),
-                alice,
-                "the account, as it is written"
-            );
-        }
-        // MIT's KDC has no such names of its own.
-        Kind::Mit => assert_eq!(answer, Traded::refused(400, "delegation_denied")),
-    }
-    let refused = trader.trade(&trader.foreign("upn", "nobody@ad.test"));
-    assert_eq!(refused, Traded::refused(400, "delegation_denied"));
 }
 
 /// How long a ticket is of use is the least of what token, policy and KDC say.
@@ -488,24 +337,6 @@ fn each_refusal_has_its_reason_and_one_event_in_a_domain() {
 }
 
 #[test]
-#[ignore = "runs a domain controller, as root"]
-fn nobody_is_acted_for_by_another_name_of_their_account_in_a_domain() {
-    other_names(samba());
-}
-
-#[test]
-#[ignore = "runs a domain controller, as root"]
-fn a_machines_ticket_in_a_name_of_people_becomes_no_token_in_a_domain() {
-    machines(samba());
-}
-
-#[test]
-#[ignore = "runs a domain controller, as root"]
-fn no_ticket_leaves_to_an_account_of_the_brokers_by_another_name_of_it_in_a_domain() {
-    aliases(samba());
-}
-
-#[test]
 fn what_the_account_may_not_is_told_apart() {
     rights(mit());
 }
@@ -525,17 +356,6 @@ fn many_at_once_are_never_crossed_and_the_kdc_is_asked_once_for_each() {
 #[ignore = "runs a domain controller, as root"]
 fn many_at_once_are_never_crossed_and_the_kdc_is_asked_once_for_each_in_a_domain() {
     never_crossed(samba());
-}
-
-#[test]
-fn tokens_of_another_issuer_are_about_whom_the_policy_says() {
-    other_issuers(mit());
-}
-
-#[test]
-#[ignore = "runs a domain controller, as root"]
-fn tokens_of_another_issuer_are_about_whom_the_policy_says_in_a_domain() {
-    other_issuers(samba());
 }
 
 #[test]
@@ -569,45 +389,4 @@ fn a_ticket_that_ends_is_had_anew() {
         asked() == 2
     })
     .unwrap();
-}
-
-#[test]
-fn a_revoked_token_gets_no_ticket_though_one_was_just_made_for_it_and_others_do() {
-    let realm = mit();
-    let folder = tempfile::tempdir().unwrap();
-    let broker = both_ways(realm, folder.path());
-    let (alice, bob) = (token(realm, &broker, "alice"), token(realm, &broker, "bob"));
-    let trade = |token: &str| trade(&broker, token, &realm.principal(LEGACY));
-    let is_given = |token: &str| matches!(trade(token), Traded::Ticket(..));
-    assert!(is_given(&alice));
-    let claims = kerbridge_tests::token::decode(&alice).unwrap().claims;
-    for (option, claim) in [("--jti", "jti"), ("--sid", "sid"), ("--subject", "sub")] {
-        let value = claims[claim].as_str().unwrap();
-        broker.revoke(&[option, value]).unwrap();
-        assert_eq!(trade(&alice), Traded::refused(400, "revoked"), "{option}");
-        assert!(is_given(&bob), "{option}");
-        broker.revoke(&[option, value, "--lift"]).unwrap();
-        assert!(is_given(&alice), "{option}");
-    }
-}
-
-#[test]
-fn whoever_was_taken_out_gets_no_ticket_by_another_issuers_token_either() {
-    let realm = mit();
-    let folder = tempfile::tempdir().unwrap();
-    let idp = LabKey::generate().unwrap();
-    std::fs::write(folder.path().join("idp.json"), idp.key_set().to_string()).unwrap();
-    let broker = both_ways_with(realm, folder.path(), (&another_issuer(realm), ANOTHERS_KEYS));
-    let trade = |user: &str| {
-        let token = foreign_token(&idp, "upn", &realm.principal(user));
-        trade(&broker, &token, &realm.principal(LEGACY))
-    };
-    let is_given = |user: &str| matches!(trade(user), Traded::Ticket(..));
-    assert!(is_given("alice") && is_given("bob"));
-    // By the name that tokens of ours have for her, which is not the principal.
-    broker.revoke(&["--subject", "alice"]).unwrap();
-    assert_eq!(trade("alice"), Traded::refused(400, "revoked"));
-    assert!(is_given("bob"));
-    broker.revoke(&["--subject", "alice", "--lift"]).unwrap();
-    assert!(is_given("alice"));
 }

@@ -243,13 +243,10 @@ fn send(broker: &Broker, target: &str, request: &Request) -> Traded {
     let members: Vec<&str> = body.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(
         members,
-        ["access_token", "expires_in", "issued_token_type", "scope", "token_type"]
+        ["access_token", "expires_in", "issued_token_type", "token_type"]
     );
     assert_eq!(member("issued_token_type"), NEGOTIATE_TOKEN_TYPE);
-    assert_eq!(
-        (member("token_type"), member("scope")),
-        ("N_A".to_owned(), String::new())
-    );
+    assert_eq!(member("token_type"), "N_A");
     Traded::Ticket(member("access_token"), body["expires_in"].as_u64().unwrap())
 }
 

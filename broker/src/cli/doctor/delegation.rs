@@ -68,6 +68,7 @@ pub(super) fn run(delegation: &Delegation) -> Result<(), Failure> {
     attempt(&kerberos, check, account, *deadline, move |found| {
         let trial = Trial {
             account: &own_account,
+            own: vec![(own_account.clone(), keytab.clone())],
             keytab: &keytab,
             users,
             witnesses: Vec::new(),

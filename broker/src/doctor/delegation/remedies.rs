@@ -227,6 +227,15 @@ pub(super) fn rekey(target: &ServicePrincipal) -> [Remedy; 3] {
     ]
 }
 
+/// Leads to another account than the broker's own.
+pub(super) fn name_the_service(target: &ServicePrincipal) -> Remedy {
+    Remedy::any(format!(
+        "let [[delegation]] and upstream name the service behind Envoy, and give {} to the account that it runs as: \
+         an account that is not the broker's",
+        target.as_principal().name()
+    ))
+}
+
 /// Tells libkrb5 where a realm's KDC is.
 pub(super) fn name_the_kdc(realm: &str) -> Remedy {
     Remedy::any(format!(

@@ -21,10 +21,7 @@ pub(super) fn parts(
     metrics: &Metrics,
 ) -> Result<Parts, Problems> {
     let log_in = Arc::new(LogIn::new(delegation.keytab.clone()));
-    let acceptors = config.kerberos().acceptors.iter();
-    let acceptors = acceptors.map(|acceptor| (acceptor.principal.as_principal().clone(), acceptor.keytab.clone()));
-    let itself = (delegation.principal.clone(), delegation.keytab.clone());
-    let own: Arc<[_]> = acceptors.chain(std::iter::once(itself)).collect();
+    let own: Arc<[_]> = delegation.own_keys(config.kerberos()).into();
     let mut kdcs: Vec<Box<dyn FnOnce() -> Box<dyn Kdc> + Send>> = Vec::new();
     for _ in 0..delegation.limits.workers {
         let delegator = Delegator::new(&delegation.principal, &delegation.keytab).map_err(|error| Problem {
