@@ -1,6 +1,12 @@
 //! Writes the configuration of the filter, of a listener and of a Kerberos service's cluster, from the policy file: as JSON, and
 //! as the entry of Envoy's filter list around it.
 
+mod capabilities;
+mod envoy_gateway;
+mod istio;
+mod manifests;
+mod yaml;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use kerbridge_wire::exchange::{FEED_PATH, JWKS_PATH};
@@ -10,6 +16,10 @@ use kerbridge_wire::filter_config::{
 use kerbridge_wire::policy::{DelegationSettings, FilterSettings, Policy};
 use kerbridge_wire::{Span, Spn};
 use serde::Serialize;
+
+pub use envoy_gateway::envoy_gateway;
+pub use istio::{Chain, istio};
+pub use manifests::{Code, KubeName, Manifests, Place, Target, Unrenderable};
 
 /// Where Envoy finds the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,12 +191,20 @@ fn plugin(name: &str, module: &Module) -> serde_json::Result<String> {
       name: {name}
       root_id: {name}
       failure_policy: FAIL_RELOAD
-      vm_config:
+      capability_restriction_config:
+        allowed_capabilities:
+"#
+    );
+    for name in capabilities::allowed() {
+        line(&mut yaml, 10, &format!("{name}: {{}}"));
+    }
+    yaml.push_str(
+        r"      vm_config:
         vm_id: kerbridge
         runtime: envoy.wasm.runtime.v8
         code:
           local:
-"#
+",
     );
     // Envoy itself checks a digest only where it fetches the module; here it is for the reader and for sha256sum.
     if let Some(sha256) = &module.sha256 {

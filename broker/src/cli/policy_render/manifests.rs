@@ -1,0 +1,94 @@
+//! Prints manifests for Istio and Envoy Gateway, made from the policy file.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use kerbridge_wire::filter_config::FilterConfig;
+use kerbridge_wire::policy::Policy;
+
+use super::super::{Failure, output};
+use super::{DEPLOYED, Format, Render};
+use crate::render::{self, Chain, Code, KubeName, Manifests, Place, Target};
+
+/// What manifests need to be told beside the policy.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options for manifests")]
+pub(super) struct Arguments {
+    /// The namespace of the gateway.
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace: Option<KubeName>,
+    /// The gateway, a Gateway of the Gateway API.
+    #[arg(long, value_name = "NAME", conflicts_with = "selector")]
+    gateway: Option<KubeName>,
+    /// The gateway's pods, by a label of theirs; can be given several times.
+    #[arg(long, value_name = "LABEL=VALUE", value_parser = label)]
+    selector: Vec<(String, String)>,
+    /// Where the brokers are that the filter calls by this name; can be given several times.
+    #[arg(long, value_name = "NAME=HOST:PORT")]
+    cluster: Vec<Place>,
+    /// Where the module comes from: file:///PATH, https://ADDRESS or oci://REGISTRY/NAME@sha256:DIGEST.
+    #[arg(long, value_name = "URL")]
+    module_url: Option<Code>,
+}
+
+fn label(text: &str) -> Result<(String, String), &'static str> {
+    let is_word = |word: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+        !word.is_empty() && word.chars().all(allowed)
+    };
+    match text.split_once('=') {
+        Some((name, value)) if is_word(name) && is_word(value) && value.len() <= 63 => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err("LABEL=VALUE, as in istio=ingressgateway"),
+    }
+}
+
+pub(super) fn render(render: &Render, policy: &Policy, config: &FilterConfig) -> Result<String, Failure> {
+    let usage = |said: &str| {
+        output::complain(said);
+        Failure::Usage
+    };
+    let arguments = &render.manifests;
+    if render.upstream.is_some() {
+        return Err(usage(
+            "--upstream: manifests have the filters of all Kerberos services already",
+        ));
+    }
+    let namespace = arguments.namespace.as_ref();
+    let namespace = namespace.ok_or_else(|| usage("--namespace: say where the gateway is"))?;
+    let target = match &arguments.gateway {
+        Some(name) => Target::Gateway(name.clone()),
+        None if arguments.selector.is_empty() => {
+            return Err(usage("say which gateway: --gateway NAME or --selector LABEL=VALUE"));
+        }
+        None => Target::Labels(arguments.selector.iter().cloned().collect()),
+    };
+    let code = match &arguments.module_url {
+        Some(code) => code.clone(),
+        None if render.format == Format::EnvoyGateway => {
+            return Err(usage("--module-url: say where Envoy Gateway finds the module"));
+        }
+        None => Code::File(render.deployed_module.clone().unwrap_or_else(|| DEPLOYED.to_owned())),
+    };
+    let module = super::module(render)?;
+    let services = render::kerberos_upstreams(policy).into_iter();
+    let upstreams: BTreeMap<_, _> = services
+        .filter_map(|spn| Some((spn.clone(), render::upstream_config(policy, spn)?)))
+        .collect();
+    let manifests = Manifests {
+        config,
+        upstreams: &upstreams,
+        clusters: &arguments.cluster,
+        code: &code,
+        sha256: module.sha256.as_deref(),
+        target: &target,
+        namespace,
+    };
+    let text = match render.format {
+        Format::IstioEnvoyFilter => render::istio(&manifests, Chain::EnvoyFilter),
+        Format::EnvoyGateway => render::envoy_gateway(&manifests),
+        Format::Istio | Format::Envoy | Format::Json => render::istio(&manifests, Chain::WasmPlugin),
+    };
+    text.map_err(|error| usage(&error.to_string()))
+}
