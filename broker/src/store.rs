@@ -18,7 +18,7 @@ use std::pin::Pin;
 
 use ring::digest;
 
-pub use embedded::{Checked, FILE, check_file, export_file, import_file};
+pub use embedded::{Checked, FILE, begin_file, check_file, export_file, import_file, not_lost, place_without_store};
 pub use exported::{Exported, NotAnExport};
 pub use keeper::KeptStore;
 pub use postgres::{

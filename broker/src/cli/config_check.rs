@@ -7,7 +7,7 @@ use crate::config::{Config, Draft, Surroundings};
 pub(super) fn run(check: &Check) -> Result<(), Failure> {
     let path = &check.file.config;
     let mut draft = Draft::read(path, &Surroundings::of_process());
-    draft.check_stored_keys();
+    draft.check_stored();
     let config = draft.finish();
     for warning in config.iter().flat_map(Config::warnings) {
         output::complain(format_args!("warning: {warning}"));

@@ -199,7 +199,7 @@ fn offline(path: &Path, draft: Draft, wanted: &Wanted) -> Result<Keys, Failure> 
     Ok(Keys::of(&ring))
 }
 
-fn unchanged(error: &ChangeError) -> Failure {
+pub(super) fn unchanged(error: &ChangeError) -> Failure {
     output::complain(AdminError::unchanged(error));
     match error {
         ChangeError::Refused(RotateError::Unknown) => Failure::No,

@@ -18,7 +18,7 @@ use crate::policy::Policy;
 use crate::problem::{Problem, Problems};
 use crate::revocation::{By, Revocations};
 use crate::state_lock::StateLock;
-use crate::store::{FILE, KeptStore, Kind, StoreError};
+use crate::store::{FILE, KeptStore, Kind, StoreError, not_lost};
 use crate::time::moment::{Moment, Rfc3339};
 use crate::time::{Clock, UnixTime};
 
@@ -225,6 +225,7 @@ fn offline(path: &Path, draft: &Draft, wanted: &Wanted) -> Result<Outcome, Failu
 
 /// The state folder with a store in it, which is ours until the lock is dropped.
 fn alone(path: &Path, draft: &Draft, state_dir: &Path) -> Result<StateLock, Failure> {
+    not_lost(state_dir).map_err(|problem| output::complain_all(path, &problem.into()))?;
     match StateLock::look(state_dir) {
         Ok(()) if state_dir.join(FILE).exists() => {
             StateLock::take(state_dir).map_err(|problem| output::complain_all(path, &problem.into()))

@@ -1,6 +1,8 @@
 //! Looks at the broker's store, writes what it holds to a text, and makes a store of such a text; one in a file while no broker
 //! runs.
 
+mod begin;
+
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use crate::problem::{Problem, Problems};
 use crate::state_lock::StateLock;
 use crate::store::{
     Checked, Exported, FILE, Position, PostgresConfig, check_database, check_file, export_database, export_file,
-    import_database, import_file,
+    import_database, import_file, not_lost,
 };
 use crate::time::moment::Rfc3339;
 
@@ -25,6 +27,9 @@ pub(super) enum StoreCommand {
     Export(Export),
     /// Make the store of an export, where there is none. It begins a new epoch, so that every filter reads it anew.
     Import(Import),
+    /// Begin anew where the store is lost and the keys are there: retire every key, so that every token ends, and make a store that
+    /// knows of nothing. Says what is forgotten.
+    Begin(Begin),
 }
 
 #[derive(Debug, Args)]
@@ -63,11 +68,21 @@ pub(super) struct Import {
     output: Output,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Begin {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// How the outcome is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
 pub(super) fn run(command: &StoreCommand) -> Result<(), Failure> {
     match command {
         StoreCommand::Check(check) => check.run(),
         StoreCommand::Export(export) => export.run(),
         StoreCommand::Import(import) => import.run(),
+        StoreCommand::Begin(begin) => begin.run(),
     }
 }
 
@@ -136,6 +151,7 @@ impl From {
         match place(&self.file.config)? {
             Place::Database(database) => Ok(Source::Database(database)),
             Place::Folder(state_dir, lock) => {
+                not_lost(&state_dir).map_err(|problem| self.problem(problem))?;
                 let path = state_dir.join(FILE);
                 if !path.exists() {
                     output::complain(format_args!("{} is not there: no broker has run yet", path.display()));

@@ -19,7 +19,7 @@ use crate::keyring::{KeyRing, KeyringPlace};
 use crate::policy::Policy;
 use crate::principal::mapping::NameRules;
 use crate::problem::{Problem, Problems};
-use crate::store::PostgresConfig;
+use crate::store::{PostgresConfig, not_lost};
 use crate::strict_toml;
 
 /// A configuration of which some fields may be unusable; those are noted among its problems.
@@ -259,8 +259,14 @@ impl Draft {
         self.state_dir.as_deref()
     }
 
-    /// Opens the stored keys, where there are some and the fields that lead to them could be read; makes none.
-    pub fn check_stored_keys(&mut self) {
+    /// Opens the stored keys, where there are some and the fields that lead to them could be read, and sees that their store was not
+    /// lost; makes none.
+    pub fn check_stored(&mut self) {
+        if let (Some(state_dir), Some(None), Some(_)) = (&self.state_dir, &self.database, &self.keys)
+            && let Err(problem) = not_lost(state_dir)
+        {
+            self.note(problem);
+        }
         if let (Some(place), Some(keys)) = (self.keyring_place(), &self.keys)
             && let Err(error) = KeyRing::check(place, &keys.key_encryption_key, &keys.rotation)
         {

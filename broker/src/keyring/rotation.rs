@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::content::{Content, Held, Seal};
 use super::key_encryption::KeyEncryptionKey;
-use super::stages::{Removed, Ring};
+use super::stages::{Entry, Removed, Ring};
 use super::{ChangeError, Kept, KeyRing, KeyringError, RotateError, Seen, destroy, make};
 use crate::audit;
 use crate::log::KEPT;
@@ -189,6 +189,25 @@ impl KeyRing {
         }
         self.destroy(&retired);
         Ok(signing)
+    }
+
+    /// Takes every key out at once, and with them all tokens: one that is made signs from now on. Says which they were.
+    pub fn retire_all(&self, now: UnixTime, by: By) -> Result<Vec<String>, ChangeError> {
+        let spare = self.spare_or(|| self.make())?;
+        let entries = self.change_with(Some(&spare), |ring| {
+            let before = ring.entries();
+            *ring = Ring::new(spare.held.clone(), now);
+            Ok(before)
+        })?;
+        let mut retired = Vec::with_capacity(entries.len());
+        for Entry { key, .. } in entries {
+            let id = key.key.id();
+            log("signing key retired", id, by);
+            self.destroy(&key);
+            retired.push(id.to_owned());
+        }
+        log("signing key in use", spare.held.key.id(), by);
+        Ok(retired)
     }
 
     /// Lets another key-encryption key open the file, too.

@@ -3,17 +3,19 @@
 mod file;
 mod offline;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use prometheus_client::metrics::histogram::Histogram;
 
-pub use self::offline::{Checked, check_file, export_file, import_file};
+pub use self::offline::{Checked, begin_file, check_file, export_file, import_file, place_without_store};
 
 use self::file::StoreFile;
 use super::StoreError;
 use super::job::{Applied, Batch};
 use super::keeper::{KeptStore, Place};
+use crate::keyring;
 use crate::problem::Problem;
 
 /// Name of the file in the state directory.
@@ -38,9 +40,10 @@ impl Place for Embedded {
 }
 
 impl KeptStore {
-    /// Opens one broker's store, in the file of a state directory, or makes it, mode 0600. `queue` is how many calls may wait, `deadline` how long
-    /// each may take; `commits` is told how many seconds each commit took.
+    /// Opens one broker's store, in the file of a state directory, or makes it, mode 0600, where there are no keys yet. `queue` is
+    /// how many calls may wait, `deadline` how long each may take; `commits` is told how many seconds each commit took.
     pub fn in_file(state_dir: &Path, queue: usize, deadline: Duration, commits: Histogram) -> Result<Self, Problem> {
+        not_lost(state_dir)?;
         let path = state_dir.join(FILE);
         let opened = StoreFile::open(&path).map_err(|error| error.problem(&path))?;
         Self::start(Embedded(path.clone()), opened, queue, deadline, commits).map_err(|error| Problem {
@@ -49,6 +52,30 @@ impl KeptStore {
             remedy: "let the broker start one thread more".into(),
         })
     }
+}
+
+/// Refuses a state directory that has keys and no store. A broker makes its store before its keys, so that this one is lost, and what
+/// was revoked with it, while every token of before is good: whether that is to be is not for a program to say.
+pub fn not_lost(state_dir: &Path) -> Result<(), Problem> {
+    let (keys, path) = (state_dir.join(keyring::FILE), state_dir.join(FILE));
+    let is_gone = |path: &Path| {
+        path.symlink_metadata()
+            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    if is_gone(&keys) || !is_gone(&path) {
+        return Ok(());
+    }
+    Err(Problem {
+        field: "state_dir".into(),
+        problem: format!(
+            "{} is gone, and {} is there: what was revoked would be forgotten, and the tokens be good",
+            path.display(),
+            keys.display()
+        ),
+        remedy: "bring in the last export (kerbridge store import FILE); where there is none, kerbridge store begin ends every token \
+                 and begins a store that knows of nothing"
+            .into(),
+    })
 }
 
 #[cfg(test)]

@@ -251,27 +251,82 @@ fn a_store_or_key_file_that_is_damaged_foreign_or_empty_stops_the_start_says_the
 }
 
 #[test]
-fn a_half_of_the_state_that_is_gone_is_made_anew_and_said() {
-    for (name, said) in [
-        ("store.redb", "there were keys and no store"),
-        ("keyring.json", "there was a store and no keys"),
+fn a_store_that_is_gone_beside_its_keys_is_made_by_nothing_but_a_command_that_ends_every_token() {
+    let folder = made();
+    refused(&run(&folder, &["store", "begin"], &[]), 64, "holds no keys");
+    let broker = Serving::start(&folder);
+    let before = kids(&json(&folder, &["keys", "rotate"], &[]));
+    refused(&run(&folder, &["store", "begin"], &[]), 78, "another broker");
+    broker.signal(Signal::TERM);
+    drop(broker.end());
+    refused(
+        &run(&folder, &["store", "begin"], &[]),
+        78,
+        "is there, and is not overwritten",
+    );
+    let epoch = json(&folder, &["store", "check"], &[])["epoch"].clone();
+    let store = folder.path("made/state/store.redb");
+    fs::remove_file(&store).unwrap();
+    for (command, arguments) in [
+        (&["serve"][..], &[][..]),
+        (&["config", "check"], &[]),
+        (&["keys", "rotate"], &["--now"]),
+        (&["revoke"], &["--subject", "alice@A.TEST"]),
+        (&["store", "check"], &[]),
+        (&["store", "export"], &[]),
+        (&["policy", "render"], &["--inline-keys"]),
     ] {
-        let folder = made();
-        let served = || {
-            let serving = Serving::start(&folder);
-            serving.signal(Signal::TERM);
-            serving.end().1
-        };
-        let log = served();
-        assert!(!log.contains("there was") && !log.contains("there were"), "{log}");
-        fs::remove_file(folder.path("made/state").join(name)).unwrap();
-        let log = served();
-        assert!(
-            log.contains("\"level\":\"WARN\"") && log.contains(said),
-            "{name}: {log}"
-        );
-        // Once.
-        let log = served();
-        assert!(!log.contains(said), "{log}");
+        let output = run(&folder, command, arguments);
+        refused(&output, 78, "store.redb is gone");
+        refused(&output, 78, "kerbridge store begin");
+        assert!(!store.exists(), "{command:?}");
     }
+    // What it needs to be done by hand is there all the same.
+    assert_eq!(kids(&json(&folder, &["keys", "list"], &[])), before);
+    let begun = json(&folder, &["store", "begin"], &[]);
+    assert_eq!(
+        (&begun["retired"], &begun["version"]),
+        (&serde_json::json!(before), &0.into())
+    );
+    assert_ne!(begun["epoch"], epoch);
+    let broker = Serving::start(&folder);
+    assert_eq!(published(&folder), [begun["signing"].as_str().unwrap()]);
+    broker.signal(Signal::TERM);
+    let (_, log) = broker.end();
+    assert!(!log.contains("there was"), "{log}");
+    assert_eq!(json(&folder, &["store", "check"], &[])["epoch"], begun["epoch"]);
+}
+
+#[test]
+fn a_first_start_that_makes_no_store_makes_no_keys_and_the_next_one_makes_both() {
+    let folder = made();
+    let state = folder.path("made/state");
+    let in_the_way = state.join("store.redb.new");
+    fs::create_dir_all(&in_the_way).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    let output = folder.run(&["serve", "--config", "made/kerbridge.toml"]);
+    refused(&output, 78, "store.redb: ");
+    assert!(!state.join("keyring.json").exists());
+    fs::remove_dir(&in_the_way).unwrap();
+    drop(Serving::start(&folder));
+    assert!(state.join("keyring.json").exists());
+}
+
+#[test]
+fn keys_that_are_gone_are_made_anew_and_said() {
+    let folder = made();
+    let served = || {
+        let serving = Serving::start(&folder);
+        serving.signal(Signal::TERM);
+        serving.end().1
+    };
+    let said = "there was a store and no keys";
+    let log = served();
+    assert!(!log.contains(said), "{log}");
+    fs::remove_file(folder.path("made/state/keyring.json")).unwrap();
+    let log = served();
+    assert!(log.contains("\"level\":\"WARN\"") && log.contains(said), "{log}");
+    // Once.
+    let log = served();
+    assert!(!log.contains(said), "{log}");
 }

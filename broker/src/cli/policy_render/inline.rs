@@ -20,7 +20,7 @@ use crate::problem::{Problem, Problems};
 use crate::render::Inline;
 use crate::revocation::Revocations;
 use crate::state_lock::StateLock;
-use crate::store::{FILE, KeptStore};
+use crate::store::{FILE, KeptStore, not_lost};
 use crate::time::Clock;
 
 /// How often a snapshot is read anew whose pages did not belong together: one page of several may be gone when it is its turn.
@@ -82,6 +82,7 @@ fn stored(config: &Config, keyring: &KeyRing) -> Result<Vec<String>, Problem> {
         remedy: "let it have [listen.admin], or stop it".into(),
         ..problem
     })?;
+    not_lost(folder)?;
     if !folder.join(FILE).exists() {
         return Ok(Vec::new());
     }

@@ -56,7 +56,10 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
     let krb5_conf = use_own_krb5_conf(&config)?;
     let mut problems = Problems::default();
     let metrics = Arc::new(Metrics::new());
-    let begun_anew = config.keys().and_then(|_| begins_anew(config.state_dir()));
+    let begun_anew = match (config.keys(), config.database()) {
+        (Some(_), None) => begins_anew(config.state_dir()),
+        (Some(_), Some(_)) | (None, _) => None,
+    };
     let to_token = match config.keys() {
         Some(keys) => to_token::parts(&config, keys, &metrics, &mut problems).map(Some),
         None => Some(None),
@@ -130,20 +133,12 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
     })
 }
 
-/// What will be made anew in a folder that is not new. Somebody has moved it away, as the documents say, or it was lost, which
-/// nobody must be left to find out.
+/// What will be made anew in a folder that is not new. Keys end with what they signed, so that nothing is good that should not be;
+/// somebody has moved them away, as the documents say, or they were lost, which nobody must be left to find out.
 fn begins_anew(state_dir: &Path) -> Option<&'static str> {
     let is_there = |name| state_dir.join(name).symlink_metadata().is_ok();
-    match (is_there(keyring::FILE), is_there(store::FILE)) {
-        (true, false) => Some(
-            "there were keys and no store: what was revoked is forgotten, and used tickets are known to the replay cache alone; \
-             bring in the last export (kerbridge store import), or retire every key",
-        ),
-        (false, true) => {
-            Some("there was a store and no keys: new ones were made, and every token and session of before ends")
-        }
-        (true, true) | (false, false) => None,
-    }
+    (is_there(store::FILE) && !is_there(keyring::FILE))
+        .then_some("there was a store and no keys: new ones were made, and every token and session of before ends")
 }
 
 /// Makes nothing and takes nothing.
@@ -151,7 +146,7 @@ fn look(path: &Path) -> Result<Config, Problems> {
     let mut draft = Draft::read(path, &Surroundings::of_process());
     // A database is asked once krb5.conf is chosen: to ask it takes threads, and libkrb5 wants to be told before there are any.
     if !matches!(draft.database(), Some(Some(_))) {
-        draft.check_stored_keys();
+        draft.check_stored();
     }
     let outside: Vec<Problem> = draft
         .state_dir()

@@ -70,8 +70,7 @@ impl OpenError {
                 // As docs/store.md says at length.
                 Self::Damaged(_) => {
                     "move it away and bring in the last export (kerbridge store import FILE); where there is none, what was \
-                     revoked is forgotten: retire every key that kerbridge keys list shows (keys retire), which ends every \
-                     token, and revoke again"
+                     revoked is forgotten: kerbridge store begin ends every token and begins a store that knows of nothing"
                 }
                 Self::Refused(_) => "let the broker's user own the state directory, mode 0700, on a disk with room",
             }
@@ -157,7 +156,7 @@ impl StoreFile {
                     changed.map_err(refused)?;
                 }
             }
-            Ok(file.revocations.position())
+            Ok(file.position())
         };
         create_new(&temporary)?;
         let position = fill()?;
@@ -166,6 +165,11 @@ impl StoreFile {
         fs::remove_file(&temporary).map_err(refused)?;
         linked.and_then(|()| sync_folder(path)).map_err(refused)?;
         Ok(position)
+    }
+
+    /// Where it stands.
+    pub(super) fn position(&self) -> Position {
+        self.revocations.position()
     }
 
     /// All that it holds.

@@ -1,6 +1,6 @@
 //! Looks at a store's file, takes all out of it, and makes one of what was taken out, while no broker has it open.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::FILE;
 use super::file::{FORMAT, OpenError, StoreFile, sensibly};
@@ -57,6 +57,19 @@ pub fn export_file(path: &Path) -> Result<Exported, Problem> {
 
 /// Makes the store of a state directory, which must have none, of what another held; it is a new epoch.
 pub fn import_file(state_dir: &Path, exported: &Exported) -> Result<Position, Problem> {
+    let path = place_without_store(state_dir)?;
+    StoreFile::import(&path, exported).map_err(|error| error.problem(&path))
+}
+
+/// Makes the store of a state directory, which must have none, though there are keys; it knows of nothing.
+pub fn begin_file(state_dir: &Path) -> Result<Position, Problem> {
+    let path = place_without_store(state_dir)?;
+    let begun = StoreFile::open(&path).map_err(|error| error.problem(&path))?;
+    Ok(begun.position())
+}
+
+/// Where the store of a state directory is to be, which has none.
+pub fn place_without_store(state_dir: &Path) -> Result<PathBuf, Problem> {
     let path = state_dir.join(FILE);
     if path.symlink_metadata().is_ok() {
         return Err(Problem {
@@ -65,7 +78,7 @@ pub fn import_file(state_dir: &Path, exported: &Exported) -> Result<Position, Pr
             remedy: "export it if it may hold what the other does not, then move it away".into(),
         });
     }
-    StoreFile::import(&path, exported).map_err(|error| error.problem(&path))
+    Ok(path)
 }
 
 fn damaged(error: &StoreError) -> OpenError {

@@ -30,16 +30,16 @@ pub(super) struct Parts {
 
 /// Makes and takes all of it, or notes all that fails.
 pub(super) fn parts(config: &Config, keys: &KeysConfig, metrics: &Metrics, problems: &mut Problems) -> Option<Parts> {
+    let acceptors = problems.sift(acquire(config));
+    // Before the keys: those without a store are of one that was lost.
+    let store = problems.sift(open_store(config, metrics).map_err(Problems::from))?;
     let keyring = KeyRing::start(
         config.keyring_place(),
         &keys.key_encryption_key,
         &keys.rotation,
         Clock::System.now(),
     );
-    let keyring = keyring.map_err(|error| error.problem().into());
-    let keyring = problems.sift(keyring);
-    let acceptors = problems.sift(acquire(config));
-    let store = problems.sift(open_store(config, metrics).map_err(Problems::from))?;
+    let keyring = problems.sift(keyring.map_err(|error| error.problem().into()));
     let revocations = Revocations::new(
         Arc::clone(&store),
         config.issuer(),
