@@ -1,5 +1,6 @@
 //! Reads the command line, runs one command, and says by the exit code whose fault a failure is (sysexits.h).
 
+mod client;
 mod completion;
 mod config_check;
 mod doctor;
@@ -8,6 +9,8 @@ mod documented;
 mod exit;
 mod init;
 mod keys;
+mod login;
+mod logout;
 mod output;
 mod policy_check;
 mod policy_decision;
@@ -18,6 +21,7 @@ mod principal_map;
 mod revoke;
 mod serve;
 mod store;
+mod token;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -60,6 +64,13 @@ enum Command {
     /// Look at the broker's store, export and import it; while no broker runs.
     #[command(subcommand, arg_required_else_help = true)]
     Store(store::StoreCommand),
+    /// Get a token with your ticket, and keep it for the commands below.
+    Login(login::Login),
+    /// Use tokens.
+    #[command(subcommand, arg_required_else_help = true)]
+    Token(token::TokenCommand),
+    /// Have the kept tokens taken back, and forget them.
+    Logout(logout::Logout),
     /// Print a completion script for a shell.
     Completion(completion::Completion),
 }
@@ -146,6 +157,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Revoke(revoke) => revoke::run(&revoke),
         Command::Keys(command) => keys::run(&command),
         Command::Store(command) => store::run(&command),
+        Command::Login(login) => login::run(&login),
+        Command::Token(command) => token::run(&command),
+        Command::Logout(logout) => logout::run(&logout),
         Command::Completion(completion) => completion::run(&completion),
     };
     match done {

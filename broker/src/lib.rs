@@ -5,7 +5,7 @@
 //! [`groups`] which groups they are in; [`policy::Policy`] grants; [`revocation::Revocations`] has nothing against it;
 //! [`token::Minter`] mints with a key of the [`keyring`].
 //! Each of these can be built only by the step before it. [`config`] is what cannot be wrong when that begins, [`cli`] what
-//! a person types.
+//! a person types; `client` is the other side, which gets tokens for people.
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ pub mod admin;
 pub mod audit;
 pub mod channel_bindings;
 pub mod cli;
+mod client;
 pub mod client_assertion;
 pub mod client_certificate;
 pub mod config;

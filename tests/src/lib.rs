@@ -56,6 +56,7 @@ pub mod kdc;
 pub mod oauth_world;
 pub mod odd_tokens;
 pub mod openldap;
+pub mod person;
 pub mod port;
 pub mod postgres;
 pub mod process;

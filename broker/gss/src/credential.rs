@@ -194,12 +194,30 @@ pub struct InitiatorCredential {
 impl InitiatorCredential {
     /// Acquires the default principal's tickets from a cache file (`FILE:` format).
     pub fn from_ccache(ccache: &Path) -> Result<Self, AcquireError> {
-        let store = [(c"ccache", prefixed(b"FILE:", ccache)?)];
+        Self::held(None, &[(c"ccache", prefixed(b"FILE:", ccache)?)])
+    }
+
+    /// Acquires the tickets that a user of this machine has (`KRB5CCNAME`, otherwise krb5.conf's default, of any type), of one
+    /// principal where the user has tickets of several.
+    pub fn of_user(principal: Option<&Principal>) -> Result<Self, AcquireError> {
+        Self::held(principal, &[])
+    }
+
+    /// The same from a cache that is named as `KRB5CCNAME` names one: `FILE:/tmp/krb5cc_0`, `KCM:`, a path.
+    pub fn from_named_ccache(name: &str, principal: Option<&Principal>) -> Result<Self, AcquireError> {
+        Self::held(principal, &[(c"ccache", prefixed(b"", name.as_ref())?)])
+    }
+
+    fn held<const N: usize>(
+        principal: Option<&Principal>,
+        store: &[(&CStr, CString); N],
+    ) -> Result<Self, AcquireError> {
         let unusable = |detail| AcquireError {
             kind: AcquireErrorKind::NoCredential,
             detail: Some(detail),
         };
-        let handle = CredentialHandle::acquire(None, sys::GSS_C_INITIATE, &store).map_err(unusable)?;
+        let name = principal.map(Name::import).transpose().map_err(unusable)?;
+        let handle = CredentialHandle::acquire(name.as_ref(), sys::GSS_C_INITIATE, store).map_err(unusable)?;
         let principal = handle
             .name()
             .and_then(|name| name.display())
@@ -273,10 +291,12 @@ impl CredentialHandle {
             value: value.as_ptr(),
         });
         #[expect(clippy::as_conversions, reason = "at most STORE")]
-        let store = sys::gss_key_value_set_desc {
+        let set = sys::gss_key_value_set_desc {
             count: N as u32,
             elements: elements.as_mut_ptr(),
         };
+        // An empty set is an error to MIT; none is the user's defaults.
+        let store = if N == 0 { ptr::null() } else { &raw const set };
         let mut mechanisms = [
             oid::borrowed(Mechanism::Krb5.der_content()),
             oid::borrowed(Mechanism::Spnego.der_content()),
@@ -296,7 +316,7 @@ impl CredentialHandle {
                 sys::GSS_C_INDEFINITE,
                 &raw mut both,
                 usage.cast_signed(),
-                &raw const store,
+                store,
                 &raw mut handle,
                 ptr::null_mut(),
                 ptr::null_mut(),

@@ -9,6 +9,7 @@ use crate::buffer::{MechToken, OwnedBuffer, borrowed};
 use crate::channel_bindings::ChannelBindings;
 use crate::context::{ContextFlags, ContextHandle, Facts};
 use crate::credential::{CredentialHandle, InitiatorCredential};
+use crate::host_service::HostService;
 use crate::name::Name;
 use crate::oid::{self, Mechanism};
 use crate::principal::ServicePrincipal;
@@ -158,6 +159,24 @@ impl InitiatorCredential {
             bindings,
         };
         let mut context = InitiatorContext::new(&self.handle, Name::import(target.as_principal())?, terms);
+        let token = context.first()?;
+        Ok(Initiation { token, context })
+    }
+}
+
+impl InitiatorCredential {
+    /// The same by SPNEGO towards a service of which the address is known and not the realm; it has to prove itself.
+    pub fn initiate_to_host(
+        &self,
+        service: &HostService,
+        bindings: Option<ChannelBindings>,
+    ) -> Result<Initiation<'_>, InitiateError> {
+        let terms = Terms {
+            mechanism: Mechanism::Spnego,
+            mutual: true,
+            bindings,
+        };
+        let mut context = InitiatorContext::new(&self.handle, Name::import_host_service(service)?, terms);
         let token = context.first()?;
         Ok(Initiation { token, context })
     }

@@ -5,6 +5,7 @@
 use std::ptr;
 
 use crate::buffer::{OwnedBuffer, borrowed};
+use crate::host_service::HostService;
 use crate::oid::{self, Mechanism};
 use crate::principal::{EnterpriseName, Principal};
 use crate::status::StatusText;
@@ -17,7 +18,8 @@ pub(crate) struct Name(sys::gss_name_t);
 unsafe impl Send for Name {}
 
 impl Name {
-    /// Imports a full principal (never a host-based name: those are canonicalised through DNS and match any realm).
+    /// Imports a full principal: an acceptor is never a host-based name, since those are canonicalised through DNS and match any
+    /// realm.
     pub(crate) fn import(principal: &Principal) -> Result<Self, StatusText> {
         Self::import_as(principal.as_str(), oid::NT_KRB5_PRINCIPAL)
     }
@@ -26,6 +28,12 @@ impl Name {
     pub(crate) fn import_enterprise(name: &EnterpriseName) -> Result<Self, StatusText> {
         // The first `@` belongs to the name, the second begins the realm.
         Self::import_as(&format!("{}@{}", name.name(), name.realm()), oid::NT_KRB5_ENTERPRISE)
+    }
+
+    /// Imports the name of a service that is asked for a ticket. Which realm it is in, and whether DNS is asked for its host's name,
+    /// is for krb5.conf to say (`domain_realm`, `dns_canonicalize_hostname`), as for every client on this machine.
+    pub(crate) fn import_host_service(service: &HostService) -> Result<Self, StatusText> {
+        Self::import_as(service.as_str(), oid::NT_HOSTBASED_SERVICE)
     }
 
     fn import_as(text: &str, form: &[u8]) -> Result<Self, StatusText> {

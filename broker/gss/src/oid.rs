@@ -148,6 +148,9 @@ pub(crate) const NT_KRB5_PRINCIPAL: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x
 /// Name form "an enterprise name" (RFC 6806 §5), 1.2.840.113554.1.2.2.6: MIT's `GSS_KRB5_NT_ENTERPRISE_NAME`.
 pub(crate) const NT_KRB5_ENTERPRISE: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\x06";
 
+/// Name form "a service on a host" (RFC 2744 Appendix A), 1.2.840.113554.1.2.1.4: `service@host`, whose realm krb5.conf or the KDC says.
+pub(crate) const NT_HOSTBASED_SERVICE: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x01\x04";
+
 /// Describes `content` to a C call that only reads it. The description must not outlive `content`, which is at most 255
 /// bytes (this module hands out nothing longer).
 pub(crate) const fn borrowed(content: &[u8]) -> sys::gss_OID_desc {
@@ -182,6 +185,10 @@ mod tests {
         assert_eq!(
             Oid::from_der_content(NT_KRB5_ENTERPRISE).unwrap().to_string(),
             "1.2.840.113554.1.2.2.6"
+        );
+        assert_eq!(
+            Oid::from_der_content(NT_HOSTBASED_SERVICE).unwrap().to_string(),
+            "1.2.840.113554.1.2.1.4"
         );
         assert_eq!(Oid::from_der_content(&[0x88, 0x37]).unwrap().to_string(), "2.999");
     }

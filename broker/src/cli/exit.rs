@@ -17,6 +17,10 @@ pub(super) enum Failure {
     Running,
     /// `EX_TEMPFAIL`.
     TryAgain,
+    /// `EX_PROTOCOL`.
+    NotTrusted,
+    /// `EX_NOPERM`.
+    NotAllowed,
     /// `EX_CONFIG`.
     Configuration,
 }
@@ -28,13 +32,15 @@ impl Failure {
             Self::Usage => 64,
             Self::Running => 70,
             Self::TryAgain => 75,
+            Self::NotTrusted => 76,
+            Self::NotAllowed => 77,
             Self::Configuration => 78,
         }
     }
 }
 
 /// Each code, what it says, and the commands that may end with it where not all do.
-const CODES: [(u8, &str, &str); 6] = [
+const CODES: [(u8, &str, &str); 8] = [
     (0, "done, and the answer is yes", ""),
     (
         Failure::No.code(),
@@ -50,7 +56,17 @@ const CODES: [(u8, &str, &str); 6] = [
     (
         Failure::TryAgain.code(),
         "it cannot be done now: try again",
-        "keys, revoke",
+        "keys, login, logout, revoke, token print",
+    ),
+    (
+        Failure::NotTrusted.code(),
+        "the other side is not to be trusted, or does not speak as it should",
+        "login, token print",
+    ),
+    (
+        Failure::NotAllowed.code(),
+        "it is not allowed: no ticket, or no grant, or a folder that is not yours",
+        "login, logout, token print",
     ),
     (
         Failure::Configuration.code(),
@@ -114,8 +130,8 @@ mod tests {
 
     #[test]
     fn each_failure_has_a_code_of_the_table() {
-        use Failure::{Configuration, Ill, No, Running, TryAgain, Usage};
-        for failure in [No, Ill, Usage, Running, TryAgain, Configuration] {
+        use Failure::{Configuration, Ill, No, NotAllowed, NotTrusted, Running, TryAgain, Usage};
+        for failure in [No, Ill, Usage, Running, TryAgain, NotTrusted, NotAllowed, Configuration] {
             assert!(CODES.iter().any(|(code, ..)| *code == failure.code()), "{failure:?}");
         }
     }

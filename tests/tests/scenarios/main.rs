@@ -32,6 +32,7 @@ mod key_rotation;
 mod lab;
 mod legacy;
 mod limits;
+mod login;
 mod logout;
 mod mesh_over_tls;
 mod oauth;

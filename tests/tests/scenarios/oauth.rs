@@ -38,7 +38,7 @@ fn claims(token: &str) -> Value {
     decode(token).unwrap().claims
 }
 
-fn opens(lab: &mut OauthWorld, path: &str, token: &str) -> u16 {
+pub(super) fn opens(lab: &mut OauthWorld, path: &str, token: &str) -> u16 {
     lab.world().curl(path).bearer(token).send().unwrap().status
 }
 
