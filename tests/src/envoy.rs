@@ -232,6 +232,7 @@ impl Envoy {
         let stats = self.admin_get("/stats").ok()?.text();
         stats
             .lines()
+            .map(of_the_module)
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.trim().parse().ok())
     }
 
@@ -244,6 +245,16 @@ impl Envoy {
         wait_until(&format!("{name} of at least {at_least}"), within, || {
             self.stat(name).is_some_and(|value| value >= at_least)
         })
+    }
+
+    /// The statistics whose names match, one in a line; nothing where Envoy does not answer.
+    #[must_use]
+    pub fn stats(&self, word: &str) -> String {
+        let page = self.admin_get(&format!("/stats?filter={word}"));
+        let text = page.map(|page| page.text()).unwrap_or_default();
+        text.lines()
+            .map(of_the_module)
+            .fold(String::new(), |all, line| all + line + "\n")
     }
 
     /// The version, as `/server_info` gives it: `1.40.0` for instance.
@@ -328,6 +339,14 @@ pub fn find_envoy() -> Result<PathBuf, HarnessError> {
 #[must_use]
 pub fn refused(error: &HttpError) -> bool {
     matches!(error, HttpError::Io(source) if source.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
+/// A line of `/stats` with the name that Envoy 1.39 and later give it: earlier ones keep a module's own statistics under the cluster for
+/// which it was loaded first, as `cluster.legacy.wasmcustom.…`.
+fn of_the_module(line: &str) -> &str {
+    let own = line.strip_prefix("cluster.").and_then(|rest| rest.find("wasmcustom."));
+    own.and_then(|at| line.get("cluster.".len().saturating_add(at)..))
+        .unwrap_or(line)
 }
 
 #[cfg(test)]

@@ -337,8 +337,7 @@ impl World {
     /// Statistics of Envoy's by a word of their names, one in a line; nothing where Envoy does not answer.
     #[must_use]
     pub fn stats(&self, word: &str) -> String {
-        let page = self.envoy.admin_get(&format!("/stats?filter={word}"));
-        page.map(|page| page.text()).unwrap_or_default()
+        self.envoy.stats(word)
     }
 
     /// How often Envoy had to replace a VM of the filter, or could not: 0 where the module never trapped.

@@ -23,6 +23,8 @@ use crate::render::{self, Inline};
 const CHECK: &str = "envoy";
 /// The first that has `failure_policy`.
 const OLDEST: (u32, u32) = (1, 33);
+/// The first with which the tests were run.
+const TRIED: (u32, u32) = (1, 36);
 /// A ticket with many groups takes up to 64 KiB of base64.
 const HEADERS_KB: u64 = 96;
 /// What makes the filter's configuration anew.
@@ -118,9 +120,18 @@ fn version(address: &str, text: &str) -> Finding {
     let version = text.split('/').nth(1).unwrap_or(text);
     let mut numbers = version.split('.').map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= OLDEST => {
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= TRIED => {
             Finding::good(CHECK, address, format!("Envoy {version}"))
         }
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= OLDEST => Finding::warning(
+            CHECK,
+            address,
+            format!(
+                "Envoy {version} has what is needed, and nobody has run the tests with one before {}.{}",
+                TRIED.0, TRIED.1
+            ),
+        )
+        .mended_by([Remedy::any(format!("run Envoy {}.{} or later", TRIED.0, TRIED.1))]),
         (Some(Ok(_)), Some(Ok(_))) => Finding::gap(
             CHECK,
             address,

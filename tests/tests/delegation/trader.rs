@@ -241,6 +241,7 @@ fn send(broker: &Broker, target: &str, request: &Request) -> Traded {
     }
     assert_eq!(tickets, BTreeSet::from([target.to_owned()]), "{body}");
     let members: Vec<&str> = body.as_object().unwrap().keys().map(String::as_str).collect();
+    // A ticket has no scopes.
     assert_eq!(
         members,
         ["access_token", "expires_in", "issued_token_type", "token_type"]

@@ -29,6 +29,7 @@ const NAMES: &[&str] = &[
     "kerbridge_cb",
     "kerbridge_delegation",
     "kerbridge_issuer",
+    "kerbridge_loaded_for",
     "kerbridge_principal",
     "kerbridge_reason",
     "kerbridge_store",

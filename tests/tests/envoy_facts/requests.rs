@@ -68,10 +68,11 @@ fn verify_signature_answers_within_the_headers_callback() {
         "Err(BadArgument)",
         "not protobuf"
     );
-    assert_eq!(
-        answer("foreign verify_signature; answer"),
-        "Err(BadArgument)",
-        "no argument"
+    // Envoy 1.39 and later refuse the call, earlier ones an algorithm without a name.
+    let nothing = answer("foreign verify_signature; answer");
+    assert!(
+        ["Err(BadArgument)", "\"\\x12\\x12 is not supported.\""].contains(&nothing.as_str()),
+        "no argument: {nothing}"
     );
     assert_eq!(answer("foreign no_such_function; answer"), "Err(NotFound)");
 }

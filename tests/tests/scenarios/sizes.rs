@@ -77,13 +77,16 @@ fn a_token_over_the_limit_is_refused_and_one_over_envoys_own_limit_never_reaches
         assert_eq!(refused(&world, "token_too_large", "-"), expected, "{length}");
         good("after one that is too large");
     }
-    // Over HTTP/2 this Envoy takes no line of more than 64 KiB, whatever its limit for all of them is.
+    // Over HTTP/2 Envoy takes no line of more than 64 KiB, whatever its limit for all of them is; Envoy 1.36 does.
     for length in [64 * KIB, 90 * KIB] {
         let authorization = format!("Bearer {}", "a".repeat(length));
         assert_eq!(over_http1(&world, &authorization), 401, "{length}");
         let outcome = over_http2(&world, &authorization, &[]);
-        assert!(matches!(outcome, Outcome::Ended(_)), "{length}: {outcome:?}");
-        expected += 1;
+        expected += match outcome {
+            Outcome::Ended(_) => 1,
+            Outcome::Status(401) => 2,
+            other => panic!("{length}: {other:?}"),
+        };
         good("after a line over 64 KiB");
     }
     assert_eq!(refused(&world, "token_too_large", "-"), expected);

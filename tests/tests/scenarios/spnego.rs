@@ -435,7 +435,8 @@ fn after_a_flood_of_hostile_tokens_the_broker_is_as_it_was() {
     let before = size(pid);
     flood(2000);
     let after = size(pid);
-    assert_eq!(after.0, before.0, "threads");
+    // One that was idle may have ended.
+    assert!(after.0 <= before.0, "threads: {before:?} {after:?}");
     assert!(after.1 < before.1.saturating_add(8 * 1024), "{before:?} {after:?} KiB");
     assert_eq!(world.curl_as("alice", "/orders/1").send().unwrap().status, 200);
     let mut connection = world.connect().unwrap();

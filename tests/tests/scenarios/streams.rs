@@ -269,11 +269,11 @@ fn a_grpc_stream_ends_with_its_token() {
         .bearer(&token)
         .send()
         .unwrap();
-    // The response had begun: HTTP/2 can only reset the stream, which is curl's exit code 92.
-    assert_eq!(
-        (call.exit, call.status, call.body.as_slice()),
-        (92, 200, [0; 5].as_slice())
-    );
+    // The response had begun: the stream is reset, which is curl's exit code 92. Envoy 1.36 ends it, without the trailers without
+    // which a gRPC client takes no call for done.
+    assert_eq!((call.status, call.body.as_slice()), (200, [0; 5].as_slice()));
+    assert!([0, 92].contains(&call.exit), "{}", call.exit);
+    assert_eq!(call.all("grpc-status"), Vec::<&str>::new());
     let line = logged(&world, "/orders/grpc");
     assert_eq!(
         (line["status"].as_u64(), line["details"].as_str()),

@@ -571,7 +571,9 @@ fn an_envoy_without_the_filter_or_too_old_is_said() {
         "{found:?}"
     );
     for (text, verdict) in [
-        ("a/1.33.0/Clean", Verdict::Good),
+        ("a/1.36.0/Clean", Verdict::Good),
+        ("a/1.35.9/Clean", Verdict::Warning),
+        ("a/1.33.0/Clean", Verdict::Warning),
         ("a/1.32.9/Clean", Verdict::Bad),
         ("a/2.0.0", Verdict::Good),
         ("odd", Verdict::Warning),
