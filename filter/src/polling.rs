@@ -1,23 +1,21 @@
 //! Carries out the polling that [`kerbridge_gate::poll`] decides: reads and writes the VMs' shared data, calls out, and
 //! takes over what was published.
 
+mod fetches;
+mod keys;
+
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::Duration;
 
 use kerbridge_gate::config::Issuer;
-use kerbridge_gate::feed::PAGE_LIMIT;
-use kerbridge_gate::poll::{self, Board, Brought, Fetch, Holder, Keys, Names, Pages, Poller, Refetch};
-use kerbridge_gate::{Config, Gate, UnixTime, jwk};
-use proxy_wasm::types::MapType;
+use kerbridge_gate::poll::{Board, Brought, Fetch, Holder, Keys, Names, Pages, Poller, Refetch};
+use kerbridge_gate::{Config, Gate, UnixTime};
 
 use crate::feeds::{Follower, Publication};
 use crate::host;
 use crate::metrics::Metrics;
 use crate::native::Native;
 
-/// Longest wait for an answer.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a change of the board is tried again when another VM wrote in between.
 const ATTEMPTS: usize = 32;
 /// Seconds after the configuration in which missing keys are worth a faster tick.
@@ -94,31 +92,6 @@ impl Polling {
         self.read_board().is_ok_and(|(board, _)| self.take(&board, gate))
     }
 
-    /// Replaces an issuer's keys by a set that it did not have before.
-    fn set_keys(&mut self, issuer: usize, text: &[u8], keys: Keys, gate: &mut Gate) -> Result<(), jwk::NotAKeySet> {
-        let next = gate.snapshot().with_keys(issuer, text, keys.as_of)?;
-        gate.replace(Rc::new(next));
-        if let Some(taken) = self.taken.get_mut(issuer) {
-            taken.keys = Some(keys);
-        }
-        if let Some(issuer) = self.config.issuers().get(issuer) {
-            self.metrics.key_set_taken(&issuer.name);
-        }
-        Ok(())
-    }
-
-    fn confirm_keys(&mut self, issuer: usize, keys: Keys, gate: &mut Gate) {
-        let next = gate.snapshot().with_keys_confirmed(issuer, keys.as_of);
-        gate.replace(Rc::new(next));
-        if let Some(taken) = self.taken.get_mut(issuer) {
-            taken.keys = Some(keys);
-        }
-    }
-
-    fn has_keys(&self, issuer: usize) -> Option<Keys> {
-        self.taken.get(issuer).and_then(|taken| taken.keys)
-    }
-
     fn take(&mut self, board: &Board, gate: &mut Gate) -> bool {
         let mut news = false;
         for issuer in 0..self.taken.len() {
@@ -129,41 +102,6 @@ impl Polling {
                 .is_some_and(|refetch| self.take_refetch(issuer, refetch, gate));
         }
         news
-    }
-
-    fn take_keys(&mut self, issuer: usize, keys: Keys, gate: &mut Gate) -> bool {
-        match self.has_keys(issuer) {
-            Some(own) if own == keys || !poll::supersedes(keys.as_of, own.as_of) => false,
-            Some(own) if own.digest == keys.digest => {
-                self.confirm_keys(issuer, keys, gate);
-                false
-            }
-            Some(_) | None => {
-                let text = match host::shared_data(&self.names.keys(issuer)) {
-                    // Another set is being written at this moment: its line on the board comes next.
-                    Ok(Some((text, _))) if poll::digest(&text) == keys.digest => text,
-                    Ok(_) | Err(host::HostError) => return false,
-                };
-                self.set_keys(issuer, &text, keys, gate).is_ok()
-            }
-        }
-    }
-
-    fn take_refetch(&mut self, issuer: usize, refetch: Refetch, gate: &mut Gate) -> bool {
-        let Some(taken) = self.taken.get_mut(issuer).map(|taken| &mut taken.refetch) else {
-            return false;
-        };
-        if taken.replace(refetch) == Some(refetch) {
-            return false;
-        }
-        gate.demand().began(issuer, refetch.began);
-        match refetch.ended {
-            Some(brought) => {
-                gate.demand().ended(issuer, refetch.began, brought);
-                true
-            }
-            None => false,
-        }
     }
 
     /// Takes over what is new, and fetches what is this VM's to fetch. Whether requests that wait may go on now.
@@ -242,27 +180,6 @@ impl Polling {
         }
     }
 
-    /// Fetches the pages that belong to what is being read: a snapshot of many pages does not wait for the next poll.
-    fn fetch_next_pages(&mut self, now: UnixTime, gate: &mut Gate) {
-        if !self.followers.iter().flatten().any(Follower::is_in_the_middle) {
-            return;
-        }
-        let Ok((board, _)) = self.read_board() else { return };
-        for issuer in 0..self.followers.len() {
-            let fetch = Fetch::Feed(issuer);
-            let is_in_the_middle = self
-                .followers
-                .get(issuer)
-                .and_then(Option::as_ref)
-                .is_some_and(Follower::is_in_the_middle);
-            let is_under_way = self.callouts.values().any(|(other, _)| *other == fetch);
-            if is_in_the_middle && !is_under_way && !self.failing.contains(&fetch) && self.may_ask_feed(issuer, &board)
-            {
-                self.fetch(fetch, now, gate);
-            }
-        }
-    }
-
     /// Puts a page where the others find it, unless one of them was there first.
     fn publish(&mut self, issuer: usize, publication: &Publication) {
         let Publication {
@@ -296,169 +213,6 @@ impl Polling {
         self.followers.iter_mut().flatten().for_each(Follower::keep_table);
     }
 
-    fn fetch(&mut self, fetch: Fetch, now: UnixTime, gate: &mut Gate) {
-        let issuer = self.config.issuers().get(fetch.issuer());
-        let source = issuer.and_then(|issuer| match fetch {
-            Fetch::Keys(_) | Fetch::UnknownKeys(_) => issuer.keys.as_ref(),
-            Fetch::Feed(_) => issuer.feed.as_ref(),
-        });
-        let Some(source) = source else { return };
-        self.poller.began(fetch, now);
-        if matches!(fetch, Fetch::UnknownKeys(_)) {
-            gate.demand().began(fetch.issuer(), now);
-        }
-        let follower = self.followers.get(fetch.issuer()).and_then(Option::as_ref);
-        let path = match (fetch, follower) {
-            (Fetch::Feed(_), Some(follower)) => follower.question().target(&source.path),
-            (Fetch::Keys(_) | Fetch::UnknownKeys(_) | Fetch::Feed(_), _) => source.path.to_string(),
-        };
-        let (cluster, authority) = (&source.cluster, &source.authority);
-        match host::call(cluster, "GET", authority, &path, None, FETCH_TIMEOUT) {
-            Ok(callout) => {
-                self.callouts.insert(callout, (fetch, now));
-            }
-            Err(host::HostError) => {
-                self.poller.ended(fetch);
-                self.end_fetch(fetch, now, Err("the cluster cannot be called"), gate);
-            }
-        }
-    }
-
-    /// Reads the answer to a callout. Whether requests that wait may go on now.
-    pub(crate) fn answered(
-        &mut self,
-        callout: u32,
-        has_head: bool,
-        now: UnixTime,
-        gate: &mut Gate,
-        native: &Native,
-    ) -> bool {
-        let Some((fetch, began)) = self.callouts.remove(&callout) else {
-            return false;
-        };
-        self.poller.ended(fetch);
-        let limit = match fetch {
-            Fetch::Keys(_) | Fetch::UnknownKeys(_) => jwk::SET_LIMIT,
-            Fetch::Feed(_) => PAGE_LIMIT,
-        };
-        let answer = if has_head { read_answer(limit) } else { Err("no answer") };
-        match (fetch, answer) {
-            (Fetch::Feed(issuer), Ok(page)) => {
-                self.note(fetch, Ok(()));
-                self.take_page(issuer, page, began, now, gate, native)
-            }
-            (Fetch::Feed(_) | Fetch::Keys(_) | Fetch::UnknownKeys(_), answer) => {
-                self.end_fetch(fetch, began, answer, gate)
-            }
-        }
-    }
-
-    /// Takes a fetched page of a feed.
-    fn take_page(
-        &mut self,
-        issuer: usize,
-        page: Vec<u8>,
-        began: UnixTime,
-        now: UnixTime,
-        gate: &mut Gate,
-        native: &Native,
-    ) -> bool {
-        let Some(Some(follower)) = self.followers.get_mut(issuer) else {
-            return false;
-        };
-        let taken = follower.fetched(page, began, now, gate, native, &self.names);
-        follower.note(taken.as_ref().map(|_| ()).map_err(|error| *error));
-        match taken {
-            Ok(Some(publication)) => {
-                self.publish(issuer, &publication);
-                true
-            }
-            Ok(None) | Err(_) => false,
-        }
-    }
-
-    /// Notes how a fetch of keys ended, and that a page did not come.
-    fn end_fetch(
-        &mut self,
-        fetch: Fetch,
-        began: UnixTime,
-        answer: Result<Vec<u8>, &'static str>,
-        gate: &mut Gate,
-    ) -> bool {
-        let issuer = fetch.issuer();
-        let outcome = match fetch {
-            Fetch::Keys(_) | Fetch::UnknownKeys(_) => {
-                answer.and_then(|text| self.publish_keys(issuer, began, &text, gate))
-            }
-            Fetch::Feed(_) => {
-                self.note(fetch, answer.map(drop));
-                return false;
-            }
-        };
-        let is_refetch = matches!(fetch, Fetch::UnknownKeys(_));
-        let noted = self.change_board(|board| board.end_keys(issuer, began, outcome.ok(), is_refetch));
-        if noted.is_err() {
-            log::warn!("what was fetched is not published, the other workers fetch it themselves");
-        }
-        if is_refetch {
-            gate.demand().ended(issuer, began, outcome.is_ok());
-        }
-        self.note(fetch, outcome.map(drop));
-        is_refetch || outcome.is_ok()
-    }
-
-    /// Takes a set that was fetched, and puts it where the others find it.
-    fn publish_keys(
-        &mut self,
-        issuer: usize,
-        began: UnixTime,
-        text: &[u8],
-        gate: &mut Gate,
-    ) -> Result<poll::Digest, &'static str> {
-        let keys = Keys {
-            digest: poll::digest(text),
-            as_of: began,
-        };
-        if self.has_keys(issuer).is_some_and(|own| own.digest == keys.digest) {
-            self.confirm_keys(issuer, keys, gate);
-        } else {
-            self.set_keys(issuer, text, keys, gate)
-                .map_err(|jwk::NotAKeySet| "the answer is no key set")?;
-            if host::set_shared_data(&self.names.keys(issuer), text, 0).is_err() {
-                log::warn!("keys are not published, the other workers fetch them themselves");
-            }
-        }
-        Ok(keys.digest)
-    }
-
-    /// Counts a page that did not come, and logs a change between good and bad, and nothing in between.
-    fn note(&mut self, fetch: Fetch, outcome: Result<(), &'static str>) {
-        let name = self
-            .config
-            .issuers()
-            .get(fetch.issuer())
-            .map_or("-", |issuer| &issuer.name);
-        let what = match fetch {
-            Fetch::Keys(_) | Fetch::UnknownKeys(_) => "keys",
-            Fetch::Feed(_) => "revocations",
-        };
-        if outcome.is_err() && matches!(fetch, Fetch::Feed(_)) {
-            self.metrics.feed_page_refused("not_fetched", name);
-        }
-        let was_failing = self.failing.contains(&fetch);
-        match (outcome, was_failing) {
-            (Ok(()), true) => {
-                log::info!("{what} fetched again issuer={name}");
-                self.failing.retain(|other| *other != fetch);
-            }
-            (Err(problem), false) => {
-                log::warn!("{what} not fetched, the last good ones stay problem=\"{problem}\" issuer={name}");
-                self.failing.push(fetch);
-            }
-            (Ok(()), false) | (Err(_), true) => {}
-        }
-    }
-
     fn show_ages(&self, now: UnixTime, board: &Board) {
         for (at, issuer) in self.config.issuers().iter().enumerate() {
             let published = board.issuer(at);
@@ -478,13 +232,4 @@ impl Polling {
         (is_young && self.config.issuers().iter().zip(&self.taken).any(lacks_keys))
             || self.followers.iter().flatten().any(Follower::is_busy)
     }
-}
-
-fn read_answer(limit: usize) -> Result<Vec<u8>, &'static str> {
-    let head = host::header_map(MapType::HttpCallResponseHeaders).map_err(|host::HostError| "no answer")?;
-    if head.first(b":status") != Some(b"200") {
-        return Err("the answer is not 200");
-    }
-    // One byte over the limit shows an answer that is too large; more of it is not copied.
-    host::callout_body(limit.saturating_add(1)).map_err(|host::HostError| "no answer")
 }

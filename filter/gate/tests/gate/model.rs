@@ -4,8 +4,10 @@
 //! The gate has a cache, a warm path, tables and snapshots; the reference has none of them, and they must agree on every
 //! request: who passed, or why not.
 
-#[path = "model/reference.rs"]
+mod moves;
+mod outside;
 mod reference;
+mod verdicts;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -27,9 +29,12 @@ use proptest::sample::Index;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 
 use crate::world::{Key, NOW, at, head, request};
+use moves::{Action, Draft, action, draft, sign};
+use outside::natively;
 use reference::{
     BROKER, Feed, Keys, Knowledge, Named, Place, Refetch, Revocation, SKEW, STALENESS, Shape, Token, Verdict,
 };
+use verdicts::{check, is, path};
 
 const ISSUERS: [&str; 2] = ["https://broker.test", "https://login.test"];
 /// Keys that each issuer has in its life.
@@ -62,108 +67,6 @@ const CONFIG: &str = r#"{
     {"name": "billing", "path_prefix": "/billing", "accept": ["bearer"], "audience": "billing"}
   ]
 }"#;
-
-/// A token to be signed; times are seconds around [`NOW`].
-#[derive(Clone, Debug)]
-struct Draft {
-    issuer: usize,
-    kid: usize,
-    forged_by: Option<(usize, usize)>,
-    issued: u64,
-    life: u64,
-    audience: &'static str,
-    may_read: bool,
-    person: u8,
-}
-
-#[derive(Clone, Debug)]
-enum Action {
-    Pass(u64),
-    /// An issuer publishes these keys from now on.
-    Rotate(usize, Vec<usize>),
-    /// The poller fetches an issuer's keys.
-    FetchKeys(usize),
-    /// Somebody takes a token, a session or a person's tokens back at the broker.
-    Revoke {
-        token: Index,
-        by: u8,
-        bounded: bool,
-    },
-    /// The broker's feed arrives, signed that long ago.
-    FeedArrives(u64),
-    /// A request; `brings` says whether a fetch for an unknown key brings what is published.
-    Present {
-        place: Place,
-        shape: Shape,
-        token: Index,
-        brings: bool,
-    },
-    /// A ticket comes and waits for the broker.
-    Ticket,
-    /// The broker answers one that waits: with a token, with a refusal, or not at all.
-    Answer {
-        waiting: Index,
-        with: Result<Index, Option<Reason>>,
-    },
-    /// The root looks after the requests that passed and are still open.
-    LookAfter,
-}
-
-fn draft() -> impl Strategy<Value = Draft> {
-    (
-        0..2_usize,
-        0..KEYS,
-        proptest::option::weighted(0.15, (0..2_usize, 0..KEYS)),
-        0..400_u64,
-        1..900_u64,
-        prop_oneof![6 => Just("orders"), 2 => Just("billing"), 3 => Just("api://orders")],
-        proptest::bool::weighted(0.8),
-        0..3_u8,
-    )
-        .prop_map(
-            |(issuer, kid, forged_by, issued, life, audience, may_read, person)| Draft {
-                issuer,
-                kid,
-                forged_by,
-                issued: NOW - 200 + issued,
-                life,
-                audience,
-                may_read,
-                person,
-            },
-        )
-}
-
-fn action() -> impl Strategy<Value = Action> {
-    let place = prop_oneof![
-        6 => Just(Place::Orders), 1 => Just(Place::Open), 2 => Just(Place::Optional), 2 => Just(Place::Dry),
-        2 => Just(Place::Billing), 4 => Just(Place::Legacy), 1 => Just(Place::Nowhere),
-    ];
-    let shape = prop_oneof![
-        8 => Just(Shape::Header), 2 => Just(Shape::Cookie), 1 => Just(Shape::Nothing), 1 => Just(Shape::HeaderTwice),
-        1 => Just(Shape::HeaderAndBadCookie), 1 => Just(Shape::Query), 1 => Just(Shape::HeaderWithoutTls),
-    ];
-    let refusal = prop_oneof![
-        Just(None),
-        Just(Some(Reason::Replay)),
-        Just(Some(Reason::RealmNotAllowed)),
-        Just(Some(Reason::BrokerOverloaded)),
-    ];
-    prop_oneof![
-        4 => prop_oneof![0..5_u64, 0..60_u64, 200..320_u64].prop_map(Action::Pass),
-        2 => (0..2_usize, proptest::sample::subsequence(vec![0, 1, 2], 1..=KEYS)).prop_map(|(i, k)| Action::Rotate(i, k)),
-        4 => (0..2_usize).prop_map(Action::FetchKeys),
-        2 => (any::<Index>(), 0..3_u8, any::<bool>())
-            .prop_map(|(token, by, bounded)| Action::Revoke { token, by, bounded }),
-        4 => prop_oneof![3 => Just(0), 1 => 0..400_u64].prop_map(Action::FeedArrives),
-        20 => (place, shape, any::<Index>(), any::<bool>())
-            .prop_map(|(place, shape, token, brings)| Action::Present { place, shape, token, brings }),
-        2 => Just(Action::Ticket),
-        2 => (any::<Index>(), prop_oneof![4 => any::<Index>().prop_map(Ok), 1 => refusal.prop_map(Err)])
-            .prop_map(|(waiting, with)| Action::Answer { waiting, with }),
-        2 => Just(Action::LookAfter),
-    ]
-}
 
 /// The gate, the world around it, and what the reference knows.
 struct World {
@@ -208,91 +111,6 @@ impl World {
 
     fn replace(&self, next: Snapshot) {
         self.gate.borrow_mut().replace(Rc::new(next));
-    }
-
-    fn fetch_keys(&mut self, issuer: usize) {
-        let kids = self.published[issuer].clone();
-        let jwks: Vec<String> = kids.iter().map(|kid| self.keys[issuer][*kid].jwk()).collect();
-        let set = format!(r#"{{"keys":[{}]}}"#, jwks.join(","));
-        let next = self
-            .gate
-            .borrow()
-            .snapshot()
-            .with_keys(issuer, set.as_bytes(), at(self.now));
-        self.replace(next.unwrap());
-        self.known.keys[issuer] = Some(Keys {
-            kids,
-            fetched: self.now,
-        });
-    }
-
-    /// A page that says all that was revoked until it was signed; the gate takes it where it has the key that signed it.
-    fn feed_arrives(&mut self, age: u64) {
-        let signed = self.now.saturating_sub(age).max(NOW);
-        let all: Vec<Revocation> = self
-            .revoked
-            .iter()
-            .filter(|(when, _)| *when <= signed)
-            .map(|(_, revocation)| revocation.clone())
-            .collect();
-        // As the filter asks: for what came after the version that it has.
-        let base = self.feed.position().map(|position| position.version);
-        let after = usize::try_from(base.unwrap_or(1) - 1).unwrap();
-        let entries = all.get(after..).unwrap_or_default().iter().map(entry);
-        let body: Vec<u8> = entries.flat_map(Entry::to_bytes).collect();
-        let hash = body_hash(&body);
-        let claims = PageClaims {
-            format: FORMAT,
-            iss: ISSUERS[BROKER].into(),
-            iat: signed,
-            epoch: Hex([7; 16]),
-            version: u64::try_from(all.len()).unwrap() + 1,
-            base,
-            page: 0,
-            pages: 1,
-            entries: (body.len() / ENTRY_BYTES).try_into().unwrap(),
-            sha256: hash,
-            sha256_of_pages: Some(hash_of_pages(&[hash])),
-        };
-        let signer = self.published[BROKER][0];
-        let key = &self.keys[BROKER][signer];
-        let header = format!(r#"{{"alg":"ES256","typ":"{TYPE}","kid":"{}"}}"#, key.kid);
-        let page = join_page(&key.sign(&header, &serde_json::to_string(&claims).unwrap()), &body);
-        self.take_page(page);
-        let is_readable = self.known.keys[BROKER]
-            .as_ref()
-            .is_some_and(|keys| self.now <= keys.fetched + STALENESS && keys.kids.contains(&signer));
-        let is_newer = self
-            .known
-            .feed
-            .as_ref()
-            .is_none_or(|feed| all.len() >= feed.revocations.len());
-        if is_readable && is_newer {
-            let as_of = self.known.feed.as_ref().map_or(signed, |feed| feed.as_of.max(signed));
-            self.known.feed = Some(Feed {
-                revocations: all,
-                as_of,
-            });
-        }
-    }
-
-    fn take_page(&mut self, page: Vec<u8>) {
-        let snapshot = Rc::clone(self.gate.borrow().snapshot());
-        let Some(keys) = snapshot.issuer_keys(BROKER, at(self.now)) else {
-            return;
-        };
-        let Ok(page) = UnverifiedPage::read(page, keys) else {
-            return;
-        };
-        let is_good = natively(page.signature());
-        let Ok(page) = page.resume(is_good) else { return };
-        match self.feed.accept(page, Origin::Fetched, at(self.now)) {
-            Ok(Accepted::Reading) => while self.feed.step(at(self.now)).unwrap() == Progress::Working {},
-            Ok(Accepted::Refreshed | Accepted::Known) | Err(_) => {}
-        }
-        if let Some(known) = self.feed.known() {
-            self.replace(snapshot.with_revocations(BROKER, known));
-        }
     }
 
     fn act(&mut self, action: &Action) -> Result<(), TestCaseError> {
@@ -560,126 +378,6 @@ impl World {
         }
         pending.resume(&mut self.gate.borrow_mut(), at(self.now))
     }
-}
-
-fn path(place: Place, shape: Shape, token: &Token) -> String {
-    let path = match place {
-        Place::Orders => "/orders/1",
-        Place::Open => "/open",
-        Place::Optional => "/optional",
-        Place::Dry => "/dry/1",
-        Place::Billing => "/billing",
-        Place::Legacy => "/legacy/1",
-        Place::Nowhere => "/nowhere",
-    };
-    match shape {
-        Shape::Query => format!("{path}?access_token={}", token.text),
-        Shape::Nothing
-        | Shape::Header
-        | Shape::Cookie
-        | Shape::HeaderTwice
-        | Shape::HeaderAndBadCookie
-        | Shape::HeaderWithoutTls => path.to_owned(),
-    }
-}
-
-/// The step must be what the reference says; the proof that the request passed, if it did.
-fn check(step: Step, place: Place, verdict: &Verdict) -> Result<Option<Admitted>, TestCaseError> {
-    match (step, verdict) {
-        (Step::Continue(edits, admitted), Ok(subject)) => {
-            prop_assert_eq!(admitted.decision().reason, Reason::Ok);
-            prop_assert_eq!(subjects(&edits), subject.clone());
-            Ok(Some(admitted))
-        }
-        (Step::Continue(edits, admitted), Err(reason)) if place.is_dry() => {
-            prop_assert!(admitted.decision().dry_run);
-            prop_assert_eq!(admitted.decision().reason, *reason);
-            prop_assert_eq!(subjects(&edits), None);
-            Ok(None)
-        }
-        (Step::Respond(reply), Err(reason)) => {
-            prop_assert_eq!(reply.decision.reason, *reason);
-            prop_assert!(reply.status >= 400);
-            Ok(None)
-        }
-        (step, verdict) => {
-            prop_assert!(false, "{:?} where {:?} was expected", step, verdict);
-            Ok(None)
-        }
-    }
-}
-
-/// Whether a step says what a verdict says.
-fn is(step: &Step, verdict: &Verdict) -> bool {
-    match (step, verdict) {
-        (Step::Continue(..), Ok(_)) => true,
-        (Step::Respond(reply), Err(reason)) => reply.decision.reason == *reason,
-        _ => false,
-    }
-}
-
-/// The subject that the upstream reads: the last that is set, where what the client sent was taken away.
-fn subjects(edits: &HeaderEdits) -> Option<String> {
-    let mut read = Some("what the client sent".to_owned());
-    for edit in edits {
-        match edit {
-            HeaderEdit::Remove(name) if **name == *"x-kerbridge-subject" => read = None,
-            HeaderEdit::Set(name, value) if **name == *"x-kerbridge-subject" => {
-                read = Some(String::from_utf8(value.expose().to_vec()).unwrap());
-            }
-            _ => {}
-        }
-    }
-    read
-}
-
-fn sign(keys: &[Vec<Key>; 2], number: usize, draft: &Draft) -> Token {
-    let (id, session) = (format!("j{number}"), format!("s{}", number / 2));
-    let subject = format!("person{}@LAB.TEST", draft.person);
-    let signed_by = draft.forged_by.unwrap_or((draft.issuer, draft.kid));
-    let (issued, expires, scope) = (
-        draft.issued,
-        draft.issued + draft.life,
-        if draft.may_read { "read" } else { "list" },
-    );
-    let header = keys[draft.issuer][draft.kid].header();
-    let payload = format!(
-        r#"{{"iss":"{}","sub":"{subject}","aud":"{}","client_id":"c","iat":{issued},"exp":{expires},"jti":"{id}","sid":"{session}","scope":"{scope}"}}"#,
-        ISSUERS[draft.issuer], draft.audience
-    );
-    Token {
-        text: keys[signed_by.0][signed_by.1].sign(&header, &payload),
-        issuer: draft.issuer,
-        kid: draft.kid,
-        signed_by,
-        issued,
-        expires,
-        audience: draft.audience,
-        may_read: draft.may_read,
-        id,
-        session,
-        subject,
-    }
-}
-
-fn entry(revocation: &Revocation) -> Entry {
-    let issuer = ISSUERS[BROKER];
-    let key = match &revocation.named {
-        Named::Token(id) => RevocationKey::token(issuer, id),
-        Named::Session(session) => RevocationKey::session(issuer, session),
-        Named::Subject(subject) => RevocationKey::subject(issuer, subject),
-    };
-    Entry::new(key, NEEDED_UNTIL, revocation.issued_until)
-}
-
-/// The check that Envoy does.
-fn natively(input: &SignatureInput) -> bool {
-    let check = input.native().unwrap();
-    // The key's point is the end of its SubjectPublicKeyInfo.
-    let point = &check.key[check.key.len() - 65..];
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point)
-        .verify(check.text, &check.signature)
-        .is_ok()
 }
 
 proptest! {
