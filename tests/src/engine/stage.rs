@@ -48,6 +48,9 @@ impl From<HarnessError> for Stop {
     }
 }
 
+/// So many answers in a row come from each of two brokers.
+pub(crate) const IN_A_ROW: u32 = 8;
+
 /// How far each record was read.
 #[derive(Clone, Copy, Default)]
 struct Marks {
@@ -470,12 +473,60 @@ impl<'a> Stage<'a> {
     /// # Errors
     ///
     /// As [`Curl::send`].
-    pub fn until(&self, ask: &Ask, status: u16, within: Duration) -> Result<Duration, Stop> {
+    pub fn until(&mut self, ask: &Ask, status: u16, within: Duration) -> Result<Duration, Stop> {
         let clock = Deadline::after(within);
         while ask.status()? != status && !clock.passed() {
             std::thread::sleep(POLL);
         }
+        self.forget();
         Ok(clock.elapsed())
+    }
+
+    /// Keeps nothing of what was carried since the last request or step: it was tried many times.
+    pub fn forget(&mut self) {
+        let kept = self.legs.len();
+        drop(self.carried());
+        self.legs.truncate(kept);
+    }
+
+    /// Makes a request of which nothing is kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`Curl::send`].
+    pub fn try_out(&mut self, ask: &Ask) -> Result<Seen, Stop> {
+        let answer = ask.curl.send()?;
+        self.forget();
+        Ok(Seen {
+            reason: self.reason(&answer),
+            answer,
+            exchanges: Vec::new(),
+            received: None,
+        })
+    }
+
+    /// The same until that status came so often in a row that each of two brokers was asked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Curl::send`].
+    pub fn until_everywhere(&mut self, ask: &Ask, status: u16, within: Duration) -> Result<(), Stop> {
+        let brokers = match &*self.target {
+            Target::Own(lab) => lab.choice().brokers,
+            Target::Yours(_) => 1,
+        };
+        let wanted = if brokers > 1 { IN_A_ROW } else { 1 };
+        let clock = Deadline::after(within);
+        let mut row = 0_u32;
+        while row < wanted && !clock.passed() {
+            row = if ask.status()? == status {
+                row.saturating_add(1)
+            } else {
+                0
+            };
+        }
+        self.forget();
+        Ok(())
     }
 
     /// Notes who held which credential meanwhile.

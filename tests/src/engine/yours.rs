@@ -38,6 +38,8 @@ pub struct Place {
 
 /// The port of a KDC (RFC 4120 §7.2.1).
 const KERBEROS: &str = "88";
+/// The copy of the credential cache.
+const TICKETS: &str = "tickets";
 
 /// Where to ask, and as whom.
 pub struct Yours {
@@ -96,7 +98,7 @@ impl Yours {
             None => notices.push("What the KDC was asked was not captured: name it with --kdc HOST[:PORT].".to_owned()),
         }
         if yours.no_ticket.is_none() {
-            yours.look_for_service(place)?;
+            yours.look_for_service(place, folder)?;
         }
         if let Some(broker) = &place.broker {
             notices.push(ready(broker));
@@ -135,7 +137,7 @@ impl Yours {
         if !file.is_file() {
             return Ok(());
         }
-        let copy = folder.join("tickets");
+        let copy = folder.join(TICKETS);
         std::fs::copy(&file, &copy).map_err(|source| HarnessError::io("copy your credential cache", source))?;
         let mut name = OsString::from("FILE:");
         name.push(copy);
@@ -187,16 +189,24 @@ impl Yours {
     }
 
     /// Whether a ticket for Envoy's service is to be had.
-    fn look_for_service(&mut self, place: &Place) -> Result<(), HarnessError> {
+    fn look_for_service(&mut self, place: &Place, folder: &Path) -> Result<(), HarnessError> {
         let host = self
             .origin
             .split_once("://")
             .map_or(self.origin.as_str(), |(_, rest)| rest);
         let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
         let service = place.service.clone().unwrap_or_else(|| format!("HTTP/{host}"));
+        // What it gets is put aside: the scenarios are to be seen asking.
+        let aside = folder.join("tickets-tried");
+        let mut environment = self.environment.clone();
+        for (_, cache) in environment.iter_mut().filter(|(name, _)| name == "KRB5CCNAME") {
+            std::fs::copy(folder.join(TICKETS), &aside)
+                .map_err(|source| HarnessError::io("copy your credential cache", source))?;
+            cache.clone_from(&aside.clone().into_os_string());
+        }
         let output = Command::new(find_program("kvno")?)
             .arg(&service)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .envs(environment)
             .env("LC_ALL", "C")
             .output()
             .map_err(|source| HarnessError::io("run kvno", source))?;

@@ -22,7 +22,7 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
     if stage.lab()?.choice().brokers > 1 {
         stage.lab()?.broker().stop()?;
         // The first call that fails tells Envoy which of them it is.
-        stage.until(&with_ticket, 200, EFFECT)?;
+        stage.until_everywhere(&with_ticket, 200, EFFECT)?;
         let seen = stage.ask(&with_ticket)?;
         let remedy = "outlier_detection of the brokers' cluster, see docs/deployment.md";
         stage.check(

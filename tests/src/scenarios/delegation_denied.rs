@@ -37,7 +37,8 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
         broker.start()?;
     }
     let with_token = stage.with_token("alice", &token, "/legacy/2");
-    stage.until(&with_token, 403, EFFECT)?;
+    let elsewhere = stage.with_ticket("alice", "/orders/1")?;
+    stage.until_everywhere(&elsewhere, 200, EFFECT)?;
     let seen = stage.ask(&with_token)?;
     let refused = Expect::Refused(403, "delegation_denied");
     stage.check(

@@ -40,7 +40,7 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
         Expect::PassesAs(&alice),
         "docs/faults.md",
     );
-    stage.until(&with_ticket, 200, EFFECT)?;
+    stage.until_everywhere(&with_ticket, 200, EFFECT)?;
     let seen = stage.ask(&with_ticket)?;
     let remedy = "a broker needs its keytab alone to take tickets: kerbridge doctor";
     stage.check(
@@ -63,7 +63,7 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
     let refused = Expect::Refused(503, "kdc_unreachable");
     stage.check("her token is to become a ticket", &seen, refused, "docs/delegation.md");
     stage.lab()?.start_kdc()?;
-    stage.until(&with_token, 200, EFFECT)?;
+    stage.until_everywhere(&with_token, 200, EFFECT)?;
     let seen = stage.ask(&with_token)?;
     stage.check(
         "the KDC is back: her token becomes a ticket",

@@ -76,7 +76,7 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
     );
     let again = stage.with_ticket("alice", &path)?;
     // What is made within the second of the revocation may be older than it.
-    stage.until(&again, 200, EFFECT)?;
+    stage.until_everywhere(&again, 200, EFFECT)?;
     let seen = stage.ask(&again)?;
     stage.check(
         "alice comes again with her ticket",

@@ -19,7 +19,7 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
     client(stage, &path)?;
     stage.lab()?.run_brokers_through(&["faketime", "-f", "+30s"])?;
     let again = stage.with_ticket("alice", &path)?;
-    stage.until(&again, 200, EFFECT)?;
+    stage.until_everywhere(&again, 200, EFFECT)?;
     let seen = stage.ask(&again)?;
     let alice = stage.principal("alice");
     stage.check(
@@ -29,7 +29,7 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
         "chronyc tracking at broker and Envoy",
     );
     stage.lab()?.run_brokers_through(&["faketime", "-f", "+90s"])?;
-    stage.until(&again, 503, EFFECT)?;
+    stage.until_everywhere(&again, 503, EFFECT)?;
     let seen = stage.ask(&again)?;
     let refused = Expect::Refused(503, "broker_unavailable");
     let remedy = "clock_skew_seconds of the policy's [filter] is wider than the default";

@@ -41,7 +41,7 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
         "docs/faults.md",
     );
     stage.lab()?.start_store()?;
-    stage.until(&with_ticket, 200, EFFECT)?;
+    stage.until_everywhere(&with_ticket, 200, EFFECT)?;
     let seen = stage.ask(&with_ticket)?;
     stage.check(
         "it is back: a ticket",

@@ -11,6 +11,7 @@
 )]
 
 mod documented;
+mod lab_run;
 mod samba_directory;
 mod samba_domain;
 mod samba_pac;

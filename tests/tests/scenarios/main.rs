@@ -30,6 +30,7 @@ mod identities;
 mod identity;
 mod key_rotation;
 mod lab;
+mod lab_run;
 mod legacy;
 mod limits;
 mod login;
