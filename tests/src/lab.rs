@@ -12,14 +12,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use kerbridge_tests::HarnessError;
 use kerbridge_tests::apache::Apache;
 use kerbridge_tests::broker::find_kerbridge;
+use kerbridge_tests::engine::own::{self, Choice};
 use kerbridge_tests::kdc::Ccache;
 use kerbridge_tests::wait::{Deadline, POLL};
-use kerbridge_tests::{HarnessError, World};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
+use crate::run::Parts;
 use crate::scratch::{self, Scratch};
 
 /// A busy machine may take long to start everything.
@@ -57,7 +59,7 @@ impl Lab {
     }
 
     /// Starts the lab, or says that it is up already.
-    pub(crate) fn up(&self) -> Result<ExitCode, HarnessError> {
+    pub(crate) fn up(&self, parts: &Parts) -> Result<ExitCode, HarnessError> {
         if let Some(state) = self.running() {
             return say(&format!("The lab is up already.\n{}", usage(&state)));
         }
@@ -71,6 +73,7 @@ impl Lab {
         let mut child = Command::new(program)
             .args(["hold", "--state"])
             .arg(&self.folder)
+            .args(parts.arguments())
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(second)
@@ -131,7 +134,7 @@ impl Lab {
     }
 
     /// Is the lab: starts everything, waits until it is told to stop, and stops everything.
-    pub(crate) fn hold(&self) -> Result<ExitCode, HarnessError> {
+    pub(crate) fn hold(&self, choice: Choice) -> Result<ExitCode, HarnessError> {
         let failed = |source| HarnessError::io("hold the lab", source);
         // A session of its own: the terminal that started it may close. Where it leads one already, that is as well.
         rustix::process::setsid().map(drop).unwrap_or(());
@@ -141,11 +144,11 @@ impl Lab {
         // A stranger on the port is no reason to fail, and no reason to wait.
         let port = std::net::TcpListener::bind(("127.0.0.1", PORT)).map_or(0, |_free| PORT);
         let scratch = Scratch::new()?;
-        let mut world = World::builder().port(port).delegating().start()?;
-        let control = world.folder().join("control.sock");
+        let mut parts = own::Lab::start_at(choice, port)?;
+        let control = parts.world().folder().join("control.sock");
         let listener = UnixListener::bind(&control).map_err(failed)?;
         let fresh = self.folder.join("state.json.new");
-        let state = describe(&mut world, &control, scratch.path())?;
+        let state = describe(&mut parts, &control, scratch.path())?;
         std::fs::write(&fresh, state.to_string())
             .and_then(|()| std::fs::set_permissions(&fresh, Permissions::from_mode(0o600)))
             .and_then(|()| std::fs::rename(&fresh, self.state_file()))
@@ -156,7 +159,7 @@ impl Lab {
             let mut word = [0_u8; 5];
             // Whoever only asks whether the lab is there says nothing.
             if stream.read_exact(&mut word).is_ok() && &word == b"stop\n" {
-                drop(world);
+                drop(parts);
                 drop(scratch);
                 std::fs::remove_file(self.state_file()).map_err(failed)?;
                 return Ok(ExitCode::SUCCESS);
@@ -165,10 +168,13 @@ impl Lab {
     }
 }
 
-fn describe(world: &mut World, control: &Path, folder: &Path) -> Result<Value, HarnessError> {
+fn describe(parts: &mut own::Lab, control: &Path, folder: &Path) -> Result<Value, HarnessError> {
+    let subject = parts.principal("alice");
+    let world = parts.world_mut();
     let cache = |ticket: &Ccache| format!("FILE:{}", ticket.path().display());
     Ok(json!({
         "control": control,
+        "subject": subject,
         "folder": folder,
         "url": world.url(""),
         "service": format!("http://127.0.0.1:{}", world.upstream().port()),
@@ -242,9 +248,10 @@ fn usage(state: &Value) -> String {
         "To take back what alice has; she may come again with her ticket:".to_owned(),
         String::new(),
         format!(
-            "  {} revoke --config {} --subject alice@LAB.TEST --before now",
+            "  {} revoke --config {} --subject {} --before now",
             value("kerbridge"),
-            value("config")
+            value("config"),
+            value("subject")
         ),
         String::new(),
         "As bob, who may not go to Apache:".to_owned(),

@@ -53,12 +53,12 @@ enum Command {
     /// Runs the named scenarios, shows each as it ends, and writes a report.
     Run(Box<run::RunArguments>),
     /// Starts the lab in the background and says how to use it.
-    Up(Place),
+    Up(Held),
     /// Stops the lab that runs in the background, if one does.
     Down(Place),
     /// Is the lab in the background; `up` starts it.
     #[command(hide = true)]
-    Hold(Place),
+    Hold(Held),
     /// Is a Kerberos client in a process of its own: prints a token, or sends it and checks the reply.
     #[command(hide = true)]
     Initiate {
@@ -100,6 +100,15 @@ struct Place {
     state: Option<PathBuf>,
 }
 
+/// A lab in the background, and what it is made of.
+#[derive(Args)]
+struct Held {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    parts: run::Parts,
+}
+
 impl Place {
     fn lab(self) -> lab::Lab {
         lab::Lab::at(self.state.unwrap_or_else(|| shipped::repository().join("target/lab")))
@@ -136,9 +145,9 @@ fn perform(command: Command) -> Result<ExitCode, HarnessError> {
             say(&taken.join("\n"))
         }
         Command::Run(arguments) => Ok(run::run(&arguments)),
-        Command::Up(place) => place.lab().up(),
+        Command::Up(held) => held.place.lab().up(&held.parts),
         Command::Down(place) => place.lab().down(),
-        Command::Hold(place) => place.lab().hold(),
+        Command::Hold(held) => held.place.lab().hold(held.parts.choice()),
         Command::Initiate {
             ccache,
             service,

@@ -66,6 +66,43 @@ pub(crate) struct RunArguments {
     yours: YoursArguments,
 }
 
+/// What a lab in the background is made of.
+#[derive(Args)]
+pub(crate) struct Parts {
+    /// The KDC: mit or samba; mit unless given.
+    #[arg(long, value_name = "KDC")]
+    kdc: Option<String>,
+    /// How many brokers stand behind Envoy: 1 or 2. Two share a database.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=2))]
+    brokers: Option<u32>,
+    /// Where they keep what they must not forget; redb unless given, postgres for two.
+    #[arg(long, value_enum)]
+    store: Option<StoreName>,
+}
+
+impl Parts {
+    /// What they are together.
+    pub(crate) fn choice(&self) -> Choice {
+        chosen(self.kdc.as_deref(), self.brokers, self.store)
+    }
+
+    /// The same as arguments of a command line.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let Choice { kdc, brokers, store } = self.choice();
+        let kdc = match kdc {
+            Kind::Mit => "mit",
+            Kind::Samba => "samba",
+        };
+        let store = match store {
+            Store::Redb => "redb",
+            Store::Postgres => "postgres",
+        };
+        ["--kdc", kdc, "--brokers", &brokers.to_string(), "--store", store]
+            .map(str::to_owned)
+            .into()
+    }
+}
+
 /// Somebody's own set-up.
 #[derive(Args)]
 struct YoursArguments {
@@ -187,15 +224,20 @@ fn go(arguments: &RunArguments, definitions: &[&'static Definition]) -> Result<b
 }
 
 fn choice(arguments: &RunArguments) -> Choice {
-    let kdc = match arguments.kdc.as_deref() {
+    chosen(arguments.kdc.as_deref(), arguments.brokers, arguments.store)
+}
+
+/// What the lab is made of, as the command line says; one that cannot be ends the program.
+fn chosen(kdc: Option<&str>, brokers: Option<u32>, store: Option<StoreName>) -> Choice {
+    let kdc = match kdc {
         None | Some("mit") => Kind::Mit,
         Some("samba") => Kind::Samba,
         Some(other) => usage(&format!(
             "--kdc {other:?} is neither mit nor samba; a KDC of yours goes with --envoy"
         )),
     };
-    let brokers = arguments.brokers.unwrap_or(1);
-    let store = match (arguments.store, brokers) {
+    let brokers = brokers.unwrap_or(1);
+    let store = match (store, brokers) {
         (Some(StoreName::Redb), 2) => usage("two brokers share a database: --store postgres, or one broker"),
         (Some(StoreName::Postgres), _) | (None, 2) => Store::Postgres,
         (Some(StoreName::Redb) | None, _) => Store::Redb,

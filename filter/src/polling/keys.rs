@@ -10,13 +10,7 @@ use crate::host;
 
 impl Polling {
     /// Replaces an issuer's keys by a set that it did not have before.
-    fn set_keys(
-        &mut self,
-        issuer: usize,
-        text: &[u8],
-        keys: Keys,
-        gate: &mut Gate,
-    ) -> Result<(), jwk::NotAKeySet> {
+    fn set_keys(&mut self, issuer: usize, text: &[u8], keys: Keys, gate: &mut Gate) -> Result<(), jwk::NotAKeySet> {
         let next = gate.snapshot().with_keys(issuer, text, keys.as_of)?;
         gate.replace(Rc::new(next));
         if let Some(taken) = self.taken.get_mut(issuer) {

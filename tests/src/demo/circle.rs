@@ -5,13 +5,14 @@ use std::time::Duration;
 use kerbridge_tests::apache::{self, Apache, Served, remote_user};
 use kerbridge_tests::broker::Broker;
 use kerbridge_tests::curl::Curl;
+use kerbridge_tests::engine::capture::masked;
 use kerbridge_tests::scripted_server::Incoming;
 use kerbridge_tests::wait::{Deadline, POLL, wait_until};
 use kerbridge_tests::{HarnessError, World};
 use ring::digest;
 use serde_json::Value;
 
-use super::leg::{Leg, masked};
+use super::leg::Leg;
 use super::refusals::check_refused;
 use super::story::{self, Behind, Detail, Seen, check_status};
 use crate::screen::{Screen, Tone};

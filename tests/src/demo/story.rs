@@ -2,15 +2,16 @@
 //! happens while the broker is away.
 
 use kerbridge_tests::curl::{Answer, Curl};
+use kerbridge_tests::engine::capture::{mask, masked};
 use kerbridge_tests::relay::Recorded;
 use kerbridge_tests::scripted_server::Incoming;
 use kerbridge_tests::token::{self, Decoded};
 use kerbridge_tests::{HarnessError, World};
 use serde_json::Value;
 
-use super::leg::{Leg, masked};
+use super::leg::Leg;
 use super::{circle, refusals};
-use crate::screen::{Screen, Tone, mask};
+use crate::screen::{Screen, Tone};
 
 /// Who is behind Envoy.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -179,7 +179,9 @@ fn pair(name: &str, value: &str) -> String {
     format!("{name}: {}", masked(name, value))
 }
 
-fn form(body: &[u8]) -> Vec<(String, String)> {
+/// The parameters of a form (`application/x-www-form-urlencoded`).
+#[must_use]
+pub fn form(body: &[u8]) -> Vec<(String, String)> {
     let text = String::from_utf8_lossy(body);
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
     pairs
@@ -189,7 +191,8 @@ fn form(body: &[u8]) -> Vec<(String, String)> {
 }
 
 /// What becomes of what in an exchange; nothing where it is none.
-fn purpose(form: &[(String, String)]) -> Option<&'static str> {
+#[must_use]
+pub fn purpose(form: &[(String, String)]) -> Option<&'static str> {
     let is_ticket = |wanted: &str| form.iter().any(|(name, value)| name == wanted && value == TICKET);
     if is_ticket("requested_token_type") {
         Some("a token, to become a ticket")
@@ -201,7 +204,8 @@ fn purpose(form: &[(String, String)]) -> Option<&'static str> {
 }
 
 /// The status with its name (RFC 9110 §15), for those that the scenarios meet.
-fn status(code: u16) -> String {
+#[must_use]
+pub fn status(code: u16) -> String {
     let name = match code {
         200 => "OK",
         303 => "See Other",

@@ -89,6 +89,15 @@ impl Lab {
     ///
     /// Every [`HarnessError`].
     pub fn start(choice: Choice) -> Result<Self, HarnessError> {
+        Self::start_at(choice, 0)
+    }
+
+    /// The same with Envoy at this port of 127.0.0.1; 0 is a free one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lab::start`].
+    pub fn start_at(choice: Choice, port: u16) -> Result<Self, HarnessError> {
         let realm = DelegationRealm::start_with(choice.kdc, crowd)?;
         let relay = KdcRelay::start(realm.address()?)?;
         in_between(realm.clients().krb5_config(), &realm.address()?.to_string(), &relay)?;
@@ -105,7 +114,7 @@ impl Lab {
             .tempdir()
             .map_err(|source| HarnessError::io("create the second broker's folder", source))?;
         let between = folder.path().join("relay.sock");
-        let mut world = world(&realm, &tables, (choice.brokers > 1).then_some(between.as_path()))?;
+        let mut world = world(&realm, &tables, port, (choice.brokers > 1).then_some(between.as_path()))?;
         let second = match choice.brokers {
             0 | 1 => None,
             _ => Some(second(&mut world, &realm, &tables, folder)?),
@@ -127,6 +136,11 @@ impl Lab {
     #[must_use]
     pub const fn world(&self) -> &World {
         &self.world
+    }
+
+    /// The same, to look at its broker and Envoy.
+    pub const fn world_mut(&mut self) -> &mut World {
+        &mut self.world
     }
 
     /// The realm.
@@ -489,7 +503,7 @@ fn policy(realm: &DelegationRealm) -> Result<String, HarnessError> {
     Ok(policy)
 }
 
-fn world(realm: &DelegationRealm, tables: &str, second: Option<&Path>) -> Result<World, HarnessError> {
+fn world(realm: &DelegationRealm, tables: &str, port: u16, second: Option<&Path>) -> Result<World, HarnessError> {
     let many = realm.sid(CLERKS).map(|_| MANY);
     let mut tickets = BTreeMap::new();
     for user in ["alice", "bob"].into_iter().chain(many) {
@@ -501,6 +515,7 @@ fn world(realm: &DelegationRealm, tables: &str, second: Option<&Path>) -> Result
         .acting(&realm.table(BRIDGE), realm.keytab(LEGACY))
         .policy(&policy(realm)?)
         .broker_table(tables)
+        .port(port)
         .record();
     if let Some(socket) = second.map(Path::to_owned) {
         builder = builder.yaml(move |yaml| two_endpoints(yaml, &socket));
