@@ -67,11 +67,13 @@ previous() {
             tests/setup/cargo.sh wasm build --locked --release -p kerbridge-filter)
         touch "$tree/built"
     fi
-    local skipped=() skip
-    while read -r skip; do skipped+=(--skip "$skip"); done < <(lines_of tests/setup/since-previous.txt)
+    # Where module and broker speak with each other; what is said of one of them alone is no matter of both.
+    local main=(tickets:: tokens:: cookies:: identit legacy:: revocations:: feeds:: logout:: taken_out:: key_rotation:: replays:: groups:: streams:: broker_away::)
+    local skip
+    while read -r skip; do main+=(--skip "$skip"); done < <(lines_of tests/setup/since-previous.txt)
     local module=$tree/target/wasm32-wasip1/release/kerbridge_filter.wasm broker=$tree/target/debug/kerbridge
-    KERBRIDGE_MODULE=$module run "the module of $name with this broker" --test scenarios -- "${skipped[@]}"
-    KERBRIDGE_BIN=$broker run "the broker of $name with this module" --test scenarios -- "${skipped[@]}"
+    KERBRIDGE_MODULE=$module run "the module of $name with this broker" --test scenarios -- "${main[@]}"
+    KERBRIDGE_BIN=$broker run "the broker of $name with this module" --test scenarios -- "${main[@]}"
 }
 
 case ${1:-} in
