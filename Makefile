@@ -33,7 +33,7 @@ modules    := -p kerbridge-filter -p kerbridge-filter-trap -p kerbridge-probe
 host-crates := --workspace --exclude kerbridge-filter --exclude kerbridge-filter-trap --exclude kerbridge-probe
 
 ##@ Use it
-.PHONY: demo build lab lab-up lab-down
+.PHONY: demo build image lab lab-up lab-down
 demo: setup-demo compile compile-lab ## ticket to token to ticket on screen, step by step, on real parts (seconds after the build)
 	$(lab) demo
 
@@ -41,6 +41,11 @@ build: setup-build compile ## the broker target/release/kerbridge, the module ta
 
 lab: setup-lab compile compile-lab ## run the named scenarios on real parts and write a report: target/lab-report/report.html (LAB="--kdc samba ...")
 	$(lab) run $(LAB)
+
+image: setup-build compile-filter ## the module as an OCI image layout in target/image, and its digests
+	rm -rf target/image
+	python3 tests/setup/module_image.py target/wasm32-wasip1/release/kerbridge_filter.wasm \
+		"$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" target/image
 
 lab-up: setup-demo compile compile-lab ## start the lab and leave it running: prints the lines to try it with
 	$(lab) up

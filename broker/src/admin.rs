@@ -4,6 +4,7 @@
 pub mod client;
 pub mod keys;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use kerbridge_wire::feed::Epoch;
@@ -73,6 +74,10 @@ pub struct Status {
     pub ready: String,
     /// What is known of tokens; null where it makes none.
     pub tokens: Option<TokenStatus>,
+    /// Exchanges since its start, by the reason of their answer; reasons that did not come are absent.
+    pub exchanges: BTreeMap<String, u64>,
+    /// The same of tickets in users' names.
+    pub delegations: BTreeMap<String, u64>,
 }
 
 /// Where a broker stands that makes tokens.
@@ -82,6 +87,8 @@ pub struct TokenStatus {
     pub issuer: String,
     /// The identifier of the key that signs.
     pub kid: String,
+    /// All signing keys, and what is planned.
+    pub keys: keys::Keys,
     /// What is known of revocations; null before the store was read.
     pub feed: Option<FeedStatus>,
 }

@@ -20,6 +20,7 @@ mod policy_test;
 mod principal_map;
 mod revoke;
 mod serve;
+mod status;
 mod store;
 mod token;
 
@@ -58,6 +59,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Take tokens back before their end: one, those of a service ticket, or those of somebody.
     Revoke(revoke::Revoke),
+    /// Show where the running broker stands: whether it wants requests, keys, revocations, answers by reason.
+    Status(status::StatusCommand),
     /// Look at the signing keys, and replace them.
     #[command(subcommand, arg_required_else_help = true)]
     Keys(keys::KeysCommand),
@@ -155,6 +158,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Principal(PrincipalCommand::Map(map)) => principal_map::run(&map),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Revoke(revoke) => revoke::run(&revoke),
+        Command::Status(command) => status::run(&command),
         Command::Keys(command) => keys::run(&command),
         Command::Store(command) => store::run(&command),
         Command::Login(login) => login::run(&login),

@@ -235,7 +235,7 @@ fn tokens_end(config: &Config, now: UnixTime) -> Result<UnixTime, Failure> {
 }
 
 /// One line for each key.
-fn text(keys: &Keys) -> String {
+pub(super) fn text(keys: &Keys) -> String {
     let Keys {
         keys,
         next_switch,

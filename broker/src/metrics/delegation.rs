@@ -119,6 +119,11 @@ impl DelegationMetrics {
         metrics
     }
 
+    /// How many requests for a ticket were answered so.
+    pub fn delegations(&self, reason: Reason) -> u64 {
+        self.delegations.get_or_create(&[("reason", reason.as_str())]).get()
+    }
+
     /// Counts one answered request; `seconds` is how long it took.
     pub fn delegated(&self, reason: Reason, seconds: f64) {
         self.delegations.get_or_create(&[("reason", reason.as_str())]).inc();

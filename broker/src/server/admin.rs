@@ -1,6 +1,7 @@
 //! Translates what an administrator asks for to revocations, and their outcome to HTTP. Whoever may open the socket may do all
 //! of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,9 +10,10 @@ use axum::extract::{Extension, State};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use kerbridge_wire::Span;
+use kerbridge_wire::{Reason, Span};
 
 use super::Broker;
+use crate::admin::keys::Keys;
 use crate::admin::{AdminError, FeedStatus, LiftRequest, Outcome, RevokeRequest, Status, TokenStatus};
 use crate::exchange::Caller;
 use crate::identity::IdentityRules;
@@ -73,6 +75,7 @@ pub(super) async fn status(State(broker): State<Arc<Broker>>) -> Json<Status> {
     let tokens = broker.exchange.to_token.as_ref().map(|direction| TokenStatus {
         issuer: direction.issuer.clone(),
         kid: direction.keyring.signing().id().to_owned(),
+        keys: Keys::of(&direction.keyring),
         feed: direction
             .revocations
             .stand()
@@ -83,11 +86,22 @@ pub(super) async fn status(State(broker): State<Arc<Broker>>) -> Json<Status> {
                 as_of: as_of.seconds(),
             }),
     });
+    let metrics = &broker.exchange.metrics;
     Json(Status {
         release: env!("CARGO_PKG_VERSION").to_owned(),
         ready: broker.ready().map_or_else(|problem| problem, |()| "ready".into()),
         tokens,
+        exchanges: came(|reason| metrics.exchanges(reason)),
+        delegations: came(|reason| metrics.delegation().delegations(reason)),
     })
+}
+
+/// The reasons that came at all, and how often.
+fn came(count: impl Fn(Reason) -> u64) -> BTreeMap<String, u64> {
+    let counted = Reason::ALL
+        .iter()
+        .map(|&reason| (reason.as_str().to_owned(), count(reason)));
+    counted.filter(|(_, count)| *count > 0).collect()
 }
 
 fn by(caller: &Caller) -> By<'static> {

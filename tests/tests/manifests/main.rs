@@ -8,5 +8,8 @@
     reason = "a helper that fails in a test ends the test"
 )]
 
+mod chart;
+mod image;
 mod istio;
+mod observe;
 mod tools;

@@ -237,3 +237,19 @@ fn the_broker_does_not_start_where_its_port_or_socket_is_taken() {
     assert!(said.contains("listen.mesh"), "{said}");
     assert_eq!(world.curl_as("alice", "/orders/1").send().unwrap().status, 200);
 }
+
+#[test]
+fn the_status_of_a_running_broker_says_how_it_answered_and_without_one_the_command_says_so() {
+    let mut world = World::start().unwrap();
+    assert_eq!(world.curl_as("alice", "/orders/1").send().unwrap().status, 200);
+    let status = world.broker().administer(&["status"], &[]).unwrap();
+    assert_eq!(
+        (&status["ready"], &status["exchanges"]["ok"]),
+        (&"ready".into(), &1.into()),
+        "{status}"
+    );
+    assert_eq!(status["tokens"]["keys"]["keys"][0]["stage"], "signing", "{status}");
+    world.broker().stop().unwrap();
+    let error = world.broker().administer(&["status"], &[]).unwrap_err().to_string();
+    assert!(error.contains("no broker listens there"), "{error}");
+}

@@ -119,6 +119,9 @@ async fn what_cannot_be_meant_is_said_with_its_remedy_and_nothing_is_revoked() {
 async fn the_status_says_where_the_broker_and_its_feed_stand() {
     let broker = broker(Ok("alice@A.TEST"));
     done(&broker, "/v1/revoke", &json!({ "kind": "jti", "value": "t" })).await;
+    for _ in 0..2 {
+        broker.exchange.metrics.exchanged(kerbridge_wire::Reason::Replay, 0.001);
+    }
     let request = Request::get("/v1/status").body(Body::empty()).unwrap();
     let response = send(ListenerName::Admin, &broker, request).await;
     let status: Status = serde_json::from_str(&text(response).await).unwrap();
@@ -126,6 +129,10 @@ async fn the_status_says_where_the_broker_and_its_feed_stand() {
     let known = status.tokens.unwrap();
     assert_eq!(known.issuer, "https://broker.test");
     assert_eq!(known.kid, tokens(&broker).keyring.signing().id());
+    assert_eq!(known.keys.keys.len(), 1);
+    assert_eq!(known.keys.keys[0].kid, known.kid);
+    assert_eq!(status.exchanges, [("replay".to_owned(), 2)].into());
+    assert!(status.delegations.is_empty());
     let feed = known.feed.unwrap();
     assert_eq!((feed.version, feed.entries, feed.as_of), (1, 1, 2000));
 }

@@ -1,0 +1,265 @@
+//! The chart: rendered by Helm with every documented value, held to the schemas of Kubernetes, and its configuration to the broker.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use kerbridge_tests::broker::find_kerbridge;
+use kerbridge_tests::certificates::Certificates;
+use kerbridge_tests::document::{quoted, tables};
+use kerbridge_tests::kdc::Kdc;
+use kerbridge_tests::shipped::{self, HOST, REALM, repository};
+use serde_json::{Value, json};
+
+use crate::tools::{documents, python, without_legacy};
+
+const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+fn chart() -> std::path::PathBuf {
+    repository().join("envoy/chart")
+}
+
+/// What has no default.
+fn least() -> Value {
+    json!({
+        "image": {"repository": "registry.example.com/kerbridge", "digest": DIGEST},
+        "issuer": "https://kerbridge.example.com",
+        "realms": [REALM],
+        "principals": [format!("HTTP/{HOST}@{REALM}")],
+        "policy": without_legacy(&shipped::policy(HOST, REALM).unwrap()),
+        "mesh": {"clientNames": ["gateway.example.com"]},
+    })
+}
+
+/// Every value as something else than its default.
+fn all() -> Value {
+    let mut values = least();
+    for (name, value) in [
+        ("imagePullSecrets", json!([{"name": "registry"}])),
+        ("replicas", json!(3)),
+        ("moreConfiguration", json!("[log]\nlevel = \"debug\"\n")),
+        ("keytab", json!({"secret": "other-keytab", "key": "all.keytab"})),
+        ("keyEncryptionKey", json!({"secret": "other-kek", "key": "other"})),
+        (
+            "store",
+            json!({"kind": "postgres", "size": "3Gi", "storageClass": "fast", "postgres": {
+                "hosts": ["db1.example.com", "db2.example.com:5433"], "database": "other-db", "user": "other-user",
+                "passwordSecret": "other-password", "caSecret": "other-ca"}}),
+        ),
+        ("resources", json!({"limits": {"memory": "777Mi"}})),
+        ("drainNotice", json!(33)),
+        (
+            "networkPolicy",
+            json!({"enabled": true, "gateways": {"podSelector": {"matchLabels": {"app": "gateway"}}},
+                "monitoring": {"podSelector": {"matchLabels": {"app": "prometheus"}}},
+                "egress": [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 5432}]}]}),
+        ),
+        ("nodeSelector", json!({"disk": "ssd"})),
+        ("tolerations", json!([{"key": "dedicated", "operator": "Exists"}])),
+    ] {
+        values[name] = value;
+    }
+    values["image"]["pullPolicy"] = json!("Always");
+    values["mesh"]["secret"] = json!("other-mesh");
+    values["mesh"]["port"] = json!(9443);
+    values
+}
+
+fn rendered(values: &Value) -> Value {
+    python(&["chart".as_ref(), chart().as_ref(), values.to_string().as_ref()])
+}
+
+fn objects(values: &Value) -> Vec<Value> {
+    let rendered = rendered(values);
+    assert!(rendered["error"].is_null(), "{rendered}");
+    rendered["documents"].as_array().unwrap().clone()
+}
+
+fn of<'d>(objects: &'d [Value], kind: &str) -> Option<&'d Value> {
+    objects.iter().find(|object| object["kind"] == kind)
+}
+
+/// The paths of all values below one.
+fn paths(value: &Value, path: &str, documented: &BTreeSet<String>, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) if !documented.contains(path) && !members.is_empty() => {
+            for (name, member) in members {
+                let path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                paths(member, &path, documented, found);
+            }
+        }
+        Value::Object(_) | Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            found.insert(path.to_owned());
+        }
+    }
+}
+
+#[test]
+fn every_value_of_the_chart_is_documented_and_no_other() {
+    let page = std::fs::read_to_string(chart().join("README.md")).unwrap();
+    let rows = tables(&page, "value");
+    let documented: BTreeSet<String> = rows.iter().map(|row| quoted(&row[0]).concat()).collect();
+    let values = documents(&std::fs::read_to_string(chart().join("values.yaml")).unwrap());
+    let mut found = BTreeSet::new();
+    paths(&values[0], "", &documented, &mut found);
+    assert_eq!(found, documented);
+    for row in rows {
+        let path = format!("/{}", quoted(&row[0]).concat().replace('.', "/"));
+        let default = quoted(&row[1]).concat();
+        if !default.is_empty() {
+            let value = values[0].pointer(&path).unwrap();
+            let written = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            assert_eq!(written, default.trim_matches('"'), "{path}");
+        }
+    }
+}
+
+#[test]
+fn the_chart_is_good_by_the_schemas_of_kubernetes_with_the_least_and_with_every_value() {
+    for (values, kinds) in [(least(), 5), (all(), 6)] {
+        let objects = objects(&values);
+        assert_eq!(objects.len(), kinds, "{objects:#?}");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("objects.yaml");
+        // JSON is YAML.
+        let text: Vec<String> = objects.iter().map(|object| format!("---\n{object}\n")).collect();
+        std::fs::write(&file, text.concat()).unwrap();
+        for version in ["1.25", "1.37"] {
+            let complaints = python(&["kubernetes".as_ref(), version.as_ref(), file.as_ref()]);
+            assert_eq!(complaints, json!([]), "{version}");
+        }
+        // The check can fail.
+        std::fs::write(&file, text.concat().replace("runAsNonRoot", "runAsNoRoot")).unwrap();
+        let complaints = python(&["kubernetes".as_ref(), "1.37".as_ref(), file.as_ref()]);
+        assert!(complaints.to_string().contains("runAsNoRoot"), "{complaints}");
+    }
+}
+
+#[test]
+fn each_value_is_seen_in_what_is_rendered() {
+    let text = json!(objects(&all())).to_string();
+    for word in [
+        "Always",
+        "other-keytab",
+        "all.keytab",
+        "other-kek",
+        "other-mesh",
+        "9443",
+        "db2.example.com:5433",
+        "other-db",
+        "other-user",
+        "other-password",
+        "other-ca",
+        "777Mi",
+        "prometheus",
+        "192.0.2.0/24",
+        "ssd",
+        "dedicated",
+        "registry",
+        "gateway.example.com",
+    ] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let mut volume = all();
+    volume["store"]["kind"] = json!("embedded");
+    volume["replicas"] = json!(1);
+    let claims = of(&objects(&volume), "StatefulSet").unwrap()["spec"]["volumeClaimTemplates"].to_string();
+    assert!(claims.contains("3Gi") && claims.contains("fast"), "{claims}");
+    let mut open = all();
+    open["networkPolicy"]["enabled"] = json!(false);
+    assert!(of(&objects(&open), "NetworkPolicy").is_none());
+}
+
+#[test]
+fn the_pod_has_no_rights_that_it_does_not_need() {
+    let objects = objects(&least());
+    let pod = &of(&objects, "StatefulSet").unwrap()["spec"]["template"]["spec"];
+    let container = &pod["containers"][0]["securityContext"];
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    assert_eq!(
+        container,
+        &json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}})
+    );
+    assert_eq!(
+        of(&objects, "ServiceAccount").unwrap()["automountServiceAccountToken"],
+        false
+    );
+    // Nobody reaches a broker whose gateways were not named.
+    assert!(of(&objects, "NetworkPolicy").unwrap()["spec"]["ingress"].is_null());
+}
+
+#[test]
+fn values_that_are_wrong_or_cannot_be_true_together_are_refused_by_name() {
+    let wrong = |edit: &dyn Fn(&mut Value), expected: &str| {
+        let mut values = least();
+        edit(&mut values);
+        let said = rendered(&values)["error"].as_str().unwrap_or_default().to_owned();
+        assert!(said.contains(expected), "{expected}: {said}");
+    };
+    wrong(&|values| values["replicas"] = json!(2), "set store.kind to postgres");
+    wrong(
+        &|values| values["store"] = json!({"kind": "postgres"}),
+        "store.postgres.hosts",
+    );
+    wrong(&|values| values["store"] = json!({"kind": "sqlite"}), "/store/kind");
+    wrong(&|values| values["image"]["digest"] = json!("latest"), "/image/digest");
+    wrong(&|values| values["mesh"]["clientNames"] = json!([]), "/mesh/clientNames");
+    wrong(&|values| values["replica"] = json!(1), "replica");
+    wrong(&|values| values["issuer"] = json!("http://a"), "/issuer");
+}
+
+/// A file as Kubernetes lays one of a Secret in a pod with `fsGroup`: root's, and the group reads it.
+fn secret(path: &Path, content: &[u8]) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, content).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o440)).unwrap();
+}
+
+#[test]
+fn the_broker_takes_the_charts_configuration_with_files_as_kubernetes_lays_them() {
+    let kdc = Kdc::start(REALM).unwrap();
+    let keytab = kdc.folder().join("http.keytab");
+    let service = format!("HTTP/{HOST}");
+    kdc.add_service(&service).unwrap();
+    kdc.extract_keytab(&[&service], &keytab).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = Certificates::create(folder.path()).unwrap();
+    let root = folder.path().join("root");
+    let config = of(&objects(&least()), "ConfigMap").unwrap()["data"].clone();
+    for (path, content) in [
+        ("keytab/http.keytab", std::fs::read(&keytab).unwrap()),
+        ("kek/kek", b"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n".to_vec()),
+        ("mesh/tls.crt", std::fs::read(&certificates.certificate).unwrap()),
+        ("mesh/tls.key", std::fs::read(&certificates.private_key).unwrap()),
+        ("mesh/ca.crt", std::fs::read(&certificates.authority).unwrap()),
+    ] {
+        secret(&root.join(path), &content);
+    }
+    std::fs::create_dir_all(root.join("lib")).unwrap();
+    std::fs::create_dir_all(root.join("run")).unwrap();
+    std::fs::create_dir_all(root.join("config")).unwrap();
+    for name in ["kerbridge.toml", "policy.toml"] {
+        let text = config[name].as_str().unwrap();
+        let text = text
+            .replace("/etc/kerbridge", root.to_str().unwrap())
+            .replace("/var/lib/kerbridge", root.join("lib").to_str().unwrap())
+            .replace("/run/kerbridge", root.join("run").to_str().unwrap());
+        std::fs::write(root.join("config").join(name), text).unwrap();
+    }
+    let output = Command::new(find_kerbridge().unwrap())
+        .args(["config", "check", "--config"])
+        .arg(root.join("config/kerbridge.toml"))
+        .env("CREDENTIALS_DIRECTORY", root.join("kek"))
+        .env("KRB5_CONFIG", kdc.krb5_config())
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{printed}");
+}
