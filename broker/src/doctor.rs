@@ -17,6 +17,7 @@ pub mod keys;
 pub mod keytab;
 pub mod listener;
 pub mod revocations;
+mod shell;
 pub mod state;
 pub mod store;
 pub mod ticket;

@@ -6,6 +6,7 @@ use kerbridge_wire::Reason;
 use tokio::time::Instant;
 
 use super::finding::{Finding, Remedy};
+use super::shell::{quoted, sh};
 use crate::acceptor::Accepted;
 use crate::config::Config;
 use crate::groups::{GroupSet, GroupSource, Wanted};
@@ -45,17 +46,21 @@ pub fn look(accepted: &Accepted, config: &Config, ccache: &Path, now: UnixTime) 
 }
 
 fn remedy(stranger: Stranger, accepted: &Accepted, ccache: &Path) -> Remedy {
-    let (client, file) = (accepted.client(), ccache.display());
+    let (client, file) = (accepted.client(), ccache.display().to_string());
+    let (name, file) = (quoted(client.as_str()), sh(&file));
     match stranger {
         Stranger::Realm => Remedy::any(format!(
             "add {:?} to kerberos.realms, if its users are to come in",
             client.realm()
         )),
-        Stranger::Name(_) => Remedy::any(format!("kerbridge principal map '{client}', which shows the rule")),
-        Stranger::Machine => Remedy::any(format!("kinit -c {file} '{}$@{}'", client.name(), client.realm())),
-        Stranger::Ended => Remedy::any(format!("kinit -c {file} '{client}'")),
+        Stranger::Name(_) => Remedy::any(format!("kerbridge principal map {name}, which shows the rule")),
+        Stranger::Machine => Remedy::any(format!(
+            "kinit -c {file} {}",
+            quoted(&format!("{}$@{}", client.name(), client.realm()))
+        )),
+        Stranger::Ended => Remedy::any(format!("kinit -c {file} {name}")),
         Stranger::TooShort => Remedy::any(format!(
-            "kinit -c {file} -l 8h '{client}', or a smaller limits.ticket_floor"
+            "kinit -c {file} -l 8h {name}, or a smaller limits.ticket_floor"
         )),
     }
 }

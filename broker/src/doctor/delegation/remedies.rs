@@ -2,18 +2,23 @@
 //!
 //! Those for MIT and Samba are run by the tests; those for Active Directory and FreeIPA are from their documentation.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
 use kerbridge_gss::{Principal, ServicePrincipal};
 
 use crate::doctor::finding::Remedy;
+use crate::doctor::shell::{kadmin, powershell, quoted, sh, word};
 use crate::principal::components;
 
 /// What a domain's tools call an account. A name of several components is a service's, which is not what they take: a word
 /// stands there instead, and behind the command how to find what it stands for.
 struct Account<'a> {
-    word: &'a str,
+    /// As PowerShell takes it.
+    ad: Cow<'a, str>,
+    /// As a POSIX shell does.
+    sh: Cow<'a, str>,
     in_ad: String,
     in_samba: String,
 }
@@ -27,7 +32,8 @@ impl<'a> Account<'a> {
     /// An account's own name, where it can be one.
     fn known(principal: &'a Principal) -> Option<Self> {
         (components(principal) == 1).then(|| Self {
-            word: principal.name(),
+            ad: powershell(principal.name()),
+            sh: sh(principal.name()),
             in_ad: String::new(),
             in_samba: String::new(),
         })
@@ -36,10 +42,12 @@ impl<'a> Account<'a> {
     /// Whoever has this service principal name.
     fn of_service(word: &'a str, service: &str) -> Self {
         Self {
-            word,
-            in_ad: format!(" # {word}: whose name it is; setspn -Q {service}"),
+            ad: word.into(),
+            sh: word.into(),
+            in_ad: format!(" # {word}: whose name it is; setspn -Q {}", powershell(service)),
             in_samba: format!(
-                " # {word}: whose name it is; ldbsearch -H sam.ldb servicePrincipalName={service} sAMAccountName"
+                " # {word}: whose name it is; ldbsearch -H sam.ldb {} sAMAccountName",
+                sh(&format!("servicePrincipalName={service}"))
             ),
         }
     }
@@ -55,16 +63,20 @@ impl<'a> Account<'a> {
 
 /// Writes the account's present keys into its keytab.
 pub(super) fn keytab(account: &Principal, path: &Path) -> [Remedy; 4] {
-    let (path, name) = (path.display(), account.name());
+    let (path, name) = (path.display().to_string(), sh(account.name()));
     let in_domain = Account::of(account);
     [
-        Remedy::mit(format!("kadmin -q 'ktadd -k {path} {account}'")),
+        kadmin(format_args!("ktadd -k {} {}", word(&path), word(account.as_str()))),
         in_domain.ad(format_args!(
-            "ktpass /princ {account} /mapuser {} /crypto AES256-SHA1 /ptype KRB5_NT_PRINCIPAL /pass * /out bridge.keytab",
-            in_domain.word
+            "ktpass /princ {} /mapuser {} /crypto AES256-SHA1 /ptype KRB5_NT_PRINCIPAL /pass * /out bridge.keytab",
+            powershell(account.as_str()),
+            in_domain.ad
         )),
-        Remedy::samba(format!("samba-tool domain exportkeytab {path} --principal={name}")),
-        Remedy::freeipa(format!("ipa-getkeytab -p {name} -k {path}")),
+        Remedy::samba(format!(
+            "samba-tool domain exportkeytab {} --principal={name}",
+            sh(&path)
+        )),
+        Remedy::freeipa(format!("ipa-getkeytab -p {name} -k {}", sh(&path))),
     ]
 }
 
@@ -87,37 +99,38 @@ pub(super) fn unlock_user(user: &Principal) -> Vec<Remedy> {
 }
 
 fn unlock(principal: &Principal) -> Remedy {
-    Remedy::mit(format!("kadmin -q 'modprinc +allow_tix -expire never {principal}'"))
+    kadmin(format_args!(
+        "modprinc +allow_tix -expire never {}",
+        word(principal.as_str())
+    ))
 }
 
 fn unlock_in_domain(account: &Account<'_>) -> [Remedy; 2] {
-    let word = account.word;
+    let Account { ad, sh, .. } = account;
     [
         account.ad(format_args!(
-            "Enable-ADAccount {word}; Unlock-ADAccount {word}; Clear-ADAccountExpiration {word}"
+            "Enable-ADAccount {ad}; Unlock-ADAccount {ad}; Clear-ADAccountExpiration {ad}"
         )),
         account.samba(format_args!(
-            "samba-tool user enable {word}; samba-tool user setexpiry {word} --noexpiry"
+            "samba-tool user enable {sh}; samba-tool user setexpiry {sh} --noexpiry"
         )),
     ]
 }
 
 /// A service of FreeIPA's is not closed.
 fn unlock_in_freeipa(principal: &Principal) -> Option<Remedy> {
-    let Account { word, .. } = Account::known(principal)?;
-    Some(Remedy::freeipa(format!(
-        "ipa user-enable {word}; ipa user-unlock {word}"
-    )))
+    let Account { sh, .. } = Account::known(principal)?;
+    Some(Remedy::freeipa(format!("ipa user-enable {sh}; ipa user-unlock {sh}")))
 }
 
 /// Shows what the KDC has of a user.
 pub(super) fn look_up(user: &Principal) -> Vec<Remedy> {
-    let mut remedies = vec![Remedy::mit(format!("kadmin -q 'getprinc {user}'"))];
-    if let Some(Account { word, .. }) = Account::known(user) {
+    let mut remedies = vec![kadmin(format_args!("getprinc {}", word(user.as_str())))];
+    if let Some(Account { ad, sh, .. }) = Account::known(user) {
         remedies.extend([
-            Remedy::ad(format!("Get-ADUser {word} -Properties UserPrincipalName")),
-            Remedy::samba(format!("samba-tool user show {word}")),
-            Remedy::freeipa(format!("ipa user-show {word} --all")),
+            Remedy::ad(format!("Get-ADUser {ad} -Properties UserPrincipalName")),
+            Remedy::samba(format!("samba-tool user show {sh}")),
+            Remedy::freeipa(format!("ipa user-show {sh} --all")),
         ]);
     }
     remedies
@@ -125,25 +138,28 @@ pub(super) fn look_up(user: &Principal) -> Vec<Remedy> {
 
 /// Gives an account a service principal name, without which it is no service. One that logs in by such a name has one.
 pub(super) fn give_a_service_name(account: &Principal) -> Vec<Remedy> {
-    let Some(Account { word, .. }) = Account::known(account) else {
+    let Some(Account { ad, sh, .. }) = Account::known(account) else {
         return Vec::new();
     };
     vec![
-        Remedy::ad(format!("setspn -S kerbridge/HOST {word}")),
-        Remedy::samba(format!("samba-tool spn add kerbridge/HOST {word}")),
+        Remedy::ad(format!("setspn -S kerbridge/HOST {ad}")),
+        Remedy::samba(format!("samba-tool spn add kerbridge/HOST {sh}")),
     ]
 }
 
 /// Lets the account act for users who showed it no ticket.
 pub(super) fn allow_protocol_transition(account: &Principal) -> Vec<Remedy> {
     let in_domain = Account::of(account);
-    let word = in_domain.word;
+    let Account { ad, sh, .. } = &in_domain;
     let mut remedies = vec![
-        Remedy::mit(format!("kadmin -q 'modprinc +ok_to_auth_as_delegate {account}'")),
-        in_domain.ad(format_args!(
-            "Set-ADAccountControl {word} -TrustedToAuthForDelegation $true"
+        kadmin(format_args!(
+            "modprinc +ok_to_auth_as_delegate {}",
+            word(account.as_str())
         )),
-        in_domain.samba(format_args!("samba-tool delegation for-any-protocol {word} on")),
+        in_domain.ad(format_args!(
+            "Set-ADAccountControl {ad} -TrustedToAuthForDelegation $true"
+        )),
+        in_domain.samba(format_args!("samba-tool delegation for-any-protocol {sh} on")),
     ];
     remedies.extend(of_service(account, |name| {
         format!("ipa service-mod {name} --ok-to-auth-as-delegate=true")
@@ -153,17 +169,20 @@ pub(super) fn allow_protocol_transition(account: &Principal) -> Vec<Remedy> {
 
 /// For FreeIPA, where services act for users, and users do not.
 fn of_service(account: &Principal, command: impl FnOnce(&str) -> String) -> Option<Remedy> {
-    (components(account) > 1).then(|| Remedy::freeipa(command(account.name())))
+    (components(account) > 1).then(|| Remedy::freeipa(command(&sh(account.name()))))
 }
 
 /// Takes the protection of a user away.
 pub(super) fn unprotect(user: &Principal) -> Vec<Remedy> {
-    let mut remedies = vec![Remedy::mit(format!("kadmin -q 'modprinc +allow_forwardable {user}'"))];
-    if let Some(Account { word, .. }) = Account::known(user) {
+    let mut remedies = vec![kadmin(format_args!(
+        "modprinc +allow_forwardable {}",
+        word(user.as_str())
+    ))];
+    if let Some(Account { ad, sh, .. }) = Account::known(user) {
         remedies.extend([
-            Remedy::ad(format!("Set-ADAccountControl {word} -AccountNotDelegated $false")),
-            Remedy::ad(format!("Remove-ADGroupMember 'Protected Users' -Members {word}")),
-            Remedy::samba(format!("samba-tool user sensitive {word} off")),
+            Remedy::ad(format!("Set-ADAccountControl {ad} -AccountNotDelegated $false")),
+            Remedy::ad(format!("Remove-ADGroupMember 'Protected Users' -Members {ad}")),
+            Remedy::samba(format!("samba-tool user sensitive {sh} off")),
         ]);
     }
     remedies
@@ -172,23 +191,33 @@ pub(super) fn unprotect(user: &Principal) -> Vec<Remedy> {
 /// Lets the account act towards a service.
 pub(super) fn allow_target(account: &Principal, target: &ServicePrincipal) -> Vec<Remedy> {
     let target_name = target.as_principal().name();
-    let realm = account.realm();
     let in_domain = Account::of(account);
-    let word = in_domain.word;
+    let Account { ad, sh: in_shell, .. } = &in_domain;
+    let change = [
+        &*format!("dn: krbPrincipalName={account},cn={},CONTAINER", account.realm()),
+        "changetype: modify",
+        "add: krbAllowedToDelegateTo",
+        &*format!("krbAllowedToDelegateTo: {target}"),
+    ]
+    .map(quoted);
+    let (in_powershell, target_name) = (powershell(target_name), sh(target_name));
     let mut remedies = vec![
         Remedy::mit(format!(
-            "printf 'dn: krbPrincipalName={account},cn={realm},CONTAINER\\nchangetype: modify\\n\
-             add: krbAllowedToDelegateTo\\nkrbAllowedToDelegateTo: {target}\\n' | ldapmodify -Y EXTERNAL -H ldapi:/// \
-             # CONTAINER: ldap_kerberos_container_dn of the KDC's kdc.conf"
+            "printf '%s\\n' {} | ldapmodify -Y EXTERNAL -H ldapi:/// # CONTAINER: ldap_kerberos_container_dn of the KDC's \
+             kdc.conf",
+            change.join(" ")
         )),
         in_domain.ad(format_args!(
-            "Set-ADUser {word} -Add @{{'msDS-AllowedToDelegateTo'='{target_name}'}}"
+            "Set-ADUser {ad} -Add @{{'msDS-AllowedToDelegateTo'='{}'}}",
+            target.as_principal().name().replace('\'', "''")
         )),
         in_domain.ad(format_args!(
-            "or, at the target: Set-ADComputer TARGET -PrincipalsAllowedToDelegateToAccount (Get-ADUser {word}) \
-             # TARGET: whose name it is; setspn -Q {target_name}"
+            "or, at the target: Set-ADComputer TARGET -PrincipalsAllowedToDelegateToAccount (Get-ADUser {ad}) \
+             # TARGET: whose name it is; setspn -Q {in_powershell}"
         )),
-        in_domain.samba(format_args!("samba-tool delegation add-service {word} {target_name}")),
+        in_domain.samba(format_args!(
+            "samba-tool delegation add-service {in_shell} {target_name}"
+        )),
     ];
     remedies.extend(of_service(account, |name| {
         format!(
@@ -203,10 +232,13 @@ pub(super) fn allow_target(account: &Principal, target: &ServicePrincipal) -> Ve
 
 /// Makes a service known.
 pub(super) fn create_target(target: &ServicePrincipal) -> [Remedy; 4] {
-    let name = target.as_principal().name();
+    let name = sh(target.as_principal().name());
     [
-        Remedy::mit(format!("kadmin -q 'addprinc -randkey {target}'")),
-        Remedy::ad(format!("setspn -S {name} ACCOUNT # ACCOUNT: what the service runs as")),
+        kadmin(format_args!("addprinc -randkey {}", word(target.as_str()))),
+        Remedy::ad(format!(
+            "setspn -S {} ACCOUNT # ACCOUNT: what the service runs as",
+            powershell(target.as_principal().name())
+        )),
         Remedy::samba(format!(
             "samba-tool spn add {name} ACCOUNT # ACCOUNT: what the service runs as"
         )),
@@ -219,11 +251,19 @@ pub(super) fn rekey(target: &ServicePrincipal) -> [Remedy; 3] {
     let name = target.as_principal().name();
     [
         Remedy::mit(format!(
-            "kadmin -q 'cpw -randkey -e aes256-cts-hmac-sha1-96:normal,aes128-cts-hmac-sha1-96:normal {target}'; kadmin.local -q 'ktadd -k KEYTAB -norandkey {target}'"
+            "kadmin -q {}; kadmin.local -q {}",
+            quoted(&format!(
+                "cpw -randkey -e aes256-cts-hmac-sha1-96:normal,aes128-cts-hmac-sha1-96:normal {}",
+                word(target.as_str())
+            )),
+            quoted(&format!("ktadd -k KEYTAB -norandkey {}", word(target.as_str())))
         )),
         Account::of_service("ACCOUNT", name)
             .ad("Set-ADUser ACCOUNT -KerberosEncryptionType AES128,AES256, then reset its password"),
-        Remedy::freeipa(format!("ipa-getkeytab -p {name} -k KEYTAB -e aes256-cts,aes128-cts")),
+        Remedy::freeipa(format!(
+            "ipa-getkeytab -p {} -k KEYTAB -e aes256-cts,aes128-cts",
+            sh(name)
+        )),
     ]
 }
 
@@ -319,7 +359,7 @@ mod tests {
         );
         assert!(
             all.iter()
-                .any(|line| line.contains("CONTAINER\\n") && line.contains("# CONTAINER: ldap_kerberos_container_dn")),
+                .any(|line| line.contains(",CONTAINER' ") && line.contains("# CONTAINER: ldap_kerberos_container_dn")),
             "{all:#?}"
         );
     }

@@ -324,6 +324,25 @@ fn what_the_doctor_says_of_delegation_mends_it() {
     what_it_says_mends_it(&DelegationRealm::start(Kind::Mit, 0).unwrap());
 }
 
+/// A command is pasted as it is printed, whatever somebody is called.
+#[test]
+fn a_name_that_a_shell_would_read_is_one_word_of_the_command() {
+    let realm = DelegationRealm::start(Kind::Mit, 0).unwrap();
+    let user = "o'neil $(exit 9) \"x\"";
+    let kadmin = format!("addprinc -randkey -allow_tix \"{}\"", user.replace('"', "\"\""));
+    realm.clients().kadmin(&kadmin).unwrap();
+    let before = of(&realm, BRIDGE, user, LEGACY);
+    assert_eq!(
+        before.short().join(", "),
+        "account good, user bad delegation_denied, target skipped"
+    );
+    for command in before.commands("mit") {
+        run(&realm, command);
+    }
+    let after = of(&realm, BRIDGE, user, LEGACY);
+    assert_eq!(after.code, 0, "{:#?}", after.findings);
+}
+
 #[test]
 #[ignore = "runs a domain controller, as root"]
 fn what_the_doctor_says_of_delegation_mends_it_in_a_domain() {
