@@ -17,6 +17,7 @@ use crate::error::HarnessError;
 use crate::port;
 use crate::process::{OwnedProcess, Signal, Spawn};
 use crate::scripted_server::Incoming;
+use crate::tool::write;
 
 /// How long Apache may take to listen. It takes some tens of milliseconds.
 const START: Duration = Duration::from_secs(20);
@@ -370,11 +371,6 @@ fn owner() -> Result<Option<(u32, u32)>, HarnessError> {
 fn copy(from: &Path, to: &Path) -> Result<(), HarnessError> {
     let bytes = std::fs::read(from).map_err(|source| HarnessError::io(format!("read {}", from.display()), source))?;
     write(to, &bytes)
-}
-
-/// A file that nobody else can read, as the folder is closed to them.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), HarnessError> {
-    std::fs::write(path, bytes).map_err(|source| HarnessError::io(format!("write {}", path.display()), source))
 }
 
 /// What Apache received, of the JSON that it answered.

@@ -5,7 +5,7 @@ use std::fs::{OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -14,6 +14,7 @@ use crate::error::HarnessError;
 use crate::openldap::OpenLdap;
 use crate::port;
 use crate::process::{OwnedProcess, Spawn, find_program};
+use crate::tool;
 
 mod configuration;
 mod directory;
@@ -361,31 +362,12 @@ impl Kdc {
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
         input: &[u8],
     ) -> Result<Output, HarnessError> {
-        let failed = |source| HarnessError::io(format!("run {program}"), source);
-        let mut child = Command::new(find_program(program)?)
+        let mut command = Command::new(find_program(program)?);
+        command
             .args(arguments)
             .envs(self.environment())
-            .env_remove("KRB5CCNAME")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
-        // The input is shorter than a pipe holds (64 KiB), so this never waits for the child; one that ended without reading
-        // it says why in its output.
-        let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input));
-        let output = child.wait_with_output().map_err(failed)?;
-        if !output.status.success() {
-            let log = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-            let log = String::from_utf8_lossy(&log).trim_end().to_owned();
-            return Err(HarnessError::Exited {
-                name: program.to_owned(),
-                status: output.status,
-                log,
-            });
-        }
-        written.map_err(failed)?;
-        Ok(output)
+            .env_remove("KRB5CCNAME");
+        tool::run(program, &mut command, input)
     }
 
     /// The environment of every tool: this realm, and messages in English, since some are read here.
@@ -404,8 +386,7 @@ impl Kdc {
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), HarnessError> {
-        let path = self.folder.join(name);
-        std::fs::write(&path, text).map_err(|source| HarnessError::io(format!("write {}", path.display()), source))
+        tool::write(&self.folder.join(name), text)
     }
 
     /// A file that only we can read, from its first byte on.

@@ -70,6 +70,7 @@ pub mod spnego;
 pub mod tickets;
 pub mod tls;
 pub mod token;
+mod tool;
 pub mod upstream;
 pub mod wait;
 pub mod world;

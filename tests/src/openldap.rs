@@ -4,12 +4,11 @@
 //! What it runs is a copy of `slapd`: where AppArmor confines the program by its path, it may open no files of a test.
 
 use std::fs::Permissions;
-use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -18,6 +17,7 @@ use crate::certificates::Certificates;
 use crate::error::HarnessError;
 use crate::port;
 use crate::process::{OwnedProcess, Spawn, copy_program, find_program};
+use crate::tool::{run, write};
 
 /// The password of [`OpenLdap::administrator`], and of whoever a tree gives it to.
 pub const PASSWORD: &str = "Correct-horse-7";
@@ -152,7 +152,7 @@ impl OpenLdap {
         command
             .args(["-x", "-H", &self.ldapi(), "-D", &self.administrator(), "-w", PASSWORD])
             .env("LDAPNOINIT", "1");
-        run("ldapmodify", command, ldif.as_bytes())
+        run("ldapmodify", &mut command, ldif.as_bytes()).map(drop)
     }
 
     /// What it has logged so far: connections, requests and results.
@@ -247,7 +247,7 @@ fn fill(folder: &Path) -> Result<(), HarnessError> {
         .arg(folder.join("slapd.conf"))
         .arg("-l")
         .arg(folder.join("tree.ldif"));
-    run("slapadd", command, b"")
+    run("slapadd", &mut command, b"").map(drop)
 }
 
 fn serve(folder: &Path, clear: u16, tls: u16) -> Result<OwnedProcess, HarnessError> {
@@ -264,32 +264,6 @@ fn serve(folder: &Path, clear: u16, tls: u16) -> Result<OwnedProcess, HarnessErr
         process.log().contains("slapd starting") && tcp(clear) && tcp(tls) && UnixStream::connect(&socket).is_ok()
     })?;
     Ok(process)
-}
-
-fn run(name: &str, mut command: Command, input: &[u8]) -> Result<(), HarnessError> {
-    let failed = |source| HarnessError::io(format!("run {name}"), source);
-    let mut child = command
-        .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input));
-    let output = child.wait_with_output().map_err(failed)?;
-    if !output.status.success() {
-        let log = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-        return Err(HarnessError::Exited {
-            name: name.to_owned(),
-            status: output.status,
-            log: String::from_utf8_lossy(&log).trim_end().to_owned(),
-        });
-    }
-    written.map_err(failed)
-}
-
-fn write(path: &Path, text: &str) -> Result<(), HarnessError> {
-    std::fs::write(path, text).map_err(|source| HarnessError::io(format!("write {}", path.display()), source))
 }
 
 #[cfg(test)]

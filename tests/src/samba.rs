@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
-use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use crate::certificates::Certificates;
 use crate::error::HarnessError;
 use crate::kdc::{Ccache, Kdc, password_file};
 use crate::process::{OwnedProcess, Spawn, find_program};
+use crate::tool::{self, write};
 
 /// The domain's realm.
 pub const REALM: &str = "AD.TEST";
@@ -99,13 +99,13 @@ impl Samba {
         // It refuses a key that others can read.
         std::fs::set_permissions(&certificates.private_key, Permissions::from_mode(0o600))
             .map_err(|source| HarnessError::io("close the controller's private key", source))?;
-        write(&smb_conf, &configuration(folder.path(), address, &certificates))?;
+        write(&smb_conf, configuration(folder.path(), address, &certificates))?;
         for name in ["run", "run/winbindd"] {
             std::fs::create_dir_all(at(name))
                 .map_err(|source| HarnessError::io("create the domain's folders", source))?;
         }
         write(&at("realm"), REALM)?;
-        write(&at("krb5.conf"), &krb5_conf(folder.path(), address))?;
+        write(&at("krb5.conf"), krb5_conf(folder.path(), address))?;
 
         let service = SERVICE.strip_suffix("@AD.TEST").unwrap_or(SERVICE);
         plan.users.push(SERVICE_ACCOUNT.to_owned());
@@ -127,7 +127,7 @@ impl Samba {
         // A machine that has not joined yet has its name for a password; it is found by that name, too.
         for machine in &plan.computers {
             for name in [machine.clone(), format!("{machine}$")] {
-                write(&at(&password_file(&name)), &machine.to_lowercase())?;
+                write(&at(&password_file(&name)), machine.to_lowercase())?;
             }
         }
         let process = serve(folder.path(), &smb_conf, address)?;
@@ -274,7 +274,7 @@ fn free_address() -> Result<Ipv4Addr, HarnessError> {
 }
 
 fn provision(folder: &Path, address: Ipv4Addr) -> Result<(), HarnessError> {
-    tool(&[
+    samba_tool(&[
         "domain",
         "provision",
         &format!("--realm={REALM}"),
@@ -371,38 +371,14 @@ fn change(folder: &Path, plan: &Plan) -> Result<BTreeMap<String, String>, Harnes
     })
 }
 
-fn tool(arguments: &[&str]) -> Result<(), HarnessError> {
+fn samba_tool(arguments: &[&str]) -> Result<(), HarnessError> {
     let mut command = Command::new(find_program("samba-tool")?);
     command.args(arguments);
     run("samba-tool", command, b"").map(drop)
 }
 
-/// Runs a tool to its end. Nothing here need survive a power cut, and syncing takes most of the time.
+/// Nothing here need survive a power cut, and syncing takes most of the time.
 fn run(name: &str, mut command: Command, input: &[u8]) -> Result<String, HarnessError> {
-    let failed = |source| HarnessError::io(format!("run {name}"), source);
-    let mut child = command
-        .env("TDB_NO_FSYNC", "1")
-        .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    // It reads all of its input before it prints anything.
-    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input));
-    let output = child.wait_with_output().map_err(failed)?;
-    if !output.status.success() {
-        let log = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-        return Err(HarnessError::Exited {
-            name: name.to_owned(),
-            status: output.status,
-            log: String::from_utf8_lossy(&log).trim_end().to_owned(),
-        });
-    }
-    written.map_err(failed)?;
+    let output = tool::run(name, command.env("TDB_NO_FSYNC", "1"), input)?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-fn write(path: &Path, text: &str) -> Result<(), HarnessError> {
-    std::fs::write(path, text).map_err(|source| HarnessError::io(format!("write {}", path.display()), source))
 }
