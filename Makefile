@@ -33,7 +33,7 @@ modules    := -p kerbridge-filter -p kerbridge-filter-trap -p kerbridge-probe
 host-crates := --workspace --exclude kerbridge-filter --exclude kerbridge-filter-trap --exclude kerbridge-probe
 
 ##@ Use it
-.PHONY: demo build image lab lab-up lab-down
+.PHONY: demo build image deb lab lab-up lab-down
 demo: setup-demo compile compile-lab ## ticket to token to ticket on screen, step by step, on real parts (seconds after the build)
 	$(lab) demo
 
@@ -46,6 +46,10 @@ image: setup-build compile-filter ## the module as an OCI image layout in target
 	rm -rf target/image
 	python3 tests/setup/module_image.py target/wasm32-wasip1/release/kerbridge_filter.wasm \
 		"$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" target/image
+
+deb: setup-build compile ## a Debian package of both in target/package: unit for systemd, completions, see docs/install.md
+	$(say) 'making the package'
+	broker/package/debian.sh target/release/kerbridge target/wasm32-wasip1/release/kerbridge_filter.wasm target/package
 
 lab-up: setup-demo compile compile-lab ## start the lab and leave it running: prints the lines to try it with
 	$(lab) up

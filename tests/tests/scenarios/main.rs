@@ -39,6 +39,7 @@ mod mesh_over_tls;
 mod oauth;
 mod openldap;
 mod outcomes;
+mod package;
 mod realms;
 mod reasons;
 mod replays;
