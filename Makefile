@@ -60,7 +60,7 @@ lab-down: ## stop the lab
 	else $(MAKE) setup-demo compile-lab && $(lab) down; fi
 
 ##@ Work on it
-.PHONY: setup test compatibility test-quick soak rotation openapi wasm-imports lint fmt fuzz bench bench-growth bench-exchange bench-delegation bench-revocations bench-page advisories
+.PHONY: setup test compatibility test-quick lab-pictures soak rotation openapi wasm-imports lint fmt fuzz bench bench-growth bench-exchange bench-delegation bench-revocations bench-page advisories
 setup: ## install all that is missing, for use and for work; starts no service (each target calls for its own part)
 	$(setup) build demo test lint bench fuzz
 	$(say) 'setup: nothing is missing'
@@ -95,6 +95,10 @@ wasm-imports: setup-build compile-filter compile-trap ## only the check that the
 	$(host) test --locked --quiet -p kerbridge-tests --test module
 
 lint: setup-lint lint-fmt lint-clippy lint-doc lint-deny ## format, clippy on host and wasm, rustdoc, dependencies
+
+lab-pictures: setup-lab setup-test compile compile-lab ## take the documents' pictures of the lab's report anew, from a new run, in Chromium
+	$(lab) run --out target/lab-pictures
+	$(lab) pictures target/lab-pictures expiry docs
 
 fmt: setup-lint ## format the sources
 	$(host) fmt --all

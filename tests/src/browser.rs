@@ -25,11 +25,12 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// Marks the page, so that the one that follows can be told from it.
 const MARK_AS_OLD: &str = "window.isTheOldPage = true;";
 
-/// The part of the page from one element to another, over its whole width.
+/// The part of the page from one element to another.
 const PLACE: &str = "
     const [first, last] = Array.from(arguments).map((selector) => document.querySelector(selector).getBoundingClientRect());
-    const y = Math.max(0, first.top + scrollY - 16);
-    return { x: 0, y, width: document.documentElement.clientWidth, height: last.bottom + scrollY + 16 - y, scale: 1 };";
+    const x = Math.max(0, Math.min(first.left, last.left) - 16), y = Math.max(0, first.top + scrollY - 16);
+    const width = Math.max(first.right, last.right) + 16 - x;
+    return { x, y, width, height: last.bottom + scrollY + 16 - y, scale: 1 };";
 
 /// A running browser with one window. It ends with its owner.
 pub struct Browser {

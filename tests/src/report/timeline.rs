@@ -33,7 +33,7 @@ impl Scale {
         let mut moments = BTreeSet::from([0, scenario.duration_ms]);
         for holding in &scenario.holdings {
             moments.insert(holding.from_ms);
-            moments.insert(holding.until_ms.unwrap_or(scenario.duration_ms));
+            moments.insert(end_of(holding, scenario.duration_ms));
         }
         let records = scenario.steps.iter().flat_map(|step| &step.legs);
         moments.extend(records.map(|record| record.at_ms));
@@ -47,12 +47,13 @@ impl Scale {
         }
         for (at, start) in starts.iter().enumerate() {
             let next = starts.get(at.saturating_add(1)).copied();
-            let room = if steps.contains(start) { 1.0 } else { Self::BEFORE };
             let inside: Vec<u64> = moments
                 .range(start..)
                 .copied()
                 .take_while(|moment| next.is_none_or(|next| *moment <= next))
                 .collect();
+            let is_step = steps.contains(start) && inside.len() > 1;
+            let room = if is_step { 1.0 } else { Self::BEFORE };
             let gaps: Vec<f64> = inside
                 .windows(2)
                 .map(|pair| {
@@ -98,8 +99,8 @@ pub(super) fn draw(out: &mut Markup, scenario: &Scenario, anchor: &str) {
     } else {
         HEAD
     };
-    let lanes = scenario.holdings.len().saturating_add(legs.len());
-    let height = u64::try_from(lanes)
+    let lanes = lanes(&scenario.holdings);
+    let height = u64::try_from(lanes.len().saturating_add(legs.len()))
         .unwrap_or(u64::MAX)
         .saturating_mul(LANE)
         .saturating_add(head);
@@ -118,15 +119,13 @@ pub(super) fn draw(out: &mut Markup, scenario: &Scenario, anchor: &str) {
         |svg| {
             svg.element("title", &[("id", &title)], &format!("Timeline of {}", scenario.title));
             svg.element("desc", &[("id", &about)], &in_words(scenario, &legs));
-            for (at, step) in scenario.steps.iter().enumerate() {
+            for (at, steps) in at_once(&scenario.steps).iter().enumerate() {
                 let row = if at % 2 == 1 && head > HEAD { HEAD } else { 0 };
-                number(svg, &scale, step, at.saturating_add(1), row, height);
+                number(svg, &scale, steps, row, height);
             }
             let mut y = head;
-            let mut holdings: Vec<&Holding> = scenario.holdings.iter().collect();
-            holdings.sort_by_key(|holding| (holding.who, holding.from_ms));
-            for holding in holdings {
-                bar(svg, &scale, holding, scenario.duration_ms, y);
+            for lane in &lanes {
+                bars(svg, &scale, lane, scenario.duration_ms, y);
                 y = y.saturating_add(LANE);
             }
             for (leg, records) in &legs {
@@ -135,6 +134,29 @@ pub(super) fn draw(out: &mut Markup, scenario: &Scenario, anchor: &str) {
             }
         },
     );
+}
+
+/// The holdings by who held what, those that begin first before others of the same holder. No lane is empty.
+fn lanes(holdings: &[Holding]) -> Vec<Vec<&Holding>> {
+    let mut lanes: Vec<Vec<&Holding>> = Vec::new();
+    let of = |holding: &Holding| (holding.who, holding.credential, holding.label.clone());
+    for holding in holdings {
+        let lane = lanes
+            .iter_mut()
+            .find(|lane| lane.first().is_some_and(|first| of(first) == of(holding)));
+        match lane {
+            Some(lane) => lane.push(holding),
+            None => lanes.push(vec![holding]),
+        }
+    }
+    lanes.sort_by_key(|lane| lane.first().map(|first| (first.who, first.from_ms)));
+    lanes
+}
+
+/// Until when something is drawn: no longer than the scenario.
+fn end_of(holding: &Holding, end: u64) -> u64 {
+    let until = holding.until_ms.unwrap_or(end).min(end);
+    until.max(holding.from_ms)
 }
 
 fn by_leg(steps: &[Step]) -> BTreeMap<Leg, Vec<&Record>> {
@@ -149,39 +171,63 @@ fn percent(place: f64) -> String {
     format!("{place:.2}%")
 }
 
-/// A step: its number, and a line through all lanes.
-fn number(svg: &mut Markup, scale: &Scale, step: &Step, number: usize, row: u64, height: u64) {
+/// The steps with their numbers; those that began in the same millisecond together.
+fn at_once(steps: &[Step]) -> Vec<Vec<(usize, &Step)>> {
+    let mut groups: Vec<Vec<(usize, &Step)>> = Vec::new();
+    for (at, step) in steps.iter().enumerate() {
+        let one = (at.saturating_add(1), step);
+        match groups.last_mut() {
+            Some(group) if group.first().is_some_and(|(_, first)| first.at_ms == step.at_ms) => group.push(one),
+            Some(_) | None => groups.push(vec![one]),
+        }
+    }
+    groups
+}
+
+/// Steps that begin here: their numbers, and a line through all lanes.
+fn number(svg: &mut Markup, scale: &Scale, steps: &[(usize, &Step)], row: u64, height: u64) {
+    let (Some((first, step)), Some((last, _))) = (steps.first(), steps.last()) else {
+        return;
+    };
     let x = percent(scale.place(step.at_ms));
-    let class = if step.held { "step-held" } else { "step-failed" };
+    let time = words::duration(step.at_ms);
     let from = row.saturating_add(38).to_string();
-    svg.empty(
-        "line",
-        &[
-            ("class", "rule"),
-            ("x1", &x),
-            ("x2", &x),
-            ("y1", &from),
-            ("y2", &height.to_string()),
-        ],
-    );
+    let height = height.to_string();
+    let line = [
+        ("class", "rule"),
+        ("x1", x.as_str()),
+        ("x2", &x),
+        ("y1", &from),
+        ("y2", &height),
+    ];
+    svg.empty("line", &line);
     svg.within(
         "svg",
         &[("x", &x), ("y", &row.to_string()), ("overflow", "visible")],
         |mark| {
-            mark.element(
-                "title",
-                &[],
-                &format!("{number}. {} ({})", step.title, words::duration(step.at_ms)),
-            );
+            let titles: Vec<String> = steps
+                .iter()
+                .map(|(number, step)| format!("{number}. {}", step.title))
+                .collect();
+            mark.element("title", &[], &format!("{} ({time})", titles.join("; ")));
             // A step that did not hold has corners: its colour is not all that tells it.
-            let corner = if step.held { "11" } else { "3" };
+            let held = steps.iter().all(|(_, step)| step.held);
+            let (class, corner) = if held {
+                ("step-held", "11")
+            } else {
+                ("step-failed", "3")
+            };
+            let (left, width, numbers) = match first == last {
+                true => ("-11", "22", first.to_string()),
+                false => ("-17", "34", format!("{first}–{last}")),
+            };
             mark.empty(
                 "rect",
                 &[
                     ("class", class),
-                    ("x", "-11"),
+                    ("x", left),
                     ("y", "2"),
-                    ("width", "22"),
+                    ("width", width),
                     ("height", "22"),
                     ("rx", corner),
                 ],
@@ -189,9 +235,8 @@ fn number(svg: &mut Markup, scale: &Scale, step: &Step, number: usize, row: u64,
             mark.element(
                 "text",
                 &[("class", "step-number"), ("y", "17"), ("text-anchor", "middle")],
-                &number.to_string(),
+                &numbers,
             );
-            let time = words::duration(step.at_ms);
             mark.element(
                 "text",
                 &[("class", "step-time"), ("y", "36"), ("text-anchor", "middle")],
@@ -201,59 +246,55 @@ fn number(svg: &mut Markup, scale: &Scale, step: &Step, number: usize, row: u64,
     );
 }
 
-/// A credential in somebody's hands.
-fn bar(svg: &mut Markup, scale: &Scale, holding: &Holding, end: u64, y: u64) {
-    let from = scale.place(holding.from_ms);
-    let until = scale.place(holding.until_ms.unwrap_or(end)).max(from);
-    let kind = words::credential_class(holding.credential);
-    let who = words::holder(holding.who);
-    let what = words::credential(holding.credential);
-    let label = format!("{who} · {what}: {}", holding.label);
-    let (below, middle) = (y.saturating_add(20), y.saturating_add(25));
-    svg.within("g", &[("class", kind)], |group| {
-        group.element("title", &[], &held(holding));
-        // What the lane's steps cross stays readable.
+/// A credential in somebody's hands, each time that it was.
+fn bars(svg: &mut Markup, scale: &Scale, lane: &[&Holding], end: u64, y: u64) {
+    let Some(first) = lane.first() else { return };
+    let who = words::holder(first.who);
+    let what = words::credential(first.credential);
+    let label = format!("{who} · {what}: {}", first.label);
+    svg.within("g", &[("class", words::credential_class(first.credential))], |group| {
         let baseline = y.saturating_add(13).to_string();
         group.element(
             "text",
             &[("class", "lane"), ("x", "0"), ("y", &baseline)],
             &words::shortened(&label, LABEL),
         );
+        for holding in lane {
+            bar(group, scale, holding, end, y);
+        }
+    });
+}
+
+fn bar(lane: &mut Markup, scale: &Scale, holding: &Holding, end: u64, y: u64) {
+    let from = scale.place(holding.from_ms);
+    let until = scale.place(end_of(holding, end));
+    let (below, middle) = (y.saturating_add(20), y.saturating_add(25).to_string());
+    let sign = |lane: &mut Markup, at: f64, path: &str| {
+        let x = percent(at);
+        lane.within("svg", &[("x", &x), ("y", &middle), ("overflow", "visible")], |mark| {
+            mark.empty("path", &[("class", "bar"), ("d", path)]);
+        });
+    };
+    lane.within("g", &[], |group| {
+        group.element("title", &[], &held(holding));
         if holding.until_ms == Some(holding.from_ms) {
-            group.within(
-                "svg",
-                &[
-                    ("x", &percent(from)),
-                    ("y", &middle.to_string()),
-                    ("overflow", "visible"),
-                ],
-                |mark| mark.empty("path", &[("class", "bar"), ("d", "M0 -7 L7 0 L0 7 L-7 0 z")]),
-            );
+            sign(group, from, "M0 -7 L7 0 L0 7 L-7 0 z");
             return;
         }
-        let width = percent(until - from);
         group.empty(
             "rect",
             &[
                 ("class", "bar"),
                 ("x", &percent(from)),
                 ("y", &below.to_string()),
-                ("width", &width),
+                ("width", &percent(until - from)),
                 ("height", "10"),
                 ("rx", "2"),
             ],
         );
-        if holding.until_ms.is_none() {
+        if holding.until_ms.is_none_or(|until| until > end) {
             // Held beyond the end of what was watched.
-            group.within(
-                "svg",
-                &[
-                    ("x", &percent(until)),
-                    ("y", &middle.to_string()),
-                    ("overflow", "visible"),
-                ],
-                |mark| mark.empty("path", &[("class", "bar"), ("d", "M-1 -5 L7 0 L-1 5 z")]),
-            );
+            sign(group, until, "M-1 -5 L7 0 L-1 5 z");
         }
     });
 }
@@ -265,12 +306,15 @@ fn marks(svg: &mut Markup, scale: &Scale, leg: Leg, records: &[&Record], y: u64)
         .filter(|record| record.direction == Direction::Request)
         .count();
     let answered = records.len().saturating_sub(asked);
-    let label = format!(
-        "{} leg · {}, {}",
+    let mut label = format!(
+        "{} leg · {}",
         words::leg(leg),
-        words::counted(asked, "request", "requests"),
-        words::counted(answered, "answer", "answers")
+        words::counted(asked, "request", "requests")
     );
+    // On some legs answers are not watched.
+    if answered > 0 {
+        label = format!("{label}, {}", words::counted(answered, "answer", "answers"));
+    }
     let (baseline, middle) = (y.saturating_add(13).to_string(), y.saturating_add(25).to_string());
     svg.within("g", &[("class", "leg")], |group| {
         group.element(

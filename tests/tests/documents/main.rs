@@ -14,6 +14,7 @@ use std::path::Path;
 
 use kerbridge_tests::document::{blocks, quoted, tables};
 use kerbridge_tests::faults::{self, Asked};
+use kerbridge_tests::scenarios::{ALL, Reach};
 use kerbridge_tests::shipped::repository;
 use kerbridge_wire::Reason;
 
@@ -322,6 +323,30 @@ fn the_faults_that_are_documented_are_those_that_are_tried() {
     }
     let number = faults::cells().count();
     assert!(document.contains(&format!("{number} cases in all")), "{number} cases");
+}
+
+#[test]
+fn each_scenario_of_the_lab_has_its_row_and_no_other_has() {
+    let reach = |reach: &Reach| match reach {
+        Reach::Anywhere => "yes",
+        Reach::Own(_) => "no",
+    };
+    let expected: Vec<Vec<String>> = ALL
+        .iter()
+        .map(|one| {
+            vec![
+                format!("`{}`", one.name),
+                one.purpose.to_owned(),
+                reach(&one.reach).to_owned(),
+            ]
+        })
+        .collect();
+    assert!(expected.len() > 10, "{expected:?}");
+    assert_eq!(
+        tables(&read("docs/lab.md"), "scenario"),
+        expected,
+        "docs/lab.md, and the scenarios"
+    );
 }
 
 #[test]
