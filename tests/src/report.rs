@@ -12,6 +12,7 @@ mod markup;
 pub mod model;
 mod page;
 pub mod pictures;
+pub mod remedies;
 mod timeline;
 mod words;
 

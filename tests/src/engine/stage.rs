@@ -15,6 +15,7 @@ use crate::error::HarnessError;
 use crate::kdc::Ccache;
 use crate::relay::Recorded;
 use crate::report::model::{Credential, Direction, Holder, Holding, Leg, Record, Step};
+use crate::report::remedies;
 use crate::scripted_server::Incoming;
 use crate::token::{self, Decoded};
 use crate::wait::{Clock, Deadline, POLL};
@@ -434,7 +435,14 @@ impl<'a> Stage<'a> {
                 )
             }
         };
-        self.fact(title, &expected, &found, held, remedy);
+        // What was refused by a name has the remedy of that name before that of the scenario.
+        let named = seen
+            .reason
+            .as_deref()
+            .filter(|reason| *reason != "ok")
+            .and_then(remedies::of);
+        let remedy = named.map_or_else(|| remedy.to_owned(), |named| format!("{named}; {remedy}"));
+        self.fact(title, &expected, &found, held, &remedy);
     }
 
     /// Whom the service was told, or where that is not seen, whom the token names.
