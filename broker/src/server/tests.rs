@@ -108,7 +108,7 @@ fn broker_of(
     let acceptors: Vec<Box<dyn Acceptor>> = vec![Box::new(Scripted(outcome))];
     let to_token = TicketToToken {
         issuer: "https://broker.test".into(),
-        policy: Policy::build(&file, &mut problems).unwrap(),
+        policy: Policy::build(&file, &mut problems).unwrap_or_else(|| panic!("{problems}")),
         rules: IdentityRules {
             names: NameRules::default(),
             realms: vec!["A.TEST".into()],
