@@ -12,7 +12,7 @@ use crate::groups::{GroupSet, is_machine};
 use crate::keyring::SessionId;
 use crate::principal;
 use crate::principal::mapping::{NameRules, NotMapped, Subject};
-use crate::subject_token::{Author, VerifiedToken};
+use crate::subject_token::{Author, KERBEROS, VerifiedToken};
 use crate::time::UnixTime;
 
 /// Somebody whose ticket was accepted or whose token was verified, in a realm of the list, with enough life left. Built by
@@ -159,7 +159,7 @@ impl Identity {
             principal: accepted.client().clone(),
             subject,
             auth_time: Some(accepted.auth_time()),
-            methods: vec!["kerberos".into()],
+            methods: vec![KERBEROS.into()],
             ends: accepted.ticket_end(),
             session,
             channel_bound: accepted.channel_bound(),

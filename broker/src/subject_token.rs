@@ -28,6 +28,7 @@ use kerbridge_wire::{Reason, Span};
 
 pub use self::actors::Actors;
 pub use self::clients::ASSERTION_AUDIENCE;
+pub use self::details::KERBEROS;
 pub use self::feeds::Feeds;
 pub use self::pool::{NotVerified, Verifiers};
 

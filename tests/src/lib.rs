@@ -32,6 +32,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access_log;
 pub mod apache;
 pub mod audit;
 pub mod bench;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::access_log;
 use crate::apache::Apache;
 use crate::broker::Broker;
 use crate::canary;
@@ -368,8 +369,7 @@ impl World {
     /// All lines of Envoy's access log so far.
     #[must_use]
     pub fn access_lines(&self) -> Vec<Value> {
-        let log = self.envoy.log();
-        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        access_log::lines(&self.envoy.log())
     }
 
     /// How the filter refused, from the answer's body and Envoy's access log together.

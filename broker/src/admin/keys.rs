@@ -127,6 +127,9 @@ impl AdminError {
                 "write an identifier as kerbridge keys list shows it"
             }
             ChangeError::Refused(RotateError::NotSealedUnder) => "seal them under it first, without --only",
+            ChangeError::Refused(RotateError::NewerKek) => {
+                "put the newer one in its place first, or say which is to stay: kerbridge keys rewrap --to FILE without --only, then with it"
+            }
             ChangeError::Failed(error) => KeyringError::remedy(error),
         };
         Self {

@@ -111,7 +111,9 @@ fn check_file(
         problems.missing("audit.file", "name a file, such as \"/var/log/kerbridge/audit.log\"");
         return None;
     };
-    if !path.parent().is_some_and(Path::is_dir) {
+    // Beside a configuration that was named without a folder.
+    let is_here = path.parent().is_some_and(|folder| folder.as_os_str().is_empty());
+    if !is_here && !path.parent().is_some_and(Path::is_dir) {
         problems.note(
             "audit.file",
             format!("{}: its folder does not exist", path.display()),
@@ -176,10 +178,14 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<AuditRules, Vec<String>> {
+        let folder = tempfile::tempdir().unwrap();
+        read_beside(folder.path(), text)
+    }
+
+    fn read_beside(folder: &Path, text: &str) -> Result<AuditRules, Vec<String>> {
         let mut problems = Problems::default();
         let raw: raw::Audit = crate::strict_toml::read(text, &mut problems).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let rules = check(raw, folder.path(), &mut problems);
+        let rules = check(raw, folder, &mut problems);
         match rules {
             Some(rules) if problems.is_empty() => Ok(rules),
             Some(_) | None => Err(problems.iter().map(ToString::to_string).collect()),
@@ -217,6 +223,12 @@ mod tests {
             (Path::new("/dev/log"), SyslogForm::Local)
         );
         assert_eq!(Ok(syslog.facility), "local3".parse());
+    }
+
+    #[test]
+    fn a_file_beside_a_configuration_that_was_named_without_a_folder_is_here() {
+        let rules = read_beside(Path::new(""), "to = \"file\"\nfile = \"audit.log\"");
+        assert!(matches!(rules.unwrap().to, AuditTo::File(file) if file.path == Path::new("audit.log")));
     }
 
     #[test]

@@ -274,13 +274,18 @@ impl Seal {
 
     /// Lets this key-encryption key open it, too.
     pub(super) fn add(&mut self, key: &KeyEncryptionKey) -> Result<(), CryptoError> {
-        if !self.opens_under(key.id()) {
-            self.wrapped.push(Wrapped {
-                kek: key.id().clone(),
-                data_key: Sealed::of(self.data_key.as_ref(), key.aead(), &words_for(key.id()))?,
-            });
-        }
+        let wrapped = Wrapped {
+            kek: key.id().clone(),
+            data_key: Sealed::of(self.data_key.as_ref(), key.aead(), &words_for(key.id()))?,
+        };
+        self.wrapped.retain(|known| known.kek != wrapped.kek);
+        self.wrapped.push(wrapped);
         Ok(())
+    }
+
+    /// Whether this key-encryption key was added last.
+    pub(super) fn is_newest(&self, id: &KekId) -> bool {
+        self.wrapped.last().is_some_and(|wrapped| wrapped.kek == *id)
     }
 
     /// Whether a key-encryption key of this name opens it.

@@ -22,6 +22,8 @@ pub enum RotateError {
     Unknown,
     /// Without this key-encryption key nothing would open them any more.
     NotSealedUnder,
+    /// A newer key-encryption key opens them, which would be dropped.
+    NewerKek,
 }
 
 /// Why the keys did not change. What is in use is as before; what is on disk too, unless the disk failed while it was written.
@@ -67,6 +69,7 @@ impl fmt::Display for RotateError {
             Self::NoOther => f.write_str("there is no other key that could sign"),
             Self::Unknown => f.write_str("no key has this identifier"),
             Self::NotSealedUnder => f.write_str("the keys do not open under that key-encryption key"),
+            Self::NewerKek => f.write_str("that is the older one of the key-encryption keys that open the keys"),
         }
     }
 }

@@ -210,19 +210,23 @@ impl KeyRing {
         Ok(retired)
     }
 
-    /// Lets another key-encryption key open the file, too.
+    /// Lets another key-encryption key open the file, too; it is the newest from now on.
     pub fn add_kek(&self, key: &KeyEncryptionKey, by: By) -> Result<(), ChangeError> {
         self.reseal(|seal| Ok(seal.add(key)?))?;
         log_kek("keys sealed under one key-encryption key more", key, by);
         Ok(())
     }
 
-    /// Lets this key-encryption key alone open the file, under a new data key; it must open it already. A file of an earlier format
+    /// Lets this key-encryption key alone open the file, under a new data key; it must open it already, and be the newest. A file of an earlier format
     /// that was kept aside opens under the old one, and goes.
     pub fn only_kek(&self, key: &KeyEncryptionKey, by: By) -> Result<(), ChangeError> {
         self.reseal(|seal| {
             if !seal.opens_under(key.id()) {
                 return Err(RotateError::NotSealedUnder.into());
+            }
+            // Whoever has not put the newest in its place yet would be left with a key that opens nothing.
+            if !seal.is_newest(key.id()) {
+                return Err(RotateError::NewerKek.into());
             }
             *seal = Seal::new(key)?;
             Ok(())

@@ -419,6 +419,17 @@ fn keys_move_to_another_key_encryption_key_in_two_steps_each_of_which_opens() {
     for fill in ["A", "E"] {
         assert_eq!(open(fill).unwrap().list().len(), 2);
     }
+    assert!(matches!(
+        ring.only_kek(&kek("A"), By::Schedule),
+        Err(ChangeError::Refused(RotateError::NewerKek))
+    ));
+    for fill in ["A", "E"] {
+        assert_eq!(open(fill).unwrap().list().len(), 2);
+    }
+    // Whoever thinks better of it says so first.
+    ring.add_kek(&kek("A"), By::Schedule).unwrap();
+    assert_eq!(ring.keks(), [kek("E").id().clone(), kek("A").id().clone()]);
+    ring.add_kek(&kek("E"), By::Schedule).unwrap();
     ring.only_kek(&kek("E"), By::Schedule).unwrap();
     assert_eq!(open("E").unwrap().signing().id(), id);
     assert!(matches!(open("A"), Err(KeyringError::AnotherKey { .. })));

@@ -6,6 +6,9 @@ use kerbridge_wire::Reason;
 use super::actors::Actors;
 use crate::time::UnixTime;
 
+/// The method (`amr`, RFC 8176) of who showed a ticket.
+pub const KERBEROS: &str = "kerberos";
+
 /// What a token says beside who it is about and what for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Details {
@@ -46,7 +49,13 @@ impl Details {
                 None => None,
             },
             methods: match claim("amr") {
-                Some(Json::Array(methods)) => methods.iter().filter_map(Json::as_str).map(Into::into).collect(),
+                Some(Json::Array(methods)) => methods
+                    .iter()
+                    .filter_map(Json::as_str)
+                    // That a ticket was shown is said by whoever saw it.
+                    .filter(|method| issuer.is_none() || *method != KERBEROS)
+                    .map(Into::into)
+                    .collect(),
                 Some(Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Object(_)) | None => {
                     Vec::new()
                 }
@@ -115,6 +124,14 @@ mod tests {
             let details = read_of(text, Some("https://idp.test")).unwrap();
             assert_eq!(details.may_act, expected, "{text}");
         }
+    }
+
+    #[test]
+    fn only_our_own_tokens_say_that_a_ticket_was_shown() {
+        let text = r#"{"amr":["pwd","kerberos","otp"]}"#;
+        let foreign = read_of(text, Some("https://idp.test")).unwrap();
+        assert_eq!(foreign.methods, ["pwd", "otp"].map(Box::from));
+        assert_eq!(read(text).unwrap().methods, ["pwd", "kerberos", "otp"].map(Box::from));
     }
 
     #[test]
