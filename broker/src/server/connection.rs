@@ -30,6 +30,8 @@ use crate::exchange::{Caller, ClientProof, Peer};
 /// How long a head may take to arrive, and so how long a connection may be idle. Envoy's idle time-out for the cluster
 /// must be shorter (its example says 60 s), or it may send a request into a connection that is just being closed.
 const HEAD_TIME: Duration = Duration::from_secs(75);
+/// The same on `public`, where strangers come: as long as a body.
+const PUBLIC_HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long a client may take none of the bytes that it is sent. It would hold its slot for as long.
 const WRITE_TIME: Duration = Duration::from_secs(10);
 /// How long a connection to `public` may last: whoever takes its answers byte by byte, or asks without end, has to queue
@@ -283,7 +285,11 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     router: Router,
     mut shutdown: Shutdown,
 ) {
-    let listener = caller.listener;
+    // Whoever comes to the others is known, and keeps its connections for long.
+    let (head_time, longest) = match caller.listener {
+        ListenerName::Mesh | ListenerName::Observe | ListenerName::Admin => (HEAD_TIME, None),
+        ListenerName::Public => (PUBLIC_HEAD_TIME, Some(LIFE)),
+    };
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(caller.clone());
@@ -295,15 +301,14 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
+        .header_read_timeout(head_time)
         .max_buf_size(LARGEST_HEAD)
         .serve_connection(TokioIo::new(Patient::new(stream, WRITE_TIME)), service);
     let mut connection = std::pin::pin!(connection);
     let life = async {
-        match listener {
-            // Whoever may come here is known, and keeps its connections for long.
-            ListenerName::Mesh | ListenerName::Observe | ListenerName::Admin => std::future::pending().await,
-            ListenerName::Public => tokio::time::sleep(LIFE).await,
+        match longest {
+            Some(longest) => tokio::time::sleep(longest).await,
+            None => std::future::pending().await,
         }
     };
     let ended = tokio::select! {

@@ -226,9 +226,33 @@ async fn a_connection_to_public_ends_some_time_and_one_to_mesh_does_not() {
                 break;
             }
             answers += 1;
-            tokio::time::sleep(Duration::from_secs(30)).await;
+            tokio::time::sleep(Duration::from_secs(8)).await;
         }
-        assert_eq!(answers, if lasts { 20 } else { 10 }, "{name}");
+        assert_eq!(answers, if lasts { 75 } else { 38 }, "{name}");
+        drop(running);
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_who_begins_a_request_and_says_no_more_makes_way_in_seconds() {
+    tokio::time::pause();
+    for (name, seconds) in [(ListenerName::Public, 10), (ListenerName::Mesh, 75)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k.sock");
+        let address = Address::Unix {
+            path: path.clone(),
+            mode: 0o660,
+        };
+        let running = start(&listener(name, address), 1);
+        let mut silent = tokio::net::UnixStream::connect(&path).await.unwrap();
+        silent.write_all(b"POST /oa").await.unwrap();
+        let began = tokio::time::Instant::now();
+        let mut next = tokio::net::UnixStream::connect(&path).await.unwrap();
+        next.write_all(GET.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        next.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        assert_eq!(began.elapsed().as_secs(), seconds, "{name}");
         drop(running);
     }
 }
