@@ -120,12 +120,31 @@ fn misnamed(value: &str, rules: &IdentityRules) -> Option<AdminError> {
             remedy: "write the realm, too, such as alice@EXAMPLE.COM".into(),
         });
     }
-    let principal = principal::canonical(value).ok()?;
+    let Ok(principal) = principal::canonical(value) else {
+        return (!gives_names).then(|| AdminError {
+            problem: format!("no token has the subject {value:?}: it is no principal"),
+            remedy: "write it as it stands in the token, such as alice@EXAMPLE.COM".into(),
+        });
+    };
+    if let Some(realm) = meant(principal.realm(), &rules.realms) {
+        return Some(AdminError {
+            problem: format!("no token has the subject {value:?}: its realm is written {realm}"),
+            remedy: format!("write the realm so, {realm}"),
+        });
+    }
     let subject = names.subject_of(&principal)?;
     (subject.as_str() != value).then(|| AdminError {
         problem: format!("tokens of {value} have another subject"),
         remedy: format!("write {:?}", subject.as_str()),
     })
+}
+
+/// The realm of the list that was meant, where another was written: realms differ by case (RFC 4120 §6.1). One that is like none of the
+/// list may be another broker's that has the same store.
+fn meant<'r>(written: &str, realms: &'r [String]) -> Option<&'r str> {
+    let is_like = |realm: &&String| realm.eq_ignore_ascii_case(written.trim());
+    let like = realms.iter().find(is_like).map(String::as_str);
+    like.filter(|_| !realms.iter().any(|realm| realm == written))
 }
 
 pub(super) fn no_tokens() -> Response {

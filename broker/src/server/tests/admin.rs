@@ -98,6 +98,22 @@ async fn what_cannot_be_meant_is_said_with_its_remedy_and_nothing_is_revoked() {
             "no token has the subject",
         ),
         (
+            json!({ "kind": "subject", "value": "alice@@A.TEST" }),
+            "no token has the subject",
+        ),
+        (
+            json!({ "kind": "subject", "value": "alice\\@A.TEST" }),
+            "no token has the subject",
+        ),
+        (
+            json!({ "kind": "subject", "value": "alice@a.test" }),
+            "no token has the subject",
+        ),
+        (
+            json!({ "kind": "subject", "value": "alice@A.TEST " }),
+            "no token has the subject",
+        ),
+        (
             json!({ "kind": "sub", "value": "alice@A.TEST" }),
             "Failed to deserialize",
         ),
