@@ -178,7 +178,7 @@ fn ring(folder: &Path) -> KeyRing {
 }
 
 /// What the writer does, in turn, for ever.
-const STEPS: [&str; 5] = ["publish", "switch", "forget", "add", "only"];
+const STEPS: [&str; 6] = ["publish", "switch", "forget", "add", "back", "only"];
 
 /// How many key-encryption keys open the file, and the identifiers of its keys in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,7 +214,8 @@ impl State {
             "switch" => after.ids.swap(0, 1),
             // All have ended but the one that has just stopped.
             "forget" => after.ids.truncate(2),
-            "add" => after.keks = 2,
+            // The first is made the newer of the two again.
+            "add" | "back" => after.keks = 2,
             _ => after.keks = 1,
         }
         after
@@ -245,6 +246,7 @@ fn a_writer_of_the_keys() {
             "switch" => ring.switch_now(at(now), at(now + 3), By::Schedule).map(drop),
             "forget" => ring.forget(at(now), By::Schedule),
             "add" => ring.add_kek(&kek("E"), By::Schedule),
+            "back" => ring.add_kek(&kek("A"), By::Schedule),
             _ => ring.only_kek(&kek("A"), By::Schedule),
         }
         .unwrap();

@@ -267,7 +267,8 @@ fn audience(claims: &Value) -> &str {
 
 /// Why this step must fail, by what was drawn alone.
 fn must_fail(drawn: &Drawn, step: &Step, parent: &Value, now: u64) -> Option<Reason> {
-    if parent["exp"].as_u64().unwrap().saturating_sub(now) < FLOOR {
+    let left = parent["exp"].as_u64().unwrap().saturating_sub(now);
+    if left == 0 {
         return Some(Reason::Expired);
     }
     if parent
@@ -275,6 +276,9 @@ fn must_fail(drawn: &Drawn, step: &Step, parent: &Value, now: u64) -> Option<Rea
         .is_some_and(|bound| *bound != confirmed(step.certificate))
     {
         return Some(Reason::CertificateMismatch);
+    }
+    if left < FLOOR {
+        return Some(Reason::Expired);
     }
     if parent.get("may_act").is_some_and(|named| named["sub"] != step.client) {
         return Some(Reason::DeniedByPolicy);
