@@ -9,40 +9,42 @@
 //! than their principal is resolved to it first, in a table of its own. Nothing that is kept leaves: [`kdc::Acting`] has no way
 //! out but one token at a time.
 
+mod answer;
 mod asking;
 mod flights;
 pub mod kdc;
 mod log_in;
+mod service_ticket;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use kerbridge_gss::{ChannelBindings, DelegatedUser, DelegationTarget, Principal};
+use kerbridge_gss::{DelegatedUser, DelegationTarget, Principal};
 use kerbridge_wire::Reason;
 use kerbridge_wire::feed::plain_subject;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 pub use log_in::LogIn;
+pub use service_ticket::ServiceTicket;
 
-use self::asking::{Asking, TooMany};
-use self::flights::{Flights, Look, NoAnswer, Question, Settled};
-use self::kdc::{Acting, Failed, Kdc, NoTicket};
+use self::answer::Request;
+use self::asking::Asking;
+use self::flights::Flights;
+use self::kdc::{Kdc, NoTicket};
+use self::service_ticket::{Acquired, token_for};
 use crate::channel_bindings::CertificateFile;
 use crate::config::{DelegationLimits, KeySource, TargetBinding};
-use crate::metrics::{DelegationMetrics, Found};
-use crate::negotiate::FirstToken;
+use crate::metrics::DelegationMetrics;
 use crate::policy::{ByKdc, DelegationGrant, NotTraced, may_be_one_account, same_but_for_case};
 use crate::rate_limit::RateLimit;
 use crate::revocation::TokenNames;
 use crate::subject_token::{Feeds, Issuers, VerifiedToken, Verifier};
 use crate::time::{Clock, UnixTime};
-use crate::work_pool::{NotDone, WorkPool};
+use crate::work_pool::WorkPool;
 
 /// How long a refusal of the KDC is not asked for again.
 const REFUSALS_KEPT: Duration = Duration::from_secs(5);
@@ -86,24 +88,10 @@ struct TicketKey {
     target: DelegationTarget,
 }
 
-/// What acts for a user, and since when.
-#[derive(Debug)]
-struct Acquired {
-    acting: Acting,
-    since: UnixTime,
-}
-
 #[derive(Debug)]
 struct Resolved {
     principal: Principal,
     until: UnixTime,
-}
-
-/// One finished token for the target, in a user's name. Only [`Delegation::ticket`] makes one.
-pub struct ServiceTicket {
-    token: Zeroizing<String>,
-    expires: UnixTime,
-    found: Found,
 }
 
 /// What a delegation is made of.
@@ -393,223 +381,6 @@ impl Delegation {
             Ok(Err(not_done)) => Err(not_done.into()),
             Err(_) => Err(NoTicket::new(Reason::BrokerOverloaded, "the deadline has passed")),
         }
-    }
-
-    /// What is known, or what the KDC says when it is asked, once for all who wait.
-    async fn answer<K, V, G>(
-        &self,
-        request: Request<K, V, G>,
-        ask: impl FnOnce(&mut dyn Kdc) -> Result<V, Failed> + Send + 'static,
-    ) -> Result<(Arc<V>, Found), NoTicket>
-    where
-        K: Clone + Eq + Hash + Send + Sync + 'static,
-        V: Send + Sync + 'static,
-        G: Fn(&V) -> bool,
-    {
-        let Request {
-            table,
-            key,
-            good,
-            wanted,
-            realm,
-            deadline,
-        } = request;
-        let (metrics, asking) = (&self.0.metrics, &self.0.asking);
-        let mut ask = Some(ask);
-        loop {
-            let (waiting, found) = match table(&self.0).look(&key, &good, wanted, Instant::now()) {
-                Look::Known(known) => {
-                    metrics.found(Found::Kept);
-                    return Ok((known, Found::Kept));
-                }
-                Look::Refused(why) => {
-                    metrics.found(Found::Refused);
-                    return Err(why);
-                }
-                Look::Full => {
-                    return Err(NoTicket::new(
-                        Reason::BrokerOverloaded,
-                        "too many tickets are being asked for",
-                    ));
-                }
-                Look::Join(_) if asking.is_overdue(&realm) => return Err(overdue()),
-                Look::Join(waiting) => (waiting, Found::Joined),
-                Look::Ask(question, waiting) => {
-                    // Whoever has asked waits for the answer, so that nobody abandons the question.
-                    let ask = ask.take().ok_or_else(abandoned)?;
-                    if asking.may_ask(&realm).is_err() {
-                        table(&self.0).settle(question, Settled::Failed(overdue()), wanted, Instant::now());
-                        return Err(overdue());
-                    }
-                    self.ask(table, question, wanted, realm.clone(), ask);
-                    (waiting, Found::Asked)
-                }
-            };
-            match waiting.answer(deadline).await {
-                Ok(answer) => {
-                    metrics.found(found);
-                    return answer.map(|known| (known, found));
-                }
-                // Whoever had asked before was gone before its turn came: this one asks.
-                Err(NoAnswer::Abandoned) if ask.is_some() && Instant::now() < deadline => {}
-                Err(no_answer) => {
-                    metrics.found(found);
-                    return Err(match no_answer {
-                        NoAnswer::Late { begun: true } => overdue(),
-                        NoAnswer::Late { begun: false } if asking.is_overdue(&realm) => overdue(),
-                        NoAnswer::Late { begun: false } => {
-                            NoTicket::new(Reason::BrokerOverloaded, "no thread was free before the deadline")
-                        }
-                        NoAnswer::Abandoned => abandoned(),
-                    });
-                }
-            }
-        }
-    }
-
-    /// Asks in the background: whoever asked first may not wait as long as the others.
-    fn ask<K, V>(
-        &self,
-        table: fn(&Inner) -> &Flights<K, V, NoTicket>,
-        question: Question<K, V, NoTicket>,
-        wanted: UnixTime,
-        realm: String,
-        ask: impl FnOnce(&mut dyn Kdc) -> Result<V, Failed> + Send + 'static,
-    ) where
-        K: Clone + Eq + Hash + Send + Sync + 'static,
-        V: Send + Sync + 'static,
-    {
-        let inner = Arc::clone(&self.0);
-        tokio::spawn(async move {
-            let place = match inner.asking.place(&realm).await {
-                Ok(place) => place,
-                Err(TooMany) => {
-                    let full = NoTicket::from(NotDone::Full);
-                    table(&inner).settle(question, Settled::Failed(full), wanted, Instant::now());
-                    return;
-                }
-            };
-            let question = Arc::new(question);
-            let asked = Arc::clone(&question);
-            let outcome = inner.kdc.run(move |kdc| {
-                if !asked.is_wanted() {
-                    return None;
-                }
-                asked.begin();
-                let under_way = place.begin();
-                let answer = ask(kdc.as_mut());
-                match &answer {
-                    Ok(_) | Err(Failed::Answered(_)) => under_way.answered(),
-                    Err(Failed::Unanswered(_)) => drop(under_way),
-                }
-                Some(answer.map_err(Failed::into_why))
-            });
-            let settled = match outcome.await {
-                Ok(Some(Ok(value))) => Settled::Known(value),
-                Ok(Some(Err(why))) => Settled::Refused(why),
-                Ok(None) => Settled::Abandoned,
-                Err(not_done) => Settled::Failed(not_done.into()),
-            };
-            if let Some(question) = Arc::into_inner(question) {
-                table(&inner).settle(question, settled, wanted, Instant::now());
-            }
-        });
-    }
-}
-
-/// What is wanted of a table.
-struct Request<K, V, G> {
-    table: fn(&Inner) -> &Flights<K, V, NoTicket>,
-    key: K,
-    good: G,
-    wanted: UnixTime,
-    /// The user's.
-    realm: String,
-    deadline: Instant,
-}
-
-impl Acquired {
-    /// Whether a token is made of it now, for who may use it for so long: well before its end, but in the first half of a life
-    /// that is shorter than twice the margin.
-    fn is_good(&self, now: UnixTime, max_life: u64, margin: u64) -> bool {
-        let end = self.acting.ticket_end();
-        let margin = margin.min(self.since.until(end).wrapping_div(2));
-        now < self.until(max_life) && now.plus(margin) < end
-    }
-
-    /// How long it is used by who may use one for so long.
-    fn until(&self, max_life: u64) -> UnixTime {
-        self.acting.ticket_end().min(self.since.plus(max_life))
-    }
-}
-
-fn overdue() -> NoTicket {
-    NoTicket::new(Reason::KdcUnreachable, "the KDC does not answer in time")
-}
-
-/// For whoever comes at the very end of the process, when nobody asks any more.
-fn abandoned() -> NoTicket {
-    NoTicket::new(Reason::BrokerOverloaded, "nobody was left to ask the KDC")
-}
-
-impl From<NotDone> for NoTicket {
-    fn from(not_done: NotDone) -> Self {
-        let reason = match not_done {
-            NotDone::Full => Reason::BrokerOverloaded,
-            NotDone::Panicked | NotDone::Ended => Reason::Internal,
-        };
-        Self::new(reason, not_done.to_string())
-    }
-}
-
-/// One token in base64, and when its ticket ends. It is read as a service reads it: what is not for the target does not leave.
-fn token_for(
-    acting: &Acting,
-    target: &DelegationTarget,
-    bindings: Option<&ChannelBindings>,
-) -> Result<(Zeroizing<String>, UnixTime), NoTicket> {
-    let made = acting.token(target, bindings)?;
-    let text = Zeroizing::new(STANDARD.encode(made.token.as_bytes()));
-    match FirstToken::parse(&text) {
-        Ok(FirstToken::Ticket(token)) if token.service() == target.service().as_principal() => {
-            Ok((text, made.ticket_end))
-        }
-        Ok(FirstToken::Ticket(token)) => Err(NoTicket::new(
-            Reason::Internal,
-            format!("the KDC gave a ticket for {} and not for {target}", token.service()),
-        )),
-        Ok(FirstToken::Opening(_)) => Err(NoTicket::new(Reason::Internal, "the token has no ticket")),
-        Err(error) => Err(NoTicket::new(Reason::Internal, format!("the token is {error}"))),
-    }
-}
-
-impl ServiceTicket {
-    /// The token in base64, as it follows `Negotiate `.
-    pub fn into_token(self) -> Zeroizing<String> {
-        self.token
-    }
-
-    /// Until when it is of use.
-    pub fn expires(&self) -> UnixTime {
-        self.expires
-    }
-
-    /// Seconds from a moment until then.
-    pub fn life(&self, now: UnixTime) -> u64 {
-        now.until(self.expires)
-    }
-
-    /// How its ticket was come by.
-    pub fn found(&self) -> Found {
-        self.found
-    }
-}
-
-impl fmt::Debug for ServiceTicket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServiceTicket")
-            .field("expires", &self.expires)
-            .finish_non_exhaustive()
     }
 }
 
