@@ -122,27 +122,27 @@ impl<'a> Dump<'a> {
 
     /// Where a connection manager or TCP proxy sends to.
     pub(super) fn destinations(&self, manager: Manager<'a>) -> Destinations<'a> {
-        let Destinations {
-            clusters: mut found,
-            mut chosen_by,
-        } = Destinations::default();
+        let mut found = Destinations::default();
         let mut left = self.routes(manager);
         if is(manager.settings, "TcpProxy") {
             left.push(manager.settings);
         }
         each(left, |members| {
-            found.extend(members.get("cluster").and_then(Value::as_str));
+            found.clusters.extend(members.get("cluster").and_then(Value::as_str));
             let weighted = members.get("weighted_clusters").and_then(|all| all.get("clusters"));
             let weighted = weighted.and_then(Value::as_array).into_iter().flatten();
-            found.extend(weighted.filter_map(|one| one.get("name")?.as_str()));
-            chosen_by.extend(members.get("cluster_header").and_then(Value::as_str));
+            found
+                .clusters
+                .extend(weighted.filter_map(|one| one.get("name")?.as_str()));
+            found
+                .chosen_by
+                .extend(members.get("cluster_header").and_then(Value::as_str));
             let plugins = ["cluster_specifier_plugin", "inline_cluster_specifier_plugin"];
-            chosen_by.extend(plugins.into_iter().filter(|plugin| members.contains_key(*plugin)));
+            found
+                .chosen_by
+                .extend(plugins.into_iter().filter(|plugin| members.contains_key(*plugin)));
         });
-        Destinations {
-            clusters: found,
-            chosen_by,
-        }
+        found
     }
 
     /// Whether a route of a connection manager switches off the filter of this name.

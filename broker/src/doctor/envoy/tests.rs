@@ -1,152 +1,11 @@
+mod agreement;
+mod shipped;
+
 use serde_json::json;
 
+use self::shipped::{BROKERS, MANAGER, PLUGIN, SERVICES, at, bare_manager, dump, ill, judged, listener, router, with};
 use super::super::finding::Verdict;
 use super::*;
-
-const ISSUER: &str = "https://broker.test";
-const PUBLISHED: &str = r#"{"keys":[{"kid":"a","x":"1"},{"kid":"b","x":"2"}]}"#;
-
-fn policy() -> Policy {
-    let text = r#"
-        [[audience]]
-        name = "orders"
-        [[route]]
-        name = "orders"
-        path_prefix = "/orders"
-        accept = ["negotiate", "bearer"]
-        audience = "orders"
-        scopes_all = ["orders:read"]
-        [[route]]
-        name = "legacy"
-        path_prefix = "/legacy"
-        accept = ["bearer"]
-        audience = "orders"
-        upstream = { kerberos = { spn = "HTTP/legacy.test@R.TEST" } }
-    "#;
-    crate::strict_toml::read(text, &mut crate::problem::Problems::default()).unwrap()
-}
-
-fn plugin_of(name: &str, configuration: &Value) -> Value {
-    json!({"name": name, "typed_config": {"@type": "t/envoy.extensions.filters.http.wasm.v3.Wasm", "config": {
-        "name": name, "root_id": name, "failure_policy": "FAIL_RELOAD",
-        "vm_config": {"vm_id": "kerbridge", "runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": "k.wasm"}}},
-        "configuration": {"@type": "t/google.protobuf.StringValue", "value": configuration.to_string()}}}})
-}
-
-fn router() -> Value {
-    json!({"name": "router", "typed_config": {"@type": "t/envoy.extensions.filters.http.router.v3.Router"}})
-}
-
-fn listener(name: &str, address: &Value, manager: &Value) -> Value {
-    let mut listener = json!({"@type": "t/envoy.config.listener.v3.Listener", "name": name,
-        "filter_chains": [{"filters": [{"typed_config": manager}]}]});
-    for (member, value) in address.as_object().unwrap() {
-        listener[member] = value.clone();
-    }
-    json!({ "listener": listener })
-}
-
-fn at(address: &str) -> Value {
-    json!({"address": {"socket_address": {"address": address, "port_value": 443}}})
-}
-
-fn routes(cluster: &str) -> Value {
-    json!({"virtual_hosts": [{"name": "all", "routes": [{"match": {"prefix": "/"}, "route": {"cluster": cluster}}]}]})
-}
-
-fn bare_manager(cluster: &str) -> Value {
-    json!({
-        "@type": "t/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "bare", "route_config": routes(cluster), "http_filters": [router()]})
-}
-
-/// As the shipped example has it.
-fn dump() -> Value {
-    let configuration = serde_json::to_value(render::filter_config(ISSUER, &policy(), Inline::default())).unwrap();
-    let manager = json!({
-        "@type": "t/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "https",
-        "normalize_path": true,
-        "merge_slashes": true,
-        "path_with_escaped_slashes_action": "REJECT_REQUEST",
-        "common_http_protocol_options": {"headers_with_underscores_action": "REJECT_REQUEST"},
-        "max_request_headers_kb": 96,
-        "request_timeout": "30s",
-        "stream_idle_timeout": "30s",
-        "use_remote_address": true,
-        "early_header_mutation_extensions": [{"typed_config": {"mutations": [
-            {"remove_on_match": {"key_matcher": {"prefix": "x-kerbridge-"}}}]}}],
-        "route_config": routes("upstream"),
-        "http_filters": [plugin_of("kerbridge", &configuration), router()],
-    });
-    let cluster = |name: &str, options: Value, address: Value| {
-        json!({"cluster": {"@type": "t/envoy.config.cluster.v3.Cluster", "name": name,
-            "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
-            "load_assignment": {"endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]}}})
-    };
-    let here = at("127.0.0.1")["address"].clone();
-    let service = json!({"upstream": {"kerberos": {"spn": "HTTP/legacy.test@R.TEST"}}});
-    json!({"configs": [
-        {"@type": "t/envoy.admin.v3.ClustersConfigDump", "static_clusters": [
-            cluster("kerbridge_broker", json!({"common_http_protocol_options": {"idle_timeout": "30s"}}),
-                json!({"pipe": {"path": "/run/mesh.sock"}})),
-            cluster("upstream", json!({}), here.clone()),
-            cluster("legacy", json!({"http_filters": [plugin_of("kerbridge_upstream", &service)]}), here),
-        ]},
-        {"@type": "t/envoy.admin.v3.ListenersConfigDump",
-            "static_listeners": [listener("https", &at("0.0.0.0"), &manager)]},
-    ]})
-}
-
-const MANAGER: &str = "/configs/1/static_listeners/0/listener/filter_chains/0/filters/0/typed_config";
-const PLUGIN: &str = "/http_filters/0/typed_config/config";
-const SERVICES: &str = "/configs/0/static_clusters/2/cluster/typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions/http_filters/0/typed_config/config";
-const BROKERS: &str = "/configs/0/static_clusters/0/cluster";
-
-fn judged_by(dump: &Value, policy: &Policy) -> Vec<Finding> {
-    let expected = Expected {
-        issuer: ISSUER,
-        rendered: Some(render::filter_config(ISSUER, policy, Inline::default())),
-        services: render::kerberos_upstreams(policy),
-        published: Some(PUBLISHED.to_owned()),
-    };
-    judge(
-        "admin",
-        &json!({"version": "abc/1.40.0/Clean/RELEASE/BoringSSL"}),
-        dump,
-        &expected,
-    )
-}
-
-fn judged(dump: &Value) -> Vec<Finding> {
-    judged_by(dump, &policy())
-}
-
-/// What is not good, as its verdict and its words.
-fn ill(dump: &Value) -> Vec<(Verdict, String)> {
-    let findings = judged(dump).into_iter();
-    let ill = findings.filter(|finding| finding.verdict > Verdict::Skipped);
-    ill.map(|finding| {
-        assert!(!finding.remedies.is_empty(), "{finding:?}");
-        (finding.verdict, finding.found)
-    })
-    .collect()
-}
-
-/// The same dump with one value set, or taken away.
-fn with(pointer: &str, value: &Value) -> Value {
-    let mut dump = dump();
-    let (parent, member) = pointer.rsplit_once('/').unwrap();
-    let parent = dump.pointer_mut(parent).unwrap_or_else(|| panic!("{pointer}"));
-    if let Some(items) = parent.as_array_mut() {
-        items[member.parse::<usize>().unwrap()] = value.clone();
-    } else if value.is_null() {
-        parent.as_object_mut().unwrap().remove(member);
-    } else {
-        parent[member] = value.clone();
-    }
-    dump
-}
 
 #[test]
 fn the_shipped_settings_are_good() {
@@ -450,82 +309,6 @@ fn clusters_that_are_not_there_or_can_be_overheard_are_named() {
 }
 
 #[test]
-fn a_configuration_that_is_not_what_the_policy_makes_is_named_field_by_field() {
-    let mut policy = policy();
-    policy.route[0].scopes_all = vec!["orders:write".to_owned()];
-    policy.filter.underscores_rejected = !policy.filter.underscores_rejected;
-    let findings = judged_by(&dump(), &policy);
-    let found = findings.iter().find(|finding| finding.verdict == Verdict::Bad).unwrap();
-    assert!(
-        found
-            .found
-            .contains(r#"routes[0].scopes_all is ["orders:read"], the policy has ["orders:write"]"#),
-        "{found:?}"
-    );
-    assert!(found.found.contains("underscores_rejected is "), "{found:?}");
-    // What an Envoy starts with while the broker is away is no difference, and another issuer's filter is none of ours.
-    let inline = Inline {
-        keys: Some(PUBLISHED.into()),
-        feed: vec!["cGFnZQ==".into()],
-    };
-    let own = serde_json::to_string(&render::filter_config(ISSUER, &self::policy(), inline)).unwrap();
-    assert_eq!(
-        ill(&with(&format!("{MANAGER}{PLUGIN}/configuration/value"), &json!(own))),
-        []
-    );
-    let others = own.replace(ISSUER, "https://other.test").replace("/orders", "/others");
-    assert_eq!(
-        ill(&with(&format!("{MANAGER}{PLUGIN}/configuration/value"), &json!(others))),
-        []
-    );
-    let unknown = own.replacen("\"issuers\"", "\"isuers\"", 1);
-    let found = ill(&with(
-        &format!("{MANAGER}{PLUGIN}/configuration/value"),
-        &json!(unknown),
-    ));
-    assert!(
-        found.iter().any(|(_, text)| text.contains("unknown field `isuers`")),
-        "{found:?}"
-    );
-}
-
-#[test]
-fn keys_in_the_configuration_that_are_not_those_that_are_published_are_named() {
-    let found_with = |keys: &str| {
-        let inline = Inline {
-            keys: Some(keys.into()),
-            feed: Vec::new(),
-        };
-        let own = serde_json::to_string(&render::filter_config(ISSUER, &policy(), inline)).unwrap();
-        ill(&with(&format!("{MANAGER}{PLUGIN}/configuration/value"), &json!(own)))
-    };
-    assert_eq!(found_with(PUBLISHED), []);
-    for (keys, has, lacks) in [
-        (r#"{"keys":[{"kid":"a","x":"1"}]}"#, "", "it lacks b: "),
-        (
-            r#"{"keys":[{"kid":"a","x":"1"},{"x":"2","kid":"b"},{"kid":"c","x":"3"}]}"#,
-            "it has c, ",
-            "",
-        ),
-        (
-            r#"{"keys":[{"kid":"a","x":"1"},{"kid":"b","x":"3"}]}"#,
-            "it has b, ",
-            "it lacks b: ",
-        ),
-        (r#"{"keys":[]}"#, "", "it lacks a, b: "),
-    ] {
-        let found = found_with(keys);
-        assert!(
-            found.len() == 1 && found[0].0 == Verdict::Warning && found[0].1.starts_with("jwks.inline: it "),
-            "{keys}: {found:?}"
-        );
-        assert!(found[0].1.contains(has) && found[0].1.contains(lacks), "{found:?}");
-        assert_eq!(found[0].1.contains("it has"), !has.is_empty(), "{found:?}");
-        assert_eq!(found[0].1.contains("it lacks"), !lacks.is_empty(), "{found:?}");
-    }
-}
-
-#[test]
 fn identity_headers_may_be_removed_one_by_one() {
     let removed = |names: &[&str]| {
         let mutations: Vec<Value> = names.iter().map(|name| json!({ "remove": name })).collect();
@@ -546,18 +329,6 @@ fn identity_headers_may_be_removed_one_by_one() {
             .contains("does not remove x-kerbridge-issuer, x-kerbridge-scope,"),
         "{found:?}"
     );
-}
-
-#[test]
-fn a_filter_that_does_not_read_the_brokers_feed_is_named() {
-    let mut own = serde_json::to_value(render::filter_config(ISSUER, &policy(), Inline::default())).unwrap();
-    own["issuers"][0].as_object_mut().unwrap().remove("feed");
-    let findings = judged(&with(
-        &format!("{MANAGER}{PLUGIN}/configuration/value"),
-        &json!(own.to_string()),
-    ));
-    let found = findings.iter().find(|finding| finding.check == "revocations").unwrap();
-    assert_eq!(found.verdict, Verdict::Bad, "{found:?}");
 }
 
 #[test]
