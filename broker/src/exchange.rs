@@ -1,5 +1,6 @@
 //! Decides one exchange, in any of its three directions: request in, token, ticket or refusal out, with one log event and one count for each.
 
+mod asked;
 mod event;
 mod form;
 mod handshake;
@@ -315,15 +316,19 @@ impl Exchange {
     /// Counts and logs a refusal that came before there was a body to look at.
     pub fn refuse(&self, refusal: Refusal, caller: &Caller) -> Refusal {
         self.metrics.exchanged(refusal.reason, 0.0);
+        self.note_refusal(&refusal, caller, &Hints::default());
+        refusal
+    }
+
+    /// Logs a refusal of a request that names no audience, or of before that was known, and holds it against its source.
+    fn note_refusal(&self, refusal: &Refusal, caller: &Caller, hints: &Hints) {
         let about = About {
             caller,
-            hints: &Hints::default(),
+            hints,
             audience: None,
         };
-        event::refused(&refusal, &about);
-        let source = source(caller, about.hints);
-        self.note_failure(refusal.reason, caller.listener, source, Instant::now());
-        refusal
+        event::refused(refusal, &about);
+        self.note_failure(refusal.reason, caller.listener, source(caller, hints), Instant::now());
     }
 
     fn note_failure(&self, reason: Reason, listener: ListenerName, source: Option<IpAddr>, now: Instant) {

@@ -6,10 +6,9 @@ use kerbridge_wire::{Fault, Reason};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::event::{self, About};
 use super::request::IntrospectionRequest;
 use super::to_token::TicketToToken;
-use super::{Caller, Exchange, Hints, Refusal};
+use super::{Caller, Exchange, Hints, Refusal, event};
 use crate::subject_token::{Actors, NotVerified, VerifiedToken};
 use crate::time::UnixTime;
 
@@ -108,13 +107,7 @@ impl Exchange {
     /// Counts and logs a refusal, one of before there was a body to look at too.
     pub fn refuse_introspection(&self, refusal: Refusal, caller: &Caller) -> Refusal {
         self.metrics.introspected(refusal.reason);
-        let about = About {
-            caller,
-            hints: &Hints::default(),
-            audience: None,
-        };
-        event::refused(&refusal, &about);
-        self.note_failure(refusal.reason, caller.listener, caller.peer.address, Instant::now());
+        self.note_refusal(&refusal, caller, &Hints::default());
         refusal
     }
 }

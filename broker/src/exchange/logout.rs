@@ -3,19 +3,14 @@
 //! A session is a service ticket, and has tokens of several audiences; its other tokens end with those that are shown. The ticket
 //! stays good for a later login. Whoever has a token of a session can end it: of what a token is good for that is the least.
 
-use std::net::IpAddr;
-
-use kerbridge_gate::certificate::CertificateDigest;
 use kerbridge_wire::Reason;
 use kerbridge_wire::exchange::LogoutReply;
 use tokio::time::Instant;
 
-use super::event::{self, About};
+use super::asked::Asked;
 use super::request::LogoutRequest;
-use super::revocation::{revoke, stands};
-use super::to_token::{TicketToToken, certificate};
-use super::{Caller, Exchange, Hints, Refusal, TokenToToken, source, too_often};
-use crate::revocation::{By, Order, Right};
+use super::{Caller, Exchange, Hints, Refusal, event, source, too_often};
+use crate::revocation::{Order, Right};
 use crate::store::{Kind, Target};
 use crate::subject_token::VerifiedToken;
 use crate::time::{Clock, UnixTime};
@@ -45,21 +40,14 @@ impl Exchange {
     pub async fn log_out(&self, body: &[u8], caller: &Caller, clock: Clock) -> Result<LogoutReply, Refusal> {
         let began = Instant::now();
         let (hints, request) = LogoutRequest::read(body, caller.listener);
-        let source = source(caller, &hints);
         let outcome = match (request, &self.to_token, &self.trade) {
             // Each token costs a signature to verify.
-            _ if source.is_some_and(|source| self.failures.is_exceeded(source, began)) => Err(too_often()),
+            _ if source(caller, &hints).is_some_and(|source| self.failures.is_exceeded(source, began)) => {
+                Err(too_often())
+            }
             (Ok(request), Some(direction), Some(trade)) => {
-                let asked = Asked {
-                    direction,
-                    trade,
-                    caller,
-                    certificate: certificate(caller, &hints),
-                    source,
-                    clock,
-                    deadline: began.checked_add(direction.deadline).unwrap_or(began),
-                };
-                asked.end(request).await
+                let asked = Asked::new(direction, trade, caller, &hints, clock, began);
+                asked.end(request, clock.now()).await
             }
             // Who makes no tokens knows no session.
             (Ok(_), _, _) => Ok((0, Vec::new())),
@@ -67,11 +55,7 @@ impl Exchange {
         };
         let (sessions, nothing) = outcome.map_err(|refusal| self.refuse_logout(refusal, caller, &hints))?;
         for why in nothing {
-            event::nothing_to_revoke(why, caller, &hints);
-            // What was good once may be shown late.
-            if !matches!(why, Reason::Expired | Reason::Revoked) {
-                self.note_failure(why, caller.listener, source, began);
-            }
+            self.note_nothing(why, caller, &hints);
         }
         event::logged_out(sessions, caller, &hints);
         self.metrics.revocations().logged_out(Reason::Ok);
@@ -81,34 +65,17 @@ impl Exchange {
     /// Counts and logs a refusal, one of before there was a body to look at too.
     pub fn refuse_logout(&self, refusal: Refusal, caller: &Caller, hints: &Hints) -> Refusal {
         self.metrics.revocations().logged_out(refusal.reason);
-        let about = About {
-            caller,
-            hints,
-            audience: None,
-        };
-        event::refused(&refusal, &about);
-        self.note_failure(refusal.reason, caller.listener, source(caller, hints), Instant::now());
+        self.note_refusal(&refusal, caller, hints);
         refusal
     }
 }
 
-struct Asked<'a> {
-    direction: &'a TicketToToken,
-    trade: &'a TokenToToken,
-    caller: &'a Caller,
-    certificate: Option<CertificateDigest>,
-    source: Option<IpAddr>,
-    clock: Clock,
-    deadline: Instant,
-}
-
 impl Asked<'_> {
     /// Ends what is shown: how many sessions that were, and why there was nothing to end of other tokens.
-    async fn end(&self, request: LogoutRequest) -> Result<(u32, Vec<Reason>), Refusal> {
-        let now = self.clock.now();
+    async fn end(&self, request: LogoutRequest, now: UnixTime) -> Result<(u32, Vec<Reason>), Refusal> {
         let mut named = Named::default();
         for token in request.tokens {
-            match stands(self.direction, self.trade, token, now, self.deadline).await? {
+            match self.stands(token, now).await? {
                 Ok(token) if !token.confirmation().is_held_with(self.certificate) => {
                     named.nothing.push(Reason::CertificateMismatch);
                 }
@@ -118,18 +85,11 @@ impl Asked<'_> {
         }
         let mut ended: u32 = 0;
         for session in named.sessions {
-            let by = By::Client {
-                right: Right::Logout,
-                listener: self.caller.listener.as_str(),
-                client: &self.caller.client,
-                subject: Some(&session.subject),
-                source: self.source,
-            };
             let order = match session.target.kind() {
                 Kind::Token => Order::token(session.target, Some(session.expires)),
                 Kind::Session | Kind::Subject => Order::up_to(session.target, session.issued),
             };
-            revoke(&self.direction.revocations, order, &by, self.clock, self.deadline).await?;
+            self.revoke(order, Right::Logout, Some(&session.subject)).await?;
             ended = ended.saturating_add(1);
         }
         Ok((ended, named.nothing))

@@ -2,24 +2,21 @@
 //!
 //! A token is taken back by the client to which it was issued, by who shows a token of the same subject, this one too, as
 //! Bearer, and by who shows one with the scope [`ADMIN_SCOPE`], for which the policy has an audience that no route sends to a
-//! service. So who was sent a token can end it, and nothing but it, by showing it: what a bearer can use, a bearer can end. A token that is none of ours, or none any more, is answered as one that was taken
-//! back (RFC 7009 §2.2): whoever asks has what it wanted.
+//! service. So who was sent a token can end it, and nothing but it, by showing it: what a bearer can use, a bearer can end. A
+//! token that is none of ours, or none any more, is answered as one that was taken back (RFC 7009 §2.2): whoever asks has what it
+//! wanted.
 
-use std::net::IpAddr;
-
-use kerbridge_gate::certificate::CertificateDigest;
 use kerbridge_wire::Reason;
 use kerbridge_wire::exchange::{ADMIN_SCOPE, OauthError};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::event::{self, About};
+use super::asked::Asked;
 use super::request::RevocationRequest;
-use super::to_token::{TicketToToken, certificate};
-use super::{Caller, Exchange, Hints, Refusal, TokenToToken, source, too_often};
-use crate::revocation::{By, Order, RevocationError, Revocations, Right};
-use crate::store::{Kind, StoreError, Target};
-use crate::subject_token::{NotVerified, VerifiedToken};
+use super::{Caller, Exchange, Hints, Refusal, source, too_often};
+use crate::revocation::{Order, Right};
+use crate::store::{Kind, Target};
+use crate::subject_token::VerifiedToken;
 use crate::time::{Clock, UnixTime};
 
 /// What stands in the `Authorization` header.
@@ -53,20 +50,13 @@ impl Exchange {
         };
         let known = known.map_err(|refusal| self.refuse_revocation(refusal, caller, &hints))?;
         let caller = known.as_ref().unwrap_or(caller);
-        let source = source(caller, &hints);
         let outcome = match (request, &self.to_token, &self.trade) {
             // Anybody may ask, and each token costs a signature to verify.
-            _ if source.is_some_and(|source| self.failures.is_exceeded(source, began)) => Err(too_often()),
+            _ if source(caller, &hints).is_some_and(|source| self.failures.is_exceeded(source, began)) => {
+                Err(too_often())
+            }
             (Ok(RevocationRequest { token }), Some(direction), Some(trade)) => {
-                let asked = Asked {
-                    direction,
-                    trade,
-                    caller,
-                    certificate: certificate(caller, &hints),
-                    source,
-                    clock,
-                    deadline: began.checked_add(direction.deadline).unwrap_or(began),
-                };
+                let asked = Asked::new(direction, trade, caller, &hints, clock, began);
                 asked.decide(token, shown, now).await
             }
             // Who makes no tokens knows none.
@@ -76,13 +66,7 @@ impl Exchange {
         match outcome {
             // The event is that of the revocation.
             Ok(Outcome::Revoked) => {}
-            Ok(Outcome::Nothing(why)) => {
-                event::nothing_to_revoke(why, caller, &hints);
-                // What was good once may be taken back late, and twice.
-                if !matches!(why, Reason::Expired | Reason::Revoked) {
-                    self.note_failure(why, caller.listener, source, began);
-                }
-            }
+            Ok(Outcome::Nothing(why)) => self.note_nothing(why, caller, &hints),
             Err(refusal) => return Err(self.refuse_revocation(refusal, caller, &hints)),
         }
         self.metrics.revocations().answered(Reason::Ok);
@@ -92,25 +76,9 @@ impl Exchange {
     /// Counts and logs a refusal, one of before there was a body to look at too.
     pub fn refuse_revocation(&self, refusal: Refusal, caller: &Caller, hints: &Hints) -> Refusal {
         self.metrics.revocations().answered(refusal.reason);
-        let about = About {
-            caller,
-            hints,
-            audience: None,
-        };
-        event::refused(&refusal, &about);
-        self.note_failure(refusal.reason, caller.listener, source(caller, hints), Instant::now());
+        self.note_refusal(&refusal, caller, hints);
         refusal
     }
-}
-
-struct Asked<'a> {
-    direction: &'a TicketToToken,
-    trade: &'a TokenToToken,
-    caller: &'a Caller,
-    certificate: Option<CertificateDigest>,
-    source: Option<IpAddr>,
-    clock: Clock,
-    deadline: Instant,
 }
 
 impl Asked<'_> {
@@ -144,72 +112,11 @@ impl Asked<'_> {
             Some(user) if user.scopes().iter().any(|scope| **scope == *ADMIN_SCOPE) => Right::Administrator,
             Some(_) | None => return Err(another_s(&token)),
         };
-        let by = By::Client {
-            right,
-            listener: self.caller.listener.as_str(),
-            client: &self.caller.client,
-            subject: user.as_ref().map(VerifiedToken::subject),
-            source: self.source,
-        };
-        let target = Target::new(Kind::Token, token_id).map_err(|_| unavailable(Reason::Internal, "an odd jti"))?;
+        let target = Target::new(Kind::Token, token_id).map_err(|_| Refusal::new(Reason::Internal, "an odd jti"))?;
         let order = Order::token(target, Some(token.expires()));
-        revoke(&self.direction.revocations, order, &by, self.clock, self.deadline).await?;
+        let subject = user.as_ref().map(VerifiedToken::subject);
+        self.revoke(order, right, subject).await?;
         Ok(Outcome::Revoked)
-    }
-
-    async fn stands(&self, token: Zeroizing<String>, now: UnixTime) -> Result<Result<VerifiedToken, Reason>, Refusal> {
-        stands(self.direction, self.trade, token, now, self.deadline).await
-    }
-}
-
-/// Revokes, or says by the deadline that it cannot be said. What came to the store before may be done there all the same: whoever
-/// asks again hears that it is.
-pub(super) async fn revoke(
-    revocations: &Revocations,
-    order: Order,
-    by: &By<'_>,
-    clock: Clock,
-    deadline: Instant,
-) -> Result<(), Refusal> {
-    match tokio::time::timeout_at(deadline, revocations.revoke(order, by, clock)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(unavailable(Reason::StoreUnavailable, error.to_string())),
-        Err(_) => Err(unavailable(Reason::StoreUnavailable, StoreError::Late.to_string())),
-    }
-}
-
-/// A token of ours that stands, or why it is none; whether it is may not be known.
-pub(super) async fn stands(
-    direction: &TicketToToken,
-    trade: &TokenToToken,
-    token: Zeroizing<String>,
-    now: UnixTime,
-    deadline: Instant,
-) -> Result<Result<VerifiedToken, Reason>, Refusal> {
-    let token = match trade.verifiers.verify(token, now, deadline).await {
-        Ok(token) => token,
-        // It will be good once the clocks agree.
-        Err(NotVerified {
-            reason:
-                reason @ (Reason::NotYetValid | Reason::KeysUnavailable | Reason::BrokerOverloaded | Reason::Internal),
-        }) => {
-            let reason = if reason == Reason::NotYetValid {
-                Reason::Internal
-            } else {
-                reason
-            };
-            return Err(unavailable(reason, "the token cannot be judged now"));
-        }
-        Err(NotVerified { reason }) => return Ok(Err(reason)),
-    };
-    // Another issuer's is not ours to revoke.
-    let Some(names) = token.names() else {
-        return Ok(Err(Reason::UnknownIssuer));
-    };
-    match direction.revocations.check(&names, now) {
-        Ok(()) => Ok(Ok(token)),
-        Err(RevocationError::Revoked(_)) => Ok(Err(Reason::Revoked)),
-        Err(error @ RevocationError::Unknown) => Err(unavailable(error.reason(), error.to_string())),
     }
 }
 
@@ -231,8 +138,4 @@ fn another_s(token: &VerifiedToken) -> Refusal {
             "the token is another client's and another user's",
         )
     }
-}
-
-fn unavailable(reason: Reason, detail: impl Into<Box<str>>) -> Refusal {
-    Refusal::new(reason, detail)
 }

@@ -217,8 +217,8 @@ impl KeyRing {
         Ok(())
     }
 
-    /// Lets this key-encryption key alone open the file, under a new data key; it must open it already, and be the newest. A file of an earlier format
-    /// that was kept aside opens under the old one, and goes.
+    /// Lets this key-encryption key alone open the file, under a new data key; it must open it already, and be the newest. A file of
+    /// an earlier format that was kept aside opens under the old one, and goes.
     pub fn only_kek(&self, key: &KeyEncryptionKey, by: By) -> Result<(), ChangeError> {
         self.reseal(|seal| {
             if !seal.opens_under(key.id()) {
