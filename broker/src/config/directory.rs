@@ -4,11 +4,9 @@ mod membership;
 mod place;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use kerbridge_wire::Span;
-use zeroize::Zeroizing;
 
 use super::raw;
 use super::secret_file::{self, Reach};
@@ -16,6 +14,7 @@ use crate::groups::directory::DirectoryConfig;
 use crate::ldap::{Bind, Place, Server};
 use crate::problem::Problems;
 
+const PASSWORD: &str = "groups.ldap.password_file";
 /// How long an answer is kept unless the file says otherwise.
 const KEEP: Duration = Duration::from_secs(60);
 /// The longest: who leaves a group is in it for so long, and for the life of a token.
@@ -120,7 +119,13 @@ fn check_bind(asker: Asker, places: Option<&[Place]>, problems: &mut Problems) -
                 "name the account that asks, such as \"CN=kerbridge,CN=Users,DC=example,DC=com\"",
                 problems,
             );
-            let password = check_password(password_file, problems);
+            let password = match password_file {
+                Some(path) => secret_file::password(&path, Reach::Owner, PASSWORD, problems),
+                None => {
+                    problems.missing(PASSWORD, "name a file, mode 0600, with the password of bind_dn");
+                    None
+                }
+            };
             Some(Bind::Simple {
                 name: name?,
                 password: password?,
@@ -170,33 +175,6 @@ fn required(value: Option<String>, field: &str, remedy: &str, problems: &mut Pro
         }
         None => {
             problems.missing(&format!("groups.ldap.{field}"), remedy);
-            None
-        }
-    }
-}
-
-/// A password that is empty would make the bind nobody's, and every answer empty (RFC 4513 §5.1.2).
-fn check_password(path: Option<PathBuf>, problems: &mut Problems) -> Option<Arc<Zeroizing<String>>> {
-    const FIELD: &str = "groups.ldap.password_file";
-    let Some(path) = path else {
-        problems.missing(FIELD, "name a file, mode 0600, with the password of bind_dn");
-        return None;
-    };
-    match secret_file::read(&path, Reach::Owner) {
-        Ok(text) => {
-            let password = text.strip_suffix('\n').unwrap_or(&text);
-            if password.is_empty() {
-                problems.note(
-                    FIELD,
-                    format!("{} is empty", path.display()),
-                    "write the password into it",
-                );
-                return None;
-            }
-            Some(Arc::new(Zeroizing::new(password.to_owned())))
-        }
-        Err((problem, remedy)) => {
-            problems.note(FIELD, problem, remedy);
             None
         }
     }

@@ -6,9 +6,12 @@ use std::fs::{File, OpenOptions};
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
+
+use crate::problem::Problems;
 
 const LARGEST: u64 = 1024 * 1024;
 
@@ -51,6 +54,33 @@ pub(super) fn read(path: &Path, reach: Reach) -> Result<Zeroizing<String>, Compl
         .read_to_string(&mut text)
         .map_err(|error| unreadable(path, &error))?;
     Ok(text)
+}
+
+/// Reads the password in a file, without the end of its line, or notes what is wrong with it. An empty one is none: a directory
+/// would take who shows it for nobody, and answer nothing (RFC 4513 §5.1.2).
+pub(super) fn password(
+    path: &Path,
+    reach: Reach,
+    field: &'static str,
+    problems: &mut Problems,
+) -> Option<Arc<Zeroizing<String>>> {
+    let text = match read(path, reach) {
+        Ok(text) => text,
+        Err((problem, remedy)) => {
+            problems.note(field, problem, remedy);
+            return None;
+        }
+    };
+    let password = text.strip_suffix('\n').unwrap_or(&text);
+    if password.is_empty() {
+        problems.note(
+            field,
+            format!("{} is empty", path.display()),
+            "write the password into it",
+        );
+        return None;
+    }
+    Some(Arc::new(Zeroizing::new(password.to_owned())))
 }
 
 /// Reads a file whole into bytes that are wiped when they go.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use zeroize::Zeroizing;
 
 use super::raw;
 use super::secret_file::{self, Reach};
@@ -39,7 +38,10 @@ pub(super) fn check(store: raw::Store, folder: &Path, problems: &mut Problems) -
     let ca = ca.map(|path| folder.join(path));
     let hosts = check_hosts(&hosts, clear_text.unwrap_or(false), ca.as_deref(), problems);
     let password = match password_file {
-        Some(path) => check_password(&folder.join(path), problems).map(Some),
+        Some(path) => {
+            let path = folder.join(path);
+            secret_file::password(&path, Reach::GroupReads, "store.postgres.password_file", problems).map(Some)
+        }
         None => Some(None),
     };
     let mut name = |value: Option<String>, field: &str| {
@@ -197,28 +199,6 @@ fn authority(path: &Path, problems: &mut Problems) -> Option<Arc<ClientConfig>> 
     }
 }
 
-fn check_password(path: &Path, problems: &mut Problems) -> Option<Arc<Zeroizing<String>>> {
-    const FIELD: &str = "store.postgres.password_file";
-    match secret_file::read(path, Reach::GroupReads) {
-        Ok(text) => {
-            let password = text.strip_suffix('\n').unwrap_or(&text);
-            if password.is_empty() {
-                problems.note(
-                    FIELD,
-                    format!("{} is empty", path.display()),
-                    "write the password into it",
-                );
-                return None;
-            }
-            Some(Arc::new(Zeroizing::new(password.to_owned())))
-        }
-        Err((problem, remedy)) => {
-            problems.note(FIELD, problem, remedy);
-            None
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,9 +214,14 @@ mod tests {
 
     #[test]
     fn a_socket_and_clear_text_on_loopback_need_no_authority_and_nothing_else_goes_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().to_str().unwrap();
         assert_eq!(
-            checked(&["/run/postgresql", "/tmp/x:5433"], false).unwrap(),
-            ["/run/postgresql/.s.PGSQL.5432", "/tmp/x/.s.PGSQL.5433"]
+            checked(&["/run/postgresql", &format!("{folder}:5433")], false).unwrap(),
+            [
+                "/run/postgresql/.s.PGSQL.5432".to_owned(),
+                format!("{folder}/.s.PGSQL.5433")
+            ]
         );
         assert_eq!(
             checked(&["127.0.0.1", "[::1]:7"], true).unwrap(),
