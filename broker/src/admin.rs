@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pasted;
 use crate::revocation::Order;
-use crate::store::{Kind, Position, Revoked, Target, TargetError};
+use crate::store::{Kind, Position, Revoked, StoreError, Target, TargetError};
 use crate::time::UnixTime;
 
 /// Path of revocations.
@@ -217,5 +217,11 @@ impl AdminError {
             &format!("{} {:?} is not revoked", target.kind(), target.value()),
             "correct the value",
         )
+    }
+}
+
+impl From<&StoreError> for AdminError {
+    fn from(wrong: &StoreError) -> Self {
+        error(&wrong.to_string(), wrong.remedy())
     }
 }

@@ -155,6 +155,27 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
+impl StoreError {
+    /// What may be done about it, wherever the store is.
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Full | Self::Late => {
+                "try again; if it stays so, see whether the disk of the state folder, or the database of store.postgres, is fast \
+                 enough"
+            }
+            Self::TooMany => {
+                "wait until those make room whose tokens have all ended; what cannot wait ends with its signing key (kerbridge keys \
+                 retire), as all of its tokens do"
+            }
+            Self::Broken(_) => {
+                "see whether the disk of the state folder has room and works, or the database of store.postgres answers, and try \
+                 again"
+            }
+            Self::Closed => "try again once the broker has started anew",
+        }
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod conformance;
 #[cfg(test)]

@@ -268,7 +268,7 @@ async fn write_down(revocations: &Revocations, wanted: &Wanted) -> Result<Outcom
         uid: rustix::process::geteuid().as_raw(),
     };
     let failed = |error: StoreError| {
-        output::complain(error);
+        output::complain(AdminError::from(&error));
         Failure::Running
     };
     match wanted {

@@ -164,10 +164,7 @@ pub(super) fn unread(rejection: &JsonRejection) -> Response {
 }
 
 pub(super) fn unavailable(error: &StoreError) -> Response {
-    not_now(AdminError {
-        problem: error.to_string(),
-        remedy: "see whether the disk of the state folder has room and works, and try again".into(),
-    })
+    not_now(error.into())
 }
 
 pub(super) fn not_now(error: AdminError) -> Response {

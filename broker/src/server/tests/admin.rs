@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::admin::{AdminError, Outcome, Status};
+use crate::store::StoreError;
 
 async fn post(broker: &Arc<Broker>, path: &str, body: &Value) -> Response<Body> {
     let request = Request::post(path)
@@ -129,6 +130,34 @@ async fn what_cannot_be_meant_is_said_with_its_remedy_and_nothing_is_revoked() {
         assert!(!error.remedy.is_empty());
     }
     assert_eq!(tokens(&broker).revocations.stand().unwrap().0.version, 0);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_503_with_the_remedy_of_what_ails_it_wherever_it_is() {
+    let mut broker = broker(Ok("alice@A.TEST"));
+    let (store, revocations) = crate::revocation::tests::fresh();
+    let direction = Arc::get_mut(&mut broker).unwrap().exchange.to_token.as_mut().unwrap();
+    direction.revocations = revocations;
+    let disk_and_database = ["the disk of the state folder", "the database of store.postgres"];
+    for (failure, remedies) in [
+        (StoreError::Full, &disk_and_database[..]),
+        (StoreError::Late, &disk_and_database),
+        (StoreError::Broken("no room".into()), &disk_and_database),
+        (StoreError::TooMany, &["kerbridge keys retire"]),
+        (StoreError::Closed, &["has started anew"]),
+    ] {
+        store.fail(Some(failure.clone()));
+        let (status, error) = wrong(&broker, "/v1/revoke", &json!({ "kind": "jti", "value": "t" })).await;
+        assert_eq!(
+            (status, error.problem),
+            (StatusCode::SERVICE_UNAVAILABLE, failure.to_string())
+        );
+        assert!(
+            remedies.iter().all(|remedy| error.remedy.contains(remedy)),
+            "{failure:?}: {}",
+            error.remedy
+        );
+    }
 }
 
 #[tokio::test]
