@@ -2,6 +2,7 @@
 # Makes the Debian package of what was built: debian.sh BROKER MODULE FOLDER, the program, the module, and where the package goes.
 # The same files make the same package, byte by byte: times are SOURCE_DATE_EPOCH, or those of the last commit.
 set -euo pipefail
+umask 022
 [ $# = 3 ] || { echo 'usage: debian.sh BROKER MODULE FOLDER' >&2; exit 64; }
 broker=$(realpath "$1") module=$(realpath "$2")
 root=$(cd "$(dirname "$0")/../.." && pwd)

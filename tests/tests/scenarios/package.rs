@@ -29,10 +29,17 @@ fn good<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: impl IntoIterator<Ite
     printed
 }
 
-fn built(folder: &Path) -> PathBuf {
+/// Makes the package as somebody whose files have these rights.
+fn built(folder: &Path, umask: &str) -> PathBuf {
     let (broker, module) = (find_kerbridge().unwrap(), shipped::module().unwrap());
     let script = repository().join("broker/package/debian.sh");
-    let printed = good("bash", [script.as_path(), &broker, &module, folder]);
+    let with_umask = ["-c", r#"umask "$0" && exec bash "$@""#, umask].map(Path::new);
+    let printed = good(
+        "bash",
+        with_umask
+            .into_iter()
+            .chain([script.as_path(), &broker, &module, folder]),
+    );
     PathBuf::from(printed.trim())
 }
 
@@ -63,7 +70,8 @@ fn installed(package: &Path, root: &Path) {
 #[test]
 fn the_package_is_the_same_twice_installs_locks_its_service_and_starts_it_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let (first, second) = (built(&folder.path().join("1")), built(&folder.path().join("2")));
+    let first = built(&folder.path().join("1"), "022");
+    let second = built(&folder.path().join("2"), "077");
     assert!(
         fs::read(&first).unwrap() == fs::read(&second).unwrap(),
         "the two differ"
