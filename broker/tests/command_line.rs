@@ -347,6 +347,32 @@ fn all_that_is_wrong_in_the_file_and_around_it_is_said_in_one_go() {
 }
 
 #[test]
+fn the_status_without_a_socket_to_ask_at_says_what_is_missing_or_wrong() {
+    let folder = Folder::new();
+    assert!(folder.init().status.success());
+    let config = folder.path("made/kerbridge.toml");
+    let good = fs::read_to_string(&config).unwrap();
+    let without = good.replace("[listen.admin]\nunix = \"admin.sock\"\n", "");
+    let wrong = without.replace("state_dir =", "colour = 1\nstate_dir =");
+    for (text_of_file, field) in [(without, "listen.admin"), (wrong, "colour")] {
+        fs::write(&config, text_of_file).unwrap();
+        let arguments = ["status", "--output", "json", "--config", "made/kerbridge.toml"];
+        let output = folder.run(&arguments);
+        assert_eq!(output.status.code(), Some(78));
+        let problems: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(problems.as_array().unwrap().len(), 1, "{problems}");
+        assert_eq!(problems[0]["field"], field, "{problems}");
+    }
+    let output = folder.run(&["status", "--config", "made/nothing.toml"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(
+        text(&output.stderr).contains("nothing.toml"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
 fn another_key_encryption_key_stops_the_start_and_says_how_to_recover() {
     let folder = Folder::new();
     assert!(folder.init().status.success());

@@ -21,12 +21,17 @@ pub(super) struct StatusCommand {
 }
 
 pub(super) fn run(command: &StatusCommand) -> Result<(), Failure> {
-    let draft = Draft::read(&command.file.config, &Surroundings::of_process());
+    let path = &command.file.config;
+    let draft = Draft::read(path, &Surroundings::of_process());
     let Some(socket) = draft.admin_socket() else {
-        output::complain(
-            "listen.admin: no socket is named; add [listen.admin] with unix = \"/run/kerbridge/admin.sock\" and restart the broker",
-        );
-        return Err(Failure::Configuration);
+        let mut problems = draft.finish().err().unwrap_or_default();
+        if problems.is_empty() {
+            problems.missing(
+                "listen.admin",
+                "add [listen.admin] with unix = \"/run/kerbridge/admin.sock\" and restart the broker",
+            );
+        }
+        return output::checked(path, Err(problems), command.output);
     };
     let answer = client::get(socket, STATUS_PATH).and_then(|answer| {
         serde_json::from_slice::<Status>(&answer).map_err(|error| ClientError::Failed(error.to_string()))
