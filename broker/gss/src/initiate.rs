@@ -158,13 +158,9 @@ impl InitiatorCredential {
             mutual,
             bindings,
         };
-        let mut context = InitiatorContext::new(&self.handle, Name::import(target.as_principal())?, terms);
-        let token = context.first()?;
-        Ok(Initiation { token, context })
+        self.begin(Name::import(target.as_principal())?, terms)
     }
-}
 
-impl InitiatorCredential {
     /// The same by SPNEGO towards a service of which the address is known and not the realm; it has to prove itself.
     pub fn initiate_to_host(
         &self,
@@ -176,7 +172,11 @@ impl InitiatorCredential {
             mutual: true,
             bindings,
         };
-        let mut context = InitiatorContext::new(&self.handle, Name::import_host_service(service)?, terms);
+        self.begin(Name::import_host_service(service)?, terms)
+    }
+
+    fn begin(&self, target: Name, terms: Terms) -> Result<Initiation<'_>, InitiateError> {
+        let mut context = InitiatorContext::new(&self.handle, target, terms);
         let token = context.first()?;
         Ok(Initiation { token, context })
     }
