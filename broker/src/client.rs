@@ -17,6 +17,7 @@ mod trust;
 use std::path::Path;
 
 use self::address::Address;
+use self::discovery::Issuer;
 use self::exchange::{For, Wish};
 use self::https::Https;
 use self::kept::{Folder, Kept, Key, Target};
@@ -84,37 +85,32 @@ fn keys(settings: &Settings, principal: &str) -> Vec<Key> {
             let above = address.and_above().into_iter();
             above.map(|above| key(Target::Resource(above.to_string()))).collect()
         }
-        Wanted::Named { issuer, audience } => vec![key(Target::Audience {
-            issuer: issuer.as_str().to_owned(),
-            audience: audience.clone(),
-        })],
+        Wanted::Named { issuer, audience } => vec![key(named(issuer, audience))],
+    }
+}
+
+fn named(issuer: &Issuer, audience: &str) -> Target {
+    Target::Audience {
+        issuer: issuer.as_str().to_owned(),
+        audience: audience.to_owned(),
     }
 }
 
 fn renew(settings: &Settings, tickets: &Tickets, clock: Clock) -> Result<Kept, Trouble> {
     let https = Https::new(settings.ca.as_deref())?;
-    let (issuer, name, target) = match &settings.wanted {
+    let found;
+    let (issuer, wished, target) = match &settings.wanted {
         Wanted::At(address) => {
-            let found = discovery::resource(&https, address)?;
+            found = discovery::resource(&https, address)?;
             let target = Target::Resource(found.address.trimmed().to_string());
-            (found.issuer, Some(found.name), target)
+            (&found.issuer, For::Resource(&found.name), target)
         }
-        Wanted::Named { issuer, audience } => {
-            let target = Target::Audience {
-                issuer: issuer.as_str().to_owned(),
-                audience: audience.clone(),
-            };
-            (issuer.clone(), None, target)
-        }
+        Wanted::Named { issuer, audience } => (issuer, For::Audience(audience), named(issuer, audience)),
     };
-    let endpoints = discovery::endpoints(&https, &issuer)?;
+    let endpoints = discovery::endpoints(&https, issuer)?;
     let wish = Wish {
         service: &settings.service,
-        target: match (&name, &target) {
-            (Some(name), _) => For::Resource(name),
-            (None, Target::Audience { audience, .. }) => For::Audience(audience),
-            (None, Target::Resource(address)) => For::Resource(address),
-        },
+        target: wished,
         scopes: &settings.scopes,
         bound: settings.channel_binding,
     };

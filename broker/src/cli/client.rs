@@ -12,8 +12,8 @@ use crate::client::trouble::{Kind, Trouble};
 /// For which service, and where what is known of it stands.
 #[derive(Debug, Args)]
 pub(super) struct Target {
-    /// The address that you want to use; its service says where its tokens come from. In place of it KERBRIDGE_URL, what the last
-    /// login was for, or url in client.toml.
+    /// The address that you want to use; its service says where its tokens come from. Where none is named, a token is had for
+    /// KERBRIDGE_URL, what the last login was for, or url in client.toml, and all tokens are taken back.
     #[arg(value_name = "URL", conflicts_with = "audience")]
     url: Option<String>,
     /// The broker's address, where the service does not say (KERBRIDGE_ISSUER).
@@ -85,9 +85,14 @@ impl Target {
                 )),
             };
         }
-        let places = std::iter::once(said).chain([settings::of_environment()]);
-        let places: Vec<Said> = places.chain(settings::of_files(self.config.as_deref())?).collect();
-        Ok(Some(Settings::of(&places)?.wanted))
+        let places = self.places(said, Some(client::remembered(&self.cache()?)))?;
+        Wanted::of(&places).map(Some)
+    }
+
+    /// All that is said, here and elsewhere, in the order in which it counts.
+    fn places(&self, said: Said, remembered: Option<Said>) -> Result<Vec<Said>, Trouble> {
+        let places = [said, settings::of_environment()].into_iter().chain(remembered);
+        Ok(places.chain(settings::of_files(self.config.as_deref())?).collect())
     }
 }
 
@@ -113,11 +118,7 @@ impl How {
 
     /// All that is said, here and elsewhere.
     pub(super) fn settings(&self, remembered: Option<Said>) -> Result<Settings, Trouble> {
-        let places = [self.said(), settings::of_environment()].into_iter().chain(remembered);
-        let places: Vec<Said> = places
-            .chain(settings::of_files(self.target.config.as_deref())?)
-            .collect();
-        Settings::of(&places)
+        Settings::of(&self.target.places(self.said(), remembered)?)
     }
 
     pub(super) fn remembered(&self) -> Result<Option<Said>, Trouble> {

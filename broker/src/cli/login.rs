@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::client::{How, failed};
 use super::{Failure, Output, output};
-use crate::client::kept::{Kept, Target};
+use crate::client::kept::Kept;
 use crate::client::trouble::Trouble;
 use crate::client::{self, Need};
 use crate::time::moment::Rfc3339;
@@ -30,10 +30,7 @@ pub(super) fn run(login: &Login) -> Result<(), Failure> {
         ..
     } = &kept;
     let until = Rfc3339(UnixTime::from_seconds(*expires_at)).to_string();
-    let (kind, name) = match &kept.target {
-        Target::Resource(address) => ("resource", address),
-        Target::Audience { audience, .. } => ("audience", audience),
-    };
+    let (kind, name) = kept.target.named();
     let value = json!({
         "principal": principal, "issuer": issuer, "scope": scope, "expires_at": until, kind: name,
     });

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::client::{How, failed};
 use super::{Failure, Output, output};
-use crate::client::kept::{Kept, Target};
+use crate::client::kept::Kept;
 use crate::client::settings::Wanted;
 use crate::client::trouble::{Kind, Trouble};
 use crate::client::{self, Need};
@@ -95,10 +95,7 @@ fn written(format: Format, kept: &Kept, authorities: Option<&str>, now: UnixTime
             format!("header = \"Authorization: Bearer {token}\"\n{authorities}")
         }
         Format::Json => {
-            let (kind, name) = match &kept.target {
-                Target::Resource(address) => ("resource", address),
-                Target::Audience { audience, .. } => ("audience", audience),
-            };
+            let (kind, name) = kept.target.named();
             line(&json!({
                 "access_token": token, "token_type": "Bearer", "expires_at": until, "expires_in": kept.left(now),
                 "scope": kept.scope, "issuer": kept.issuer, "principal": kept.principal, kind: name,
@@ -148,6 +145,7 @@ fn takes(info: &str) -> Result<(), Trouble> {
 mod tests {
     use super::*;
     use crate::client::exchange::BearerToken;
+    use crate::client::kept::Target;
 
     fn kept() -> Kept {
         Kept {

@@ -82,14 +82,22 @@ pub(super) fn resource(https: &Https, url: &Address) -> Result<Resource, Trouble
         let answer = https.connect(&place)?.ask(&Question::Get)?;
         return described(&answer, url);
     }
-    for above in url.and_above().into_iter().take(ASKED) {
-        let place = url.at(format!("{RESOURCE}{}", above.suffix()));
+    for place in places(url) {
         let answer = https.connect(&place)?.ask(&Question::Get)?;
         if answer.status == 200 || answer.status >= 500 {
             return described(&answer, url);
         }
     }
     Err(not_described(url, "it has no metadata (RFC 9728)"))
+}
+
+/// Where metadata about an address may be, the longest first. Of a deep one those near the host's root: what lies deep is rather a
+/// thing of the service than another service.
+fn places(url: &Address) -> impl Iterator<Item = Address> {
+    let above = url.and_above();
+    let deeper = above.len().saturating_sub(ASKED);
+    let places = above.into_iter().skip(deeper);
+    places.map(|above| above.at(format!("{RESOURCE}{}", above.suffix())))
 }
 
 /// Asks a broker where its endpoints are.
@@ -200,6 +208,29 @@ mod tests {
         ] {
             assert_eq!(of(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn few_places_are_asked_and_the_hosts_own_is_the_last() {
+        let of = |url: &str| {
+            let url = Address::parse(url).unwrap();
+            places(&url).map(|place| place.path().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of("https://a/x/y"),
+            [
+                "/.well-known/oauth-protected-resource/x/y",
+                "/.well-known/oauth-protected-resource/x",
+                "/.well-known/oauth-protected-resource",
+            ]
+        );
+        let deep = of("https://a/1/2/3/4/5/6/7/8/9");
+        assert_eq!(deep.len(), ASKED);
+        assert_eq!(
+            deep.first().unwrap(),
+            "/.well-known/oauth-protected-resource/1/2/3/4/5/6/7"
+        );
+        assert_eq!(deep.last().unwrap(), RESOURCE);
     }
 
     #[test]

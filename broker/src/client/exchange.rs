@@ -127,6 +127,9 @@ pub(super) fn ask(https: &Https, at: &Address, tickets: &Tickets, wish: &Wish<'_
     if !token_type.eq_ignore_ascii_case("bearer") {
         return Err(not_understood(at, "the token is no bearer token"));
     }
+    if !is_scope(&scope) {
+        return Err(not_understood(at, "its scopes are none"));
+    }
     let token = BearerToken::try_from(access_token).map_err(|error| not_understood(at, error))?;
     if !proof.answered_by(negotiate.as_deref()) {
         return Err(Trouble::new(
@@ -142,22 +145,31 @@ pub(super) fn ask(https: &Https, at: &Address, tickets: &Tickets, wish: &Wish<'_
     })
 }
 
+/// Whether a text is scopes (RFC 6749 §3.3), which are shown on a terminal; empty where there is none.
+fn is_scope(text: &str) -> bool {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte);
+    text.bytes().all(is_plain)
+}
+
 /// Has a token taken back by showing it.
 pub(super) fn revoke(https: &Https, at: &Address, token: &BearerToken) -> Result<(), Trouble> {
     let question = Question::Post {
         form: form(&[("token", token.as_str())]),
         bearer: Some(token.as_str()),
     };
-    let answer = https.connect(at)?.ask(&question)?;
-    match answer.status {
-        // Whose assertion does not stand any more: it is taken back already, or has ended.
-        200 | 401 => Ok(()),
-        status => Err(Trouble::new(
-            Kind::NotRevoked,
-            format!("{at} did not take the token back: the answer is {status}"),
-            "it ends by itself; kerbridge revoke at the broker ends it now",
-        )),
+    taken_back(https.connect(at)?.ask(&question)?.status, at)
+}
+
+/// A token that was taken back before, or has ended, is answered as one that is now (RFC 7009 §2.2).
+fn taken_back(status: u16, at: &Address) -> Result<(), Trouble> {
+    if status == 200 {
+        return Ok(());
     }
+    Err(Trouble::new(
+        Kind::NotRevoked,
+        format!("{at} did not take the token back: the answer is {status}"),
+        "it ends by itself; kerbridge revoke at the broker ends it now",
+    ))
 }
 
 fn not_understood(at: &Address, why: &str) -> Trouble {
@@ -240,39 +252,47 @@ mod tests {
 
     #[test]
     fn each_error_of_the_broker_has_a_line_with_a_remedy() {
-        for (status, body, kind, words) in [
-            (400, r#"{"error":"invalid_target"}"#, Kind::Denied, "policy explain"),
-            (400, r#"{"error":"invalid_scope"}"#, Kind::Denied, "--scope"),
-            (
-                400,
-                r#"{"error":"invalid_request"}"#,
-                Kind::TicketRefused,
-                "--no-channel-binding",
-            ),
-            (
-                401,
-                r#"{"error":"invalid_client"}"#,
-                Kind::Denied,
-                "ask whoever runs it",
-            ),
-            (
-                503,
-                r#"{"error":"temporarily_unavailable"}"#,
-                Kind::BrokerUnavailable,
-                "again in 3 s",
-            ),
-            (
-                429,
-                r#"{"error":"temporarily_unavailable"}"#,
-                Kind::BrokerUnavailable,
-                "again in 3 s",
-            ),
-            (502, "<html>", Kind::BrokerUnavailable, "check the address"),
-            (404, "", Kind::AnswerNotUnderstood, "check the address"),
+        for (status, error, kind, words) in [
+            (400, "invalid_target", Kind::Denied, "policy explain"),
+            (400, "invalid_scope", Kind::Denied, "--scope"),
+            (400, "invalid_request", Kind::TicketRefused, "--no-channel-binding"),
+            (401, "invalid_client", Kind::Denied, "ask whoever runs it"),
+            (503, "temporarily_unavailable", Kind::BrokerUnavailable, "again in 3 s"),
+            (429, "temporarily_unavailable", Kind::BrokerUnavailable, "again in 3 s"),
+        ] {
+            let trouble = trouble(status, &format!(r#"{{"error":"{error}"}}"#));
+            assert_eq!(trouble.kind, kind, "{error}");
+            assert!(trouble.remedy.contains(words), "{trouble}");
+        }
+        for (status, body, kind) in [
+            (502, "<html>", Kind::BrokerUnavailable),
+            (404, "", Kind::AnswerNotUnderstood),
         ] {
             let trouble = trouble(status, body);
             assert_eq!(trouble.kind, kind, "{body}");
-            assert!(trouble.remedy.contains(words), "{trouble}");
+            assert!(trouble.remedy.contains("check the address"), "{trouble}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_taken_back_where_the_broker_says_so_alone() {
+        let at = Address::parse("https://broker.example.com/oauth2/revoke").unwrap();
+        assert!(taken_back(200, &at).is_ok());
+        for status in [204, 302, 401, 404, 503] {
+            assert_eq!(taken_back(status, &at).unwrap_err().kind, Kind::NotRevoked, "{status}");
+        }
+    }
+
+    #[test]
+    fn scopes_move_no_cursor() {
+        for (text, good) in [
+            ("", true),
+            ("orders:read a/b", true),
+            ("a\u{1b}[2J", false),
+            ("a\nb", false),
+            ("\u{e6}", false),
+        ] {
+            assert_eq!(is_scope(text), good, "{text:?}");
         }
     }
 

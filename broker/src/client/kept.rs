@@ -33,6 +33,16 @@ pub(crate) enum Target {
     Audience { issuer: String, audience: String },
 }
 
+impl Target {
+    /// What kind of name it has, as a member of JSON, and the name.
+    pub(crate) const fn named(&self) -> (&'static str, &String) {
+        match self {
+            Self::Resource(address) => ("resource", address),
+            Self::Audience { audience, .. } => ("audience", audience),
+        }
+    }
+}
+
 /// A token, and what there is to say of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

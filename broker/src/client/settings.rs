@@ -2,7 +2,9 @@
 //! the last log-in was for, then the user's file, then the machine's.
 
 use std::env;
-use std::fs;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use kerbridge_gss::{Principal, ServicePrincipal};
@@ -17,6 +19,8 @@ use crate::strict_toml;
 
 /// The machine's file.
 const OF_THE_MACHINE: &str = "/etc/kerbridge/client.toml";
+/// Largest file of settings that is read, in bytes.
+const LARGEST: u64 = 64 * 1024;
 
 /// What one place says; every line may be left out. As a file it is `client.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,18 +136,22 @@ fn folder(variable: &str, below_home: &str) -> Option<PathBuf> {
 }
 
 fn read(path: &Path) -> Result<Option<Said>, Trouble> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
-            let problem = format!("{} cannot be read: {error}", path.display());
-            return Err(Trouble::new(
-                Kind::FileUnusable,
-                problem,
-                "have it readable, or remove it",
-            ));
-        }
+    let mut text = String::new();
+    let most = LARGEST.saturating_add(1);
+    let read = File::open(path).and_then(|file| file.take(most).read_to_string(&mut text));
+    let why = match read {
+        Ok(length) if u64::try_from(length).is_ok_and(|length| length <= LARGEST) => None,
+        Ok(_) => Some(format!("it is larger than {LARGEST} bytes")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => Some(error.to_string()),
     };
+    if let Some(why) = why {
+        return Err(Trouble::new(
+            Kind::FileUnusable,
+            format!("{} cannot be read: {why}", path.display()),
+            "have it readable, or remove it",
+        ));
+    }
     let mut problems = Problems::default();
     let said = strict_toml::read::<Said>(&text, &mut problems);
     let first = problems.iter().next();
@@ -162,82 +170,144 @@ fn read(path: &Path) -> Result<Option<Said>, Trouble> {
     }
 }
 
+impl Wanted {
+    /// What the places name together, the first of them before the others.
+    pub(crate) fn of(places: &[Said]) -> Result<Self, Trouble> {
+        Found::of(places).map(|found| found.wanted)
+    }
+}
+
 impl Settings {
     /// What the places say together, the first of them before the others.
     pub(crate) fn of(places: &[Said]) -> Result<Self, Trouble> {
-        let first = places.iter().find(|said| said.url.is_some() || said.audience.is_some());
-        let target = first.ok_or_else(|| {
-            Trouble::new(
-                Kind::NoTarget,
-                "it is not said for what a token is wanted",
-                "name the address that you want to use, as in kerbridge token print https://api.example.com/orders, or set url in \
-                 ~/.config/kerbridge/client.toml",
-            )
-        })?;
-        let wanted = match (&target.url, &target.audience) {
-            (Some(_), Some(_)) => {
-                return Err(Trouble::new(
-                    Kind::NoTarget,
-                    "an address and an audience are named at once",
-                    "name one of the two",
-                ));
-            }
-            (Some(url), None) => {
-                let address = Address::parse(url);
-                Wanted::At(address.map_err(|error| not_meant(&format!("{url}: {error}"), "an https address"))?)
-            }
-            (None, audience) => {
-                let issuer = places.iter().find_map(|said| said.issuer.as_ref());
-                let issuer = issuer.ok_or_else(|| {
+        let found = Found::of(places)?;
+        let scopes = places
+            .iter()
+            .filter(|place| found.is_of_service(place))
+            .map(|place| &place.scopes)
+            .find(|scopes| !scopes.is_empty());
+        let bound = places
+            .iter()
+            .filter(|place| found.is_of_broker(place))
+            .find_map(|place| place.channel_binding);
+        Ok(Self {
+            scopes: scopes.cloned().unwrap_or_default(),
+            ca: places.iter().find_map(|place| place.ca.clone()),
+            service: found.service(places)?,
+            channel_binding: bound.unwrap_or(true),
+            source: source(places)?,
+            wanted: found.wanted,
+        })
+    }
+}
+
+/// What is wanted, which decides what else is said of it, and not of others.
+struct Found {
+    wanted: Wanted,
+    /// The number of the place by which the broker is known: it names it, or the address that says it.
+    by: usize,
+}
+
+impl Found {
+    fn of(places: &[Said]) -> Result<Self, Trouble> {
+        let mut all = places.iter().enumerate();
+        let first = all.find(|(_, place)| place.url.is_some() || place.audience.is_some());
+        match first.map(|(by, place)| (by, &place.url, &place.audience)) {
+            Some((by, Some(url), None)) => Ok(Self {
+                wanted: Wanted::At(meant(url, Address::parse(url), "an https address")?),
+                by,
+            }),
+            Some((_, None, Some(audience))) => {
+                let mut all = places.iter().enumerate();
+                let issuer = all.find_map(|(by, place)| Some((by, place.issuer.as_ref()?)));
+                let (by, issuer) = issuer.ok_or_else(|| {
                     Trouble::new(
                         Kind::NoTarget,
                         "an audience is named, and no broker that knows it",
                         "name the broker with --issuer URL",
                     )
                 })?;
-                let read = Issuer::parse(issuer);
-                Wanted::Named {
-                    issuer: read
-                        .map_err(|error| not_meant(&format!("{issuer}: {error}"), "the broker's https address"))?,
-                    audience: audience.clone().unwrap_or_default(),
-                }
+                Ok(Self {
+                    wanted: Wanted::Named {
+                        issuer: meant(issuer, Issuer::parse(issuer), "the broker's https address")?,
+                        audience: audience.clone(),
+                    },
+                    by,
+                })
             }
-        };
-        // Which principal the broker has is said of the broker that stands beside it, and not of any other.
-        let service = places
-            .iter()
-            .take_while(|said| !std::ptr::eq(*said, target))
-            .chain([target])
-            .find_map(|said| said.service.as_ref());
-        let service = match service {
-            None => Service::OfHost,
-            Some(name) => {
-                let read = ServicePrincipal::parse(name);
-                Service::Named(read.map_err(|error| not_meant(&format!("{name}: {error}"), "HTTP/HOST@REALM"))?)
+            Some((_, Some(_), Some(_))) => Err(Trouble::new(
+                Kind::NoTarget,
+                "an address and an audience are named at once",
+                "name one of the two",
+            )),
+            Some((_, None, None)) | None => Err(Trouble::new(
+                Kind::NoTarget,
+                "it is not said for what a token is wanted",
+                "name the address that you want to use, as in kerbridge token print https://api.example.com/orders, or set url in \
+                 ~/.config/kerbridge/client.toml",
+            )),
+        }
+    }
+
+    /// Whether a place speaks of the service that is wanted: it names that one, by its host or its name, or none at all.
+    fn is_of_service(&self, place: &Said) -> bool {
+        let Said {
+            url, issuer, audience, ..
+        } = place;
+        match &self.wanted {
+            Wanted::At(address) => match url {
+                Some(url) => Address::parse(url).is_ok_and(|other| other.is_same_origin(address)),
+                None => audience.is_none() && issuer.is_none(),
+            },
+            Wanted::Named {
+                issuer: at,
+                audience: name,
+            } => {
+                url.is_none()
+                    && audience.as_ref().is_none_or(|audience| audience == name)
+                    && issuer.as_ref().is_none_or(|issuer| issuer == at.as_str())
             }
-        };
-        let scopes = places.iter().map(|said| &said.scopes).find(|scopes| !scopes.is_empty());
-        Ok(Self {
-            wanted,
-            scopes: scopes.cloned().unwrap_or_default(),
-            ca: places.iter().find_map(|said| said.ca.clone()),
-            service,
-            channel_binding: places.iter().find_map(|said| said.channel_binding).unwrap_or(true),
-            source: source(places)?,
+        }
+    }
+
+    /// Whether a place speaks of that service's broker: it names the broker, or speaks of the service.
+    fn is_of_broker(&self, place: &Said) -> bool {
+        let names = |at: &Issuer| place.issuer.as_deref() == Some(at.as_str());
+        let is_named = matches!(&self.wanted, Wanted::Named { issuer, .. } if names(issuer));
+        is_named || self.is_of_service(place)
+    }
+
+    /// The broker's principal. Of which broker it is must be said with it or after it: a ticket for one broker is not shown to
+    /// another, which could show it to the first.
+    fn service(&self, places: &[Said]) -> Result<Service, Trouble> {
+        let mut all = places.iter().enumerate();
+        let said = all.find_map(|(at, place)| {
+            let Said {
+                url,
+                issuer,
+                audience,
+                service,
+                ..
+            } = place;
+            let is_with = url.is_some() || issuer.is_some() || audience.is_some();
+            let counts = self.is_of_broker(place) && (is_with || at < self.by);
+            service.as_ref().filter(|_| counts)
+        });
+        said.map_or(Ok(Service::OfHost), |name| {
+            meant(name, ServicePrincipal::parse(name), "HTTP/HOST@REALM").map(Service::Named)
         })
     }
 }
 
 /// Whose tickets: those of the first place that names a keytab or a cache.
 fn source(places: &[Said]) -> Result<Source, Trouble> {
-    let principal = places.iter().find_map(|said| said.principal.as_ref());
-    let read =
-        |name: &String| Principal::parse(name).map_err(|error| not_meant(&format!("{name}: {error}"), "NAME@REALM"));
-    let principal = principal.map(read).transpose()?;
+    let principal = places.iter().find_map(|place| place.principal.as_ref());
+    let principal = principal.map(|name| meant(name, Principal::parse(name), "NAME@REALM"));
+    let principal = principal.transpose()?;
     let first = places
         .iter()
-        .find(|said| said.keytab.is_some() || said.ccache.is_some());
-    match (first.and_then(|said| said.keytab.clone()), principal) {
+        .find(|place| place.keytab.is_some() || place.ccache.is_some());
+    match (first.and_then(|place| place.keytab.clone()), principal) {
         (Some(file), Some(principal)) => Ok(Source::Keytab { file, principal }),
         (Some(_), None) => Err(Trouble::new(
             Kind::NoTarget,
@@ -245,18 +315,21 @@ fn source(places: &[Said]) -> Result<Source, Trouble> {
             "name the principal with --principal NAME@REALM",
         )),
         (None, principal) => Ok(Source::Cache {
-            name: first.and_then(|said| said.ccache.clone()),
+            name: first.and_then(|place| place.ccache.clone()),
             principal,
         }),
     }
 }
 
-fn not_meant(what: &str, wanted: &str) -> Trouble {
-    Trouble::new(Kind::NoTarget, what, format!("name {wanted}"))
+/// What was read of a text that somebody wrote, or what to write in its place.
+fn meant<T, E: fmt::Display>(text: &str, read: Result<T, E>, wanted: &str) -> Result<T, Trouble> {
+    read.map_err(|error| Trouble::new(Kind::NoTarget, format!("{text}: {error}"), format!("name {wanted}")))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn said(text: &str) -> Said {
@@ -269,19 +342,45 @@ mod tests {
 
     #[test]
     fn the_first_place_that_names_a_service_counts_and_what_belongs_to_another_does_not() {
-        let machine = "issuer = 'https://b'\naudience = 'orders'\nservice = 'HTTP/b@R'\nca = '/ca'\nscopes = ['x']";
+        let machine = "issuer = 'https://b'\naudience = 'orders'\nservice = 'HTTP/b@R'\nca = '/ca'\nscopes = ['x']\nchannel_binding = false";
         let of_machine = settings(&["", machine]).unwrap();
         assert!(matches!(&of_machine.wanted, Wanted::Named { audience, .. } if audience == "orders"));
         assert!(matches!(&of_machine.service, Service::Named(name) if name.as_str() == "HTTP/b@R"));
-        assert!(of_machine.channel_binding);
+        assert_eq!(of_machine.scopes, ["x"]);
+        assert!(!of_machine.channel_binding);
         let of_url = settings(&["url = 'https://a/x'", machine]).unwrap();
         assert!(matches!(&of_url.wanted, Wanted::At(address) if address.to_string() == "https://a/x"));
         assert_eq!(of_url.service, Service::OfHost);
         assert_eq!(of_url.ca.as_deref(), Some(Path::new("/ca")));
-        let other = settings(&["audience = 'billing'\nchannel_binding = false", machine]).unwrap();
+        assert!(of_url.scopes.is_empty());
+        assert!(of_url.channel_binding);
+        // Another service of the same broker, and the same name at another broker.
+        let other = settings(&["audience = 'billing'", machine]).unwrap();
         assert!(matches!(&other.wanted, Wanted::Named { audience, issuer }
             if audience == "billing" && issuer.as_str() == "https://b"));
+        assert_eq!(other.service, of_machine.service);
+        assert!(other.scopes.is_empty());
         assert!(!other.channel_binding);
+        let elsewhere = settings(&["issuer = 'https://c'\naudience = 'orders'", machine]).unwrap();
+        assert_eq!(elsewhere.service, Service::OfHost);
+        assert!(elsewhere.scopes.is_empty());
+        assert!(elsewhere.channel_binding);
+    }
+
+    #[test]
+    fn a_login_counts_for_all_addresses_of_its_host_and_a_principal_for_the_broker_that_stands_with_it_or_after_it() {
+        let login = "url = 'https://a/x'\nservice = 'HTTP/b@R'\nscopes = ['x']\nchannel_binding = false";
+        let same = settings(&["url = 'https://A/y?z'", "", login]).unwrap();
+        assert!(matches!(&same.service, Service::Named(name) if name.as_str() == "HTTP/b@R"));
+        assert_eq!((&same.scopes[..], same.channel_binding), (&["x".to_owned()][..], false));
+        let (url, service) = ("url = 'https://a'", "service = 'HTTP/b@R'\nscopes = ['x']");
+        assert!(matches!(settings(&[service, url]).unwrap().service, Service::Named(_)));
+        let before = settings(&[url, service]).unwrap();
+        assert_eq!(before.service, Service::OfHost);
+        assert_eq!(before.scopes, ["x"]);
+        let (audience, issuer) = ("audience = 'orders'", "issuer = 'https://b'");
+        let between = settings(&[audience, service, issuer]).unwrap();
+        assert!(matches!(between.service, Service::Named(_)));
     }
 
     #[test]
@@ -313,6 +412,8 @@ mod tests {
             assert_eq!(trouble.kind, Kind::SettingsWrong);
             assert!(trouble.problem.contains(words), "{trouble}");
         }
+        fs::write(&file, "#".repeat(64 * 1024 + 1)).unwrap();
+        assert_eq!(of_files(Some(&file)).unwrap_err().kind, Kind::FileUnusable);
         fs::write(&file, "url = 'https://a'").unwrap();
         assert_eq!(of_files(Some(&file)).unwrap(), [said("url = 'https://a'")]);
     }

@@ -63,6 +63,9 @@ pub(crate) struct Trouble {
 }
 
 impl Trouble {
+    /// Most characters of a problem, and of a remedy.
+    const LONGEST: usize = 600;
+
     pub(crate) fn new(kind: Kind, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             kind,
@@ -93,11 +96,6 @@ fn plain(text: &str) -> String {
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(Trouble::LONGEST)
         .collect()
-}
-
-impl Trouble {
-    /// Most characters of a problem, and of a remedy.
-    const LONGEST: usize = 600;
 }
 
 #[cfg(test)]
