@@ -3,7 +3,6 @@
 manifests.py read FILE                 the documents of a YAML file
 manifests.py kubernetes VERSION FILE   what is wrong with them by the schemas of Kubernetes, unknown fields included
 manifests.py chart FOLDER VALUES       the documents that Helm makes of the chart with these values (JSON), or its error
-manifests.py lint FOLDER               what Helm's linter says of the chart
 """
 
 import json
@@ -49,10 +48,6 @@ def main(command, *arguments):
         return kubernetes(*arguments)
     if command == "chart":
         return chart(*arguments)
-    if command == "lint":
-        import helm_python
-
-        return helm_python.lint(arguments[0], strict=True)
     raise SystemExit(f"no command named {command}")
 
 

@@ -382,6 +382,11 @@ check_chromium() {
     have chromium && have chromedriver || say "apt offers no chromium here (a snap does not count): the tests with a real browser are left out"
 }
 
+# Elsewhere the tests that render the chart say so, too.
+check_helm() {
+    [ "$(uname -m)" = x86_64 ] || say "PyPI has Helm for x86_64 alone: the tests that render the chart are left out"
+}
+
 # Where crates.io is the only source, building a tool is the way: unoptimised takes a third of the time.
 # install_tool NAME VERSION: a program of cargo's, into target/tools/NAME-VERSION/bin.
 install_tool() {
@@ -464,6 +469,7 @@ if [ $want_test = yes ]; then
     install_python oauth 'Authlib and schemathesis'
     install_python manifests 'Helm and the schemas of Kubernetes'
     install_schemas
+    check_helm
     check_chromium
 fi
 if [ $want_lab = yes ]; then check_faketime; fi
