@@ -16,7 +16,7 @@ use super::{ConfigFile, Failure, output};
 use crate::config::PolicyConfig;
 use crate::hexadecimal;
 use crate::problem::Problems;
-use crate::render::{self, Inline, Module};
+use crate::render::{self, Chain, Inline, Module};
 
 /// Where the packages put the module.
 pub(super) const DEPLOYED: &str = "/etc/envoy/kerbridge_filter.wasm";
@@ -50,7 +50,7 @@ pub(super) struct Render {
 }
 
 /// A form of the filter's configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
     /// Entries of http_filters, in YAML.
     Envoy,
@@ -81,9 +81,18 @@ pub(super) fn run(render: &Render) -> Result<(), Failure> {
             render::json(&upstream(policy.policy_file(), spn)?).map(|text| format!("{text}\n"))
         }
         (Format::Envoy, Some(spn)) => render::envoy_upstream(&upstream(policy.policy_file(), spn)?, &module(render)?),
-        (Format::Istio | Format::IstioEnvoyFilter | Format::EnvoyGateway, _) => {
-            Ok(manifests::render(render, policy.policy_file(), &listener())?)
-        }
+        (Format::Istio, _) => Ok(manifests::render(render, policy.policy_file(), &listener(), |all| {
+            render::istio(all, Chain::WasmPlugin)
+        })?),
+        (Format::IstioEnvoyFilter, _) => Ok(manifests::render(render, policy.policy_file(), &listener(), |all| {
+            render::istio(all, Chain::EnvoyFilter)
+        })?),
+        (Format::EnvoyGateway, _) => Ok(manifests::render(
+            render,
+            policy.policy_file(),
+            &listener(),
+            render::envoy_gateway,
+        )?),
     };
     let text = text.map_err(|error| {
         output::complain(error);

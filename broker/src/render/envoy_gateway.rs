@@ -3,7 +3,9 @@
 
 use serde_json::{Value, json};
 
-use super::manifests::{Code, Manifests, NAME, Target, Unrenderable, cluster, gateway_reference, stats_tags};
+use super::manifests::{
+    CERTIFICATES, Code, Manifests, NAME, Target, Unrenderable, cluster, gateway_reference, stats_tags,
+};
 use super::yaml;
 
 const VERSION: &str = "gateway.envoyproxy.io/v1alpha1";
@@ -70,13 +72,13 @@ fn proxy(manifests: &Manifests<'_>) -> Result<Value, Unrenderable> {
         "stats_config": {"stats_tags": stats_tags()},
         "static_resources": {"clusters": clusters},
     });
-    let (name, path) = ("kerbridge-mesh", "/etc/kerbridge/mesh");
+    let name = "kerbridge-mesh";
     Ok(json!({
         "bootstrap": {"type": "Merge", "value": yaml::document(&bootstrap)},
         "provider": {
             "type": "Kubernetes",
             "kubernetes": {"envoyDeployment": {
-                "container": {"volumeMounts": [{"name": name, "mountPath": path, "readOnly": true}]},
+                "container": {"volumeMounts": [{"name": name, "mountPath": CERTIFICATES, "readOnly": true}]},
                 "pod": {"volumes": [{"name": name, "secret": {"secretName": name}}]},
             }},
         },

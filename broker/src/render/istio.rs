@@ -171,10 +171,9 @@ fn upstream(
     {
         config.remove("capability_restriction_config");
     }
-    let host = spn.as_str().split(['/', '@']).nth(1).unwrap_or_default();
     Ok(json!({
         "applyTo": "CLUSTER",
-        "match": {"context": "GATEWAY", "cluster": {"service": host}},
+        "match": {"context": "GATEWAY", "cluster": {"service": spn.host()}},
         "patch": {
             "operation": "MERGE",
             "value": {"typed_extension_protocol_options": {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::capabilities;
 
 /// Where the certificates for the brokers are in the gateway's container: those of a `kubernetes.io/tls` Secret with `ca.crt`.
-const CERTIFICATES: &str = "/etc/kerbridge/mesh";
+pub(super) const CERTIFICATES: &str = "/etc/kerbridge/mesh";
 
 /// What the two plugins, their root and their VM are called, as in an Envoy that is configured by hand.
 pub(super) const NAME: &str = "kerbridge";
@@ -339,10 +339,11 @@ pub(super) fn cluster(place: &Place) -> Value {
     })
 }
 
-/// Makes labels of the words in the names of the filter's statistics.
+/// Makes labels of the words in the names of the filter's statistics, as the shipped `envoy.yaml` does.
 pub(super) fn stats_tags() -> Value {
     json!([
-        {"tag_name": "kerbridge_reason", "regex": r"^wasmcustom\.kerbridge\.\w+(\.reason\.(\w+))"},
-        {"tag_name": "kerbridge_issuer", "regex": r"^wasmcustom\.kerbridge\..+?(\.issuer\.([\w-]+))$"},
+        {"tag_name": "kerbridge_reason", "regex": r"^(?:cluster\..+\.)?wasmcustom\.kerbridge\.\w+(\.reason\.(\w+))"},
+        {"tag_name": "kerbridge_issuer", "regex": r"^(?:cluster\..+\.)?wasmcustom\.kerbridge\..+?(\.issuer\.([\w-]+))$"},
+        {"tag_name": "kerbridge_loaded_for", "regex": r"^(cluster\.(.+)\.)wasmcustom\.kerbridge\."},
     ])
 }

@@ -30,6 +30,11 @@ impl Spn {
     pub const fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The host, without a port.
+    pub fn host(&self) -> &str {
+        self.0.split(['/', ':', '@']).nth(1).unwrap_or_default()
+    }
 }
 
 impl FromStr for Spn {
@@ -115,6 +120,13 @@ mod tests {
             let spn: Spn = serde_json::from_value(text.into()).unwrap();
             assert_eq!((spn.as_str(), spn.to_string().as_str()), (text, text));
             assert_eq!(serde_json::to_value(&spn).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_host_is_named_without_its_port() {
+        for text in ["HTTP/legacy.example.com@R", "http/legacy.example.com:8080@R"] {
+            assert_eq!(text.parse::<Spn>().unwrap().host(), "legacy.example.com", "{text}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use kerbridge_tests::certificates::Certificates;
 use kerbridge_tests::envoy::validate;
+use kerbridge_tests::shipped::repository;
 use serde_json::{Value, json};
 
 use crate::tools::{documents, istio_complaints, module, render, try_render, without_legacy};
@@ -246,6 +247,9 @@ fn envoy_takes_the_clusters_and_labels_of_envoy_gateways_bootstrap() {
     let proxy = &only(&rendered, "EnvoyProxy")["spec"];
     assert_eq!(proxy["bootstrap"]["type"], "Merge");
     let own = documents(proxy["bootstrap"]["value"].as_str().unwrap());
+    // The words in the names become the labels that they become in the shipped configuration.
+    let shipped = documents(&std::fs::read_to_string(repository().join("envoy/envoy.yaml")).unwrap());
+    assert_eq!(own[0]["stats_config"], shipped[0]["stats_config"]);
     let mut bootstrap = base();
     merge(&mut bootstrap, &json!({"stats_config": own[0]["stats_config"]}));
     let clusters = own[0]["static_resources"]["clusters"].as_array().unwrap();
@@ -265,7 +269,7 @@ fn what_could_not_be_true_is_refused_with_the_remedy() {
     let bare = without_legacy;
     let image = ["--module-url", IMAGE];
     type Edit<'e> = &'e dyn Fn(&str) -> String;
-    let cases: [(Edit<'_>, &[&str], &str); 11] = [
+    let cases: [(Edit<'_>, &[&str], &str); 12] = [
         (&bare, &["--format", "istio"], "--namespace: say where the gateway is"),
         (
             &bare,
@@ -329,6 +333,11 @@ fn what_could_not_be_true_is_refused_with_the_remedy() {
             &legacy,
             &[&["--format", "envoy-gateway"], &AT[..], &GATEWAY, &image].concat(),
             "gives each one of its own",
+        ),
+        (
+            &bare,
+            &[&["--format", "envoy-gateway"], &AT[..], &GATEWAY].concat(),
+            "an image or an address is needed",
         ),
         (
             &bare,

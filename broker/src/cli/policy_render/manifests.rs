@@ -7,8 +7,8 @@ use kerbridge_wire::filter_config::FilterConfig;
 use kerbridge_wire::policy::Policy;
 
 use super::super::{Failure, output};
-use super::{DEPLOYED, Format, Render};
-use crate::render::{self, Chain, Code, KubeName, Manifests, Place, Target};
+use super::{DEPLOYED, Render};
+use crate::render::{self, Code, KubeName, Manifests, Place, Target, Unrenderable};
 
 /// What manifests need to be told beside the policy.
 #[derive(Debug, Args)]
@@ -44,7 +44,13 @@ fn label(text: &str) -> Result<(String, String), &'static str> {
     }
 }
 
-pub(super) fn render(render: &Render, policy: &Policy, config: &FilterConfig) -> Result<String, Failure> {
+/// The manifests that `make` makes of what the command line says.
+pub(super) fn render(
+    render: &Render,
+    policy: &Policy,
+    config: &FilterConfig,
+    make: impl FnOnce(&Manifests<'_>) -> Result<String, Unrenderable>,
+) -> Result<String, Failure> {
     let usage = |said: &str| {
         output::complain(said);
         Failure::Usage
@@ -64,13 +70,8 @@ pub(super) fn render(render: &Render, policy: &Policy, config: &FilterConfig) ->
         }
         None => Target::Labels(arguments.selector.iter().cloned().collect()),
     };
-    let code = match &arguments.module_url {
-        Some(code) => code.clone(),
-        None if render.format == Format::EnvoyGateway => {
-            return Err(usage("--module-url: say where Envoy Gateway finds the module"));
-        }
-        None => Code::File(render.deployed_module.clone().unwrap_or_else(|| DEPLOYED.to_owned())),
-    };
+    let deployed = || Code::File(render.deployed_module.clone().unwrap_or_else(|| DEPLOYED.to_owned()));
+    let code = arguments.module_url.clone().unwrap_or_else(deployed);
     let module = super::module(render)?;
     let services = render::kerberos_upstreams(policy).into_iter();
     let upstreams: BTreeMap<_, _> = services
@@ -85,10 +86,5 @@ pub(super) fn render(render: &Render, policy: &Policy, config: &FilterConfig) ->
         target: &target,
         namespace,
     };
-    let text = match render.format {
-        Format::IstioEnvoyFilter => render::istio(&manifests, Chain::EnvoyFilter),
-        Format::EnvoyGateway => render::envoy_gateway(&manifests),
-        Format::Istio | Format::Envoy | Format::Json => render::istio(&manifests, Chain::WasmPlugin),
-    };
-    text.map_err(|error| usage(&error.to_string()))
+    make(&manifests).map_err(|error| usage(&error.to_string()))
 }
