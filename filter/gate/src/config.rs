@@ -5,6 +5,7 @@ pub(crate) mod issuer;
 mod logout;
 mod place;
 mod route;
+mod rule;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;

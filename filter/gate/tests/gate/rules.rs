@@ -5,7 +5,7 @@ mod known;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::world::{Key, NOW, at, head, lines, passed, reply, request, run, settle, shown};
+use crate::world::{Key, NOW, at, head, lines, passed, reply, request, run, settle, shown, take_keys};
 use kerbridge_gate::gate::WarmHead;
 use kerbridge_gate::{Config, Gate, Reason, Snapshot, Step};
 

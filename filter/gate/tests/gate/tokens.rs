@@ -5,7 +5,7 @@ use std::rc::Rc;
 use kerbridge_gate::jwt::SignatureInput;
 use kerbridge_gate::verification::verify;
 
-use crate::world::{Key, NOW, at, claims, gate, head, lines, passed, reply, run, shown};
+use crate::world::{Key, NOW, at, claims, gate, head, lines, passed, reply, run, shown, take_keys};
 use kerbridge_gate::Reason;
 
 fn bearer(token: &str) -> Vec<u8> {
@@ -202,12 +202,7 @@ fn a_key_that_left_the_set_is_gone_and_a_bad_set_changes_nothing() {
     let headers = head("/orders", &[("authorization", &value)]);
     assert!(gate.borrow().snapshot().with_keys(0, b"<html>", at(NOW)).is_err());
     passed(run(&gate, NOW, &headers, true));
-    let next = gate
-        .borrow()
-        .snapshot()
-        .with_keys(0, new.set().as_bytes(), at(NOW))
-        .unwrap();
-    gate.borrow_mut().replace(next.into());
+    take_keys(&gate, &new.set(), NOW);
     assert_eq!(
         reply(run(&gate, NOW, &headers, true)).decision.reason,
         Reason::UnknownKey

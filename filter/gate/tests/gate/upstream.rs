@@ -13,7 +13,7 @@ use kerbridge_gate::upstream::{PendingTicket, TicketStep, refuse_unknown};
 use kerbridge_gate::{Config, Gate, Reason, Role, Step};
 use kerbridge_wire::Spn;
 
-use crate::world::{Key, NOW, at, claims, gate, head, lines, passed, request, run, settle, shown};
+use crate::world::{Key, NOW, at, claims, gate, head, lines, passed, request, run, settle, shown, take_keys};
 
 const SPN: &str = "HTTP/legacy.test@LAB.TEST";
 
@@ -229,12 +229,7 @@ fn an_attempt_after_the_tokens_end_gets_no_ticket() {
     // The keys are fetched again, or nobody could tell.
     let unable = refused(attempt(&gate, &admitted, NOW + 301, &spn()));
     assert_eq!(unable.decision.reason, Reason::KeysUnavailable);
-    let snapshot = gate
-        .borrow()
-        .snapshot()
-        .with_keys(0, key.set().as_bytes(), at(NOW + 890))
-        .unwrap();
-    gate.borrow_mut().replace(snapshot.into());
+    take_keys(&gate, &key.set(), NOW + 890);
     asked(attempt(&gate, &admitted, NOW + 899, &spn()));
     let over = refused(attempt(&gate, &admitted, NOW + 900, &spn()));
     assert_eq!((over.decision.reason, over.status), (Reason::Expired, 401));
@@ -244,12 +239,7 @@ fn an_attempt_after_the_tokens_end_gets_no_ticket() {
     );
     // The key was taken back.
     let other = Key::new("k2");
-    let snapshot = gate
-        .borrow()
-        .snapshot()
-        .with_keys(0, other.set().as_bytes(), at(NOW + 890))
-        .unwrap();
-    gate.borrow_mut().replace(snapshot.into());
+    take_keys(&gate, &other.set(), NOW + 890);
     let gone = refused(attempt(&gate, &admitted, NOW + 890, &spn()));
     assert_eq!((gone.decision.reason, gone.status), (Reason::UnknownKey, 401));
 }

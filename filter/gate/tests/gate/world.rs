@@ -102,6 +102,12 @@ pub(crate) fn gate(key: &Key) -> RefCell<Gate> {
     RefCell::new(Gate::new(Rc::new(snapshot)))
 }
 
+/// Gives a gate these keys of its first issuer's, fetched at a time.
+pub(crate) fn take_keys(gate: &RefCell<Gate>, set: &str, fetched: u64) {
+    let next = gate.borrow().snapshot().with_keys(0, set.as_bytes(), at(fetched));
+    gate.borrow_mut().replace(next.unwrap().into());
+}
+
 /// A head over TLS: `GET` of a path at api.test, and these headers.
 pub(crate) fn head(path: &str, headers: &[(&str, &[u8])]) -> HeaderMap {
     let base: [(&str, &[u8]); 4] = [

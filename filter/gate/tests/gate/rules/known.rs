@@ -86,10 +86,7 @@ fn a_known_token_is_judged_anew_by_its_key_its_time_and_the_configuration() {
     };
     assert!(is_verified_again(&gate, NOW));
     assert!(!is_verified_again(&gate, NOW + 1));
-    let with = |keys: &str| {
-        let next = gate.borrow().snapshot().with_keys(0, keys.as_bytes(), at(NOW)).unwrap();
-        gate.borrow_mut().replace(next.into());
-    };
+    let with = |keys: &str| take_keys(&gate, keys, NOW);
     // A set with one key more still holds this one.
     with(&format!(r#"{{"keys":[{},{}]}}"#, Key::new("k2").jwk(), key.jwk()));
     assert!(!is_verified_again(&gate, NOW + 2));
@@ -116,12 +113,7 @@ fn a_request_with_an_unknown_key_waits_for_the_keys_and_passes_when_they_come() 
     let step = gate.borrow_mut().admit(at(NOW), &request(&headers, true));
     let Step::Wait(pending) = step else { panic!("{step:?}") };
     assert_eq!(pending.deadline(), at(NOW + 2));
-    let next = gate
-        .borrow()
-        .snapshot()
-        .with_keys(0, new.set().as_bytes(), at(NOW))
-        .unwrap();
-    gate.borrow_mut().replace(next.into());
+    take_keys(&gate, &new.set(), NOW);
     let step = pending.resume(&mut gate.borrow_mut(), at(NOW + 1));
     passed(settle(&gate, NOW + 1, step));
 }
