@@ -9,7 +9,7 @@ use kerbridge_tests::issuer::Issuer;
 use kerbridge_tests::scripted_server::{Reply, ScriptedServer};
 use kerbridge_tests::upstream::target;
 use kerbridge_tests::wait::{wait_for, wait_until};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What the filter asked of its host for a request, a word for each call in order, repetitions counted; `/` stands before the
 /// callback of the response's head, `|` before that of a callout. The first request's, or that of its attempt at a Kerberos
@@ -83,15 +83,32 @@ fn counted(words: &[&str]) -> String {
     shown.collect::<Vec<_>>().join(" ")
 }
 
-/// A world in which routes hand tokens back in headers, or do not.
-fn world(issuer: &Issuer, delivers: bool) -> World {
+/// How sessions reach clients, which is what a response costs.
+#[derive(Clone, Copy, Debug)]
+enum Sessions {
+    /// Routes hand tokens back in headers: no upstream may pass one off as ours.
+    InHeaders,
+    /// A route takes cookies: no upstream may set one of ours.
+    InCookies,
+    /// Tokens stay where they are.
+    Nowhere,
+}
+
+/// A world in which routes do this.
+fn world(issuer: &Issuer, sessions: Sessions) -> World {
     let rarely = json!({"jwks": {"poll": "30m", "max_staleness": "1h"}});
     let world = issuer
         .join(World::builder().broker_stopped(), rarely)
         .filter(move |filter| {
-            for route in filter["routes"].as_array_mut().unwrap() {
-                if !delivers && route["access"] != "open" {
-                    route["deliver"] = json!("none");
+            let proven = |route: &&mut Value| route["access"] != "open";
+            for route in filter["routes"].as_array_mut().unwrap().iter_mut().filter(proven) {
+                match sessions {
+                    Sessions::InHeaders => {}
+                    Sessions::InCookies => {
+                        route["deliver"] = json!("none");
+                        route["accept"] = json!(["bearer", "cookie"]);
+                    }
+                    Sessions::Nowhere => route["deliver"] = json!("none"),
                 }
             }
         })
@@ -126,8 +143,8 @@ fn trace_both(world: &mut World, request: &Request, status: u16, has_attempt: bo
 #[test]
 fn each_path_takes_as_few_host_calls_as_is_written_here() {
     let issuer = Issuer::start().unwrap();
-    for delivers in [true, false] {
-        let mut world = world(&issuer, delivers);
+    for sessions in [Sessions::InHeaders, Sessions::InCookies, Sessions::Nowhere] {
+        let mut world = world(&issuer, sessions);
         let bearer = |token: &str| Request::get("/orders/1").header("authorization", format!("Bearer {token}"));
         let token = |id: &str| issuer.token(&json!({"jti": id})).unwrap();
         // The first of each kind defines its counter.
@@ -137,8 +154,11 @@ fn each_path_takes_as_few_host_calls_as_is_written_here() {
         assert_eq!(world.send(&Request::get("/orders/1")).unwrap().status, 401);
         world.envoy().admin_post("/logging?wasm=trace").unwrap();
 
-        // What a response costs where some route hands tokens back: no upstream may pass one off as ours.
-        let response = if delivers { " time map" } else { "" };
+        let response = match sessions {
+            Sessions::InHeaders => " time map",
+            Sessions::InCookies => " header",
+            Sessions::Nowhere => "",
+        };
         // Known token: authorization, no cookie, its TLS, method, path, authority; three identity headers set, authorization removed.
         assert_eq!(
             trace(&mut world, &known, 200),
