@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::canary;
 use crate::error::HarnessError;
 use model::Run;
 
@@ -18,6 +19,7 @@ mod words;
 
 pub use junit::junit;
 pub use page::page;
+pub use words::duration;
 
 /// The run itself.
 const RUN: &str = "run.json";
@@ -37,16 +39,27 @@ pub struct Written {
     pub run: PathBuf,
 }
 
+/// The run as JSON, as `run.json` has it.
+///
+/// # Errors
+///
+/// [`HarnessError::Leaked`] where a whole credential is in it: what was masked badly must not leave this process.
+pub fn json(run: &Run) -> Result<String, HarnessError> {
+    let json =
+        serde_json::to_string_pretty(run).map_err(|error| HarnessError::io("write the run as JSON", error.into()))?;
+    canary::search("the run", json.as_bytes())?;
+    Ok(json)
+}
+
 /// Writes the run, its page and its JUnit XML into a folder, which is made where it is not there.
 ///
 /// # Errors
 ///
-/// [`HarnessError::Io`] with the file that could not be written.
+/// Those of [`json`], before anything is written, and [`HarnessError::Io`] with the file that could not be written.
 pub fn write(run: &Run, folder: &Path) -> Result<Written, HarnessError> {
+    let json = json(run)?;
     fs::create_dir_all(folder)
         .map_err(|source| HarnessError::io(format!("create the report's folder {}", folder.display()), source))?;
-    let json =
-        serde_json::to_string_pretty(run).map_err(|error| HarnessError::io("write the run as JSON", error.into()))?;
     let written = Written {
         page: folder.join(PAGE),
         junit: folder.join(JUNIT),

@@ -3,7 +3,6 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, ValueEnum};
@@ -11,18 +10,16 @@ use kerbridge_tests::delegation::Kind;
 use kerbridge_tests::engine::own::{Choice, Lab, Store};
 use kerbridge_tests::engine::yours::{Place, Yours};
 use kerbridge_tests::engine::{self, Target};
-use kerbridge_tests::report::model::{Outcome, Run, Scenario};
-use kerbridge_tests::report::{self, Written};
+use kerbridge_tests::report::model::{Outcome, Run, Scenario, Tally};
+use kerbridge_tests::report::{self, Written, duration};
 use kerbridge_tests::scenarios::{ALL, Definition, Reach};
-use kerbridge_tests::wait::Deadline;
-use kerbridge_tests::{HarnessError, canary, shipped};
+use kerbridge_tests::wait::Clock;
+use kerbridge_tests::{HarnessError, shipped};
 
 use crate::scratch::Scratch;
 
 /// It failed while running (docs/exit-codes.md).
 const SOFTWARE: u8 = 70;
-/// Longer than any run takes; only its elapsed time is read.
-const LONG: Duration = Duration::from_secs(24 * 3600);
 
 /// What to run, on what.
 #[derive(Args)]
@@ -188,7 +185,7 @@ fn go(arguments: &RunArguments, definitions: &[&'static Definition]) -> Result<b
         Output::Text => say(line),
         Output::Json => tell(line),
     };
-    let clock = Deadline::after(LONG);
+    let clock = Clock::start();
     let (mut target, notices) = match choice {
         Some(choice) => {
             print(&format!("Starting {}.", in_words(choice)));
@@ -205,22 +202,19 @@ fn go(arguments: &RunArguments, definitions: &[&'static Definition]) -> Result<b
     }
     print(&format!(
         "Ready after {}; {} scenarios.",
-        seconds(clock.elapsed()),
+        duration(clock.ms()),
         definitions.len()
     ));
     let run = engine::run(&mut target, definitions, notices, |scenario| tell_of(scenario, &print));
     // The parts end before their end is told, and so that a credential in what they print fails the run.
     drop(target);
     drop(scratch);
-    // Before anything is written: what was masked badly must not leave this process.
-    let json = in_json(&run)?;
     let written = report::write(&run, &out)?;
-    conclude(&run, &written, &clock, &print);
+    conclude(&run, &written, clock, &print);
     if arguments.output == Output::Json {
-        say(&json);
+        say(&report::json(&run)?);
     }
-    // Who saw nothing at all has proved nothing.
-    Ok(run.held() && run.scenarios.iter().any(|one| one.outcome == Outcome::Passed))
+    Ok(run.held())
 }
 
 fn choice(arguments: &RunArguments) -> Choice {
@@ -298,7 +292,7 @@ fn tell_of(scenario: &Scenario, print: &dyn Fn(&str)) {
         Outcome::Failed => "FAILED",
         Outcome::NotSeen { .. } => "not seen",
     };
-    let took = seconds(Duration::from_millis(scenario.duration_ms));
+    let took = duration(scenario.duration_ms);
     print(&format!(
         "  {word:<9}{took:>7}  {:<20} {}",
         scenario.name, scenario.title
@@ -316,31 +310,17 @@ fn tell_of(scenario: &Scenario, print: &dyn Fn(&str)) {
     }
 }
 
-fn in_json(run: &Run) -> Result<String, HarnessError> {
-    let text =
-        serde_json::to_string_pretty(run).map_err(|source| HarnessError::io("write the run as JSON", source.into()))?;
-    canary::search("the run", text.as_bytes())?;
-    Ok(text)
-}
-
-fn conclude(run: &Run, written: &Written, clock: &Deadline, print: &dyn Fn(&str)) {
-    let count = |wanted: fn(&Outcome) -> bool| run.scenarios.iter().filter(|one| wanted(&one.outcome)).count();
-    let passed = count(|outcome| *outcome == Outcome::Passed);
-    let failed = count(|outcome| *outcome == Outcome::Failed);
-    let not_seen = count(|outcome| matches!(outcome, Outcome::NotSeen { .. }));
+fn conclude(run: &Run, written: &Written, clock: Clock, print: &dyn Fn(&str)) {
+    let Tally { held, failed, unseen } = run.tally();
     run.notices
         .iter()
         .for_each(|notice| print(&format!("  note: {notice}")));
     print(&format!(
-        "{passed} held, {failed} did not, {not_seen} not seen, in {}; everything is stopped again.",
-        seconds(clock.elapsed())
+        "{held} held, {failed} did not, {unseen} not seen, in {}; everything is stopped again.",
+        duration(clock.ms())
     ));
     print(&format!("report: {}", written.page.display()));
     print(&format!("beside it: {}", written.junit.display()));
-}
-
-fn seconds(elapsed: Duration) -> String {
-    format!("{}.{} s", elapsed.as_secs(), elapsed.subsec_millis() / 100)
 }
 
 /// One line on standard output. A closed pipe is no reason to leave a lab running half-way.

@@ -3,22 +3,14 @@
 use std::fmt::Write as _;
 
 use super::markup::Markup;
-use super::model::{Outcome, Run, Scenario};
+use super::model::{Outcome, Run, Scenario, Tally};
 use super::words;
 
 /// The XML.
 #[must_use]
 pub fn junit(run: &Run) -> String {
-    let count = |wanted: fn(&Outcome) -> bool| {
-        run.scenarios
-            .iter()
-            .filter(|scenario| wanted(&scenario.outcome))
-            .count()
-            .to_string()
-    };
-    let tests = run.scenarios.len().to_string();
-    let failures = count(|outcome| matches!(outcome, Outcome::Failed));
-    let skipped = count(|outcome| matches!(outcome, Outcome::NotSeen { .. }));
+    let Tally { failed, unseen, .. } = run.tally();
+    let [tests, failures, skipped] = [run.scenarios.len(), failed, unseen].map(|number| number.to_string());
     let (time, began) = (
         seconds(run.duration_ms),
         words::moment(run.started).replace(' ', "T").replace("TUTC", "Z"),

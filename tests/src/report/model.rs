@@ -207,21 +207,46 @@ pub enum Direction {
     Response,
 }
 
+/// How many scenarios held, did not, and were not seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// All their steps held.
+    pub held: usize,
+    /// At least one step did not.
+    pub failed: usize,
+    /// They could not be tried.
+    pub unseen: usize,
+}
+
 impl Run {
-    /// Whether everything that was tried held. What could not be seen is not counted.
+    /// How many scenarios came out how.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for scenario in &self.scenarios {
+            let place = match scenario.outcome {
+                Outcome::Passed => &mut tally.held,
+                Outcome::Failed => &mut tally.failed,
+                Outcome::NotSeen { .. } => &mut tally.unseen,
+            };
+            *place = place.saturating_add(1);
+        }
+        tally
+    }
+
+    /// Whether everything that was tried held, and something was. What could not be seen is not counted.
     #[must_use]
     pub fn held(&self) -> bool {
-        self.scenarios
-            .iter()
-            .all(|scenario| scenario.outcome != Outcome::Failed)
+        let tally = self.tally();
+        tally.failed == 0 && tally.held > 0
     }
 }
 
 impl Scenario {
-    /// The outcome of steps that were tried.
+    /// The outcome of steps that were tried; where there is none, nothing was proved.
     #[must_use]
     pub fn outcome_of(steps: &[Step]) -> Outcome {
-        if steps.iter().all(|step| step.held) {
+        if !steps.is_empty() && steps.iter().all(|step| step.held) {
             Outcome::Passed
         } else {
             Outcome::Failed

@@ -92,7 +92,8 @@ pub(super) const fn store(store: Store) -> &'static str {
 }
 
 /// How long something took, as a person says it.
-pub(super) fn duration(ms: u64) -> String {
+#[must_use]
+pub fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     match ms {
         0..1000 => format!("{ms} ms"),
