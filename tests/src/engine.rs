@@ -12,6 +12,7 @@ pub mod kdc_relay;
 pub mod kerberos;
 pub mod own;
 pub mod stage;
+mod versions;
 pub mod yours;
 
 use crate::error::HarnessError;
@@ -117,13 +118,24 @@ fn play(target: &mut Target, definition: &Definition) -> model::Scenario {
         };
         return scenario;
     }
+    let is_own = matches!(target, Target::Own(_));
     let mut stage = Stage::new(target);
     let stopped = (definition.play)(&mut stage).err();
     (scenario.steps, scenario.holdings, scenario.duration_ms) = stage.end();
     scenario.outcome = match stopped {
+        // On the lab's own parts what was begun can be seen to its end: where it is not, something is wrong with them.
+        Some(Stop::NotSeen { why, remedy }) if is_own && !scenario.steps.is_empty() => {
+            scenario.steps.push(broken(why, remedy, scenario.duration_ms));
+            Outcome::Failed
+        }
         Some(Stop::NotSeen { why, remedy }) => Outcome::NotSeen { why, remedy },
         Some(Stop::Broken(error)) => {
-            scenario.steps.push(broken(&error, scenario.duration_ms));
+            let told = capture::without_runs(&error.to_string());
+            let remedy =
+                "what was seen says who failed; kerbridge-lab run --only with this scenario's name runs it alone";
+            scenario
+                .steps
+                .push(broken(told, remedy.to_owned(), scenario.duration_ms));
             Outcome::Failed
         }
         None => model::Scenario::outcome_of(&scenario.steps),
@@ -135,18 +147,14 @@ fn play(target: &mut Target, definition: &Definition) -> model::Scenario {
     scenario
 }
 
-fn broken(error: &HarnessError, at_ms: u64) -> Step {
-    let told = capture::without_runs(&error.to_string());
+fn broken(told: String, remedy: String, at_ms: u64) -> Step {
     Step {
         at_ms,
         title: "the scenario goes on".to_owned(),
         expected: "everything that it needs is there".to_owned(),
         seen: told,
         held: false,
-        remedy: Some(
-            "what was seen says who failed; kerbridge-lab run --only with this scenario's name runs it alone"
-                .to_owned(),
-        ),
+        remedy: Some(remedy),
         legs: Vec::new(),
     }
 }

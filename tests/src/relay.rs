@@ -21,6 +21,14 @@ pub struct Recorded {
     pub answered_at: Instant,
 }
 
+impl Recorded {
+    /// Whether it asks the broker for something: Envoy fetches keys and revocations all the time.
+    #[must_use]
+    pub fn is_exchange(&self) -> bool {
+        self.call.line.starts_with("POST ")
+    }
+}
+
 /// What the broker said.
 #[derive(Clone, Debug)]
 pub struct RecordedAnswer {

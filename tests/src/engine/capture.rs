@@ -193,14 +193,22 @@ pub fn form(body: &[u8]) -> Vec<(String, String)> {
 /// What becomes of what in an exchange; nothing where it is none.
 #[must_use]
 pub fn purpose(form: &[(String, String)]) -> Option<&'static str> {
-    let is_ticket = |wanted: &str| form.iter().any(|(name, value)| name == wanted && value == TICKET);
-    if is_ticket("requested_token_type") {
+    if asks_for_a_ticket(form) {
         Some("a token, to become a ticket")
-    } else if is_ticket("subject_token_type") {
+    } else if is_ticket(form, "subject_token_type") {
         Some("a ticket, to become a token")
     } else {
         None
     }
+}
+
+/// Whether an exchange is to give a ticket.
+pub(super) fn asks_for_a_ticket(form: &[(String, String)]) -> bool {
+    is_ticket(form, "requested_token_type")
+}
+
+fn is_ticket(form: &[(String, String)], parameter: &str) -> bool {
+    form.iter().any(|(name, value)| name == parameter && value == TICKET)
 }
 
 /// The status with its name (RFC 9110 §15), for those that the scenarios meet.

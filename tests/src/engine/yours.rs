@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::capture::without_runs;
 use super::kdc_relay::KdcRelay;
-use super::own::version;
+use super::versions;
 use crate::curl::Curl;
 use crate::error::HarnessError;
 use crate::process::find_program;
@@ -214,7 +214,7 @@ impl Yours {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             self.no_ticket = Some((
                 format!("no ticket for {service} is to be had: {}", without_runs(&said)),
-                "register the service principal (docs/active-directory.md, docs/mit-kerberos.md), or name it with --spn;                  for another realm, [domain_realm] in krb5.conf"
+                "register the service principal (docs/active-directory.md, docs/mit-kerberos.md), or name it with --spn; for another realm, [domain_realm] in krb5.conf"
                     .to_owned(),
             ));
         }
@@ -239,15 +239,12 @@ impl Yours {
 
     pub(super) fn setup(&self) -> Setup {
         let programs = [("MIT krb5", "klist", "-V"), ("curl", "curl", "--version")];
-        let found = programs.into_iter();
         Setup {
             kdc: model::Kdc::Yours,
             brokers: 0,
             store: model::Store::Yours,
             yours: true,
-            versions: found
-                .filter_map(|(name, program, option)| Some((name.to_owned(), version(Path::new(program), option)?)))
-                .collect(),
+            versions: versions::of(programs.map(|(name, program, option)| (name, Path::new(program), option))),
         }
     }
 }

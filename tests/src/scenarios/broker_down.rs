@@ -1,5 +1,7 @@
 //! The broker is away: tokens go on, tickets wait.
 
+use kerbridge_wire::Reason;
+
 use super::{Definition, Reach};
 use crate::engine::own::EFFECT;
 use crate::engine::stage::{Expect, Stage, Stop};
@@ -16,45 +18,53 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
     let path = stage.path();
     let alice = stage.principal("alice");
     let with_ticket = stage.with_ticket("alice", &path)?;
-    let seen = stage.ask(&with_ticket)?;
-    stage.check("alice has a token", &seen, Expect::PassesAs(&alice), "kerbridge doctor");
+    let seen = stage.step(
+        "alice has a token",
+        &with_ticket,
+        Expect::PassesAs(&alice),
+        "kerbridge doctor",
+    )?;
     let token = seen.token().unwrap_or_default();
     if stage.lab()?.choice().brokers > 1 {
         stage.lab()?.broker().stop()?;
         // The first call that fails tells Envoy which of them it is.
         stage.until_everywhere(&with_ticket, 200, EFFECT)?;
-        let seen = stage.ask(&with_ticket)?;
         let remedy = "outlier_detection of the brokers' cluster, see docs/deployment.md";
-        stage.check(
+        stage.step(
             "one of two brokers is stopped: a ticket",
-            &seen,
+            &with_ticket,
             Expect::PassesAs(&alice),
             remedy,
-        );
+        )?;
     }
     stage.lab()?.stop_brokers()?;
-    let seen = stage.ask(&stage.with_token("alice", &token, &path))?;
     let remedy = "max_staleness of keys and feed: for how long a filter goes on without a broker";
-    stage.check("no broker runs: a token", &seen, Expect::PassesAs(&alice), remedy);
-    let seen = stage.ask(&with_ticket)?;
-    let refused = Expect::Refused(503, "broker_unavailable");
-    stage.check("no broker runs: a ticket", &seen, refused, "docs/faults.md");
-    let after = seen.answer.header("retry-after").map(str::to_owned);
-    let found = after.as_deref().unwrap_or("nothing").to_owned();
+    stage.step(
+        "no broker runs: a token",
+        &stage.with_token("alice", &token, &path),
+        Expect::PassesAs(&alice),
+        remedy,
+    )?;
+    let seen = stage.step(
+        "no broker runs: a ticket",
+        &with_ticket,
+        Expect::Refused(Reason::BrokerUnavailable),
+        "docs/faults.md",
+    )?;
+    let found = seen.answer.header("retry-after").unwrap_or("nothing").to_owned();
     stage.fact(
         "when its client is to come again",
         "so many seconds",
         &found,
-        after.is_some(),
+        found.parse().is_ok_and(|seconds: u32| seconds > 0),
         "docs/faults.md",
     );
     stage.lab()?.start_brokers()?;
-    let seen = stage.ask(&with_ticket)?;
-    stage.check(
+    stage.step(
         "it is back: a ticket",
-        &seen,
+        &with_ticket,
         Expect::PassesAs(&alice),
         "kerbridge doctor",
-    );
+    )?;
     Ok(())
 }

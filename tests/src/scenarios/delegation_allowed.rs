@@ -15,18 +15,21 @@ const REMEDY: &str = "kerbridge doctor delegation names the right that is missin
 
 fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
     let alice = stage.principal("alice");
-    let seen = stage.ask(&stage.with_ticket("alice", "/legacy/1")?)?;
-    stage.check(
+    let seen = stage.step(
         "alice asks with her ticket for Envoy",
-        &seen,
+        &stage.with_ticket("alice", "/legacy/1")?,
         Expect::PassesAs(&alice),
         REMEDY,
-    );
+    )?;
     let token = seen.token().unwrap_or_default();
     // What the broker was given for her it keeps: from the beginning, so that the KDC is seen.
     stage.lab()?.restart_brokers()?;
-    let seen = stage.ask(&stage.with_token("alice", &token, "/legacy/2"))?;
-    stage.check("with her token alone", &seen, Expect::PassesAs(&alice), REMEDY);
+    let seen = stage.step(
+        "with her token alone",
+        &stage.with_token("alice", &token, "/legacy/2"),
+        Expect::PassesAs(&alice),
+        REMEDY,
+    )?;
     let shown = seen.received("authorization");
     let is_ticket = matches!(shown.as_slice(), [value] if value.starts_with("Negotiate "));
     let others = seen
@@ -43,8 +46,12 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
         "the [[route]] has upstream = { kerberos = … }",
     );
     let first = shown;
-    let seen = stage.ask(&stage.with_token("alice", &token, "/legacy/3"))?;
-    stage.check("and once more", &seen, Expect::PassesAs(&alice), REMEDY);
+    let seen = stage.step(
+        "and once more",
+        &stage.with_token("alice", &token, "/legacy/3"),
+        Expect::PassesAs(&alice),
+        REMEDY,
+    )?;
     let differs = first != seen.received("authorization");
     let found = if differs { "another one" } else { "the same bytes" };
     stage.fact(

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use kerbridge_wire::Reason;
+
 use super::{Definition, Reach};
 use crate::engine::stage::{Ask, Expect, Seen, Stage, Stop};
+use crate::initiator;
 use crate::report::model::Credential;
 use crate::token::now;
 use crate::wait::{Deadline, POLL};
+use crate::world::lab_program;
 
 pub(super) const SCENARIO: Definition = Definition {
     name: "expiry",
@@ -30,17 +34,15 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
     let service = stage.principal(crate::delegation::ACCEPTOR);
     // The one ticket alone: Active Directory takes no ticket-granting ticket that lives less than two minutes.
     let cache = stage.lab()?.kinit("alice", &["-l", LEFT, "-S", &service])?;
+    let kept = initiator::token_in_child(&lab_program()?, stage.lab()?.world().kdc(), &cache, &service)?;
     let with_ticket = stage.with_cache("alice", &cache, &path)?;
-    let seen = stage.ask(&with_ticket)?;
-    stage.check(
+    let seen = stage.step(
         "a ticket with a few seconds left",
-        &seen,
+        &with_ticket,
         Expect::Passes,
         "kerbridge doctor",
-    );
-    let Some((token, ends)) = ends(&seen) else {
-        return Ok(());
-    };
+    )?;
+    let (token, ends) = ends(&seen)?;
     let left = ends.saturating_sub(now());
     stage.fact(
         "the token ends with the ticket",
@@ -50,14 +52,21 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
         "limits and audiences cannot prolong it: see docs/policy.md",
     );
     let with_token = stage.with_token("alice", &token, &path);
-    watch(stage, &with_token, ends, "expired")?;
+    watch(stage, &with_token, ends)?;
     stage.lose("alice", Credential::Token, "ended with the ticket");
-    // Nor does the ticket buy another one: its client has none to show, or shows one that is over.
+    // Nor does the ticket buy another one. Kerberos itself would take it for as long as clocks may differ.
+    let kept = stage.bare(&path).header(&format!("Authorization: Negotiate {kept}"));
+    stage.step(
+        "what was made of the ticket while it lived, shown now for the first time",
+        &kept,
+        Expect::Refused(Reason::TicketExpired),
+        REMEDY,
+    )?;
     let seen = stage.ask(&with_ticket)?;
-    let found = format!("{}", seen.answer.status);
+    let found = seen.answer.status.to_string();
     let held = seen.answer.status == 401 && seen.received.is_none();
     stage.fact(
-        "the same ticket cannot buy another token",
+        "its owner's client, which has no other",
         "401, and nothing reaches the service",
         &found,
         held,
@@ -67,16 +76,22 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-fn ends(seen: &Seen) -> Option<(String, u64)> {
-    Some((seen.token()?, seen.decoded()?.claims.get("exp")?.as_u64()?))
+/// The token that came, and when it ends.
+fn ends(seen: &Seen) -> Result<(String, u64), Stop> {
+    let end = seen.decoded().and_then(|token| token.claims.get("exp")?.as_u64());
+    seen.token().zip(end).ok_or_else(|| {
+        Stop::not_seen(
+            "no token came back whose end could be waited for",
+            "name by --path a route with deliver = \"header\" or \"cookie\"",
+        )
+    })
 }
 
 /// Sends one request after the other until it is refused: none is before the token's end, and none passes after it.
-fn watch(stage: &mut Stage<'_>, with_token: &Ask, ends: u64, reason: &str) -> Result<(), Stop> {
+fn watch(stage: &mut Stage<'_>, with_token: &Ask, ends: u64) -> Result<(), Stop> {
     let clock = Deadline::after(Duration::from_secs(ends.saturating_sub(now()).saturating_add(20)));
     let (mut passed, mut late, mut early) = (0_u32, 0_u32, 0_u32);
-    let seen = stage.ask(with_token)?;
-    stage.check("the token, while it lives", &seen, Expect::Passes, REMEDY);
+    stage.step("the token, while it lives", with_token, Expect::Passes, REMEDY)?;
     loop {
         let sent = now();
         let is_taken = with_token.status()? == 200;
@@ -99,20 +114,23 @@ fn watch(stage: &mut Stage<'_>, with_token: &Ask, ends: u64, reason: &str) -> Re
         held,
         REMEDY,
     );
-    let seen = stage.ask(with_token)?;
-    stage.check("the token, after its end", &seen, Expect::Refused(401, reason), REMEDY);
+    stage.step(
+        "the token, after its end",
+        with_token,
+        Expect::Refused(Reason::Expired),
+        REMEDY,
+    )?;
     Ok(())
 }
 
 fn yours(stage: &mut Stage<'_>, path: &str) -> Result<(), Stop> {
-    let seen = stage.ask(&stage.with_ticket("alice", path)?)?;
-    stage.check("a ticket is shown", &seen, Expect::Passes, "kerbridge doctor");
-    let Some((token, ends)) = ends(&seen) else {
-        return Err(Stop::not_seen(
-            "no token came back whose end could be waited for",
-            "name by --path a route with deliver = \"header\" or \"cookie\"",
-        ));
-    };
+    let seen = stage.step(
+        "a ticket is shown",
+        &stage.with_ticket("alice", path)?,
+        Expect::Passes,
+        "kerbridge doctor",
+    )?;
+    let (token, ends) = ends(&seen)?;
     let left = ends.saturating_sub(now());
     let title = "the token says when it ends";
     let held = (1..=24 * 3600).contains(&left);
@@ -133,5 +151,5 @@ fn yours(stage: &mut Stage<'_>, path: &str) -> Result<(), Stop> {
         Some(cookie) => stage.with_cookie("alice", &cookie, path),
         None => stage.with_token("alice", &token, path),
     };
-    watch(stage, &with_token, ends, "expired")
+    watch(stage, &with_token, ends)
 }

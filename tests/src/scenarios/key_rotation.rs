@@ -2,7 +2,7 @@
 
 use super::{Definition, Reach};
 use crate::engine::own::EFFECT;
-use crate::engine::stage::{Expect, IN_A_ROW, Seen, Stage, Stop};
+use crate::engine::stage::{Expect, Seen, Stage, Stop};
 use crate::wait::Deadline;
 
 pub(super) const SCENARIO: Definition = Definition {
@@ -20,30 +20,29 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
     let path = stage.path();
     let alice = stage.principal("alice");
     let ask = stage.with_ticket("alice", &path)?;
-    let before = stage.ask(&ask)?;
-    stage.check(
+    let before = stage.step(
         "a token by the present key",
-        &before,
+        &ask,
         Expect::PassesAs(&alice),
         "kerbridge doctor",
-    );
+    )?;
     let old = kid(&before);
     stage.lab()?.broker().administer(&["keys", "rotate"], &["--now"])?;
     // Another broker learns of it a little later; what is asked until then is not kept.
     let clock = Deadline::after(EFFECT);
+    let wanted = stage.lab()?.choice().in_a_row();
     let mut row = 0_u32;
-    while row < IN_A_ROW && !clock.passed() {
+    while row < wanted && !clock.passed() {
         let tried = stage.try_out(&ask)?;
         let is_new = tried.answer.status == 200 && kid(&tried) != old;
         row = if is_new { row.saturating_add(1) } else { 0 };
     }
-    let after = stage.ask(&ask)?;
-    stage.check(
+    let after = stage.step(
         "kerbridge keys rotate --now, and a ticket is shown",
-        &after,
+        &ask,
         Expect::PassesAs(&alice),
         REMEDY,
-    );
+    )?;
     let new = kid(&after);
     let found = if new == old { "the same key" } else { "another key" };
     stage.fact(
@@ -58,8 +57,12 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
         ("the token by the old key", &before),
     ] {
         let token = seen.token().unwrap_or_default();
-        let again = stage.ask(&stage.with_token("alice", &token, &path))?;
-        stage.check(title, &again, Expect::PassesAs(&alice), REMEDY);
+        stage.step(
+            title,
+            &stage.with_token("alice", &token, &path),
+            Expect::PassesAs(&alice),
+            REMEDY,
+        )?;
     }
     Ok(())
 }

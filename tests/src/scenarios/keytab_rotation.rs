@@ -1,5 +1,7 @@
 //! The service account gets a new key: in which order nobody is locked out, and what the wrong order looks like.
 
+use kerbridge_wire::Reason;
+
 use super::{Definition, Reach};
 use crate::engine::stage::{Expect, Stage, Stop};
 
@@ -18,39 +20,34 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
     let bob = stage.principal("bob");
     let held = stage.lab()?.kinit("bob", &[])?;
     let old = stage.with_cache("bob", &held, &path)?;
-    let seen = stage.ask(&old)?;
-    stage.check(
+    stage.step(
         "a ticket by the present key",
-        &seen,
+        &old,
         Expect::PassesAs(&bob),
         "kerbridge doctor",
-    );
+    )?;
     let key = stage.lab()?.rekey()?;
-    let seen = stage.ask(&old)?;
-    stage.check(
+    stage.step(
         "the account has a new key; who holds a ticket goes on",
-        &seen,
+        &old,
         Expect::PassesAs(&bob),
         REMEDY,
-    );
+    )?;
     let fresh = stage.lab()?.kinit("bob", &[])?;
     let new = stage.with_cache("bob", &fresh, &path)?;
-    let seen = stage.ask(&new)?;
-    stage.check(
+    stage.step(
         "a new ticket, before the keytab has the key",
-        &seen,
-        Expect::Refused(401, "kvno_mismatch"),
+        &new,
+        Expect::Refused(Reason::KvnoMismatch),
         REMEDY,
-    );
+    )?;
     stage.lab()?.add_to_keytab(&key)?;
-    let seen = stage.ask(&new)?;
-    stage.check(
+    stage.step(
         "the key is added to the keytab: the new ticket",
-        &seen,
+        &new,
         Expect::PassesAs(&bob),
         REMEDY,
-    );
-    let seen = stage.ask(&old)?;
-    stage.check("and the old one", &seen, Expect::PassesAs(&bob), REMEDY);
+    )?;
+    stage.step("and the old one", &old, Expect::PassesAs(&bob), REMEDY)?;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Whose ticket it is, is who arrives.
 
+use kerbridge_wire::Reason;
+
 use super::{Definition, Reach};
 use crate::engine::stage::{Expect, Seen, Stage, Stop};
 
@@ -25,20 +27,18 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
             stage.with_cache("alice", &cache, &path)?
         }
     };
-    let seen = stage.ask(&ask)?;
-    stage.check("a ticket is shown", &seen, Expect::PassesAs(&alice), REMEDY);
+    let seen = stage.step("a ticket is shown", &ask, Expect::PassesAs(&alice), REMEDY)?;
     if stage.yours().is_some() {
         return yours(stage, &seen, &path, &alice);
     }
     scopes(stage, &seen, "alice", "orders:read orders:write");
     let token = seen.token().unwrap_or_default();
-    let seen = stage.ask(&stage.with_token("alice", &token, &path))?;
-    stage.check(
+    let seen = stage.step(
         "the token alone, without a ticket",
-        &seen,
+        &stage.with_token("alice", &token, &path),
         Expect::PassesAs(&alice),
         REMEDY,
-    );
+    )?;
     let asked = seen.exchanges.len();
     let found = format!("{asked} exchanges");
     stage.fact(
@@ -50,25 +50,25 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
     );
 
     let bob = stage.principal("bob");
-    let seen = stage.ask(&stage.with_ticket("bob", &path)?)?;
-    stage.check("another user's ticket", &seen, Expect::PassesAs(&bob), REMEDY);
+    let seen = stage.step(
+        "another user's ticket",
+        &stage.with_ticket("bob", &path)?,
+        Expect::PassesAs(&bob),
+        REMEDY,
+    )?;
     scopes(stage, &seen, "bob", "orders:read");
-    let seen = stage.ask(&stage.with_ticket("bob", "/reports/1")?)?;
-    let refused = Expect::Refused(403, "denied_by_policy");
-    stage.check(
+    stage.step(
         "bob asks for what no grant gives him",
-        &seen,
-        refused,
+        &stage.with_ticket("bob", "/reports/1")?,
+        Expect::Refused(Reason::DeniedByPolicy),
         "an [[grant]] of the policy is too wide",
-    );
-    let seen = stage.ask(&stage.bare(&path))?;
-    let refused = Expect::Refused(401, "no_credentials");
-    stage.check(
+    )?;
+    stage.step(
         "nobody in particular asks",
-        &seen,
-        refused,
+        &stage.bare(&path),
+        Expect::Refused(Reason::NoCredentials),
         "a [[route]] has access = \"open\"",
-    );
+    )?;
     Ok(())
 }
 
@@ -97,19 +97,26 @@ fn yours(stage: &mut Stage<'_>, seen: &Seen, path: &str, principal: &str) -> Res
         );
     }
     if let Some(token) = seen.answer.header("x-kerbridge-token").map(str::to_owned) {
-        let again = stage.ask(&stage.with_token("alice", &token, path))?;
-        stage.check("the token alone, without a ticket", &again, Expect::Passes, REMEDY);
+        stage.step(
+            "the token alone, without a ticket",
+            &stage.with_token("alice", &token, path),
+            Expect::Passes,
+            REMEDY,
+        )?;
     } else if let Some(cookie) = seen.cookie() {
-        let again = stage.ask(&stage.with_cookie("alice", &cookie, path))?;
-        stage.check("the cookie alone, without a ticket", &again, Expect::Passes, REMEDY);
+        stage.step(
+            "the cookie alone, without a ticket",
+            &stage.with_cookie("alice", &cookie, path),
+            Expect::Passes,
+            REMEDY,
+        )?;
     }
-    let bare = stage.ask(&stage.bare(path))?;
     let title = format!("nobody in particular asks, and is not {principal}");
-    stage.check(
+    stage.step(
         &title,
-        &bare,
-        Expect::Refused(401, "no_credentials"),
+        &stage.bare(path),
+        Expect::Refused(Reason::NoCredentials),
         "the [[route]] of this path has access = \"open\"",
-    );
+    )?;
     Ok(())
 }

@@ -3,6 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use kerbridge_wire::Reason;
+
 use super::{Definition, Reach};
 use crate::engine::stage::{Expect, Stage, Stop};
 use crate::spnego::NTLM_TOKEN;
@@ -20,10 +22,9 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
     let message = STANDARD.encode(NTLM_TOKEN);
     for scheme in ["Negotiate", "NTLM"] {
         let ask = stage.bare(&path).header(&format!("Authorization: {scheme} {message}"));
-        let seen = stage.ask(&ask)?;
         let title = format!("an NTLM message under {scheme}");
         let remedy = "the answer is not kerbridge's: name a path with --path that it guards";
-        stage.check(&title, &seen, Expect::Refused(401, "ntlm_token"), remedy);
+        let seen = stage.step(&title, &ask, Expect::Refused(Reason::NtlmToken), remedy)?;
         let challenges = seen.answer.all("www-authenticate");
         let schemes: Vec<&str> = challenges.iter().filter_map(|line| line.split(' ').next()).collect();
         let found = if schemes.is_empty() {

@@ -1,8 +1,10 @@
 //! What is taken back opens nothing any more, and nothing else is.
 
+use kerbridge_wire::Reason;
+
 use super::{Definition, Reach};
 use crate::engine::own::EFFECT;
-use crate::engine::stage::{Expect, Stage, Stop};
+use crate::engine::stage::{Expect, Seen, Stage, Stop};
 use crate::report::model::Credential;
 
 pub(super) const SCENARIO: Definition = Definition {
@@ -25,14 +27,18 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
         ("alice", "and another one"),
         ("bob", "bob gets one"),
     ] {
-        let seen = stage.ask(&stage.with_ticket(user, &path)?)?;
-        stage.check(title, &seen, Expect::Passes, "kerbridge doctor");
+        let seen = stage.step(
+            title,
+            &stage.with_ticket(user, &path)?,
+            Expect::Passes,
+            "kerbridge doctor",
+        )?;
         tokens.push(seen);
     }
     let [first, second, bobs] = tokens.as_slice() else {
         return Ok(());
     };
-    let text = |seen: &crate::engine::stage::Seen| seen.token().unwrap_or_default();
+    let text = |seen: &Seen| seen.token().unwrap_or_default();
     let claims = first.decoded().map(|token| token.claims).unwrap_or_default();
     let jti = claims
         .get("jti")
@@ -42,47 +48,43 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
     stage.lab()?.broker().revoke(&["--jti", &jti])?;
     let with_first = stage.with_token("alice", &text(first), &path);
     let took = stage.until(&with_first, 401, EFFECT)?;
-    let seen = stage.ask(&with_first)?;
     let title = format!("kerbridge revoke --jti …: that token, {} ms later", took.as_millis());
-    stage.check(&title, &seen, Expect::Refused(401, "revoked"), REMEDY);
+    stage.step(&title, &with_first, Expect::Refused(Reason::Revoked), REMEDY)?;
     let with_second = stage.with_token("alice", &text(second), &path);
-    let seen = stage.ask(&with_second)?;
-    stage.check(
+    stage.step(
         "her other token passes",
-        &seen,
+        &with_second,
         Expect::PassesAs(&alice),
         "--jti names one token; --subject all of somebody's",
-    );
+    )?;
 
     stage
         .lab()?
         .broker()
         .revoke(&["--subject", &alice, "--before", "now"])?;
     let took = stage.until(&with_second, 401, EFFECT)?;
-    let seen = stage.ask(&with_second)?;
     let title = format!(
         "kerbridge revoke --subject {alice} --before now: that one, {} ms later",
         took.as_millis()
     );
-    stage.check(&title, &seen, Expect::Refused(401, "revoked"), REMEDY);
+    stage.step(&title, &with_second, Expect::Refused(Reason::Revoked), REMEDY)?;
     stage.lose("alice", Credential::Token, "revoked");
-    let seen = stage.ask(&stage.with_token("bob", &text(bobs), &path))?;
     let bob = stage.principal("bob");
-    stage.check(
+    let with_bobs = stage.with_token("bob", &text(bobs), &path);
+    stage.step(
         "bob's token passes",
-        &seen,
+        &with_bobs,
         Expect::PassesAs(&bob),
         "another subject was named",
-    );
+    )?;
     let again = stage.with_ticket("alice", &path)?;
     // What is made within the second of the revocation may be older than it.
     stage.until_everywhere(&again, 200, EFFECT)?;
-    let seen = stage.ask(&again)?;
-    stage.check(
+    stage.step(
         "alice comes again with her ticket",
-        &seen,
+        &again,
         Expect::PassesAs(&alice),
         "kerbridge revoke --lift lifts a ban without --before",
-    );
+    )?;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What must not be forgotten cannot be written: no ticket is taken.
 
+use kerbridge_wire::Reason;
+
 use super::{Definition, Reach};
 use crate::engine::own::{EFFECT, Store};
 use crate::engine::stage::{Expect, Stage, Stop};
@@ -22,33 +24,38 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
         stage.lab()?.wait_until_whole()?;
     }
     let with_ticket = stage.with_ticket("alice", &path)?;
-    let seen = stage.ask(&with_ticket)?;
-    stage.check("alice has a token", &seen, Expect::PassesAs(&alice), "kerbridge doctor");
+    let seen = stage.step(
+        "alice has a token",
+        &with_ticket,
+        Expect::PassesAs(&alice),
+        "kerbridge doctor",
+    )?;
     let token = seen.token().unwrap_or_default();
     stage.lab()?.stop_store()?;
     let away = match store {
         Store::Redb => "the disk is full",
         Store::Postgres => "the database is away",
     };
-    let seen = stage.ask(&with_ticket)?;
-    let refused = Expect::Refused(503, "store_unavailable");
-    stage.check(&format!("{away}: a ticket"), &seen, refused, "docs/store.md");
-    let seen = stage.ask(&stage.with_token("alice", &token, &path))?;
-    stage.check(
+    stage.step(
+        &format!("{away}: a ticket"),
+        &with_ticket,
+        Expect::Refused(Reason::StoreUnavailable),
+        "docs/store.md",
+    )?;
+    stage.step(
         &format!("{away}: a token"),
-        &seen,
+        &stage.with_token("alice", &token, &path),
         Expect::PassesAs(&alice),
         "docs/faults.md",
-    );
+    )?;
     stage.lab()?.start_store()?;
     stage.until_everywhere(&with_ticket, 200, EFFECT)?;
-    let seen = stage.ask(&with_ticket)?;
-    stage.check(
+    stage.step(
         "it is back: a ticket",
-        &seen,
+        &with_ticket,
         Expect::PassesAs(&alice),
         "kerbridge store check",
-    );
+    )?;
     if store == Store::Redb {
         stage.lab()?.run_brokers_through(&[])?;
         stage.lab()?.wait_until_whole()?;

@@ -1,5 +1,7 @@
 //! A token for one service opens no other.
 
+use kerbridge_wire::Reason;
+
 use super::{Definition, Reach};
 use crate::engine::stage::{Expect, Stage, Stop};
 
@@ -25,16 +27,23 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
             "name one with --other-path",
         ));
     };
-    let seen = stage.ask(&stage.with_ticket("alice", &path)?)?;
-    stage.check("a ticket becomes a token", &seen, Expect::Passes, "kerbridge doctor");
+    let seen = stage.step(
+        "a ticket becomes a token",
+        &stage.with_ticket("alice", &path)?,
+        Expect::Passes,
+        "kerbridge doctor",
+    )?;
     let Some(token) = seen.token() else {
         return Err(Stop::not_seen(
             "no token came back that could be shown elsewhere",
             "name by --path a route with deliver = \"header\" or \"cookie\"",
         ));
     };
-    let seen = stage.ask(&stage.with_token("alice", &token, &other))?;
-    let refused = Expect::Refused(401, "wrong_audience");
-    stage.check("the token is shown where it is not for", &seen, refused, REMEDY);
+    stage.step(
+        "the token is shown where it is not for",
+        &stage.with_token("alice", &token, &other),
+        Expect::Refused(Reason::WrongAudience),
+        REMEDY,
+    )?;
     Ok(())
 }
