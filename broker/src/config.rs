@@ -20,6 +20,7 @@ mod secret_file;
 mod state_dir;
 mod store;
 mod tls;
+mod traces;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,7 @@ use crate::principal::mapping::NameRules;
 use crate::problem::{Problem, Problems};
 use crate::store::PostgresConfig;
 use crate::strict_toml;
+use crate::trace::TracingRules;
 
 /// Largest file written by hand that is read, in bytes.
 const LARGEST: u64 = 4 * 1024 * 1024;
@@ -82,6 +84,7 @@ pub struct Config {
     database: Option<PostgresConfig>,
     audit: AuditRules,
     log_level: LevelFilter,
+    tracing: Option<TracingRules>,
     policy: Policy,
     policy_file: wire_policy::Policy,
     policy_digest: String,
@@ -215,6 +218,11 @@ impl Config {
     /// What is logged.
     pub fn log_level(&self) -> LevelFilter {
         self.log_level
+    }
+
+    /// Where spans go; absent where none are recorded.
+    pub fn tracing(&self) -> Option<&TracingRules> {
+        self.tracing.as_ref()
     }
 
     /// Where audit events go.

@@ -41,6 +41,7 @@ use crate::config::ListenerName;
 use crate::failure_limit::FailureLimit;
 use crate::metrics::Metrics;
 use crate::time::{Clock, UnixTime};
+use crate::trace::{self, Step};
 
 /// What a connection says of its other end by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -189,7 +190,8 @@ impl Exchange {
                 let event = self.audit.mark();
                 event::delegated(&delegated, &about);
                 let until = began.checked_add(direction.delegation.deadline()).unwrap_or(began);
-                let written = self.audit.written(event, until).await;
+                let written = self.audit.written(event, until);
+                let written = trace::step(Step::Audit, written, |error| error.reason()).await;
                 written.map_err(|error| delegated.withheld(error)).map(|()| delegated)
             }
             Err(refusal) => Err(refusal),
@@ -197,6 +199,10 @@ impl Exchange {
         let reason = outcome.as_ref().map_or_else(|refusal| refusal.reason, |_| Reason::Ok);
         let seconds = began.elapsed().as_secs_f64();
         self.metrics.delegation().delegated(reason, seconds);
+        trace::decided(trace::Direction::TokenToTicket, reason, || match &outcome {
+            Ok(delegated) => Some(delegated.grant.user().as_str()),
+            Err(refusal) => refusal.principal.as_deref(),
+        });
         outcome
             .map(Delegated::into_reply)
             .inspect_err(|refusal| event::refused(refusal, &about))
@@ -218,6 +224,10 @@ impl Exchange {
             hints,
             audience: target.as_ref().map(Target::as_str),
         };
+        let traded = match &request {
+            Ok(Wanted::ForToken(_)) => trace::Direction::TokenToToken,
+            Ok(Wanted::ForTicket(_)) | Err(_) => trace::Direction::TicketToToken,
+        };
         let outcome = match (request, &self.to_token) {
             _ if source.is_some_and(|source| self.failures.is_exceeded(source, began)) => Err(too_often()),
             (Ok(_), Some(_)) if let Err(error) = self.audit.ready() => Err(error.into()),
@@ -234,6 +244,10 @@ impl Exchange {
         };
         let reason = outcome.as_ref().map_or_else(|refusal| refusal.reason, |_| Reason::Ok);
         self.metrics.exchanged(reason, began.elapsed().as_secs_f64());
+        trace::decided(traded, reason, || match &outcome {
+            Ok(issued) => Some(issued.grant.identity().principal().as_str()),
+            Err(refusal) => refusal.principal.as_deref(),
+        });
         outcome.map(Issued::into_reply).inspect_err(|refusal| {
             event::refused(refusal, &about);
             self.note_failure(refusal.reason, caller.listener, source, began);
@@ -252,7 +266,8 @@ impl Exchange {
         let event = self.audit.mark();
         event::exchanged(&issued, about);
         let until = began.checked_add(direction.deadline).unwrap_or(began);
-        match self.audit.written(event, until).await {
+        let written = self.audit.written(event, until);
+        match trace::step(Step::Audit, written, |error| error.reason()).await {
             Ok(()) => Ok(issued),
             Err(error) => Err(issued.withheld(error)),
         }

@@ -3,6 +3,7 @@
 mod delegation;
 mod keys;
 mod revocations;
+mod traces;
 
 use kerbridge_gss::Enctype;
 use kerbridge_wire::Reason;
@@ -16,6 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 pub use delegation::{DelegationMetrics, Found};
 pub use keys::KeyMetrics;
 pub use revocations::RevocationMetrics;
+pub use traces::TraceMetrics;
 
 use crate::groups::directory::DirectoryCounters;
 
@@ -49,6 +51,7 @@ pub struct Metrics {
     delegation: DelegationMetrics,
     revocations: RevocationMetrics,
     keys: KeyMetrics,
+    traces: TraceMetrics,
 }
 
 impl Metrics {
@@ -154,6 +157,7 @@ impl Metrics {
         );
         let directory = DirectoryCounters::registered(&mut registry);
         let delegation = DelegationMetrics::register(&mut registry);
+        let traces = TraceMetrics::register(&mut registry);
         // A series that begins with its first event hides that event from rate().
         for &reason in Reason::ALL {
             drop(exchanges.get_or_create(&label(reason)));
@@ -183,6 +187,7 @@ impl Metrics {
             delegation,
             revocations,
             keys,
+            traces,
         }
     }
 
@@ -285,6 +290,11 @@ impl Metrics {
     /// What is said of signing keys.
     pub fn keys(&self) -> KeyMetrics {
         self.keys.clone()
+    }
+
+    /// What is counted of traces.
+    pub fn traces(&self) -> TraceMetrics {
+        self.traces.clone()
     }
 
     /// What is counted of revocations.

@@ -33,6 +33,7 @@ use crate::config::ListenerName;
 use crate::exchange::Exchange;
 use crate::readiness::{self, Readiness};
 use crate::time::Clock;
+use crate::trace::Tracer;
 
 /// What all endpoints share.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub struct Broker {
     pub clock: Clock,
     readiness: Readiness,
     authentication: ClientAuthentication,
+    tracer: Tracer,
     draining: AtomicBool,
 }
 
@@ -54,8 +56,15 @@ impl Broker {
             clock,
             readiness,
             authentication,
+            tracer: Tracer::default(),
             draining: AtomicBool::new(false),
         }
+    }
+
+    /// The same, whose requests are recorded here.
+    #[must_use]
+    pub fn traced_by(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
     }
 
     /// From now on `/readyz` says 503, so that whoever balances load looks elsewhere.

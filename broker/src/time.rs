@@ -2,7 +2,7 @@
 
 pub mod moment;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970-01-01T00:00:00Z (`NumericDate` of RFC 7519 §2, without fractions).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,19 +47,25 @@ impl Clock {
     /// The moment now. A clock before 1970 reads as 1970, at which no ticket is valid.
     pub fn now(self) -> UnixTime {
         match self {
-            Self::System => system_now(),
+            Self::System => UnixTime(since_1970().as_secs()),
             Self::Fixed(moment) => moment,
             #[cfg(test)]
             Self::Set(seconds) => UnixTime(seconds.load(std::sync::atomic::Ordering::SeqCst)),
         }
     }
+
+    /// Since 1970 began, as exactly as it is known: for what is measured and shown, never for what is judged.
+    pub fn since_1970(self) -> Duration {
+        match self {
+            Self::System => since_1970(),
+            Self::Fixed(moment) => Duration::from_secs(moment.0),
+            #[cfg(test)]
+            Self::Set(_) => Duration::from_secs(self.now().0),
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the owner of the clock")]
-fn system_now() -> UnixTime {
-    UnixTime(
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs()),
-    )
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -24,7 +24,9 @@ use kerbridge_gate::header_map::HeaderMap;
 use kerbridge_gate::jwt::signature::native::{self, NativeCheck};
 use kerbridge_gate::step::HeaderEdit;
 use kerbridge_gate::{Reason, UnixTime};
+use kerbridge_wire::TraceContext;
 use kerbridge_wire::exchange::FORM;
+use kerbridge_wire::trace_context::{TRACEPARENT, TRACESTATE};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType, MetricType};
 
@@ -309,19 +311,37 @@ pub(crate) fn call(
     authority: &str,
     path: &str,
     form: Option<(&str, &[u8])>,
+    more: &[(&str, String)],
     timeout: Duration,
 ) -> Result<u32, HostError> {
     let mut headers = vec![(":method", method), (":authority", authority), (":path", path)];
     if let Some((content_type, _)) = form {
         headers.push(("content-type", content_type));
     }
+    headers.extend(more.iter().map(|(name, value)| (*name, value.as_str())));
     hostcalls::dispatch_http_call(cluster, headers, form.map(|(_, body)| body), vec![], timeout).map_err(|_| HostError)
 }
 
-/// Asks the broker, with this form.
+/// Asks the broker, with this form, within the trace of the request for which that is done.
 pub(crate) fn ask_broker(to: &BrokerCall, form: &[u8]) -> Result<u32, HostError> {
     let timeout = Duration::from_millis(to.timeout);
-    call(&to.cluster, "POST", &to.authority, to.path, Some((FORM, form)), timeout)
+    let form = Some((FORM, form));
+    call(
+        &to.cluster,
+        "POST",
+        &to.authority,
+        to.path,
+        form,
+        &trace_lines(),
+        timeout,
+    )
+}
+
+/// The lines by which the request belongs to a trace. The attribute has all lines of a name: of two nobody knows which is meant.
+fn trace_lines() -> Vec<(&'static str, String)> {
+    let line = |name| property(&["request", "headers", name]);
+    let context = TraceContext::parse(&line(TRACEPARENT), &line(TRACESTATE));
+    context.iter().flat_map(TraceContext::lines).collect()
 }
 
 /// The number of a counter or gauge; the same for the same name.

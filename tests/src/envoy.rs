@@ -335,6 +335,34 @@ pub fn find_envoy() -> Result<PathBuf, HarnessError> {
         })
 }
 
+/// Whether the Envoy that is used has this release or a later one.
+///
+/// # Errors
+///
+/// As [`find_envoy`], or [`HarnessError::UnexpectedAnswer`] where it does not say its version.
+pub fn is_at_least(major: u32, minor: u32) -> Result<bool, HarnessError> {
+    let said = std::process::Command::new(find_envoy()?)
+        .arg("--version")
+        .output()
+        .map_err(|source| HarnessError::io("ask Envoy for its version", source))?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    // "version: <commit>/1.40.0/Clean/RELEASE/BoringSSL"
+    let number = said
+        .split('/')
+        .find(|part| part.starts_with(|first: char| first.is_ascii_digit()) && part.contains('.'));
+    let mut parts = number
+        .into_iter()
+        .flat_map(|number| number.split('.'))
+        .map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(first)), Some(Ok(second))) => Ok((first, second) >= (major, minor)),
+        (_, _) => Err(HarnessError::UnexpectedAnswer {
+            what: "Envoy's version".to_owned(),
+            answer: said,
+        }),
+    }
+}
+
 /// Whether a failed request never reached anybody: the listener refused the connection.
 #[must_use]
 pub fn refused(error: &HttpError) -> bool {

@@ -13,6 +13,7 @@
 //! - [`scripted_server`] answers HTTP as a test says, and records what it was asked.
 //! - [`upstream`] echoes what it received.
 //! - [`certificates`] makes the lab's certificate authority; [`tls`] is a client that trusts it.
+//! - [`collector`] takes spans as an OpenTelemetry collector does.
 //! - [`curl`] sends a request with the real curl.
 //! - [`token`] reads tokens and forges those that must be refused.
 //! - [`openldap`] runs a real OpenLDAP server.
@@ -41,6 +42,7 @@ pub mod broker;
 pub mod browser;
 pub mod canary;
 pub mod certificates;
+pub mod collector;
 pub mod curl;
 pub mod delegation;
 pub mod document;

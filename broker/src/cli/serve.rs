@@ -29,6 +29,7 @@ use crate::reload::{Look, Reload};
 use crate::server::{Bound, Broker, ClientAuthentication, router};
 use crate::subject_token::{Issuers, KeyTerms};
 use crate::time::Clock;
+use crate::trace::{Exporting, Tracer};
 
 /// What `observe` says is there at once; this is for whoever reads it slowly.
 const OBSERVE_DRAIN: Duration = Duration::from_secs(1);
@@ -96,7 +97,9 @@ async fn serve_all(
     let own_issuers = Arc::clone(&issuers);
     let _reload = Reload::watch(looks)?;
     let authentication = client_authentication(config);
-    let broker = Arc::new(Broker::new(exchange, Clock::System, readiness, authentication));
+    let (tracer, exporting) = trace(config, &exchange);
+    let broker = Broker::new(exchange, Clock::System, readiness, authentication);
+    let broker = Arc::new(broker.traced_by(tracer));
     let limits = config.limits();
     let drain = Duration::from_secs(limits.drain.seconds().into());
     let notice = limits
@@ -184,11 +187,25 @@ async fn serve_all(
         }
     }
     exchanging.stop().await;
+    if let Some(exporting) = exporting {
+        exporting.finish().await;
+    }
     observing.stop().await;
     audit_event::stopped(signal.as_deref().ok());
     signal?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What records requests, and hands on what it records until the runtime ends.
+fn trace(config: &Config, exchange: &Exchange) -> (Tracer, Option<Exporting>) {
+    let Some(rules) = config.tracing() else {
+        return (Tracer::default(), None);
+    };
+    let endpoint = rules.endpoint.to_string();
+    tracing::info!(endpoint, "spans are recorded");
+    let (tracer, exporter) = Tracer::start(rules.clone(), exchange.metrics.traces(), Clock::System);
+    (tracer, Some(exporter.run()))
 }
 
 /// Lets tokens of ours be traded that new keys sign. It ends with the runtime.

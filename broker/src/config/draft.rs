@@ -10,7 +10,7 @@ use super::listen::Listeners;
 use super::{
     Address, BesidePolicy, ClientConfig, Config, DelegationConfig, KerberosConfig, KeySource, KeysConfig, Limits,
     ListenerConfig, PolicyOfFile, Surroundings, audit, bindings, check_issuer, check_level, check_policy, clients,
-    delegation, groups, kerberos, keys, limits, listen, names, raw, read_text, state_dir, store,
+    delegation, groups, kerberos, keys, limits, listen, names, raw, read_text, state_dir, store, traces,
 };
 use crate::audit::AuditRules;
 use crate::channel_bindings::ChannelBindingRules;
@@ -21,6 +21,7 @@ use crate::principal::mapping::NameRules;
 use crate::problem::{Problem, Problems};
 use crate::store::{PostgresConfig, not_lost};
 use crate::strict_toml;
+use crate::trace::TracingRules;
 
 /// A configuration of which some fields may be unusable; those are noted among its problems.
 #[derive(Debug, Default)]
@@ -44,6 +45,7 @@ pub struct Draft {
     issuer_feeds: Vec<KeySource>,
     audit: Option<AuditRules>,
     log_level: Option<LevelFilter>,
+    tracing: Option<TracingRules>,
     policy: Option<PolicyOfFile>,
     problems: Problems,
 }
@@ -84,6 +86,7 @@ impl Draft {
             delegation,
             audit,
             log,
+            tracing,
         } = file;
         let issuer = check_issuer(issuer, &mut problems);
         let state_dir = match state_dir {
@@ -121,6 +124,7 @@ impl Draft {
         let database = store::check(store_section, folder, &mut problems);
         let audit = audit::check(audit, folder, &mut problems);
         let log_level = check_level(log.level.as_deref(), &mut problems);
+        let tracing = tracing.and_then(|section| traces::check(section, folder, &mut problems));
         let realms = kerberos.as_ref().map(|kerberos| kerberos.realms.as_slice());
         let groups = groups::check(groups, folder, realms, &mut problems);
         // Where tokens are not made, who is in a group is somebody else's to say.
@@ -199,6 +203,7 @@ impl Draft {
             issuer_feeds,
             audit,
             log_level,
+            tracing,
             policy,
             problems,
         }
@@ -306,6 +311,7 @@ impl Draft {
             issuer_feeds,
             audit,
             log_level,
+            tracing,
             policy,
             problems,
         } = self;
@@ -336,6 +342,7 @@ impl Draft {
                 database: database?,
                 audit: audit?,
                 log_level: log_level?,
+                tracing,
                 policy_digest: policy.digest(),
                 policy: policy.policy,
                 policy_file: policy.file,

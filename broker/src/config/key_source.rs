@@ -194,7 +194,13 @@ fn check_one(
         }),
         (None, None, Some(url)) => {
             let ca = ca.map(|path| folder.join(path));
-            check_url(&url, ca.as_deref(), field, problems)
+            let fields = UrlFields {
+                url: format!("{field}.url"),
+                ca: format!("{field}.ca"),
+                remedy: "write \"https://login.example.com/keys\" with ca, or \"http://127.0.0.1:8080/keys\" on loopback",
+                in_the_clear: "is not on loopback: keys that anybody on the way can change are none",
+            };
+            check_url(&url, ca.as_deref(), &fields, problems)
         }
         (None, None, None) => {
             problems.missing(field, remedy);
@@ -223,11 +229,18 @@ fn check_one(
     })
 }
 
-fn check_url(url: &str, ca: Option<&Path>, field: &str, problems: &mut Problems) -> Option<KeyPlace> {
-    const REMEDY: &str =
-        "write \"https://login.example.com/keys\" with ca, or \"http://127.0.0.1:8080/keys\" on loopback";
+/// How the fields of an address are called, and what is said where it is none.
+pub(super) struct UrlFields {
+    pub(super) url: String,
+    pub(super) ca: String,
+    pub(super) remedy: &'static str,
+    pub(super) in_the_clear: &'static str,
+}
+
+/// Where an address leads: over TLS with the authority that is named, or in the clear on loopback.
+pub(super) fn check_url(url: &str, ca: Option<&Path>, fields: &UrlFields, problems: &mut Problems) -> Option<KeyPlace> {
     let mut refuse = |what: &str| {
-        problems.note(format!("{field}.url"), format!("{url:?} {what}"), REMEDY);
+        problems.note(fields.url.as_str(), format!("{url:?} {what}"), fields.remedy);
         None
     };
     let Some((scheme, rest)) = url.split_once("://") else {
@@ -242,7 +255,7 @@ fn check_url(url: &str, ca: Option<&Path>, field: &str, problems: &mut Problems)
     match scheme {
         "http" => match authority.parse::<SocketAddr>() {
             Ok(address) if address.ip().is_loopback() && ca.is_none() => Some(KeyPlace::Clear { address, path }),
-            Ok(_) | Err(_) => refuse("is not on loopback: keys that anybody on the way can change are none"),
+            Ok(_) | Err(_) => refuse(fields.in_the_clear),
         },
         "https" => {
             let Some((host, port)) = host_and_port(authority) else {
@@ -253,12 +266,12 @@ fn check_url(url: &str, ca: Option<&Path>, field: &str, problems: &mut Problems)
             };
             let Some(ca) = ca else {
                 problems.missing(
-                    &format!("{field}.ca"),
+                    &fields.ca,
                     "name the PEM file with the authority of the server's certificate",
                 );
                 return None;
             };
-            let client = client(ca, &format!("{field}.ca"), problems)?;
+            let client = client(ca, &fields.ca, problems)?;
             let authority = match host.parse::<IpAddr>() {
                 Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),
                 Ok(IpAddr::V4(_)) | Err(_) => format!("{host}:{port}"),

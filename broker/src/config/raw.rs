@@ -27,6 +27,7 @@ pub(super) struct Config {
     pub(super) delegation: Option<Delegation>,
     pub(super) audit: Audit,
     pub(super) log: Log,
+    pub(super) tracing: Option<Tracing>,
 }
 
 impl Config {
@@ -246,6 +247,18 @@ pub(super) struct Audit {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Log {
     pub(super) level: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Tracing {
+    pub(super) endpoint: Option<String>,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) headers_file: Option<PathBuf>,
+    pub(super) timeout: Option<Span>,
+    pub(super) service_name: Option<String>,
+    pub(super) principals: Option<bool>,
+    pub(super) begin_per_mille: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

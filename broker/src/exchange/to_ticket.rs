@@ -20,6 +20,7 @@ use crate::principal::mapping::{NameRules, Subject};
 use crate::revocation::{RevocationError, Revocations, TokenNames};
 use crate::subject_token::VerifiedToken;
 use crate::time::{Clock, UnixTime};
+use crate::trace::{self, Step};
 
 /// All that it takes to make tickets of tokens.
 #[derive(Debug)]
@@ -70,7 +71,8 @@ impl TokenToTicket {
             .policy
             .towards(&target)
             .map_err(|denial| self.no_target(&target, denial))?;
-        let token = self.delegation.verify(subject_token, now, deadline).await?;
+        let verify = self.delegation.verify(subject_token, now, deadline);
+        let token = trace::step(Step::Verify, verify, |none| none.reason).await?;
         let shown = |refusal: Refusal| Refusal {
             subject: Some(token.subject().into()),
             token_id: token.token_id().map(Into::into),
@@ -91,7 +93,9 @@ impl TokenToTicket {
         };
         let grant = candidates.grant(&user).map_err(|denial| known(denial.into()))?;
         self.check_user(&token, &user, now, deadline).await.map_err(known)?;
-        let ticket = self.delegation.ticket(&grant, token.expires(), now, deadline).await;
+        trace::given(grant.audience());
+        let ticket = self.delegation.ticket(&grant, token.expires(), now, deadline);
+        let ticket = trace::step(Step::Ticket, ticket, |none| none.reason).await;
         let ticket = ticket.map_err(|none| known(none.into()))?;
         // The KDC may have taken its time: somebody may have been taken out meanwhile, and what was good may have ended.
         let now = clock.now();
@@ -175,7 +179,10 @@ impl TokenToTicket {
     async fn user(&self, token: &VerifiedToken, now: UnixTime, deadline: Instant) -> Result<Principal, Refusal> {
         let user = match self.policy.subjects().sought(token)? {
             Sought::Principal(principal) => principal,
-            Sought::ByKdc(name) => self.delegation.resolve(&name, now, deadline).await?,
+            Sought::ByKdc(name) => {
+                let resolve = self.delegation.resolve(&name, now, deadline);
+                trace::step(Step::Resolve, resolve, |none| none.reason).await?
+            }
         };
         if self.realms.iter().any(|realm| realm == user.realm()) {
             Ok(user)

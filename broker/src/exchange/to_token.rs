@@ -26,6 +26,7 @@ use crate::revocation::Revocations;
 use crate::subject_token::VerifiedToken;
 use crate::time::UnixTime;
 use crate::token::{IssuedToken, Minter};
+use crate::trace::{self, Step};
 
 /// All that it takes to make tokens of tickets.
 #[derive(Debug)]
@@ -89,11 +90,13 @@ impl TicketToToken {
             source,
             came: began,
         };
-        let (accepted, token) = self.accept(shown, caller).await?;
+        let accept = self.accept(shown, caller);
+        let (accepted, token) = trace::step(Step::Accept, accept, |refusal| refusal.reason).await?;
         self.metrics.accepted(accepted.channel_bound());
         self.metrics.ticket_taken(token.key().enctype);
         let deadline = began.checked_add(self.deadline).unwrap_or(began);
-        let first_use = self.replay.first_use(&accepted, &token, now, deadline).await;
+        let first_use = self.replay.first_use(&accepted, &token, now, deadline);
+        let first_use = trace::step(Step::FirstUse, first_use, |error| error.reason()).await;
         let issued = match first_use {
             Ok(first_use) => match self.identify(&first_use, audience, now, deadline).await {
                 Ok(identity) => {
@@ -130,7 +133,8 @@ impl TicketToToken {
             by_audience: self.policy.audience(audience).is_some_and(Audience::needs_groups),
             names: self.policy.wanted_groups(),
         };
-        match self.groups.groups_of(accepted, wanted, now, deadline).await {
+        let groups = self.groups.groups_of(accepted, wanted, now, deadline);
+        match trace::step(Step::Groups, groups, |error| error.reason()).await {
             Ok(groups) => Ok(identity.in_groups(groups)),
             Err(error) => Err(Refusal {
                 subject: Some(identity.subject().as_str().into()),
@@ -160,7 +164,9 @@ impl TicketToToken {
             ..Refusal::from(error)
         })?;
         let minter = Minter::new(&self.issuer, self.keyring.signing());
-        let token = minter.issue(unrevoked, client.name, deadline).await;
+        trace::given(audience);
+        let signed = minter.issue(unrevoked, client.name, deadline);
+        let token = trace::step(Step::Sign, signed, |error| error.reason()).await;
         let token = token.map_err(|error| Refusal {
             subject: Some(subject.as_str().into()),
             ..Refusal::new(error.reason(), error.to_string())

@@ -20,6 +20,7 @@ use crate::revocation::TokenNames;
 use crate::subject_token::{Feeds, NotVerified, VerifiedToken, Verifiers};
 use crate::time::UnixTime;
 use crate::token::Minter;
+use crate::trace::{self, Step};
 
 /// All that it takes to make tokens of tokens, beside what it takes to make them at all.
 #[derive(Debug)]
@@ -57,7 +58,8 @@ impl TokenToToken {
         let deadline = began.checked_add(minting.deadline).unwrap_or(began);
         // Before the token: a service of nobody's costs no signature check.
         let audience = target.find(&minting.policy)?.name().to_owned();
-        let token = self.verifiers.verify(subject_token, now, deadline).await?;
+        let verify = self.verifiers.verify(subject_token, now, deadline);
+        let token = trace::step(Step::Verify, verify, |bad| bad.reason).await?;
         let shown = |refusal: Refusal| Refusal {
             subject: Some(token.subject().into()),
             token_id: token.token_id().map(Into::into),
@@ -96,7 +98,9 @@ impl TokenToToken {
         let unrevoked = minting.revocations.admit(&grant, now);
         let unrevoked = unrevoked.map_err(|error| known(Refusal::new(error.reason(), error.to_string())))?;
         let minter = Minter::new(&minting.issuer, minting.keyring.signing());
-        let minted = minter.issue(unrevoked, client, deadline).await;
+        trace::given(&audience);
+        let signed = minter.issue(unrevoked, client, deadline);
+        let minted = trace::step(Step::Sign, signed, |error| error.reason()).await;
         let minted = minted.map_err(|error| known(Refusal::new(error.reason(), error.to_string())))?;
         Ok(Issued {
             grant,
@@ -116,7 +120,10 @@ impl TokenToToken {
     ) -> Result<Principal, Refusal> {
         match (minting.policy.subjects().sought(token)?, &self.names) {
             (Sought::Principal(principal), _) => Ok(principal),
-            (Sought::ByKdc(name), Some(delegation)) => Ok(delegation.resolve(&name, now, deadline).await?),
+            (Sought::ByKdc(name), Some(delegation)) => {
+                let resolve = delegation.resolve(&name, now, deadline);
+                Ok(trace::step(Step::Resolve, resolve, |none| none.reason).await?)
+            }
             (Sought::ByKdc(_), None) => Err(Refusal::new(
                 Reason::PrincipalNotMapped,
                 "only the KDC knows who that is, and it is asked where there is a [delegation]",

@@ -21,6 +21,8 @@ use crate::exchange::{Caller, Refusal};
 const LARGEST_BODY: usize = NEGOTIATE_LIMIT.saturating_mul(3).saturating_add(8 * 1024);
 /// As much of a body as is read at all, in bytes.
 const LARGEST_DRAINED: usize = 1024 * 1024;
+/// What its spans are called.
+const ROUTE: &str = "POST /oauth2/token";
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
@@ -30,11 +32,14 @@ pub(super) async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let outcome = match read(&headers, body).await {
-        Ok(body) => broker.exchange.answer(&body, &caller, broker.clock).await,
-        Err(refusal) => Err(broker.exchange.refuse(refusal, &caller)),
+    let answer = async {
+        let outcome = match read(&headers, body).await {
+            Ok(body) => broker.exchange.answer(&body, &caller, broker.clock).await,
+            Err(refusal) => Err(broker.exchange.refuse(refusal, &caller)),
+        };
+        answered(outcome.map(given), &caller)
     };
-    answered(outcome.map(given), &caller)
+    broker.tracer.serve(ROUTE, &headers, &caller, answer).await
 }
 
 /// What comes of a request to one of the endpoints, told to be nobody's to keep (RFC 6749 §5.1).

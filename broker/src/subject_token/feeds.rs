@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::{Issuers, Verifier};
 use crate::config::KeySource;
-use crate::published_keys::{Missed, fetch};
+use crate::outgoing::{Missed, fetch};
 use crate::revocation::TokenNames;
 use crate::signature;
 use crate::time::{Clock, UnixTime};

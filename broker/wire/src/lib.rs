@@ -10,6 +10,7 @@
 //! - [`reason`]: the closed list of reasons, with the answer that each one gets.
 //! - [`span`]: time spans as people write them (`15m`).
 //! - [`spn`]: names of services that speak Kerberos.
+//! - [`trace_context`]: the header lines by which spans of several programs become one trace.
 //!
 //! Types here have no behaviour beyond (de)serialising and looking up a table, and no dependency but `serde` and one hash.
 //! Configuration is read strictly (`deny_unknown_fields`); replies are read leniently, so that filter and broker one
@@ -27,7 +28,9 @@ pub mod policy;
 pub mod reason;
 pub mod span;
 pub mod spn;
+pub mod trace_context;
 
 pub use reason::{Fault, Reason};
 pub use span::Span;
 pub use spn::Spn;
+pub use trace_context::TraceContext;

@@ -11,19 +11,21 @@ use crate::step::Decision;
 use crate::verified::Verified;
 
 /// The names of the filter state that a decision sets, without the `wasm.` that Envoy puts before each.
-pub const FILTER_STATE: [&str; 6] = [
+pub const FILTER_STATE: [&str; 8] = [
     "kerbridge.reason",
     "kerbridge.route",
     "kerbridge.subject",
     "kerbridge.issuer",
     "kerbridge.audience",
     "kerbridge.scope",
+    "kerbridge.jti",
+    "kerbridge.sid",
 ];
 
 /// What filter state says of a decision: the reason and the route always; who calls, only behind verified claims. A name
 /// that is not set here stays unset, and no later filter of ours sets it.
 pub fn filter_state(config: &Config, decision: &Decision, verified: Option<&Verified>) -> Vec<(&'static str, Vec<u8>)> {
-    let [reason, route, subject, issuer, audience, scope] = FILTER_STATE;
+    let [reason, route, subject, issuer, audience, scope, jti, sid] = FILTER_STATE;
     let mut values = vec![
         (reason, decision.reason.as_str().as_bytes().to_vec()),
         (route, decision.route_name().as_bytes().to_vec()),
@@ -38,6 +40,11 @@ pub fn filter_state(config: &Config, decision: &Decision, verified: Option<&Veri
         values.push((audience, rule.audience().as_bytes().to_vec()));
     }
     values.push((scope, claims.scopes().join(" ").into_bytes()));
+    for (name, claim) in [(jti, claims.token_id()), (sid, claims.session())] {
+        if let Some(claim) = claim {
+            values.push((name, claim.as_bytes().to_vec()));
+        }
+    }
     values
 }
 

@@ -54,7 +54,7 @@ impl Polling {
             (Fetch::Keys(_) | Fetch::UnknownKeys(_) | Fetch::Feed(_), _) => source.path.to_string(),
         };
         let (cluster, authority) = (&source.cluster, &source.authority);
-        match host::call(cluster, "GET", authority, &path, None, FETCH_TIMEOUT) {
+        match host::call(cluster, "GET", authority, &path, None, &[], FETCH_TIMEOUT) {
             Ok(callout) => {
                 self.callouts.insert(callout, (fetch, now));
             }

@@ -7,6 +7,7 @@
     reason = "a helper that fails in a test ends the test"
 )]
 
+mod access_log;
 mod links;
 
 use std::collections::BTreeSet;

@@ -55,5 +55,6 @@ mod system_krb5_conf;
 mod taken_out;
 mod tickets;
 mod tokens;
+mod tracing;
 mod traps;
 mod undecided;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kerbridge_tests::World;
 use kerbridge_tests::issuer::{FEED, ISSUER, Issuer, token_entry};
-use kerbridge_tests::shipped::ShippedYaml;
+use kerbridge_tests::shipped::{self, ShippedYaml};
 use kerbridge_tests::wait::{wait_for, wait_until};
 use kerbridge_tests::world::WorldBuilder;
 use serde_json::{Value, json};
@@ -107,6 +107,69 @@ fn filter_state_says_who_calls_to_rbac_and_the_access_log_and_cannot_be_forged()
     assert_eq!(said("/orders/f"), nobody("token_malformed", "orders"));
     assert_eq!(said("/healthz"), nobody("ok", "health"));
     assert!(!world.envoy_log().contains("does not take filter state"));
+}
+
+#[test]
+fn the_whole_access_log_says_whose_request_it_was_and_how_it_ended() {
+    let file = std::fs::read_to_string(shipped::repository().join("envoy/observe/access-log.yaml")).unwrap();
+    let lines = file.lines().filter(|line| !line.starts_with('#'));
+    let log: String = lines.map(|line| format!("          {line}\n")).collect();
+    let world = World::builder()
+        .filter(|filter| filter["filter_state"] = json!(true))
+        .yaml(move |yaml| {
+            yaml.remove_block("access_log:")?;
+            yaml.replace(
+                "          http_filters:\n          # Rendered",
+                &format!("{log}          http_filters:\n          # Rendered"),
+            )
+        })
+        .start()
+        .unwrap();
+    let token = world.token("alice", "/orders/1").unwrap();
+    assert_eq!(
+        world
+            .curl("/orders/good?secret=1")
+            .bearer(&token)
+            .send()
+            .unwrap()
+            .status,
+        200
+    );
+    assert_eq!(world.curl("/orders/bad").bearer("x.y.z").send().unwrap().status, 401);
+    let line = |path: &str| {
+        wait_for("an access-log line", Duration::from_secs(10), || {
+            world.access_lines().into_iter().find(|line| line["path"] == path)
+        })
+        .unwrap()
+    };
+    let claims = kerbridge_tests::token::decode(&token).unwrap().claims;
+    let good = line("/orders/good");
+    for (field, value) in [
+        ("reason", json!("ok")),
+        ("route", json!("orders")),
+        ("subject", claims["sub"].clone()),
+        ("issuer", json!(shipped::ISSUER)),
+        ("audience", json!("orders")),
+        ("jti", claims["jti"].clone()),
+        ("sid", claims["sid"].clone()),
+        ("status", json!(200)),
+        ("details", json!("via_upstream")),
+        // Nothing traces here.
+        ("trace_id", Value::Null),
+    ] {
+        assert_eq!(good[field], value, "{field}: {good}");
+    }
+    let bad = line("/orders/bad");
+    for (field, value) in [
+        ("reason", json!("token_malformed")),
+        ("details", json!("kerbridge_token_malformed")),
+        ("status", json!(401)),
+        ("subject", Value::Null),
+        ("jti", Value::Null),
+    ] {
+        assert_eq!(bad[field], value, "{field}: {bad}");
+    }
+    assert!(good["request_id"].is_string() && bad["request_id"].is_string());
 }
 
 #[test]

@@ -240,7 +240,7 @@ const BASES: &[(&str, &[&str])] = &[
         &["listen.mesh.clear_text", "groups.unmapped_sids", "groups.ldap.starttls"],
     ),
     (
-        "[store.postgres]\nhosts = [\"/run/postgresql\"]\n",
+        "[store.postgres]\nhosts = [\"/run/postgresql\"]\n[tracing]\nendpoint = \"http://127.0.0.1:4318/v1/traces\"\n",
         &["listen.mesh.clear_text"],
     ),
 ];

@@ -11,7 +11,8 @@ use kerbridge_wire::policy::Policy as RawPolicy;
 use crate::config::{Config, DelegationConfig, KeySource};
 use crate::doctor::feed_page::{self, Terms};
 use crate::doctor::finding::{Finding, Remedy};
-use crate::published_keys::{fetch, read};
+use crate::outgoing::fetch;
+use crate::published_keys::read;
 use crate::time::UnixTime;
 
 const KEYS: &str = "delegation_keys";
