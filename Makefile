@@ -19,7 +19,8 @@ export KERBRIDGE_ENVOY := $(abspath $(shell command -v $(ENVOY) || echo $(ENVOY)
 endif
 WASM_TOOLCHAIN ?= auto
 SETUP ?= install
-export CARGO WASM_TOOLCHAIN SETUP
+RELEASE ?= HEAD
+export CARGO WASM_TOOLCHAIN SETUP RELEASE
 
 setup := tests/setup/setup.sh
 host  := tests/setup/cargo.sh host
@@ -33,7 +34,7 @@ modules    := -p kerbridge-filter -p kerbridge-filter-trap -p kerbridge-probe
 host-crates := --workspace --exclude kerbridge-filter --exclude kerbridge-filter-trap --exclude kerbridge-probe
 
 ##@ Use it
-.PHONY: demo build image deb lab lab-up lab-down
+.PHONY: demo build image deb release release-compare lab lab-up lab-down
 demo: setup-demo compile compile-lab ## ticket to token to ticket on screen, step by step, on real parts (seconds after the build)
 	$(lab) demo
 
@@ -47,9 +48,17 @@ image: setup-build compile-filter ## the module as an OCI image layout in target
 	python3 tests/setup/module_image.py target/wasm32-wasip1/release/kerbridge_filter.wasm \
 		"$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" target/image
 
-deb: setup-build compile ## a Debian package of both in target/package: unit for systemd, completions, see docs/install.md
-	$(say) 'making the package'
-	broker/package/debian.sh target/release/kerbridge target/wasm32-wasip1/release/kerbridge_filter.wasm target/package
+deb: setup-build compile ## Debian packages in target/package: broker and module with a unit for systemd, and the lab; see docs/install.md
+	$(say) 'building the lab (release)'
+	$(host) build --locked --release -p kerbridge-tests --bin kerbridge-lab
+	$(say) 'making the packages'
+	broker/package/debian.sh target/release/kerbridge target/wasm32-wasip1/release/kerbridge_filter.wasm target/release/kerbridge-lab target/package
+
+release: setup-build ## what was committed (RELEASE=COMMIT), built from nothing: archive, packages, module, image, manual, lists of parts, checksums in target/dist
+	broker/package/release.sh target/dist
+
+release-compare: release ## the release once more, in another folder, and compared with the first byte by byte
+	broker/package/compare.sh target/dist target/dist-again
 
 lab-up: setup-demo compile compile-lab ## start the lab and leave it running: prints the lines to try it with
 	$(lab) up
@@ -227,6 +236,7 @@ help:
 		BENCH_CORES '0,1: what is measured on the first, everything else on the second' \
 		SOAK_REQUESTS '1000000; requests of make soak' \
 		ROTATION_SECONDS '180; how long make rotation replaces keys' \
+		RELEASE 'HEAD; the commit of which make release makes a release' \
 		LAB 'options of make lab: --kdc samba, --brokers 2, --only NAME...; target/debug/kerbridge-lab run --help' \
 		OPENAPI_EXAMPLES '600; requests that make openapi makes up for each endpoint' \
 		FUZZ_SECONDS '60; seconds for each fuzz target' \

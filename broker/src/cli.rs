@@ -11,6 +11,7 @@ mod init;
 mod keys;
 mod login;
 mod logout;
+mod manual;
 mod output;
 mod policy_check;
 mod policy_decision;
@@ -76,6 +77,8 @@ enum Command {
     Logout(logout::Logout),
     /// Print a completion script for a shell.
     Completion(completion::Completion),
+    /// Write the manual pages into a folder, for `man` and for packages.
+    Manual(manual::Manual),
 }
 
 #[derive(Debug, Subcommand)]
@@ -165,6 +168,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Token(command) => token::run(&command),
         Command::Logout(logout) => logout::run(&logout),
         Command::Completion(completion) => completion::run(&completion),
+        Command::Manual(manual) => manual::run(&manual),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 manifests.py read FILE                 the documents of a YAML file
 manifests.py kubernetes VERSION FILE   what is wrong with them by the schemas of Kubernetes, unknown fields included
 manifests.py chart FOLDER VALUES       the documents that Helm makes of the chart with these values (JSON), or its error
+manifests.py parts FILE                what is wrong with a list of parts by the schema of CycloneDX
 """
 
 import json
@@ -41,6 +42,21 @@ def chart(folder, values):
     return {"documents": [one for text in texts for one in documents(text)], "notes": "".join(notes)}
 
 
+def parts(path):
+    import importlib.metadata
+    import jsonschema
+    from referencing import Registry, Resource
+
+    # The package's own schemas alone are used: its code needs more than is here.
+    folder = importlib.metadata.distribution("cyclonedx-python-lib").locate_file("cyclonedx/schema/_res")
+    schemas = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.schema.json"))]
+    wanted = json.load(open(path, encoding="utf-8"))
+    (schema,) = [one for one in schemas if one.get("$id", "").endswith(f"bom-{wanted['specVersion']}.schema.json")]
+    registry = Registry().with_resources((one["$id"], Resource.from_contents(one)) for one in schemas if "$id" in one)
+    validator = jsonschema.Draft7Validator(schema, registry=registry)
+    return [f"{error.json_path}: {error.message[:200]}" for error in validator.iter_errors(wanted)]
+
+
 def main(command, *arguments):
     if command == "read":
         return documents(open(arguments[0], encoding="utf-8").read())
@@ -48,6 +64,8 @@ def main(command, *arguments):
         return kubernetes(*arguments)
     if command == "chart":
         return chart(*arguments)
+    if command == "parts":
+        return parts(*arguments)
     raise SystemExit(f"no command named {command}")
 
 

@@ -3,6 +3,7 @@
 #
 # `wasm` adds the target, and where the standard library is built along it has a target folder of its own: two
 # toolchains in one folder rebuild each other's work. Its modules are copied to where everyone looks for them.
+# REPRODUCIBLE=1 leaves the names of this machine's folders out of what is built: a release is the same wherever it is made.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -13,7 +14,13 @@ side=$1 subcommand=$2
 shift 2
 
 export CARGO_TARGET_DIR=$root/target
-arguments=()
+arguments=() remaps=''
+if [ "${REPRODUCIBLE:-}" = 1 ]; then
+    crates=${CARGO_HOME:-$HOME/.cargo}
+    remaps="--remap-path-prefix=$root=/kerbridge --remap-path-prefix=$crates=/cargo"
+    export REPRODUCIBLE RUSTFLAGS=$remaps CFLAGS="-ffile-prefix-map=$root=/kerbridge -ffile-prefix-map=$crates=/cargo"
+    unset CARGO_ENCODED_RUSTFLAGS
+fi
 case $side in
 host) bin=$host_bin ;;
 wasm)
@@ -26,7 +33,7 @@ wasm)
         export RUSTC_BOOTSTRAP=1
         # RUSTFLAGS would silently replace what follows.
         unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
-        export CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="-Clinker=$wasm_ld -Clinker-flavor=wasm-ld -Clink-self-contained=no -Lnative=$wasi_lib"
+        export CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="-Clinker=$wasm_ld -Clinker-flavor=wasm-ld -Clink-self-contained=no -Lnative=$wasi_lib${remaps:+ $remaps}"
     fi
     ;;
 *) exit 64 ;;

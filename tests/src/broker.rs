@@ -406,10 +406,11 @@ fn command(folder: &Path) -> Result<Spawn, HarnessError> {
 ///
 /// [`HarnessError::FileMissing`].
 pub fn find_kerbridge() -> Result<PathBuf, HarnessError> {
-    let target = shipped::repository().join("target");
     let candidates = match std::env::var_os("KERBRIDGE_BIN") {
         Some(given) => vec![PathBuf::from(given)],
-        None => vec![target.join("release/kerbridge"), target.join("debug/kerbridge")],
+        None => ["release/kerbridge", "debug/kerbridge"]
+            .map(|built| shipped::built("bin/kerbridge", built))
+            .to_vec(),
     };
     let missing = candidates.first().cloned().unwrap_or_default();
     candidates

@@ -15,6 +15,7 @@ use crate::canary;
 use crate::error::HarnessError;
 use crate::http::{self, HttpError, Request, Response};
 use crate::process::{OwnedProcess, Spawn, find_program};
+use crate::shipped::repository;
 use crate::wait::wait_until;
 
 /// A wasm module is compiled for each thread before Envoy is ready; two busy cores can take long.
@@ -328,7 +329,7 @@ pub fn find_envoy() -> Result<PathBuf, HarnessError> {
         return find_program(given);
     }
     find_program("envoy")
-        .or_else(|_| find_program(Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/envoy/bin/envoy")))
+        .or_else(|_| find_program(repository().join("target/tools/envoy/bin/envoy")))
         .map_err(|_| HarnessError::ProgramMissing {
             program: "envoy".to_owned(),
             remedy: "run `make setup`, put one on PATH, or name one in KERBRIDGE_ENVOY",

@@ -3,12 +3,12 @@
 #![forbid(unsafe_code)]
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use kerbridge_tests::initiator::{self, Destination, Legs};
 use kerbridge_tests::{HarnessError, report, shipped};
 
@@ -30,13 +30,13 @@ struct Arguments {
 enum Command {
     /// Tells the whole story step by step, checks every step, and stops everything again.
     Demo {
-        /// Where the captured exchange is written; target/demo unless given.
+        /// Where the captured exchange is written; demo in the target folder unless given, or in ~/.local/state/kerbridge-lab where the lab is installed.
         #[arg(long, value_name = "FOLDER")]
         capture: Option<PathBuf>,
     },
     /// Writes the report of a run again, from its `run.json`.
     Report {
-        /// Where that is; target/lab-report unless given.
+        /// Where that is; lab-report in the target folder unless given, or in ~/.local/state/kerbridge-lab where the lab is installed.
         #[arg(value_name = "DIR")]
         folder: Option<PathBuf>,
     },
@@ -56,6 +56,15 @@ enum Command {
     Up(Held),
     /// Stops the lab that runs in the background, if one does.
     Down(Place),
+    /// Writes the manual pages into a folder, for packages.
+    #[command(hide = true)]
+    Manual {
+        /// The folder.
+        folder: PathBuf,
+        /// The date that they have.
+        #[arg(long, default_value = "")]
+        date: String,
+    },
     /// Is the lab in the background; `up` starts it.
     #[command(hide = true)]
     Hold(Held),
@@ -95,7 +104,7 @@ enum Command {
 /// Where a lab in the background is kept.
 #[derive(Args)]
 struct Place {
-    /// Where its state and log are; target/lab unless given.
+    /// Where its state and log are; lab in the target folder unless given, or in ~/.local/state/kerbridge-lab where the lab is installed.
     #[arg(long, value_name = "FOLDER")]
     state: Option<PathBuf>,
 }
@@ -111,7 +120,7 @@ struct Held {
 
 impl Place {
     fn lab(self) -> lab::Lab {
-        lab::Lab::at(self.state.unwrap_or_else(|| shipped::repository().join("target/lab")))
+        lab::Lab::at(self.state.unwrap_or_else(|| shipped::left_behind("lab")))
     }
 }
 
@@ -126,11 +135,32 @@ fn main() -> ExitCode {
     }
 }
 
+/// A page for the lab, and one for each of its commands that are for people.
+fn manual(folder: &Path, date: &str) -> Result<ExitCode, HarnessError> {
+    let failed = |source| HarnessError::io(format!("write manual pages into {}", folder.display()), source);
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let mut lab = Arguments::command().disable_help_subcommand(true);
+    lab.build();
+    let below = lab.get_subcommands().filter(|one| !one.is_hide_set());
+    for command in std::iter::once(&lab).chain(below) {
+        let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+        let page = clap_mangen::Man::new(command.clone())
+            .title(name.to_uppercase())
+            .date(date)
+            .source(concat!("kerbridge ", env!("CARGO_PKG_VERSION")))
+            .manual("kerbridge manual");
+        let mut text = Vec::new();
+        page.render(&mut text).map_err(failed)?;
+        std::fs::write(folder.join(format!("{name}.1")), text).map_err(failed)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn perform(command: Command) -> Result<ExitCode, HarnessError> {
     match command {
-        Command::Demo { capture } => demo::run(&capture.unwrap_or_else(|| shipped::repository().join("target/demo"))),
+        Command::Demo { capture } => demo::run(&capture.unwrap_or_else(|| shipped::left_behind("demo"))),
         Command::Report { folder } => {
-            let folder = folder.unwrap_or_else(|| shipped::repository().join("target/lab-report"));
+            let folder = folder.unwrap_or_else(|| shipped::left_behind("lab-report"));
             let written = report::write(&report::read(&folder)?, &folder)?;
             say(&format!("{}\n{}", written.page.display(), written.junit.display()))
         }
@@ -147,6 +177,7 @@ fn perform(command: Command) -> Result<ExitCode, HarnessError> {
         Command::Run(arguments) => Ok(run::run(&arguments)),
         Command::Up(held) => held.place.lab().up(&held.parts),
         Command::Down(place) => place.lab().down(),
+        Command::Manual { folder, date } => manual(&folder, &date),
         Command::Hold(held) => held.place.lab().hold(held.parts.choice()),
         Command::Initiate {
             ccache,

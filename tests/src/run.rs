@@ -53,7 +53,7 @@ pub(crate) struct RunArguments {
     /// Names the scenarios, and runs none.
     #[arg(long)]
     list: bool,
-    /// Where the report is written; target/lab-report unless given.
+    /// Where the report is written; lab-report in the target folder unless given, or in ~/.local/state/kerbridge-lab where the lab is installed.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// What is printed when all is done; progress goes to standard error then.
@@ -177,7 +177,7 @@ fn go(arguments: &RunArguments, definitions: &[&'static Definition]) -> Result<b
     let out = arguments
         .out
         .clone()
-        .unwrap_or_else(|| shipped::repository().join("target/lab-report"));
+        .unwrap_or_else(|| shipped::left_behind("lab-report"));
     let out = std::path::absolute(&out).map_err(|source| HarnessError::io("find the report's folder", source))?;
     let choice = arguments.yours.envoy.is_none().then(|| choice(arguments));
     let scratch = Scratch::new()?;

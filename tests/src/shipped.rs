@@ -4,6 +4,7 @@
 //! file no longer holds it exactly once, the edit fails and says so.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -27,11 +28,55 @@ pub const FAILURE_HEADER: &str = "x-host-fails-for-tests";
 /// The header with which a request makes [`module_that_traps`] panic.
 pub const TRAP_HEADER: &str = "x-trap-for-tests";
 
-/// The repository's top folder.
+/// This crate's folder, save in a release, which is the same wherever it is built.
+const BUILT_IN: &str = match option_env!("REPRODUCIBLE") {
+    Some(_) => "",
+    None => env!("CARGO_MANIFEST_DIR"),
+};
+
+/// Where a package has put this program and what it needs: the folder above its `bin`.
+static INSTALLED: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+    let program = std::env::current_exe().ok()?;
+    let prefix = program.parent()?.parent()?;
+    prefix.join(FILES).join(YAML).is_file().then(|| prefix.to_owned())
+});
+/// What a package has of the repository, laid out as there.
+const FILES: &str = "share/kerbridge-lab";
+
+/// The repository's top folder, or what a package has of it.
 #[must_use]
 pub fn repository() -> PathBuf {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if let Some(prefix) = INSTALLED.as_ref() {
+        return prefix.join(FILES);
+    }
+    let tests = Path::new(BUILT_IN);
     tests.parent().unwrap_or(tests).to_owned()
+}
+
+/// What the broker's package has at this place; without a package, what `make build` leaves at the other, in the target folder.
+pub(crate) fn built(in_package: &str, in_target: &str) -> PathBuf {
+    match INSTALLED.as_ref() {
+        Some(prefix) => prefix.join(in_package),
+        None => repository().join("target").join(in_target),
+    }
+}
+
+/// Where the lab writes what nobody said a place for: below the target folder, or where its user keeps what programs leave.
+#[must_use]
+pub fn left_behind(name: &str) -> PathBuf {
+    if INSTALLED.is_none() {
+        return repository().join("target").join(name);
+    }
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
+    state
+        .unwrap_or_else(std::env::temp_dir)
+        .join("kerbridge-lab")
+        .join(name)
 }
 
 fn read(file: &'static str) -> Result<String, HarnessError> {
@@ -82,7 +127,12 @@ pub fn legacy(realm: &str) -> String {
 /// [`HarnessError::FileMissing`].
 pub fn module() -> Result<PathBuf, HarnessError> {
     let path = std::env::var_os("KERBRIDGE_MODULE").map_or_else(
-        || repository().join("target/wasm32-wasip1/release/kerbridge_filter.wasm"),
+        || {
+            built(
+                "lib/kerbridge/kerbridge_filter.wasm",
+                "wasm32-wasip1/release/kerbridge_filter.wasm",
+            )
+        },
         PathBuf::from,
     );
     if path.is_file() {

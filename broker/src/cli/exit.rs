@@ -40,7 +40,7 @@ impl Failure {
 }
 
 /// Each code, what it says, and the commands that may end with it where not all do.
-const CODES: [(u8, &str, &str); 8] = [
+pub(super) const CODES: [(u8, &str, &str); 8] = [
     (0, "done, and the answer is yes", ""),
     (
         Failure::No.code(),

@@ -39,7 +39,6 @@ mod mesh_over_tls;
 mod oauth;
 mod openldap;
 mod outcomes;
-mod package;
 mod realms;
 mod reasons;
 mod replays;

@@ -1,46 +1,22 @@
-//! The Debian package: the same files make the same bytes; installed into an empty folder it brings a unit that systemd finds well
-//! locked, and what that unit starts listens within a minute.
+//! The Debian packages: the same files make the same bytes; lintian finds nothing; installed into an empty folder the broker's brings a unit
+//! that systemd finds well locked, and what that unit starts listens within a minute.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kerbridge_tests::broker::find_kerbridge;
 use kerbridge_tests::process::{OwnedProcess, Spawn};
-use kerbridge_tests::shipped::{self, repository};
 use kerbridge_tests::token::now;
+
+use crate::{good, made, run};
 
 /// Most exposure that is taken, of 100, as `systemd-analyze security` counts it.
 const EXPOSURE: &str = "20";
 
-/// Runs a program to its end; what it printed, both ways.
-fn run<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: impl IntoIterator<Item = A>) -> (bool, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let spawn = Spawn::new(program, folder.path()).name("run").args(args);
-    let mut process = OwnedProcess::start(spawn).unwrap();
-    let status = process.wait_exit(Duration::from_secs(120)).unwrap();
-    (status.success(), process.log())
-}
-
-fn good<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: impl IntoIterator<Item = A>) -> String {
-    let (success, printed) = run(program, args);
-    assert!(success, "{printed}");
-    printed
-}
-
-/// Makes the package as somebody whose files have these rights.
-fn built(folder: &Path, umask: &str) -> PathBuf {
-    let (broker, module) = (find_kerbridge().unwrap(), shipped::module().unwrap());
-    let script = repository().join("broker/package/debian.sh");
-    let with_umask = ["-c", r#"umask "$0" && exec bash "$@""#, umask].map(Path::new);
-    let printed = good(
-        "bash",
-        with_umask
-            .into_iter()
-            .chain([script.as_path(), &broker, &module, folder]),
-    );
-    PathBuf::from(printed.trim())
+/// The packages of broker and lab, in a folder.
+pub(crate) fn packages(folder: &Path, umask: &str) -> [PathBuf; 2] {
+    made("debian.sh", folder, umask).try_into().unwrap()
 }
 
 /// Installs a package into an empty folder, as dpkg does: with its scripts, which then touch that folder alone.
@@ -68,14 +44,17 @@ fn installed(package: &Path, root: &Path) {
 }
 
 #[test]
-fn the_package_is_the_same_twice_installs_locks_its_service_and_starts_it_at_once() {
+fn the_packages_are_the_same_twice_and_the_brokers_installs_locks_its_service_and_starts_it_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let first = built(&folder.path().join("1"), "022");
-    let second = built(&folder.path().join("2"), "077");
-    assert!(
-        fs::read(&first).unwrap() == fs::read(&second).unwrap(),
-        "the two differ"
-    );
+    let [first, lab] = packages(&folder.path().join("1"), "022");
+    let again = packages(&folder.path().join("2"), "077");
+    for (one, other) in [&first, &lab].into_iter().zip(&again) {
+        assert!(
+            fs::read(one).unwrap() == fs::read(other).unwrap(),
+            "{}: the two differ",
+            one.display()
+        );
+    }
     let root = folder.path().join("root");
     let begun = now();
     // Only root makes a user, in whatever folder: for others the files are laid out.
@@ -95,6 +74,9 @@ fn the_package_is_the_same_twice_installs_locks_its_service_and_starts_it_at_onc
         "usr/share/zsh/vendor-completions/_kerbridge",
         "usr/share/fish/vendor_completions.d/kerbridge.fish",
         "usr/share/doc/kerbridge/copyright",
+        "usr/share/man/man1/kerbridge.1.gz",
+        "usr/share/man/man1/kerbridge-policy-render.1.gz",
+        "usr/share/man/man5/kerbridge.toml.5.gz",
     ] {
         assert!(fs::metadata(root.join(file)).unwrap().len() > 0, "{file}");
     }
@@ -141,4 +123,43 @@ fn the_package_is_the_same_twice_installs_locks_its_service_and_starts_it_at_onc
     broker.wait_for_log("\"listening\"", Duration::from_secs(30)).unwrap();
     assert!(now().saturating_sub(begun) < 60, "a minute is over");
     assert!(broker.terminate().unwrap().success(), "{}", broker.log());
+}
+
+#[test]
+fn lintian_finds_nothing_in_the_packages() {
+    let folder = tempfile::tempdir().unwrap();
+    let packages = packages(folder.path(), "022");
+    let judged = |package: &Path| {
+        run(
+            "lintian",
+            [
+                OsStr::new("--allow-root"),
+                OsStr::new("--fail-on=error,warning"),
+                package.as_os_str(),
+            ],
+        )
+    };
+    for package in &packages {
+        let (good, said) = judged(package);
+        assert!(good, "{said}");
+    }
+    // It can find something: a manual page that is none.
+    let tree = folder.path().join("tree");
+    good(
+        "dpkg-deb",
+        [OsStr::new("-R"), packages[0].as_os_str(), tree.as_os_str()],
+    );
+    fs::remove_file(tree.join("usr/share/man/man1/kerbridge.1.gz")).unwrap();
+    let poorer = folder.path().join("poorer.deb");
+    good(
+        "dpkg-deb",
+        [
+            OsStr::new("--root-owner-group"),
+            OsStr::new("--build"),
+            tree.as_os_str(),
+            poorer.as_os_str(),
+        ],
+    );
+    let (good, said) = judged(&poorer);
+    assert!(!good && said.contains("no-manual-page"), "{said}");
 }
