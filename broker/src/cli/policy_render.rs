@@ -1,5 +1,6 @@
 //! Prints the filter's configuration, made from the policy file.
 
+mod fit;
 mod inline;
 mod manifests;
 
@@ -65,6 +66,10 @@ enum Format {
 }
 
 pub(super) fn run(render: &Render) -> Result<(), Failure> {
+    if let Some(misfit) = fit::misfit(render) {
+        output::complain(misfit);
+        return Err(Failure::Usage);
+    }
     let path = &render.file.config;
     let problems = |problems: Problems| output::complain_all(path, &problems);
     let policy = PolicyConfig::load(path).map_err(problems)?;

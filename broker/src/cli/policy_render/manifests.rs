@@ -16,19 +16,19 @@ use crate::render::{self, Code, KubeName, Manifests, Place, Target, Unrenderable
 pub(super) struct Arguments {
     /// The namespace of the gateway.
     #[arg(long, value_name = "NAMESPACE")]
-    namespace: Option<KubeName>,
+    pub(super) namespace: Option<KubeName>,
     /// The gateway, a Gateway of the Gateway API.
     #[arg(long, value_name = "NAME", conflicts_with = "selector")]
-    gateway: Option<KubeName>,
+    pub(super) gateway: Option<KubeName>,
     /// The gateway's pods, by a label of theirs; can be given several times.
     #[arg(long, value_name = "LABEL=VALUE", value_parser = label)]
-    selector: Vec<(String, String)>,
+    pub(super) selector: Vec<(String, String)>,
     /// Where the brokers are that the filter calls by this name; can be given several times.
     #[arg(long, value_name = "NAME=HOST:PORT")]
-    cluster: Vec<Place>,
+    pub(super) cluster: Vec<Place>,
     /// Where the module comes from: file:///PATH, https://ADDRESS or oci://REGISTRY/NAME@sha256:DIGEST.
     #[arg(long, value_name = "URL")]
-    module_url: Option<Code>,
+    pub(super) module_url: Option<Code>,
 }
 
 fn label(text: &str) -> Result<(String, String), &'static str> {
@@ -56,11 +56,6 @@ pub(super) fn render(
         Failure::Usage
     };
     let arguments = &render.manifests;
-    if render.upstream.is_some() {
-        return Err(usage(
-            "--upstream: manifests have the filters of all Kerberos services already",
-        ));
-    }
     let namespace = arguments.namespace.as_ref();
     let namespace = namespace.ok_or_else(|| usage("--namespace: say where the gateway is"))?;
     let target = match &arguments.gateway {
