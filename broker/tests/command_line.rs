@@ -13,6 +13,8 @@ mod fixture;
 mod names;
 #[path = "command_line/policies.rs"]
 mod policies;
+#[path = "command_line/troubles.rs"]
+mod troubles;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -98,7 +98,7 @@ pub(super) fn run(command: &KeysCommand) -> Result<(), Failure> {
     };
     let keys = match asked {
         Some(answered) => answered?,
-        None => offline(path, draft, &wanted)?,
+        None => offline(about, draft, &wanted)?,
     };
     output::print_as(about.output, &keys, || text(&keys))
 }
@@ -120,6 +120,11 @@ impl KeysCommand {
             Self::Retire(Retire { kid, .. }) => Wanted::Retire(RetireRequest { kid: kid.clone() }),
             Self::Rewrap(Rewrap { to, only, .. }) => {
                 let Some(file) = to.as_deref().or(draft.key_encryption_file()) else {
+                    let About { file, output } = self.about();
+                    // What is wrong with the configuration says why it names none.
+                    if !draft.problems().is_empty() {
+                        return Err(output::problems(&file.config, draft.problems(), *output));
+                    }
                     output::complain(
                         "--to is missing, and the configuration names no key-encryption key that can be read",
                     );
@@ -146,8 +151,8 @@ fn ask(socket: &Path, wanted: &Wanted) -> Result<Keys, ClientError> {
 }
 
 /// In the key file itself, which nobody else may change, or in the database.
-fn offline(path: &Path, draft: Draft, wanted: &Wanted) -> Result<Keys, Failure> {
-    let problems = |problems: Problems| output::complain_all(path, &problems);
+fn offline(about: &About, draft: Draft, wanted: &Wanted) -> Result<Keys, Failure> {
+    let problems = |problems: Problems| output::problems(&about.file.config, &problems, about.output);
     let config = draft.finish().map_err(problems)?;
     let (Some(keys), state_dir) = (config.keys(), config.state_dir()) else {
         output::complain("this broker makes no tokens, and has no keys");

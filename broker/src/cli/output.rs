@@ -55,6 +55,14 @@ pub(super) fn complain_all(path: &Path, problems: &Problems) -> Failure {
     Failure::Configuration
 }
 
+/// Prints all that is wrong with a configuration, as it was asked for.
+pub(super) fn problems(path: &Path, problems: &Problems, output: Output) -> Failure {
+    match output {
+        Output::Text => complain_all(path, problems),
+        Output::Json => print_json(problems).err().unwrap_or(Failure::Configuration),
+    }
+}
+
 /// Prints why the broker behind a socket did not do what an administrator asked.
 pub(super) fn refused(error: &ClientError, socket: &Path) -> Failure {
     complain(format_args!("{}: {error}", socket.display()));

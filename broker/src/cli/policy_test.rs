@@ -8,7 +8,7 @@ use kerbridge_wire::{Reason, Span};
 use serde::{Deserialize, Serialize};
 
 use super::policy_decision::{Answer, Question, USUAL_ENCTYPE};
-use super::{Check, Failure, output};
+use super::{Check, Failure, Output, output};
 use crate::config::{PolicyConfig, read_text};
 use crate::policy::{Scopes, no_group_name};
 use crate::principal;
@@ -75,7 +75,7 @@ pub(super) fn run(test: &Test) -> Result<(), Failure> {
         Ok(config) => config,
         Err(problems) => return output::checked(path, Err(problems), test.check.output),
     };
-    let cases = read(&test.cases)?;
+    let cases = read(&test.cases, test.check.output)?;
     let verdicts: Vec<Verdict> = cases.iter().map(|case| case.judge(&config)).collect();
     output::print_as(test.check.output, &verdicts, || shown(&verdicts))?;
     if verdicts.iter().all(|verdict| verdict.passed) {
@@ -85,7 +85,7 @@ pub(super) fn run(test: &Test) -> Result<(), Failure> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<Case>, Failure> {
+fn read(path: &Path, output: Output) -> Result<Vec<Case>, Failure> {
     let mut problems = Problems::default();
     let text = read_text(path, "FILE", &mut problems);
     let raw: Option<RawCases> = text.and_then(|text| strict_toml::read(&text, &mut problems));
@@ -106,7 +106,7 @@ fn read(path: &Path) -> Result<Vec<Case>, Failure> {
         Ok(cases)
     } else {
         // The configuration is good; what is wrong was named on the command line.
-        output::complain_all(path, &problems);
+        output::problems(path, &problems, output);
         Err(Failure::Usage)
     }
 }

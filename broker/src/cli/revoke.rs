@@ -82,7 +82,7 @@ pub(super) fn run(revoke: &Revoke) -> Result<(), Failure> {
         None => {
             let is_shared = matches!(draft.database(), Some(Some(_)));
             let done = if is_shared { Done::Database } else { Done::Store };
-            (offline(path, &draft, &wanted)?, done)
+            (revoke.offline(&draft, &wanted)?, done)
         }
     };
     revoke.print(&outcome, done)
@@ -157,6 +157,79 @@ impl Revoke {
         });
         text
     }
+
+    /// In the store itself: a file that nobody else may have open, or the database that brokers share.
+    fn offline(&self, draft: &Draft, wanted: &Wanted) -> Result<Outcome, Failure> {
+        let problems = |problems: Problems| output::problems(&self.file.config, &problems, self.output);
+        let (Some(state_dir), Some(issuer), Some(database)) = (draft.state_dir(), draft.issuer(), draft.database())
+        else {
+            if self.output == Output::Text {
+                output::complain(
+                    "no broker was found by listen.admin, and its store cannot be found: run this as the broker's user, with \
+                 its configuration",
+                );
+            }
+            return Err(problems(draft.problems().clone()));
+        };
+        let (store, lock) = match database {
+            Some(database) => (KeptStore::in_made_database(database, DEADLINE), None),
+            None => {
+                let lock = self.alone(draft, state_dir)?;
+                let store = KeptStore::in_file(state_dir, 16, DEADLINE, Histogram::new([1.0]));
+                (store, Some(lock))
+            }
+        };
+        let longest_life = draft.policy().map_or(0, Policy::longest_ttl_seconds);
+        let revocations = Revocations::new(
+            std::sync::Arc::new(store.map_err(|problem| problems(problem.into()))?),
+            issuer,
+            longest_life,
+            Metrics::new().revocations(),
+        );
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| {
+                output::complain(error);
+                Failure::Running
+            })?;
+        // The event that a broker would have where its own go. Standard output is for what came of it.
+        let lines =
+            audit_lines(&draft.audit().cloned().unwrap_or_default()).map_err(|problem| problems(problem.into()))?;
+        lines.subscriber(LevelFilter::INFO).init();
+        let outcome = runtime.block_on(write_down(&revocations, wanted));
+        drop(lines);
+        drop(revocations);
+        drop(lock);
+        outcome
+    }
+
+    /// The state folder with a store in it, which is ours until the lock is dropped.
+    fn alone(&self, draft: &Draft, state_dir: &Path) -> Result<StateLock, Failure> {
+        let problems = |problem: Problem| output::problems(&self.file.config, &problem.into(), self.output);
+        not_lost(state_dir).map_err(problems)?;
+        match StateLock::look(state_dir) {
+            Ok(()) if state_dir.join(FILE).exists() => StateLock::take(state_dir).map_err(problems),
+            Ok(()) => {
+                output::complain(format_args!(
+                    "{} holds no store: no broker has run, so that there is no token to revoke",
+                    state_dir.display()
+                ));
+                Err(Failure::Configuration)
+            }
+            Err(problem) => {
+                output::complain(format_args!(
+                    "{}, and does not listen on the socket of [listen.admin]: {}",
+                    problem.problem,
+                    match draft.admin_socket() {
+                        Some(socket) => format!("restart it, so that it listens on {}", socket.display()),
+                        None => "add [listen.admin] with unix = \"/run/kerbridge/admin.sock\" and restart it".into(),
+                    }
+                ));
+                Err(Failure::Configuration)
+            }
+        }
+    }
 }
 
 impl Done {
@@ -179,76 +252,6 @@ fn ask(socket: &Path, wanted: &Wanted) -> Result<Outcome, ClientError> {
 fn usage(error: &AdminError) -> Failure {
     output::complain(error);
     Failure::Usage
-}
-
-/// In the store itself: a file that nobody else may have open, or the database that brokers share.
-fn offline(path: &Path, draft: &Draft, wanted: &Wanted) -> Result<Outcome, Failure> {
-    let problems = |problems: Problems| output::complain_all(path, &problems);
-    let (Some(state_dir), Some(issuer), Some(database)) = (draft.state_dir(), draft.issuer(), draft.database()) else {
-        output::complain(
-            "no broker was found by listen.admin, and its store cannot be found: run this as the broker's user, with its \
-             configuration",
-        );
-        return Err(problems(draft.problems().clone()));
-    };
-    let (store, lock) = match database {
-        Some(database) => (KeptStore::in_made_database(database, DEADLINE), None),
-        None => {
-            let lock = alone(path, draft, state_dir)?;
-            let store = KeptStore::in_file(state_dir, 16, DEADLINE, Histogram::new([1.0]));
-            (store, Some(lock))
-        }
-    };
-    let longest_life = draft.policy().map_or(0, Policy::longest_ttl_seconds);
-    let revocations = Revocations::new(
-        std::sync::Arc::new(store.map_err(|problem| problems(problem.into()))?),
-        issuer,
-        longest_life,
-        Metrics::new().revocations(),
-    );
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| {
-            output::complain(error);
-            Failure::Running
-        })?;
-    // The event that a broker would have where its own go. Standard output is for what came of it.
-    let lines = audit_lines(&draft.audit().cloned().unwrap_or_default()).map_err(|problem| problems(problem.into()))?;
-    lines.subscriber(LevelFilter::INFO).init();
-    let outcome = runtime.block_on(write_down(&revocations, wanted));
-    drop(lines);
-    drop(revocations);
-    drop(lock);
-    outcome
-}
-
-/// The state folder with a store in it, which is ours until the lock is dropped.
-fn alone(path: &Path, draft: &Draft, state_dir: &Path) -> Result<StateLock, Failure> {
-    not_lost(state_dir).map_err(|problem| output::complain_all(path, &problem.into()))?;
-    match StateLock::look(state_dir) {
-        Ok(()) if state_dir.join(FILE).exists() => {
-            StateLock::take(state_dir).map_err(|problem| output::complain_all(path, &problem.into()))
-        }
-        Ok(()) => {
-            output::complain(format_args!(
-                "{} holds no store: no broker has run, so that there is no token to revoke",
-                state_dir.display()
-            ));
-            Err(Failure::Configuration)
-        }
-        Err(problem) => {
-            output::complain(format_args!(
-                "{}, and does not listen on the socket of [listen.admin]: {}",
-                problem.problem,
-                match draft.admin_socket() {
-                    Some(socket) => format!("restart it, so that it listens on {}", socket.display()),
-                    None => "add [listen.admin] with unix = \"/run/kerbridge/admin.sock\" and restart it".into(),
-                }
-            ));
-            Err(Failure::Configuration)
-        }
-    }
 }
 
 /// Where the event of a change goes; where it cannot go there, to standard error: what must be done in an emergency is done all

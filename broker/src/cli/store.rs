@@ -88,11 +88,11 @@ pub(super) fn run(command: &StoreCommand) -> Result<(), Failure> {
 
 impl Check {
     fn run(&self) -> Result<(), Failure> {
-        let checked = match self.from.source()? {
+        let checked = match self.from.source(self.output)? {
             Source::File(path, _lock) => check_file(&path),
             Source::Database(database) => check_database(&database),
         };
-        let checked = checked.map_err(|problem| self.from.problem(problem))?;
+        let checked = checked.map_err(|problem| self.from.problem(problem, self.output))?;
         let Checked {
             format,
             position,
@@ -121,11 +121,11 @@ impl Check {
 
 impl Export {
     fn run(&self) -> Result<(), Failure> {
-        let exported = match self.from.source()? {
+        let exported = match self.from.source(Output::Text)? {
             Source::File(path, _lock) => export_file(&path),
             Source::Database(database) => export_database(&database),
         };
-        let exported = exported.map_err(|problem| self.from.problem(problem))?;
+        let exported = exported.map_err(|problem| self.from.problem(problem, Output::Text))?;
         match exported.write(BufWriter::new(io::stdout().lock())) {
             Ok(()) => Ok(()),
             Err(error) => {
@@ -144,14 +144,14 @@ enum Source {
 
 impl From {
     /// What is meant: a file, which nobody else may have open, or the brokers' database.
-    fn source(&self) -> Result<Source, Failure> {
+    fn source(&self, output: Output) -> Result<Source, Failure> {
         if let Some(path) = &self.other {
             return Ok(Source::File(path.clone(), None));
         }
-        match place(&self.file.config)? {
+        match place(&self.file.config, output)? {
             Place::Database(database) => Ok(Source::Database(database)),
             Place::Folder(state_dir, lock) => {
-                not_lost(&state_dir).map_err(|problem| self.problem(problem))?;
+                not_lost(&state_dir).map_err(|problem| self.problem(problem, output))?;
                 let path = state_dir.join(FILE);
                 if !path.exists() {
                     output::complain(format_args!("{} is not there: no broker has run yet", path.display()));
@@ -162,8 +162,8 @@ impl From {
         }
     }
 
-    fn problem(&self, problem: Problem) -> Failure {
-        output::complain_all(&self.file.config, &Problems::from(problem))
+    fn problem(&self, problem: Problem, output: Output) -> Failure {
+        output::problems(&self.file.config, &Problems::from(problem), output)
     }
 }
 
@@ -183,11 +183,11 @@ impl Import {
             output::complain(format_args!("{name} is no whole export: {error}; nothing was changed"));
             Failure::Usage
         })?;
-        let imported = match place(&self.file.config)? {
+        let imported = match place(&self.file.config, self.output)? {
             Place::Folder(state_dir, _lock) => import_file(&state_dir, &exported),
             Place::Database(database) => import_database(&database, &exported),
         };
-        let problems = |problem: Problem| output::complain_all(&self.file.config, &Problems::from(problem));
+        let problems = |problem: Problem| output::problems(&self.file.config, &Problems::from(problem), self.output);
         let position = imported.map_err(problems)?;
         let Position { epoch, version } = position;
         let (revoked, used, before) = (exported.revoked.len(), exported.used.len(), exported.position);
@@ -213,8 +213,8 @@ enum Place {
     Database(PostgresConfig),
 }
 
-fn place(config: &Path) -> Result<Place, Failure> {
-    let problems = |problems: Problems| output::complain_all(config, &problems);
+fn place(config: &Path, output: Output) -> Result<Place, Failure> {
+    let problems = |problems: Problems| output::problems(config, &problems, output);
     let draft = Draft::read(config, &Surroundings::of_process());
     let (Some(state_dir), Some(database)) = (draft.state_dir(), draft.database()) else {
         return Err(problems(draft.problems().clone()));

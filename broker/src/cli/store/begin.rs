@@ -32,7 +32,7 @@ struct Begun {
 impl Begin {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let path = &self.file.config;
-        let problems = |problems: Problems| output::complain_all(path, &problems);
+        let problems = |problems: Problems| output::problems(path, &problems, self.output);
         let config = Draft::read(path, &Surroundings::of_process())
             .finish()
             .map_err(problems)?;
