@@ -129,6 +129,42 @@ impl World {
         Ok(())
     }
 
+    /// Starts the broker anew with its mesh on this port of 127.0.0.1 over TLS, for clients of this name. At the old socket it is still
+    /// asked whether it is ready.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::start`], and [`HarnessError::UnexpectedAnswer`] where its configuration has no mesh.
+    pub fn listen_over_tls(&mut self, port: u16, client: &str) -> Result<(), HarnessError> {
+        let Certificates {
+            certificate,
+            private_key,
+            authority,
+            ..
+        } = self.certificates.clone();
+        let broker = &mut self.broker;
+        broker.stop()?;
+        let path = broker.config();
+        let failed = |source| HarnessError::io(format!("move the mesh in {}", path.display()), source);
+        let config = std::fs::read_to_string(&path).map_err(failed)?;
+        let parts = config
+            .split_once("[listen.mesh]\n")
+            .and_then(|(before, rest)| Some((before, rest.split_once("[kerberos]")?.1)));
+        let Some((before, after)) = parts else {
+            return Err(HarnessError::UnexpectedAnswer {
+                what: "[listen.mesh] and [kerberos] in kerbridge.toml".to_owned(),
+                answer: config,
+            });
+        };
+        let mesh = format!(
+            "[listen.mesh]\ntcp = \"127.0.0.1:{port}\"\ncertificate = {certificate:?}\nprivate_key = {private_key:?}\n\
+             client_ca = {authority:?}\nclient_names = [{client:?}]\n[listen.observe]\nunix = {:?}\n[kerberos]",
+            broker.socket(),
+        );
+        std::fs::write(&path, format!("{before}{mesh}{after}")).map_err(failed)?;
+        broker.start()
+    }
+
     /// The echo service.
     #[must_use]
     pub fn upstream(&self) -> &Upstream {

@@ -28,7 +28,7 @@ fn rendered(format: &str, more: &[&str]) -> Vec<Value> {
     documents(&render(edit, &all))
 }
 
-fn only<'d>(documents: &'d [Value], kind: &str) -> &'d Value {
+pub(crate) fn only<'d>(documents: &'d [Value], kind: &str) -> &'d Value {
     let mut found = documents.iter().filter(|document| document["kind"] == kind);
     match (found.next(), found.next()) {
         (Some(one), None) => one,
@@ -132,7 +132,7 @@ fn base() -> Value {
 }
 
 /// Puts one value into another, as Istio's MERGE does with messages of which no list is in both.
-fn merge(into: &mut Value, value: &Value) {
+pub(crate) fn merge(into: &mut Value, value: &Value) {
     match (into, value) {
         (Value::Object(into), Value::Object(members)) => {
             for (name, member) in members {
@@ -148,7 +148,11 @@ const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0";
 
 /// The bootstrap that comes of an `EnvoyFilter`'s patches, with certificates that exist.
 fn patched(documents: &[Value], certificates: &Certificates) -> Value {
-    let mut bootstrap = base();
+    patch(base(), documents, certificates)
+}
+
+/// The same of another one.
+pub(crate) fn patch(mut bootstrap: Value, documents: &[Value], certificates: &Certificates) -> Value {
     for value in patches(documents, "NETWORK_FILTER", "MERGE") {
         merge(bootstrap.pointer_mut(MANAGER).unwrap(), value);
     }
@@ -164,14 +168,14 @@ fn patched(documents: &[Value], certificates: &Certificates) -> Value {
     bootstrap
 }
 
-fn add_filter(bootstrap: &mut Value, filter: Value) {
+pub(crate) fn add_filter(bootstrap: &mut Value, filter: Value) {
     let filters = bootstrap
         .pointer_mut(&format!("{MANAGER}/typed_config/http_filters"))
         .unwrap();
     filters.as_array_mut().unwrap().insert(0, filter);
 }
 
-fn add_cluster(bootstrap: &mut Value, cluster: &Value, certificates: &Certificates) {
+pub(crate) fn add_cluster(bootstrap: &mut Value, cluster: &Value, certificates: &Certificates) {
     let text = cluster.to_string();
     let text = text
         .replace(
@@ -189,6 +193,25 @@ fn add_cluster(bootstrap: &mut Value, cluster: &Value, certificates: &Certificat
         .as_array_mut()
         .unwrap()
         .push(serde_json::from_str(&text).unwrap());
+}
+
+/// Istio's own translation of a `WasmPlugin`: the name is the root, the configuration is JSON in a string, the VM has no name.
+pub(crate) fn translated(plugin: &Value) -> Value {
+    let spec = &plugin["spec"];
+    let file = spec["url"].as_str().unwrap().strip_prefix("file://").unwrap();
+    json!({"name": "istio-ingress.kerbridge", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+        "config": {
+            "name": "istio-ingress.kerbridge",
+            "root_id": spec["pluginName"],
+            "failure_policy": spec["failStrategy"],
+            "vm_config": {"runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": file}}},
+            "configuration": {
+                "@type": "type.googleapis.com/google.protobuf.StringValue",
+                "value": spec["pluginConfig"].to_string(),
+            },
+        },
+    }})
 }
 
 /// Envoy's word on a bootstrap: JSON is YAML.
@@ -217,25 +240,7 @@ fn envoy_takes_the_wasm_plugin_as_istio_hands_it_on() {
     let code = format!("file://{}", module());
     let documents = rendered("istio", &[&GATEWAY[..], &["--module-url", &code]].concat());
     let mut bootstrap = patched(&documents, &certificates);
-    // Istio's own translation: the name is the root, the configuration is JSON in a string, the VM has no name.
-    let spec = &only(&documents, "WasmPlugin")["spec"];
-    let file = spec["url"].as_str().unwrap().strip_prefix("file://").unwrap();
-    add_filter(
-        &mut bootstrap,
-        json!({"name": "istio-ingress.kerbridge", "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-            "config": {
-                "name": "istio-ingress.kerbridge",
-                "root_id": spec["pluginName"],
-                "failure_policy": spec["failStrategy"],
-                "vm_config": {"runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": file}}},
-                "configuration": {
-                    "@type": "type.googleapis.com/google.protobuf.StringValue",
-                    "value": spec["pluginConfig"].to_string(),
-                },
-            },
-        }}),
-    );
+    add_filter(&mut bootstrap, translated(only(&documents, "WasmPlugin")));
     check(&bootstrap);
 }
 

@@ -13,3 +13,4 @@ mod image;
 mod istio;
 mod observe;
 mod tools;
+mod traffic;

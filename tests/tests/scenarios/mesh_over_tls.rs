@@ -10,26 +10,6 @@ use kerbridge_tests::shipped::ShippedYaml;
 use kerbridge_tests::wait::wait_until;
 use serde_json::Value;
 
-/// Moves the broker's mesh to TLS, for clients of this name. At the old socket it is still asked whether it is ready.
-fn listen(world: &mut World, port: u16, client: &str) {
-    let certificates = world.certificates().clone();
-    let broker = world.broker();
-    broker.stop().unwrap();
-    let config = std::fs::read_to_string(broker.config()).unwrap();
-    let (before, rest) = config.split_once("[listen.mesh]\n").unwrap();
-    let (_, after) = rest.split_once("[kerberos]").unwrap();
-    let mesh = format!(
-        "[listen.mesh]\ntcp = \"127.0.0.1:{port}\"\ncertificate = {:?}\nprivate_key = {:?}\nclient_ca = {:?}\n\
-         client_names = [{client:?}]\n[listen.observe]\nunix = {:?}\n[kerberos]",
-        certificates.certificate,
-        certificates.private_key,
-        certificates.authority,
-        broker.socket(),
-    );
-    std::fs::write(broker.config(), format!("{before}{mesh}{after}")).unwrap();
-    broker.start().unwrap();
-}
-
 /// The cluster that the shipped file holds in comments, in place of the one on a Unix socket.
 fn connect(yaml: &mut ShippedYaml, world: &[(&str, String)]) -> Result<(), HarnessError> {
     const CLUSTER: &str = "  #- name: kerbridge_broker\n";
@@ -59,7 +39,7 @@ fn logged(world: &mut World, message: &str) -> Option<Value> {
 fn over_tls_a_proxy_is_known_by_its_certificate_and_without_one_that_is_listed_it_gets_nothing() {
     let mut world = World::builder().broker_stopped().start().unwrap();
     let port = free_tcp().unwrap();
-    listen(&mut world, port, CLIENT);
+    world.listen_over_tls(port, CLIENT).unwrap();
     let files = world.certificates().clone();
     let certificate = files.client_certificate.display().to_string();
     let key = files.client_private_key.display().to_string();
@@ -99,7 +79,7 @@ fn over_tls_a_proxy_is_known_by_its_certificate_and_without_one_that_is_listed_i
     };
 
     // The same certificate, of the same authority, and no longer on the list.
-    listen(&mut world, port, "somebody.else");
+    world.listen_over_tls(port, "somebody.else").unwrap();
     let arrived = world.upstream().requests().len();
     assert_eq!(with_ticket(&world), (503, "broker_unavailable".to_owned()));
     assert_eq!(world.upstream().requests().len(), arrived);
@@ -108,7 +88,7 @@ fn over_tls_a_proxy_is_known_by_its_certificate_and_without_one_that_is_listed_i
     assert_eq!(line["client_id"], CLIENT);
 
     // No certificate, and no keys from before.
-    listen(&mut world, port, CLIENT);
+    world.listen_over_tls(port, CLIENT).unwrap();
     let shown = format!(
         "tls_certificates:\n          - certificate_chain: {{filename: {certificate}}}\n            private_key: {{filename: {key}}}\n"
     );
