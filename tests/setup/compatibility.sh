@@ -74,6 +74,7 @@ previous() {
     local module=$tree/target/wasm32-wasip1/release/kerbridge_filter.wasm broker=$tree/target/debug/kerbridge
     KERBRIDGE_MODULE=$module run "the module of $name with this broker" --test scenarios -- "${main[@]}"
     KERBRIDGE_BIN=$broker run "the broker of $name with this module" --test scenarios -- "${main[@]}"
+    KERBRIDGE_PREVIOUS=$broker run "the state of $name here, and back" --test scenarios -- rolled_back::
 }
 
 case ${1:-} in

@@ -43,6 +43,7 @@ mod realms;
 mod reasons;
 mod replays;
 mod revocations;
+mod rolled_back;
 mod routes;
 mod secrets;
 mod several_brokers;
