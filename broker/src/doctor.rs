@@ -6,6 +6,7 @@
 //! [`envoy`] look, in that order.
 
 mod address;
+mod collector;
 pub mod deadline;
 pub mod delegation;
 pub mod directory;
@@ -89,6 +90,7 @@ pub fn examine(
         findings.extend(store::look(database, || clock.now()));
     }
     findings.extend(revocations::look(config, clock.now()));
+    findings.extend(config.tracing().map(collector::look));
     findings.extend(listener::look(
         config.channel_bindings(),
         places.envoy_listener.as_deref(),

@@ -25,6 +25,7 @@ use crate::keyring::random;
 use crate::metrics::TraceMetrics;
 use crate::time::Clock;
 
+pub(crate) use self::export::try_out;
 pub use self::export::{Exporter, Exporting};
 use self::span::{Kind, Span, Value};
 

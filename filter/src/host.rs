@@ -341,7 +341,7 @@ pub(crate) fn ask_broker(to: &BrokerCall, form: &[u8]) -> Result<u32, HostError>
 fn trace_lines() -> Vec<(&'static str, String)> {
     let line = |name| property(&["request", "headers", name]);
     let context = TraceContext::parse(&line(TRACEPARENT), &line(TRACESTATE));
-    context.iter().flat_map(TraceContext::lines).collect()
+    context.map(|context| context.lines()).unwrap_or_default()
 }
 
 /// The number of a counter or gauge; the same for the same name.

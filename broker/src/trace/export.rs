@@ -60,13 +60,9 @@ impl Exporter {
     /// Begins, on this runtime.
     pub fn run(self) -> Exporting {
         let end = Arc::new(Notify::new());
-        let within = self.timeout();
+        let within = timeout_of(&self.rules);
         let task = tokio::spawn(self.work(Arc::clone(&end)));
         Exporting { end, task, within }
-    }
-
-    fn timeout(&self) -> Duration {
-        Duration::from_secs(self.rules.timeout.seconds().into())
     }
 
     async fn work(mut self, end: Arc<Notify>) {
@@ -139,24 +135,7 @@ impl Exporter {
     }
 
     async fn send(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
-        let TracingRules { endpoint, headers, .. } = &self.rules;
-        match post(endpoint, headers, body.to_vec(), self.timeout(), LARGEST).await {
-            Ok((status, answer)) if status.is_success() => Ok(answer),
-            Ok((status, _)) => Err(Failure {
-                problem: format!("the answer is {status}"),
-                for_now: matches!(
-                    status,
-                    StatusCode::TOO_MANY_REQUESTS
-                        | StatusCode::BAD_GATEWAY
-                        | StatusCode::SERVICE_UNAVAILABLE
-                        | StatusCode::GATEWAY_TIMEOUT
-                ),
-            }),
-            Err(missed) => Err(Failure {
-                for_now: matches!(missed, Missed::Io(_) | Missed::Http(_) | Missed::Late),
-                problem: missed.to_string(),
-            }),
-        }
+        send(&self.rules, body).await
     }
 
     /// Says once what has changed since the complaint before.
@@ -183,6 +162,38 @@ impl Exporting {
             tracing::warn!("the last spans are lost: the collector did not take them in time");
         }
     }
+}
+
+/// Posts the body of an export; what was answered.
+async fn send(rules: &TracingRules, body: &[u8]) -> Result<Vec<u8>, Failure> {
+    let TracingRules { endpoint, headers, .. } = rules;
+    match post(endpoint, headers, body.to_vec(), timeout_of(rules), LARGEST).await {
+        Ok((status, answer)) if status.is_success() => Ok(answer),
+        Ok((status, _)) => Err(Failure {
+            problem: format!("the answer is {status}"),
+            for_now: matches!(
+                status,
+                StatusCode::TOO_MANY_REQUESTS
+                    | StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
+            ),
+        }),
+        Err(missed) => Err(Failure {
+            for_now: matches!(missed, Missed::Io(_) | Missed::Http(_) | Missed::Late),
+            problem: missed.to_string(),
+        }),
+    }
+}
+
+/// Hands on no spans at all, to see whether some would be taken.
+pub(crate) async fn try_out(rules: &TracingRules) -> Result<(), String> {
+    let body = otlp::body(&rules.service_name, &[]).map_err(|error| error.to_string())?;
+    send(rules, &body).await.map(drop).map_err(|failure| failure.problem)
+}
+
+fn timeout_of(rules: &TracingRules) -> Duration {
+    Duration::from_secs(rules.timeout.seconds().into())
 }
 
 /// As much of a stranger's text as a log line has room for.

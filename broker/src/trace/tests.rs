@@ -320,3 +320,12 @@ async fn an_end_does_not_wait_longer_for_a_collector_than_one_export_may_take() 
     let took = began.elapsed();
     assert!(took < Duration::from_secs(3), "{took:?}");
 }
+
+#[tokio::test]
+async fn whether_spans_would_be_taken_is_found_out_without_any() {
+    let collector = Collector::start(&["200 OK", "401 Unauthorized"]).await;
+    assert_eq!(try_out(&collector.rules()).await, Ok(()));
+    assert_eq!(collector.spans(), Vec::<Json>::new());
+    let refused = try_out(&collector.rules()).await.unwrap_err();
+    assert!(refused.contains("401"), "{refused}");
+}

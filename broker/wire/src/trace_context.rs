@@ -27,7 +27,7 @@ pub struct TraceParent {
     sampled: bool,
 }
 
-/// What tracing systems say of a trace, at most 512 bytes of visible ASCII and spaces.
+/// What tracing systems say of a trace, at most 512 bytes of ASCII without control characters but tabs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceState(String);
 
@@ -50,19 +50,24 @@ impl TraceParent {
     /// Reads one line (§3.2.2): lower-case digits only, as the recommendation wants them.
     pub fn parse(line: &[u8]) -> Option<Self> {
         let (known, rest) = line.split_at_checked(LENGTH)?;
-        let parts: Vec<&[u8]> = known.split(|byte| *byte == b'-').collect();
-        let &[version, trace, span, flags] = parts.as_slice() else {
-            return None;
-        };
-        let [version] = digits::<1>(version)?;
+        let is_dash = |at: usize| known.get(at) == Some(&b'-');
+        let (mut version, mut flags) = ([0], [0]);
+        let (mut trace, mut span) = ([0; 16], [0; 8]);
+        let is_read = is_dash(2)
+            && is_dash(35)
+            && is_dash(52)
+            && read(known.get(..2)?, &mut version)
+            && read(known.get(3..35)?, &mut trace)
+            && read(known.get(36..52)?, &mut span)
+            && read(known.get(53..)?, &mut flags);
         let is_whole = match version {
-            0x00 => rest.is_empty(),
-            0xff => false,
-            _ => rest.is_empty() || rest.starts_with(b"-"),
+            [0x00] => rest.is_empty(),
+            [0xff] => false,
+            [_] => rest.is_empty() || rest.starts_with(b"-"),
         };
-        let [flags] = digits::<1>(flags)?;
-        let parent = Self::new(digits(trace)?, digits(span)?, flags & SAMPLED != 0)?;
-        is_whole.then_some(parent)
+        let [flags] = flags;
+        let parent = Self::new(trace, span, flags & SAMPLED != 0)?;
+        (is_read && is_whole).then_some(parent)
     }
 
     /// The trace.
@@ -84,11 +89,13 @@ impl TraceParent {
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { trace, span, sampled } = self;
-        f.write_str("00-")?;
-        trace.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        f.write_str("-")?;
-        span.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        write!(f, "-{:02x}", if *sampled { SAMPLED } else { 0 })
+        let mut line = String::with_capacity(LENGTH);
+        line.push_str("00-");
+        write(trace, &mut line);
+        line.push('-');
+        write(span, &mut line);
+        line.push_str(if *sampled { "-01" } else { "-00" });
+        f.write_str(&line)
     }
 }
 
@@ -98,13 +105,18 @@ impl TraceState {
         if lines.len() > STATE_LIMIT {
             return None;
         }
-        let members = lines.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        let mut members = 0_usize;
         // An empty member is none, and is allowed.
-        let members: Vec<&[u8]> = members.filter(|member| !member.is_empty()).collect();
-        let is_good =
-            !members.is_empty() && members.len() <= STATE_MEMBERS && members.iter().all(|member| is_member(member));
-        let text = String::from_utf8(members.join(b",".as_slice())).ok()?;
-        is_good.then_some(Self(text))
+        for member in lines.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if !member.is_empty() {
+                members = members.saturating_add(1);
+                if !is_member(member) {
+                    return None;
+                }
+            }
+        }
+        let text = String::from_utf8(lines.to_vec()).ok()?;
+        (1..=STATE_MEMBERS).contains(&members).then_some(Self(text))
     }
 
     /// As it stands in the line.
@@ -123,23 +135,36 @@ impl TraceContext {
     }
 
     /// The lines, as they go to whoever is called.
-    pub fn lines(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let state = self.state.as_ref().map(|state| (TRACESTATE, state.as_str().to_owned()));
-        std::iter::once((TRACEPARENT, self.parent.to_string())).chain(state)
+    pub fn lines(&self) -> Vec<(&'static str, String)> {
+        let mut lines = vec![(TRACEPARENT, self.parent.to_string())];
+        if let Some(TraceState(state)) = &self.state {
+            lines.push((TRACESTATE, state.clone()));
+        }
+        lines
     }
 }
 
-/// Exactly so many bytes, in lower-case hexadecimal digits.
-fn digits<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    if text.len() != N.checked_mul(2)? {
-        return None;
+/// Reads exactly so many bytes from lower-case hexadecimal digits, or says that these are none.
+fn read(text: &[u8], bytes: &mut [u8]) -> bool {
+    let (pairs, rest) = text.as_chunks::<2>();
+    if pairs.len() != bytes.len() || !rest.is_empty() {
+        return false;
     }
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        let &[high, low] = pair else { return None };
-        *byte = (digit(high)? << 4) | digit(low)?;
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        let (Some(high), Some(low)) = (digit(*high), digit(*low)) else {
+            return false;
+        };
+        *byte = (high << 4) | low;
     }
-    Some(bytes)
+    true
+}
+
+fn write(bytes: &[u8], line: &mut String) {
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default();
+    for byte in bytes {
+        line.push(digit(byte >> 4));
+        line.push(digit(byte & 15));
+    }
 }
 
 const fn digit(byte: u8) -> Option<u8> {
@@ -152,28 +177,28 @@ const fn digit(byte: u8) -> Option<u8> {
 
 /// `key=value` (§3.3.1.3): a key of a system, or of a tenant of a system's.
 fn is_member(member: &[u8]) -> bool {
-    let Some(at) = member.iter().position(|byte| *byte == b'=') else {
+    let Some((key, value)) = around(member, b'=') else {
         return false;
     };
-    let (key, rest) = member.split_at(at);
-    let value = rest.get(1..).unwrap_or_default();
-    let of_key = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-*/".contains(byte);
-    let is_key = match key.iter().position(|byte| *byte == b'@') {
-        None => key.len() <= 256 && key.first().is_some_and(u8::is_ascii_lowercase) && key.iter().all(of_key),
-        Some(at) => {
-            let (tenant, system) = key.split_at(at);
-            let system = system.get(1..).unwrap_or_default();
-            let begins = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-            tenant.len() <= 241
-                && tenant.first().is_some_and(begins)
-                && tenant.iter().all(of_key)
-                && system.len() <= 14
-                && system.first().is_some_and(u8::is_ascii_lowercase)
-                && system.iter().all(of_key)
-        }
+    let is_key = match around(key, b'@') {
+        None => is_name(key, 256, false),
+        Some((tenant, system)) => is_name(tenant, 241, true) && is_name(system, 14, false),
     };
     let of_value = |byte: &u8| (b' '..=b'~').contains(byte) && !b",=".contains(byte);
     is_key && !value.is_empty() && value.len() <= 256 && value.iter().all(of_value)
+}
+
+/// What stands before and behind the first of these bytes.
+fn around(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|found| *found == byte)?;
+    let (before, rest) = text.split_at(at);
+    Some((before, rest.get(1..)?))
+}
+
+fn is_name(name: &[u8], longest: usize, may_begin_with_digit: bool) -> bool {
+    let begins = |byte: &u8| byte.is_ascii_lowercase() || (may_begin_with_digit && byte.is_ascii_digit());
+    let goes_on = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-*/".contains(byte);
+    name.len() <= longest && name.first().is_some_and(begins) && name.iter().all(goes_on)
 }
 
 #[cfg(test)]
@@ -234,11 +259,11 @@ mod tests {
     }
 
     #[test]
-    fn members_of_a_state_are_kept_in_their_order_and_a_bad_one_spoils_it() {
+    fn members_of_a_state_are_kept_as_they_came_and_a_bad_one_spoils_it() {
         let state = |text: &str| TraceState::parse(text.as_bytes()).map(|state| state.as_str().to_owned());
         assert_eq!(
             state("rojo=00f0 6,,congo=t61 ,\tfw529a3039@dt=FfAA").unwrap(),
-            "rojo=00f0 6,congo=t61,fw529a3039@dt=FfAA"
+            "rojo=00f0 6,,congo=t61 ,\tfw529a3039@dt=FfAA"
         );
         let (long, many) = (format!("a={}", "x".repeat(257)), vec!["a=b"; 33].join(","));
         let whole = vec!["abcdefg=12345678"; 32].join(",");
@@ -253,9 +278,9 @@ mod tests {
     #[test]
     fn a_context_without_a_readable_state_has_none() {
         let context = TraceContext::parse(LINE.as_bytes(), b"A=b").unwrap();
-        assert_eq!(context.lines().collect::<Vec<_>>(), [("traceparent", LINE.to_owned())]);
+        assert_eq!(context.lines(), [("traceparent", LINE.to_owned())]);
         let context = TraceContext::parse(LINE.as_bytes(), b"a=b").unwrap();
-        assert_eq!(context.lines().last(), Some(("tracestate", "a=b".to_owned())));
+        assert_eq!(context.lines().last(), Some(&("tracestate", "a=b".to_owned())));
         assert_eq!(TraceContext::parse(b"", b"a=b"), None);
     }
 }
