@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pasted;
 use crate::revocation::Order;
-use crate::store::{Kind, Position, Revoked, StoreError, Target, TargetError};
+use crate::store::{Kind, Position, Replica, ReplicasSeen, Revoked, StoreError, Target, TargetError};
 use crate::time::UnixTime;
 
 /// Path of revocations.
@@ -74,10 +74,75 @@ pub struct Status {
     pub ready: String,
     /// What is known of tokens; null where it makes none.
     pub tokens: Option<TokenStatus>,
+    /// The brokers that share its database; null where it has a store of its own.
+    #[serde(default)]
+    pub replicas: Option<ReplicasStatus>,
     /// Exchanges since its start, by the reason of their answer; reasons that did not come are absent.
     pub exchanges: BTreeMap<String, u64>,
     /// The same of tickets in users' names.
     pub delegations: BTreeMap<String, u64>,
+}
+
+/// Which brokers share a database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicasStatus {
+    /// Those that the database knows, this one among them.
+    pub brokers: Vec<ReplicaStatus>,
+    /// When that was so, Unix time; null where it cannot be known.
+    pub as_of: Option<u64>,
+    /// Why it cannot be known; null where it is.
+    pub problem: Option<String>,
+}
+
+/// One of the brokers that share a database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// Whether it is the one that answers.
+    pub this: bool,
+    /// The beginning of its machine's name.
+    pub host: String,
+    /// Its version.
+    pub release: String,
+    /// How many seconds before `as_of` the database heard of it.
+    pub silent_seconds: u64,
+    /// How far its clock is ahead of the database's.
+    pub clock_ahead_milliseconds: i64,
+}
+
+impl From<ReplicasSeen> for ReplicasStatus {
+    fn from(seen: ReplicasSeen) -> Self {
+        match seen {
+            Ok((brokers, as_of)) => Self {
+                brokers: brokers.into_iter().map(ReplicaStatus::from).collect(),
+                as_of: Some(as_of.seconds()),
+                problem: None,
+            },
+            Err(problem) => Self {
+                brokers: Vec::new(),
+                as_of: None,
+                problem: Some(problem),
+            },
+        }
+    }
+}
+
+impl From<Replica> for ReplicaStatus {
+    fn from(replica: Replica) -> Self {
+        let Replica {
+            is_this,
+            host,
+            release,
+            silent,
+            clock_ahead,
+        } = replica;
+        Self {
+            this: is_this,
+            host,
+            release,
+            silent_seconds: silent.as_secs(),
+            clock_ahead_milliseconds: clock_ahead,
+        }
+    }
 }
 
 /// Where a broker stands that makes tokens.

@@ -32,6 +32,7 @@ use crate::admin::{LIFT_PATH, REVOKE_PATH, STATUS_PATH};
 use crate::config::ListenerName;
 use crate::exchange::Exchange;
 use crate::readiness::{self, Readiness};
+use crate::store::Replicas;
 use crate::time::Clock;
 use crate::trace::Tracer;
 
@@ -45,6 +46,7 @@ pub struct Broker {
     readiness: Readiness,
     authentication: ClientAuthentication,
     tracer: Tracer,
+    replicas: Option<Arc<Replicas>>,
     draining: AtomicBool,
 }
 
@@ -57,6 +59,7 @@ impl Broker {
             readiness,
             authentication,
             tracer: Tracer::default(),
+            replicas: None,
             draining: AtomicBool::new(false),
         }
     }
@@ -65,6 +68,12 @@ impl Broker {
     #[must_use]
     pub fn traced_by(self, tracer: Tracer) -> Self {
         Self { tracer, ..self }
+    }
+
+    /// The same, which shares a database with these.
+    #[must_use]
+    pub fn beside(self, replicas: Option<Arc<Replicas>>) -> Self {
+        Self { replicas, ..self }
     }
 
     /// From now on `/readyz` says 503, so that whoever balances load looks elsewhere.

@@ -22,8 +22,8 @@ pub use embedded::{Checked, FILE, begin_file, check_file, export_file, import_fi
 pub use exported::{Exported, NotAnExport};
 pub use keeper::KeptStore;
 pub use postgres::{
-    DatabaseLook, KeyringRow, PostgresConfig, PostgresHost, check_database, export_database, import_database,
-    look_at_database,
+    DatabaseLook, KeyringRow, PostgresConfig, PostgresHost, Replica, Replicas, ReplicasSeen, check_database,
+    export_database, import_database, look_at_database,
 };
 pub use revoked::{Changes, Kind, Position, Recorded, Revocation, Revoked, Target, TargetError};
 

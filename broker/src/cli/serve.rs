@@ -27,6 +27,7 @@ use crate::published_keys;
 use crate::readiness::{self, Readiness};
 use crate::reload::{Look, Reload};
 use crate::server::{Bound, Broker, ClientAuthentication, router};
+use crate::store::Replicas;
 use crate::subject_token::{Issuers, KeyTerms};
 use crate::time::Clock;
 use crate::trace::{Exporting, Tracer};
@@ -99,7 +100,8 @@ async fn serve_all(
     let authentication = client_authentication(config);
     let (tracer, exporting) = trace(config, &exchange);
     let broker = Broker::new(exchange, Clock::System, readiness, authentication);
-    let broker = Arc::new(broker.traced_by(tracer));
+    let replicas = config.database().map(|database| Arc::new(Replicas::new(database)));
+    let broker = Arc::new(broker.traced_by(tracer).beside(replicas.clone()));
     let limits = config.limits();
     let drain = Duration::from_secs(limits.drain.seconds().into());
     let notice = limits
@@ -138,6 +140,10 @@ async fn serve_all(
     // Nothing is left that can fail, and nothing has begun that has events of its own.
     audit_event::started(config, broker.exchange.to_token.as_ref());
     // They end with the runtime.
+    if let Some(replicas) = replicas {
+        let clock = broker.clock;
+        tokio::spawn(async move { replicas.keep(clock).await });
+    }
     if let Some(direction) = &broker.exchange.to_token {
         let (revocations, clock) = (Arc::clone(&direction.revocations), broker.clock);
         tokio::spawn(async move { revocations.keep(clock).await });

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{ConfigFile, Failure, Output, keys, output};
 use crate::admin::client::{self, ClientError};
-use crate::admin::{FeedStatus, STATUS_PATH, Status, TokenStatus};
+use crate::admin::{FeedStatus, ReplicaStatus, ReplicasStatus, STATUS_PATH, Status, TokenStatus};
 use crate::config::{Draft, Surroundings};
 use crate::time::moment::Rfc3339;
 use crate::time::{Clock, UnixTime};
@@ -46,6 +46,7 @@ fn text(status: &Status, now: UnixTime) -> String {
         release,
         ready,
         tokens,
+        replicas,
         exchanges,
         delegations,
     } = status;
@@ -76,10 +77,43 @@ fn text(status: &Status, now: UnixTime) -> String {
             }
         }
     }
+    if let Some(replicas) = replicas {
+        text.push_str(&brokers(replicas));
+    }
     for (what, counted) in [("Exchanges", exchanges), ("Tickets in users' names", delegations)] {
         text.push_str(&answers(what, counted));
     }
     text
+}
+
+/// The brokers of the database, a line for each.
+fn brokers(replicas: &ReplicasStatus) -> String {
+    let ReplicasStatus {
+        brokers,
+        as_of: _,
+        problem,
+    } = replicas;
+    if let Some(problem) = problem {
+        return format!("\nBrokers of the database: not known, {problem}.\n");
+    }
+    let line = |broker: &ReplicaStatus| {
+        let ReplicaStatus {
+            this,
+            host,
+            release,
+            silent_seconds,
+            clock_ahead_milliseconds,
+        } = broker;
+        let this = if *this { ", this one" } else { "" };
+        format!(
+            "  {host}{this}: {release}, heard of {silent_seconds} s ago, its clock {clock_ahead_milliseconds:+} ms from the \
+             database's\n"
+        )
+    };
+    let lines = brokers.iter().map(line);
+    std::iter::once("\nBrokers of the database:\n".to_owned())
+        .chain(lines)
+        .collect()
 }
 
 /// The answers of one kind, the most frequent first.
@@ -119,6 +153,17 @@ mod tests {
                     as_of: 1000,
                 }),
             }),
+            replicas: Some(ReplicasStatus {
+                brokers: vec![ReplicaStatus {
+                    this: true,
+                    host: "broker-0".into(),
+                    release: "1.2.3".into(),
+                    silent_seconds: 2,
+                    clock_ahead_milliseconds: -12,
+                }],
+                as_of: Some(1000),
+                problem: None,
+            }),
             exchanges: [
                 ("replay".to_owned(), 2),
                 ("ok".to_owned(), 9),
@@ -132,6 +177,7 @@ mod tests {
             "kerbridge 1.2.3: draining\n",
             "Issuer https://broker.test\n",
             "Revocations: 3, version 7, all that the store had at 1970-01-01T00:16:40Z, 4 s ago.\n",
+            "Brokers of the database:\n  broker-0, this one: 1.2.3, heard of 2 s ago, its clock -12 ms from the database's\n",
             "Exchanges since the start:\n           9  ok\n           2  expired\n           2  replay\n",
             "Tickets in users' names since the start: none.\n",
         ];

@@ -91,6 +91,7 @@ pub(super) async fn status(State(broker): State<Arc<Broker>>) -> Json<Status> {
         release: env!("CARGO_PKG_VERSION").to_owned(),
         ready: broker.ready().map_or_else(|problem| problem, |()| "ready".into()),
         tokens,
+        replicas: broker.replicas.as_ref().map(|replicas| replicas.seen().into()),
         exchanges: came(|reason| metrics.exchanges(reason)),
         delegations: came(|reason| metrics.delegation().delegations(reason)),
     })

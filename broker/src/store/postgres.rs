@@ -7,6 +7,7 @@ mod changes;
 mod connection;
 mod keyring_row;
 mod offline;
+mod replicas;
 mod schema;
 mod tls;
 mod transaction;
@@ -24,6 +25,7 @@ use zeroize::Zeroizing;
 
 pub use self::keyring_row::KeyringRow;
 pub use self::offline::{DatabaseLook, check_database, export_database, import_database, look_at_database};
+pub use self::replicas::{Replica, Replicas, ReplicasSeen};
 
 use self::connection::{Database, WORK_TIME};
 use self::schema::Wanted;

@@ -160,6 +160,54 @@ fn two_brokers_share_keys_used_tickets_and_revocations() {
     .unwrap();
 }
 
+/// The brokers that one of them knows of: whether it is itself, and how far its clock is off.
+fn brokers(broker: &mut Broker) -> Vec<(bool, i64)> {
+    let status = broker.administer(&["status"], &[]).unwrap();
+    let replicas = status["replicas"]["brokers"].as_array().unwrap().iter();
+    replicas
+        .map(|one| {
+            assert_eq!(one["release"], status["release"], "{status}");
+            assert!(one["host"].as_str().is_some_and(|host| !host.is_empty()), "{status}");
+            (
+                one["this"].as_bool().unwrap(),
+                one["clock_ahead_milliseconds"].as_i64().unwrap(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn each_broker_says_which_others_are_there_and_how_their_clocks_go() {
+    let mut pair = Pair::start();
+    let knows = |broker: &mut Broker, count: usize| {
+        let known = brokers(broker);
+        let own = known.iter().filter(|(this, _)| *this).count();
+        // All clocks here are one.
+        known.len() == count && own == 1 && known.iter().all(|(_, ahead)| ahead.abs() < 1000)
+    };
+    wait_until("each knows both", EFFECT, || {
+        knows(pair.world.broker(), 2) && knows(&mut pair.other, 2)
+    })
+    .unwrap();
+    pair.other.kill().unwrap();
+    wait_until("the one that is left knows it", EFFECT, || {
+        knows(pair.world.broker(), 1)
+    })
+    .unwrap();
+    pair.server.process().kill().unwrap();
+    wait_until("that the database is away is said", EFFECT, || {
+        let status = pair.world.broker().administer(&["status"], &[]).unwrap();
+        status["replicas"]["problem"].is_string() && status["replicas"]["as_of"].is_null()
+    })
+    .unwrap();
+    pair.server.restart().unwrap();
+    pair.other.start().unwrap();
+    wait_until("each knows both again", EFFECT, || {
+        knows(pair.world.broker(), 2) && knows(&mut pair.other, 2)
+    })
+    .unwrap();
+}
+
 #[test]
 fn whichever_is_killed_nothing_that_was_answered_is_lost_and_tokens_pass() {
     let mut pair = Pair::start();
