@@ -183,6 +183,7 @@ wants_lab() {
 
 wants_test() {
     have softhsm2-util || want softhsm2 "keys in a PKCS#11 token"
+    have jq || want jq "a command of the documents that reads JSON"
     have nghttp || want nghttp2-client "a client for HTTP/2 in clear text"
     have openssl || want openssl "certificates for the probes, and what it says of their hashes"
     have systemd-sysusers && have systemd-analyze || want systemd "judges the unit of the package, and makes its user in a folder; nothing is started"

@@ -269,6 +269,23 @@ impl ShippedYaml {
         Ok(())
     }
 
+    /// Replaces the first line that is `anchor`, and what is nested in it, by these lines, which become as deep.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Drifted`].
+    pub fn replace_first_block(&mut self, anchor: &str, lines: &str) -> Result<(), HarnessError> {
+        let all = self.lines();
+        let position = all.iter().position(|line| line.trim() == anchor);
+        let position = position.ok_or_else(|| Self::drifted(anchor))?;
+        let indent = " ".repeat(all.get(position).map_or(0, |line| depth(line)));
+        self.remove_at(position);
+        let mut all = self.lines();
+        all.splice(position..position, lines.lines().map(|line| format!("{indent}{line}")));
+        self.set_lines(&all);
+        Ok(())
+    }
+
     fn remove_at(&mut self, position: usize) {
         let mut all = self.lines();
         let first = all.get(position).cloned().unwrap_or_default();

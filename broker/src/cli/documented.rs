@@ -1,12 +1,30 @@
-//! Holds every `kerbridge …` line of the documents to the command line: its commands, its options and their values.
+//! Holds every `kerbridge …` line of the documents to the command line, its commands, its options and their values; and each
+//! command and option to the documents.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
+use clap::{Command, CommandFactory as _, Parser as _};
 
 use super::Cli;
+
+/// Options of other programs that documents name, each with its program. Those of `kerbridge-lab` stand on its own page, which
+/// another test holds to it.
+const OTHERS: &[(&str, &str)] = &[
+    ("--auth-server-allowlist", "chromium"),
+    ("--file-flush-interval-msec", "envoy"),
+    ("--mode", "envoy"),
+    ("--http1.1", "curl"),
+    ("--negotiate", "curl"),
+    ("--oidc-issuer-url", "kube-apiserver"),
+    ("--pass-authorization-header", "oauth2-proxy"),
+    ("--force", "ipa host-add"),
+    ("--help", "of every command"),
+];
+/// The page of `kerbridge-lab`.
+const LAB: &str = "lab.md";
 
 /// The words of a command line, by the shell's rules as far as documents use them.
 fn words(line: &str) -> Vec<String> {
@@ -74,6 +92,45 @@ fn command_lines(page: &str) -> Vec<Named> {
     found.into_iter().filter(runs).collect()
 }
 
+/// The pages that readers are led through.
+fn pages() -> Vec<PathBuf> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let pages = fs::read_dir(repository.join("docs")).unwrap();
+    let mut pages: Vec<_> = pages.map(|entry| entry.unwrap().path()).collect();
+    pages.retain(|page| page.extension().is_some_and(|extension| extension == "md"));
+    pages.extend(["README.md", "SECURITY.md"].map(|page| repository.join(page)));
+    pages
+}
+
+/// The command lines of all pages, as words.
+fn all_words() -> Vec<Vec<String>> {
+    let lines = pages()
+        .into_iter()
+        .flat_map(|page| command_lines(&fs::read_to_string(page).unwrap()));
+    lines.map(|(line, _)| words(line.trim_start_matches("sudo "))).collect()
+}
+
+/// Each command that can be given, as the words that lead to it: all that have none below them, and those that need none.
+fn commands(command: &Command, path: &[String], found: &mut Vec<(Vec<String>, Command)>) {
+    let below: Vec<&Command> = command
+        .get_subcommands()
+        .filter(|one| one.get_name() != "help")
+        .collect();
+    let is_whole = below.is_empty() || !(command.is_subcommand_required_set() || options(command).is_empty());
+    if is_whole {
+        found.push((path.to_vec(), command.clone()));
+    }
+    for one in below {
+        commands(one, &[path, &[one.get_name().to_owned()]].concat(), found);
+    }
+}
+
+/// The long options of a command, as they are written.
+fn options(command: &Command) -> Vec<String> {
+    let names = command.get_arguments().filter_map(|argument| argument.get_long());
+    names.map(|name| format!("--{name}")).collect()
+}
+
 /// What the command line's reader has against it. A sentence may leave out what a command needs besides, or a value at its end.
 fn refused(line: &str, in_a_sentence: bool) -> Option<clap::Error> {
     let words = words(line.trim_start_matches("sudo "));
@@ -89,13 +146,8 @@ fn refused(line: &str, in_a_sentence: bool) -> Option<clap::Error> {
 
 #[test]
 fn every_command_line_of_the_documents_is_one() {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let pages = fs::read_dir(repository.join("docs")).unwrap();
-    let mut pages: Vec<_> = pages.map(|entry| entry.unwrap().path()).collect();
-    pages.retain(|page| page.extension().is_some_and(|extension| extension == "md"));
-    pages.extend(["README.md", "SECURITY.md"].map(|page| repository.join(page)));
     let (mut wrong, mut seen) = (Vec::new(), 0_u32);
-    for page in pages {
+    for page in pages() {
         for (line, in_a_sentence) in command_lines(&fs::read_to_string(&page).unwrap()) {
             seen = seen.saturating_add(1);
             if let Some(error) = refused(&line, in_a_sentence) {
@@ -105,6 +157,53 @@ fn every_command_line_of_the_documents_is_one() {
         }
     }
     assert!(seen > 60, "{seen}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_command_of_the_program_is_in_the_documents() {
+    let mut all = Vec::new();
+    commands(&Cli::command(), &["kerbridge".to_owned()], &mut all);
+    assert!(all.len() > 20, "{all:?}");
+    let named = all_words();
+    let is_named = |path: &[String]| {
+        let same = |line: &Vec<String>| line.get(1..path.len()) == path.get(1..);
+        named.iter().any(same)
+    };
+    let missing: Vec<_> = all
+        .iter()
+        .filter(|(path, _)| !is_named(path))
+        .map(|(path, _)| path.join(" "))
+        .collect();
+    assert!(missing.is_empty(), "no document names {missing:?}");
+}
+
+#[test]
+fn each_option_that_a_document_names_is_one_and_each_that_there_is_is_named() {
+    let mut all = Vec::new();
+    commands(&Cli::command(), &[], &mut all);
+    let known: BTreeSet<String> = all.iter().flat_map(|(_, command)| options(command)).collect();
+    assert!(known.len() > 30, "{known:?}");
+    let (mut wrong, mut written) = (Vec::new(), BTreeSet::new());
+    for page in pages() {
+        let name = page.file_name().unwrap().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&page).unwrap();
+        let words = text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
+        written.extend(words.filter(|word| word.starts_with("--")).map(str::to_owned));
+        // What stands alone between backticks; whole command lines are read above.
+        let spans = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+        let options = spans
+            .filter(|span| span.starts_with("--"))
+            .flat_map(|span| span.split([' ', '=']));
+        for option in options.filter(|word| word.starts_with("--") && word.len() > 2) {
+            let is_anothers = OTHERS.iter().any(|(other, _)| *other == option);
+            if name != LAB && !known.contains(option) && !is_anothers {
+                wrong.push(format!("{name}: {option} is no option"));
+            }
+        }
+    }
+    let missing = known.difference(&written);
+    wrong.extend(missing.map(|option| format!("no document names {option}")));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

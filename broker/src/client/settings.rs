@@ -384,6 +384,19 @@ mod tests {
     }
 
     #[test]
+    fn the_file_of_the_document_is_one_and_each_line_of_it_too() {
+        let page = include_str!("../../../docs/login.md");
+        let (_, begun) = page.split_once("```text\n# client.toml").unwrap();
+        let (file, _) = begun.split_once("```").unwrap();
+        let file = format!("#{file}");
+        assert!(settings(&[file.as_str()]).is_ok(), "{file}");
+        // Lines that stand for others begin as comments do.
+        let lines = file.lines().map(|line| line.trim_start_matches('#'));
+        let read = lines.filter(|line| line.contains(" = ")).map(said).count();
+        assert!(read > 8, "{read} lines of {file}");
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_said_with_what_to_say_instead() {
         for (places, words) in [
             (&[][..], "for what a token is wanted"),

@@ -107,6 +107,28 @@ fn every_metric_of_alerts_and_dashboard_exists() {
 }
 
 #[test]
+fn each_alert_has_its_row_with_its_expression_and_no_other_has() {
+    let rules = read("envoy/observe/alerts.yaml");
+    let value = |word: &str| -> Vec<String> {
+        let lines = rules.lines().filter_map(|line| line.trim_start().strip_prefix(word));
+        lines.map(str::to_owned).collect()
+    };
+    let shipped: Vec<_> = value("- alert: ").into_iter().zip(value("expr: ")).collect();
+    // A bar in a cell of a table has a backslash before it.
+    let page = read("docs/metrics.md").replace("\\|", "\u{1}");
+    let rows = tables(&page, "alert");
+    let documented: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let cell = |at: usize| row.get(at).map(|cell| quoted(cell).concat().replace('\u{1}', "|"));
+            (cell(0).unwrap_or_default(), cell(1).unwrap_or_default())
+        })
+        .collect();
+    assert!(shipped.len() > 10, "{shipped:?}");
+    assert_eq!(documented, shipped, "docs/metrics.md, and the alerts");
+}
+
+#[test]
 fn prometheus_can_compute_every_expression_of_the_dashboard() {
     let dashboard: Value = serde_json::from_str(&read("envoy/observe/dashboard.json")).unwrap();
     let mut asked = Vec::new();

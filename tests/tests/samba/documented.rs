@@ -1,82 +1,67 @@
-//! The commands of the page on Active Directory, as they stand there, on a domain controller: from an account to a ticket that
-//! its keytab opens.
+//! The page on Active Directory, as it stands there, on a domain controller: from an account to the answer of the service.
 
-use std::path::Path;
-use std::process::Command;
-
-use kerbridge_tests::broker::find_kerbridge;
-use kerbridge_tests::document::blocks;
+use kerbridge_tests::document::{Block, Front, Reader, pages_in, walk};
 use kerbridge_tests::samba::{PASSWORD, REALM};
-use kerbridge_tests::shipped::repository;
+use kerbridge_tests::shipped::module;
 
 use crate::samba_domain::domain;
 
 #[test]
 #[ignore = "runs a domain controller, as root"]
-fn the_page_on_active_directory_makes_an_account_whose_keytab_opens_tickets() {
+fn the_page_on_active_directory_leads_to_the_first_protected_request() {
     let domain = domain();
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("admin.password"), PASSWORD).unwrap();
-    let alice = domain.kinit("alice").unwrap();
-    let page = std::fs::read_to_string(repository().join("docs/active-directory.md")).unwrap();
-    let mut printed = Vec::new();
-    for block in blocks(&page).iter().filter(|block| block.info == "sh lab=samba") {
-        let address = domain.address().to_string();
-        let text = block
-            .text
-            .replace("dc.example.com", &address)
-            .replace("DC=example,DC=com", "DC=ad,DC=test")
-            .replace("EXAMPLE.COM", REALM)
-            .replace("example.com", "ad.test");
-        printed.push(run(
-            &text,
-            folder.path(),
-            domain.folder(),
-            domain.authority(),
-            alice.path(),
-        ));
+    for (page, blocks) in pages_in(&["samba"]) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("admin.password"), PASSWORD).unwrap();
+        let alice = domain.kinit("alice").unwrap();
+        let mut reader = Reader::new(folder.path()).unwrap();
+        reader.set("SMB_CONF_PATH", domain.folder().join("etc/smb.conf"));
+        reader.set("KRB5_CONFIG", domain.folder().join("krb5.conf"));
+        reader.set("KRB5CCNAME", alice.path());
+        reader.set("LDAPTLS_CACERT", domain.authority());
+        reader.set("TDB_NO_FSYNC", "1");
+        reader.knows_the_password(PASSWORD);
+        let group = domain.sid("order-clerks").unwrap();
+        for (written, there) in [
+            // Before others, whose places are below it.
+            ("/tmp/", "./".to_owned()),
+            (
+                "/etc/envoy/kerbridge_filter.wasm",
+                module().unwrap().display().to_string(),
+            ),
+            ("/etc/kerbridge", folder.path().join("kb").display().to_string()),
+            ("S-1-5-21-1004336348-1177238915-682003330-1104", group.to_owned()),
+            ("dc.example.com", domain.address().to_string()),
+            ("DC=example,DC=com", "DC=ad,DC=test".to_owned()),
+            ("EXAMPLE.COM", REALM.to_owned()),
+            ("example.com", "ad.test".to_owned()),
+        ] {
+            reader.read_as(written, there);
+        }
+        let mut front = Front::prepare(&mut reader, folder.path(), "api.ad.test").unwrap();
+        let files = folder.path().join("kb");
+        let printed = walk(&mut reader, &blocks, &["samba"], &files, |reader, block| {
+            front.before(reader, block)
+        });
+        let printed = printed.unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        let commands: Vec<&Block> = blocks.iter().filter(|block| block.lab() == Some("samba")).collect();
+        assert_eq!(printed.len(), commands.len());
+        if page.ends_with("active-directory.md") {
+            let said = printed.concat();
+            // The keytab's key, the service behind Envoy who says who came, by ticket and by token, and kvno.
+            for told in [
+                "aes256-cts-hmac-sha1-96",
+                "alice@AD.TEST",
+                "HTTP/2 200",
+                "keytab entry valid",
+            ] {
+                assert!(said.contains(told), "{told}: {said}");
+            }
+            assert_eq!(
+                said.matches("\"x-kerbridge-subject\",\"alice@AD.TEST\"").count(),
+                2,
+                "{said}"
+            );
+        }
     }
-    assert_eq!(printed.len(), 5);
-    let keys = &printed[3];
-    assert!(
-        keys.contains("HTTP/api.ad.test@AD.TEST") && keys.contains("aes256-cts-hmac-sha1-96"),
-        "{keys}"
-    );
-    assert!(printed[4].contains("keytab entry valid"), "{printed:?}");
-
-    // Step 5 of the page, where the broker would be: what a client's ticket would meet.
-    let steps = "kerbridge init --keytab http.keytab --dir kb --issuer https://kerbridge.example.com\n\
-                 kerbridge config check --config kb/kerbridge.toml\n\
-                 kerbridge doctor --config kb/kerbridge.toml --ccache \"$KRB5CCNAME\" || true";
-    let found = run(steps, folder.path(), domain.folder(), domain.authority(), alice.path());
-    assert!(found.contains("kerbridge.toml: good"), "{found}");
-    for good in [
-        "good    ticket HTTP/api.ad.test@AD.TEST: ",
-        "good    user alice@AD.TEST: ",
-        "and the keytab opens it",
-    ] {
-        assert!(found.contains(good), "{good}: {found}");
-    }
-}
-
-fn run(text: &str, folder: &Path, samba: &Path, authority: &Path, alice: &Path) -> String {
-    let program = find_kerbridge().unwrap();
-    let programs = program.parent().unwrap().display();
-    let path = std::env::var("PATH").unwrap();
-    let mut shell = Command::new("bash");
-    shell
-        .args(["-eu", "-o", "pipefail", "-c", text])
-        .current_dir(folder)
-        .env("PATH", format!("{programs}:{path}"))
-        .env("SMB_CONF_PATH", samba.join("etc/smb.conf"))
-        .env("KRB5_CONFIG", samba.join("krb5.conf"))
-        .env("KRB5CCNAME", alice)
-        .env("LDAPTLS_CACERT", authority)
-        .env("TDB_NO_FSYNC", "1")
-        .env("LC_ALL", "C");
-    let output = shell.output().unwrap();
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}\n{printed}{complaint}");
-    printed
 }
