@@ -14,6 +14,7 @@ use super::Cli;
 /// another test holds to it.
 const OTHERS: &[(&str, &str)] = &[
     ("--auth-server-allowlist", "chromium"),
+    ("--build-arg", "podman build"),
     ("--file-flush-interval-msec", "envoy"),
     ("--mode", "envoy"),
     ("--http1.1", "curl"),
