@@ -5,6 +5,8 @@
 //! make bench-revocations
 //! ```
 //!
+//! Last it prints what it costs a broker to ask a PostgreSQL of this machine, before it gives anything, what another one has revoked.
+//!
 //! Each size is filled by one process and served by another, so that what is resident is what a broker has that was started with
 //! such a store.
 
@@ -22,8 +24,11 @@ use std::time::{Duration, Instant};
 use kerbridge_broker::keyring::{KeyEncryptionKey, KeyRing, Rotation};
 use kerbridge_broker::metrics::Metrics;
 use kerbridge_broker::revocation::{By, Order, Revocations, TokenNames};
-use kerbridge_broker::store::{FILE, KeptStore, Kind, Revocation, Store, Target};
+use kerbridge_broker::store::{
+    FILE, KeptStore, Kind, PostgresConfig, PostgresHost, ReplayTag, Revocation, Store, Target,
+};
 use kerbridge_broker::time::Clock;
+use kerbridge_tests::postgres::Postgres;
 use kerbridge_wire::feed::{BODY_LIMIT, JWS_LIMIT};
 use kerbridge_wire::feed_query::FeedQuery;
 use prometheus_client::metrics::histogram::Histogram;
@@ -46,6 +51,7 @@ fn main() -> Outcome<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["fill", size, folder] => fill(size.parse()?, Path::new(folder)),
         ["serve", size, folder] => serve(size.parse()?, Path::new(folder)),
+        ["shared"] => shared(),
         _ => all(),
     }
 }
@@ -70,7 +76,89 @@ fn all() -> Outcome<()> {
             stdout().write_all(&output.stdout)?;
         }
     }
+    shared()
+}
+
+/// What an exchange asks a database that other brokers have, too.
+fn shared() -> Outcome<()> {
+    let server = Postgres::start()?;
+    let config = PostgresConfig {
+        hosts: vec![PostgresHost::Unix {
+            folder: server.socket_folder(),
+            port: server.port(),
+        }],
+        database: server.new_database()?,
+        user: "kerbridge".into(),
+        password: None,
+    };
+    let store = KeptStore::in_database(&config, AT_ONCE, Duration::from_secs(60), Histogram::new([1.0]));
+    let store: Arc<dyn Store> = Arc::new(store.map_err(|problem| problem.to_string())?);
+    let revocations = Revocations::new(Arc::clone(&store), ISSUER, 900, Metrics::new().revocations());
+    let revocations = Arc::new(revocations);
+    let runtime = runtime()?;
+    runtime.block_on(revocations.load(Clock::System))?;
+    writeln!(
+        stdout(),
+        "\n| exchanges at once | tag alone, ms | with a look at revocations, ms | look alone, ms |\n|--:|--:|--:|--:|"
+    )?;
+    let mut used = 0;
+    for at_once in [1, 8, 64] {
+        let mut mean = |tags: bool, looks: bool| -> Outcome<f64> {
+            let began = Instant::now();
+            for _ in 0..TIMES / at_once {
+                runtime.block_on(async {
+                    let mut under_way = tokio::task::JoinSet::new();
+                    for _ in 0..at_once {
+                        used += 1;
+                        under_way.spawn(exchange(
+                            Arc::clone(&store),
+                            Arc::clone(&revocations),
+                            used,
+                            tags,
+                            looks,
+                        ));
+                    }
+                    while let Some(done) = under_way.join_next().await {
+                        done??;
+                    }
+                    Outcome::Ok(())
+                })?;
+            }
+            Ok(milliseconds(began.elapsed()) / f64::from(TIMES / at_once))
+        };
+        let (tag, both, look) = (mean(true, false)?, mean(true, true)?, mean(false, true)?);
+        writeln!(stdout(), "| {at_once} | {tag:.2} | {both:.2} | {look:.2} |")?;
+    }
     Ok(())
+}
+
+/// What an exchange of a ticket waits for, or one of a token.
+async fn exchange(
+    store: Arc<dyn Store>,
+    revocations: Arc<Revocations>,
+    number: u64,
+    tags: bool,
+    looks: bool,
+) -> Result<(), String> {
+    let tag = async {
+        match tags {
+            true => store
+                .consume_once(ReplayTag::of(&number.to_be_bytes()), Clock::System.now().plus(660))
+                .await
+                .map(drop)
+                .map_err(|error| error.to_string()),
+            false => Ok(()),
+        }
+    };
+    let look = async {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        match looks {
+            true => revocations.catch_up(deadline).await.map_err(|error| error.to_string()),
+            false => Ok(()),
+        }
+    };
+    let (tag, look) = tokio::join!(tag, look);
+    tag.and(look)
 }
 
 fn open(folder: &Path) -> Outcome<Arc<dyn Store>> {
@@ -154,6 +242,7 @@ fn serve(size: u64, folder: &Path) -> Outcome<()> {
                     version: position.version,
                     base: None,
                     page,
+                    at: None,
                 },
             };
             largest = largest.max(page(query)?.len());

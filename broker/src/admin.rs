@@ -59,6 +59,9 @@ pub struct Outcome {
     pub before: Option<u64>,
     /// How long the broker and the filters know of it, Unix time; null is for ever.
     pub needed_until: Option<u64>,
+    /// An earlier revocation of the same reaches further than was asked: both are one, and what stands is said here.
+    #[serde(default)]
+    pub more_than_asked: bool,
     /// The store's name.
     pub epoch: Epoch,
     /// The version of the feed that has it.
@@ -249,10 +252,16 @@ fn error(problem: &str, remedy: &str) -> AdminError {
 }
 
 impl Outcome {
-    /// Of a revocation.
-    pub fn revoked(revoked: &Revoked) -> Self {
+    /// Of a revocation that was asked for.
+    pub fn revoked(revoked: &Revoked, asked: &RevokeRequest) -> Self {
         let Revoked { position, revocation } = revoked;
+        let is_later = |stands: Option<UnixTime>, asked: u64| stands.is_none_or(|stands| stands.seconds() > asked);
         Self {
+            more_than_asked: match (asked.before, asked.until) {
+                (Some(before), _) => is_later(revocation.issued_at_or_before, before),
+                (None, Some(until)) => is_later(revocation.needed_until, until),
+                (None, None) => false,
+            },
             kind: revocation.target.kind(),
             value: revocation.target.value().to_owned(),
             before: revocation.issued_at_or_before.map(UnixTime::seconds),
@@ -269,6 +278,7 @@ impl Outcome {
             value: target.value().to_owned(),
             before: None,
             needed_until: None,
+            more_than_asked: false,
             epoch: position.epoch,
             version: position.version,
         }

@@ -321,6 +321,7 @@ impl Exchange {
             if !direction.keyring.is_current() {
                 return Err("the database with the signing keys has not answered for too long".into());
             }
+            direction.revocations.ready().map_err(|error| error.to_string())?;
         }
         match &self.to_ticket {
             Some(direction) => direction.delegation.ready(),

@@ -281,6 +281,11 @@ mod tests {
             .unwrap()
         }
 
+        /// The same of another service ticket's session.
+        pub(crate) fn in_session_for_test(self, session: SessionId) -> Self {
+            Self { session, ..self }
+        }
+
         /// The same by another ticket.
         pub(crate) fn by_ticket_for_test(self, channel_bound: bool, enctype: Enctype) -> Self {
             Self {

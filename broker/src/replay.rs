@@ -217,7 +217,11 @@ mod tests {
             }
         }
 
-        fn revoke(&self, _: Revocation, _: UnixTime) -> Answer<'_, Revoked> {
+        fn is_shared(&self) -> bool {
+            false
+        }
+
+        fn revoke_all(&self, _: Vec<Revocation>, _: UnixTime) -> Answer<'_, Vec<Revoked>> {
             Box::pin(async { Err(StoreError::Closed) })
         }
 

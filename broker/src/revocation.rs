@@ -1,8 +1,9 @@
 //! Decides what is revoked: takes revocations into the store, keeps what stands there in memory for those who mint and
 //! verify, and hands it to the filters as signed pages.
 //!
-//! What is in memory is read anew from the store twice a second, since another broker may have revoked. Where that fails for
-//! 30 s, nobody can say any more that something is not revoked, and nothing is minted.
+//! What is in memory is read anew from the store twice a second, since another broker may have revoked, and before anything is
+//! given that such a revocation would have refused ([`Revocations::catch_up`]). Where it was not read for 30 s, nobody can say
+//! any more what is revoked: filters get no page, and no question about a token has an answer.
 
 mod order;
 mod pages;
@@ -10,6 +11,7 @@ mod unrevoked;
 mod view;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -36,6 +38,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// How long what is in memory counts without another look into the store.
 const TRUSTED_FOR: Duration = Duration::from_secs(30);
+/// How long a question of the feed waits for a look into the store: filters wait two seconds for the answer.
+const CATCH_UP_TIME: Duration = Duration::from_millis(300);
 /// Seconds by which tokens are taken to live longer than the policy says: one is issued after its session's revocation, and
 /// clocks may differ.
 pub const LIFE_MARGIN: u64 = 120;
@@ -49,6 +53,8 @@ pub struct Revocations {
     /// Longest life of a token, in seconds.
     longest_life: u64,
     view: Arc<RwLock<View>>,
+    /// The store has something of this process's own that could not be read back.
+    is_behind: AtomicBool,
     /// One reads at a time, so that none puts something older in place of what another has read.
     reading: Mutex<()>,
     pages: Pages,
@@ -73,7 +79,7 @@ pub struct TokenNames<'a> {
 pub enum RevocationError {
     /// It is revoked, by a revocation of this kind.
     Revoked(Kind),
-    /// The store could not be read for too long.
+    /// The store could not be read when it had to be, or not for too long.
     Unknown,
 }
 
@@ -82,6 +88,8 @@ pub enum RevocationError {
 pub enum PageError {
     /// Nothing was read from the store yet.
     NotRead,
+    /// The store was not read for too long: another broker may know more.
+    Old,
     /// It cannot be signed.
     Signature(NotSigned),
     /// The thread that was to make it is gone.
@@ -104,7 +112,7 @@ impl fmt::Display for RevocationError {
             Self::Revoked(Kind::Token) => f.write_str("the token was revoked"),
             Self::Revoked(Kind::Session) => f.write_str("the session was revoked, and its ticket with it"),
             Self::Revoked(Kind::Subject) => f.write_str("the subject was revoked"),
-            Self::Unknown => f.write_str("the store could not be read for too long to know what is revoked"),
+            Self::Unknown => f.write_str("the store could not be read, so that nobody knows what is revoked"),
         }
     }
 }
@@ -113,6 +121,7 @@ impl fmt::Display for PageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotRead => f.write_str("nothing was read from the store yet"),
+            Self::Old => f.write_str("the store was not read for too long: what is known of revocations is old"),
             Self::Signature(error) => error.fmt(f),
             Self::Gone => f.write_str("the thread that was to make the page is gone"),
         }
@@ -130,6 +139,7 @@ impl Revocations {
             issuer: issuer.to_owned(),
             longest_life: longest_life.saturating_add(LIFE_MARGIN),
             view: Arc::default(),
+            is_behind: AtomicBool::new(false),
             reading: Mutex::default(),
             pages: Pages::new(issuer),
             metrics,
@@ -141,6 +151,28 @@ impl Revocations {
     pub async fn load(&self, clock: Clock) -> Result<(), StoreError> {
         self.tokens_end(clock.now()).await?;
         self.refresh(clock).await
+    }
+
+    /// Knows from here on whatever any broker had answered to be revoked before this was called. Whoever calls it at the same
+    /// time shares one look into the store. Where that fails, or has not come to its end by the deadline, nothing may be given.
+    pub async fn catch_up(&self, deadline: Instant) -> Result<(), RevocationError> {
+        // Nobody else changes the store, and what is changed here is read before it is answered.
+        if !self.store.is_shared() && !self.is_behind.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let called = Instant::now();
+        let caught_up = async {
+            let _one = self.reading.lock().await;
+            // Somebody who waited with this one has begun to look since.
+            if self.view().read_at().is_some_and(|at| at >= called) {
+                return Ok(());
+            }
+            self.read(None).await
+        };
+        match tokio::time::timeout_at(deadline, caught_up).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(RevocationError::Unknown),
+        }
     }
 
     /// Reads what other brokers revoked and forgets what nobody needs any more, for ever.
@@ -181,10 +213,15 @@ impl Revocations {
         self.store.tokens_end(now.plus(self.longest_life)).await
     }
 
-    /// Reads on in the store from where this stands.
+    /// Reads on in the store from where this stands, and can say from then on what was all that it had, and when.
     async fn refresh(&self, clock: Clock) -> Result<(), StoreError> {
         let _one = self.reading.lock().await;
-        let (as_of, began) = (clock.now(), Instant::now());
+        self.read(Some(clock.now())).await
+    }
+
+    /// Reads on in the store; `as_of` is now, where somebody knows. One at a time.
+    async fn read(&self, as_of: Option<UnixTime>) -> Result<(), StoreError> {
+        let began = Instant::now();
         let mut from = self.view().newest();
         let mut read = Vec::new();
         let mut continues_from = None;
@@ -222,10 +259,11 @@ impl Revocations {
         let oldest = continues_from.map_or(0, |(_, version)| version);
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         if from.is_none() {
-            *view = View::default();
+            view.begin_anew();
         }
         view.take(read, newest, oldest, as_of, began);
-        self.metrics.stand(newest, view.len(), as_of);
+        self.metrics.stand(newest, view.len(), view.as_of());
+        self.is_behind.store(false, Ordering::Release);
         Ok(())
     }
 
@@ -235,14 +273,28 @@ impl Revocations {
 
     /// Revokes. Once this is answered it is durable, nothing is minted against it, and the next page of the feed has it.
     pub async fn revoke(&self, order: Order, by: &By<'_>, clock: Clock) -> Result<Revoked, StoreError> {
+        let mut revoked = self.revoke_all(vec![(order, *by)], clock).await?;
+        revoked
+            .pop()
+            .ok_or_else(|| StoreError::Broken("an answer is missing".into()))
+    }
+
+    /// The same of several orders, each with whoever wants it, in one commit.
+    pub async fn revoke_all(&self, orders: Vec<(Order, By<'_>)>, clock: Clock) -> Result<Vec<Revoked>, StoreError> {
         let now = clock.now();
-        let tokens_end = match order.until() {
-            Until::TokensEnd => Some(self.tokens_end(now).await?),
-            Until::Known(_) | Until::Ever => None,
+        let needs_end = orders.iter().any(|(order, _)| order.until() == Until::TokensEnd);
+        let tokens_end = if needs_end {
+            Some(self.tokens_end(now).await?)
+        } else {
+            None
         };
-        let revoked = self.store.revoke(order.into_revocation(tokens_end), now).await?;
-        self.metrics.revoked(revoked.revocation.target.kind());
-        order::log_revoked(&revoked, by);
+        let (orders, by): (Vec<Order>, Vec<By<'_>>) = orders.into_iter().unzip();
+        let orders = orders.into_iter().map(|order| order.into_revocation(tokens_end));
+        let revoked = self.store.revoke_all(orders.collect(), now).await?;
+        for (revoked, by) in revoked.iter().zip(&by) {
+            self.metrics.revoked(revoked.revocation.target.kind());
+            order::log_revoked(revoked, by);
+        }
         self.noted(clock).await;
         Ok(revoked)
     }
@@ -257,9 +309,10 @@ impl Revocations {
         Ok(position)
     }
 
-    /// The store has it, so that it has happened; what is in memory has it with the next look at the latest.
+    /// The store has it, so that it has happened; what is in memory has it before anything is given that it is about.
     async fn noted(&self, clock: Clock) {
         if let Err(error) = self.refresh(clock).await {
+            self.is_behind.store(true, Ordering::Release);
             tracing::warn!(%error, "a revocation is in the store, and is read from there later");
         }
     }
@@ -298,7 +351,33 @@ impl Revocations {
 
     /// A signed page of the feed: what is asked for, or what the asker must begin with instead.
     pub async fn page(&self, query: FeedQuery, key: &SigningKey) -> Result<Bytes, PageError> {
+        if self.is_ahead(query) {
+            // Another broker was asked before. Where this one cannot catch up, it tells what it knows.
+            let until = Instant::now().checked_add(CATCH_UP_TIME).unwrap_or_else(Instant::now);
+            if self.catch_up(until).await.is_err() {
+                tracing::debug!("a filter knows more of revocations than could be read here");
+            }
+        }
+        let was_read = self.view().newest().is_some();
+        if was_read && self.ready().is_err() {
+            return Err(PageError::Old);
+        }
         self.pages.page(query, &self.view, key).await
+    }
+
+    /// Whether what was read is young enough to answer by.
+    pub fn ready(&self) -> Result<(), RevocationError> {
+        self.trusted().map(drop)
+    }
+
+    /// Whether the asker knows more than was read here.
+    fn is_ahead(&self, query: FeedQuery) -> bool {
+        let (epoch, version) = match query {
+            FeedQuery::Snapshot => return false,
+            FeedQuery::Since { epoch, version } | FeedQuery::Page { epoch, version, .. } => (epoch, version),
+        };
+        let newest = self.view().newest();
+        newest.is_some_and(|newest| newest.epoch != epoch || newest.version < version)
     }
 
     /// Where it stands, how many there are, and when that was so; `None` before anything was read.

@@ -34,6 +34,9 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Se
 
 /// What survives a restart. What was answered has happened and is durable; after an error it may have happened.
 pub trait Store: fmt::Debug + Send + Sync {
+    /// Whether another process may change it meanwhile, so that what was read of it may be old by now.
+    fn is_shared(&self) -> bool;
+
     /// Uses a tag up. Of all calls with one tag, at the same time or one after the other, exactly one is answered
     /// [`Consumed::First`], at least until a [`Store::sweep`] at or after `until`.
     fn consume_once(&self, tag: ReplayTag, until: UnixTime) -> Answer<'_, Consumed>;
@@ -41,7 +44,17 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Revokes, and says what stands there now, at which version: a later one than any before, in the order in which
     /// revocations become durable. What was revoked before is merged with it ([`Revocation::merged`]); where that changes
     /// nothing, no version is used, and the newest is named.
-    fn revoke(&self, revocation: Revocation, now: UnixTime) -> Answer<'_, Revoked>;
+    fn revoke(&self, revocation: Revocation, now: UnixTime) -> Answer<'_, Revoked> {
+        Box::pin(async move {
+            let mut revoked = self.revoke_all(vec![revocation], now).await?;
+            revoked
+                .pop()
+                .ok_or_else(|| StoreError::Broken("an answer is missing".into()))
+        })
+    }
+
+    /// The same of several, in their order and in one commit. After [`StoreError::TooMany`] those stand for which there was room.
+    fn revoke_all(&self, revocations: Vec<Revocation>, now: UnixTime) -> Answer<'_, Vec<Revoked>>;
 
     /// Takes a revocation back, and says at which version; nothing where there is none of this target.
     fn lift(&self, target: Target) -> Answer<'_, Option<Position>>;
@@ -58,9 +71,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn sweep(&self, now: UnixTime) -> Answer<'_, Swept>;
 }
 
-/// Seconds that a revocation is kept beyond its `needed_until`: clocks differ, and a verifier may give a token that much
-/// leeway after its `exp`.
-pub const KEPT_LONGER: u64 = 300;
+/// Seconds that a revocation is kept beyond its `needed_until`: clocks differ, a verifier may give a token five minutes of
+/// leeway after its `exp`, and what is being read page by page must not change meanwhile.
+pub const KEPT_LONGER: u64 = 600;
 
 /// What a sweep forgot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

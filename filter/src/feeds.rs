@@ -149,6 +149,7 @@ impl Follower {
                 version: position.version,
                 base: self.base,
                 page,
+                at: self.feed.began(),
             },
             (None, Some(position)) => FeedQuery::Since {
                 epoch: position.epoch,

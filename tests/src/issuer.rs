@@ -329,6 +329,7 @@ impl State {
                 version,
                 base,
                 page,
+                at: _,
             } if epoch == self.epoch && version <= newest => (base, version, page),
             FeedQuery::Snapshot | FeedQuery::Since { .. } | FeedQuery::Page { .. } => (None, newest, 0),
         };

@@ -134,6 +134,7 @@ impl Revoke {
             value,
             before,
             needed_until,
+            more_than_asked,
             epoch: _,
             version,
         } = outcome;
@@ -148,6 +149,12 @@ impl Revoke {
             None => ", for ever (--lift takes it back)".into(),
         };
         let mut text = format!("{verb}: {kind} {value}{which}{how_long}; version {version}\n");
+        if *more_than_asked {
+            text.push_str(
+                "This is more than was asked: an earlier revocation of it stands, and both are one now. To have just what was asked, take \
+                 it back (--lift), then ask again: tokens that live pass in between.\n"
+            );
+        }
         text.push_str(match done {
             Done::Broker => "Every filter has it with its next poll.\n",
             Done::Database => {
@@ -278,7 +285,7 @@ async fn write_down(revocations: &Revocations, wanted: &Wanted) -> Result<Outcom
         Wanted::Revoke(request) => {
             let order = request.order(Clock::System.now()).map_err(|error| usage(&error))?;
             let revoked = revocations.revoke(order, &by, Clock::System).await.map_err(failed)?;
-            Ok(Outcome::revoked(&revoked))
+            Ok(Outcome::revoked(&revoked, request))
         }
         Wanted::Lift(request) => {
             let target = request.target().map_err(|error| usage(&error))?;

@@ -83,17 +83,18 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// Revokes, or says by the deadline that it cannot be said. What came to the store before may be done there all the same: whoever
-    /// asks again hears that it is.
-    pub(super) async fn revoke(&self, order: Order, right: Right, subject: Option<&str>) -> Result<(), Refusal> {
-        let by = By::Client {
+    /// Revokes all of it in one commit, each order in the name of a subject, or says by the deadline that it cannot be said. What came
+    /// to the store before may be done there all the same: whoever asks again hears that it is.
+    pub(super) async fn revoke(&self, right: Right, orders: Vec<(Order, Option<&str>)>) -> Result<(), Refusal> {
+        let by = |subject| By::Client {
             right,
             listener: self.caller.listener.as_str(),
             client: &self.caller.client,
             subject,
             source: self.source,
         };
-        let revoked = self.direction.revocations.revoke(order, &by, self.clock);
+        let orders = orders.into_iter().map(|(order, subject)| (order, by(subject)));
+        let revoked = self.direction.revocations.revoke_all(orders.collect(), self.clock);
         let outcome = tokio::time::timeout_at(self.deadline, revoked).await;
         match outcome.unwrap_or(Err(StoreError::Late)) {
             Ok(_) => Ok(()),

@@ -83,16 +83,25 @@ impl Asked<'_> {
                 Err(why) => named.nothing.push(why),
             }
         }
-        let mut ended: u32 = 0;
-        for session in named.sessions {
-            let order = match session.target.kind() {
-                Kind::Token => Order::token(session.target, Some(session.expires)),
-                Kind::Session | Kind::Subject => Order::up_to(session.target, session.issued),
-            };
-            self.revoke(order, Right::Logout, Some(&session.subject)).await?;
-            ended = ended.saturating_add(1);
+        let orders: Vec<_> = named.sessions.iter().map(Session::order).collect();
+        if orders.is_empty() {
+            return Ok((0, named.nothing));
         }
+        let ended = u32::try_from(orders.len()).unwrap_or(u32::MAX);
+        self.revoke(Right::Logout, orders).await?;
         Ok((ended, named.nothing))
+    }
+}
+
+impl Session {
+    /// What ends it, and whose it is.
+    fn order(&self) -> (Order, Option<&str>) {
+        let target = self.target.clone();
+        let order = match target.kind() {
+            Kind::Token => Order::token(target, Some(self.expires)),
+            Kind::Session | Kind::Subject => Order::up_to(target, self.issued),
+        };
+        (order, Some(&self.subject))
     }
 }
 

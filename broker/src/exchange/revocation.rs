@@ -115,7 +115,7 @@ impl Asked<'_> {
         let target = Target::new(Kind::Token, token_id).map_err(|_| Refusal::new(Reason::Internal, "an odd jti"))?;
         let order = Order::token(target, Some(token.expires()));
         let subject = user.as_ref().map(VerifiedToken::subject);
-        self.revoke(order, right, subject).await?;
+        self.revoke(right, vec![(order, subject)]).await?;
         Ok(Outcome::Revoked)
     }
 }

@@ -97,7 +97,14 @@ impl TokenToTicket {
         let ticket = self.delegation.ticket(&grant, token.expires(), now, deadline);
         let ticket = trace::step(Step::Ticket, ticket, |none| none.reason).await;
         let ticket = ticket.map_err(|none| known(none.into()))?;
-        // The KDC may have taken its time: somebody may have been taken out meanwhile, and what was good may have ended.
+        // The KDC may have taken its time: somebody may have been taken out meanwhile, by another broker too, and what was good
+        // may have ended.
+        if let Some(revocations) = &self.revocations {
+            revocations
+                .catch_up(deadline)
+                .await
+                .map_err(|error| known(error.into()))?;
+        }
         let now = clock.now();
         self.check_token(&token, now, deadline).await.map_err(known)?;
         self.check_user(&token, &user, now, deadline).await.map_err(known)?;

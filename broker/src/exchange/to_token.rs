@@ -95,9 +95,12 @@ impl TicketToToken {
         self.metrics.accepted(accepted.channel_bound());
         self.metrics.ticket_taken(token.key().enctype);
         let deadline = began.checked_add(self.deadline).unwrap_or(began);
+        // At once: a store does both with one commit.
         let first_use = self.replay.first_use(&accepted, &token, now, deadline);
-        let first_use = trace::step(Step::FirstUse, first_use, |error| error.reason()).await;
-        let issued = match first_use {
+        let first_use = trace::step(Step::FirstUse, first_use, |error| error.reason());
+        let (first_use, caught_up) = tokio::join!(first_use, self.revocations.catch_up(deadline));
+        let first_use = first_use.map_err(|error| Refusal::new(error.reason(), error.to_string()));
+        let issued = match first_use.and_then(|first_use| caught_up.map(|()| first_use).map_err(Refusal::from)) {
             Ok(first_use) => match self.identify(&first_use, audience, now, deadline).await {
                 Ok(identity) => {
                     let client = Client {
@@ -109,7 +112,7 @@ impl TicketToToken {
                 }
                 Err(refusal) => Err(refusal),
             },
-            Err(error) => Err(Refusal::new(error.reason(), error.to_string())),
+            Err(refusal) => Err(refusal),
         };
         issued.map_err(|refusal| Refusal {
             principal: Some(accepted.client().as_str().into()),

@@ -86,6 +86,11 @@ impl TokenToToken {
             subject: identity.subject().as_str(),
             issued: token.issued(),
         };
+        minting
+            .revocations
+            .catch_up(deadline)
+            .await
+            .map_err(|error| known(error.into()))?;
         let is_good = minting.revocations.check(&names, now);
         is_good.map_err(|error| known(Refusal::new(error.reason(), error.to_string())))?;
         let grant = minting

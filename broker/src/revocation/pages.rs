@@ -1,8 +1,9 @@
 //! Answers what filters ask: chooses the snapshot or delta, cuts it into pages, and signs each once a second at most.
 //!
-//! What was cut is kept for a while, and within bounds, so that whoever reads a snapshot of several pages finds the next one as
-//! it was when the first was read, whatever was revoked meanwhile; and so that many filters that ask the same cost what one
-//! does.
+//! What was cut is kept for a while, and within bounds, so that many filters that ask the same cost what one does. Whoever reads a
+//! snapshot of several pages finds the next one as it was when the first was read, whatever was revoked meanwhile, here or at
+//! another broker of the same store: what is cut follows from the version that is asked for and from the minute in which the
+//! first page was signed, by which is left out what no token can need any more.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -31,6 +32,11 @@ const LONGEST: Duration = Duration::from_millis(1500);
 /// Seconds for which a snapshot of several pages is given to who asks for the newest: cutting one costs milliseconds, and the
 /// next question is for what is newer anyway.
 const RECENT: u64 = 2;
+/// By how much, in seconds, the first page that is gone on from may be older or newer than the last look. Together with a minute
+/// and with what verifiers heed it stays below [`KEPT_LONGER`](crate::store::KEPT_LONGER), so that all that is told is there.
+const GOES_ON_FOR: u64 = 120;
+/// Seconds in which what is cut stays the same.
+const MINUTE: u64 = 60;
 
 /// The pages of one issuer's feed.
 #[derive(Debug)]
@@ -46,6 +52,8 @@ pub(super) struct Pages {
 struct Name {
     newest: Position,
     base: Option<u64>,
+    /// What was needed then is in it.
+    minute: u64,
 }
 
 /// A snapshot or delta, cut into pages. The last used stand last.
@@ -78,7 +86,12 @@ enum Found {
     /// Signed lately.
     Signed(Bytes),
     /// To be signed.
-    Unsigned(Box<PageClaims>),
+    Unsigned(Unsigned),
+}
+
+struct Unsigned {
+    name: Name,
+    claims: Box<PageClaims>,
 }
 
 impl Pages {
@@ -113,53 +126,55 @@ impl Pages {
             return Ok(page);
         }
         let _one = self.cutting.lock().await;
-        let claims = match self.kept_page(query, view, key)? {
+        let unsigned = match self.kept_page(query, view, key)? {
             Some(Found::Signed(page)) => return Ok(page),
-            Some(Found::Unsigned(claims)) => claims,
+            Some(Found::Unsigned(unsigned)) => unsigned,
             None => self.cut(query, view).await?,
         };
-        let jws = jws::sign(key, TYPE, &claims, until)
+        let jws = jws::sign(key, TYPE, &unsigned.claims, until)
             .await
             .map_err(PageError::Signature)?;
-        self.signed(&claims, key, jws)
+        self.signed(&unsigned, key, jws)
     }
 
-    /// Cuts what is asked for, and says what its first page claims.
-    async fn cut(&self, query: FeedQuery, view: &Arc<RwLock<View>>) -> Result<Box<PageClaims>, PageError> {
+    /// Cuts what is asked for, and says what the page claims that answers.
+    async fn cut(&self, query: FeedQuery, view: &Arc<RwLock<View>>) -> Result<Unsigned, PageError> {
         let view = Arc::clone(view);
         let cut = move || {
             let view = view.read().unwrap_or_else(PoisonError::into_inner);
-            let newest = view.newest().ok_or(PageError::NotRead)?;
-            let name = asked_for(query, newest, view.oldest());
-            let bodies = bodies(&view, name);
-            let as_of = view.as_of();
+            if let Some(Asked { name, as_of, page }) = goes_on(query, &view) {
+                let cut = Cut::of(name, bodies(&view, name), as_of);
+                if cut.at(page).is_some() {
+                    return Ok((cut, page));
+                }
+            }
+            let name = begins(query, &view)?;
+            let (bodies, as_of) = (bodies(&view, name), view.as_of());
             drop(view);
-            Ok(Cut::of(name, bodies, as_of))
+            Ok((Cut::of(name, bodies, as_of), 0))
         };
         // The copy and the hash of a million entries take tens of milliseconds.
-        let cut: Cut = tokio::task::spawn_blocking(cut).await.map_err(|_| PageError::Gone)??;
-        let claims = cut.claims(0, &self.issuer).ok_or(PageError::NotRead)?;
+        let cut = tokio::task::spawn_blocking(cut).await;
+        let (cut, page): (Cut, u32) = cut.map_err(|_| PageError::Gone)??;
+        let unsigned = Unsigned {
+            name: cut.name,
+            claims: Box::new(cut.claims(page, &self.issuer).ok_or(PageError::NotRead)?),
+        };
         let mut kept = self.kept();
         kept.retain(|other| other.name != cut.name);
         kept.push(cut);
         while kept.len() > MOST_KEPT || (kept.len() > 1 && kept.iter().map(Cut::bytes).sum::<usize>() > MOST_BYTES) {
             kept.remove(0);
         }
-        Ok(Box::new(claims))
+        Ok(unsigned)
     }
 
     /// The page of these claims, with its signature, which is kept.
-    fn signed(&self, claims: &PageClaims, key: &SigningKey, jws: String) -> Result<Bytes, PageError> {
-        let name = Name {
-            newest: Position {
-                epoch: claims.epoch,
-                version: claims.version,
-            },
-            base: claims.base,
-        };
+    fn signed(&self, unsigned: &Unsigned, key: &SigningKey, jws: String) -> Result<Bytes, PageError> {
+        let Unsigned { name, claims } = unsigned;
         let at = usize::try_from(claims.page).unwrap_or(usize::MAX);
         let mut kept = self.kept();
-        let cut = kept.iter_mut().find(|cut| cut.name == name);
+        let cut = kept.iter_mut().find(|cut| cut.name == *name);
         let page = cut.and_then(|cut| cut.pages.get_mut(at)).ok_or(PageError::Gone)?;
         let joined = join_page(&jws, &page.body).into();
         page.signed = Some(Signed {
@@ -177,8 +192,8 @@ impl Pages {
     /// The page, where its snapshot or delta was cut before.
     fn kept_page(&self, query: FeedQuery, view: &RwLock<View>, key: &SigningKey) -> Result<Option<Found>, PageError> {
         let view = view.read().unwrap_or_else(PoisonError::into_inner);
-        let newest = view.newest().ok_or(PageError::NotRead)?;
-        let (oldest, as_of) = (view.oldest(), view.as_of());
+        let first = begins(query, &view)?;
+        let (as_of, can_be_cut) = (view.as_of(), goes_on(query, &view).is_some());
         drop(view);
         let mut kept = self.kept();
         let found = match query {
@@ -187,60 +202,115 @@ impl Pages {
                 version,
                 base,
                 page,
+                at,
             } => {
-                let name = Name {
-                    newest: Position { epoch, version },
-                    base,
+                let is_it = |Name {
+                                 newest,
+                                 base: from,
+                                 minute,
+                             }: Name| {
+                    (newest, from) == (Position { epoch, version }, base) && at.is_none_or(|at| minute == minute_of(at))
                 };
-                let has_page = |cut: &Cut| usize::try_from(page).is_ok_and(|page| page < cut.pages.len());
-                kept.iter()
-                    .position(|cut| cut.name == name && has_page(cut))
-                    .map(|at| (at, page))
+                let found = kept.iter().rposition(|cut| is_it(cut.name) && cut.at(page).is_some());
+                if found.is_none() && can_be_cut {
+                    return Ok(None);
+                }
+                found.map(|at| (at, page))
             }
             FeedQuery::Snapshot | FeedQuery::Since { .. } => None,
         };
         let found = found.or_else(|| {
-            let name = asked_for(query, newest, oldest);
-            let is_it = |cut: &Cut| cut.name == name;
+            let is_it = |cut: &Cut| cut.name == first;
             let is_recent = |cut: &Cut| {
                 cut.name.base.is_none()
-                    && cut.name.newest.epoch == newest.epoch
+                    && cut.name.newest.epoch == first.newest.epoch
                     && cut.pages.len() > 1
+                    && cut.name.minute == minute_of(cut.as_of.seconds())
                     && cut.as_of.until(as_of) <= RECENT
             };
             let at = kept.iter().position(is_it);
-            let at = at.or_else(|| kept.iter().rposition(is_recent).filter(|_| name.base.is_none()));
+            let at = at.or_else(|| kept.iter().rposition(is_recent).filter(|_| first.base.is_none()));
             at.map(|at| (at, 0))
         });
         let Some((at, page)) = found else {
             return Ok(None);
         };
         let mut cut = kept.remove(at);
-        if cut.name.newest == newest {
+        if (cut.name.newest, cut.name.minute) == (first.newest, first.minute) {
             cut.as_of = as_of;
         }
         let found = cut.signed(page, key).map(Found::Signed);
-        let found = found.or_else(|| Some(Found::Unsigned(Box::new(cut.claims(page, &self.issuer)?))));
+        let found = found.or_else(|| {
+            let claims = Box::new(cut.claims(page, &self.issuer)?);
+            Some(Found::Unsigned(Unsigned { name: cut.name, claims }))
+        });
         kept.push(cut);
         found.map(Some).ok_or(PageError::NotRead)
     }
 }
 
-/// What the newest answer to a question is: a delta where there can be one, else all of it.
-fn asked_for(query: FeedQuery, newest: Position, oldest: u64) -> Name {
+/// What answers a question from its first page: a delta where there can be one, else all of it.
+fn begins(query: FeedQuery, view: &View) -> Result<Name, PageError> {
+    let newest = view.newest().ok_or(PageError::NotRead)?;
     let base = match query {
         FeedQuery::Since { epoch, version } => {
-            (epoch == newest.epoch && (oldest..=newest.version).contains(&version)).then_some(version)
+            (epoch == newest.epoch && (view.oldest()..=newest.version).contains(&version)).then_some(version)
         }
         FeedQuery::Snapshot | FeedQuery::Page { .. } => None,
     };
-    Name { newest, base }
+    Ok(Name {
+        newest,
+        base,
+        minute: minute_of(view.as_of().seconds()),
+    })
+}
+
+/// A later page that can be cut, whoever cut the first.
+struct Asked {
+    name: Name,
+    as_of: UnixTime,
+    page: u32,
+}
+
+/// The later page that is asked for, where it can be told as it was.
+fn goes_on(query: FeedQuery, view: &View) -> Option<Asked> {
+    let FeedQuery::Page {
+        epoch,
+        version,
+        base,
+        page,
+        at,
+    } = query
+    else {
+        return None;
+    };
+    let (newest, now) = (view.newest()?, view.as_of().seconds());
+    let at = at.unwrap_or(now);
+    let is_there = usize::try_from(page).is_ok_and(|page| page <= view.most().checked_div(PAGE_ENTRIES).unwrap_or(0));
+    let builds_on = base.is_none_or(|base| (view.oldest()..=version).contains(&base));
+    if epoch != newest.epoch || at.abs_diff(now) > GOES_ON_FOR || !is_there || !builds_on {
+        return None;
+    }
+    Some(Asked {
+        name: Name {
+            newest: Position { epoch, version },
+            base,
+            minute: minute_of(at),
+        },
+        as_of: view.told_as_of(version)?,
+        page,
+    })
+}
+
+fn minute_of(seconds: u64) -> u64 {
+    seconds.checked_div(MINUTE).unwrap_or(0)
 }
 
 /// As [`kerbridge_wire::feed::bodies`] makes them.
 fn bodies(view: &View, name: Name) -> Vec<Vec<u8>> {
+    let needed = UnixTime::from_seconds(name.minute.saturating_mul(MINUTE));
     let mut bodies = vec![Vec::new()];
-    for entry in view.since(name.base.unwrap_or(0)) {
+    for entry in view.between(name.base.unwrap_or(0), name.newest.version, needed) {
         match bodies.last_mut() {
             Some(body) if body.len() < PAGE_ENTRIES.saturating_mul(ENTRY_BYTES) => {
                 body.extend_from_slice(&entry.to_bytes());

@@ -43,7 +43,7 @@ pub(super) async fn revoke(
         return (StatusCode::BAD_REQUEST, Json(error)).into_response();
     }
     match direction.revocations.revoke(order, &by(&caller), broker.clock).await {
-        Ok(revoked) => Json(Outcome::revoked(&revoked)).into_response(),
+        Ok(revoked) => Json(Outcome::revoked(&revoked, &request)).into_response(),
         Err(error) => unavailable(&error),
     }
 }

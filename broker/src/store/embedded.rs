@@ -26,6 +26,8 @@ pub const FILE: &str = "store.redb";
 struct Embedded(PathBuf);
 
 impl Place for Embedded {
+    const IS_SHARED: bool = false;
+
     type Opened = StoreFile;
 
     /// A file that is gone is not made anew: what was revoked would be forgotten.

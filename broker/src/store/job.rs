@@ -17,9 +17,9 @@ pub(super) enum Job {
         done: Done<Consumed>,
     },
     Revoke {
-        revocation: Revocation,
+        revocations: Vec<Revocation>,
         now: UnixTime,
-        done: Done<Revoked>,
+        done: Done<Vec<Revoked>>,
     },
     Lift {
         target: Target,
@@ -113,7 +113,10 @@ impl Batch {
         for job in jobs {
             match job {
                 Job::Consume { tag, until, .. } => batch.consume.push((*tag, *until)),
-                Job::Revoke { revocation, now, .. } => batch.change.push(Change::Revoke(revocation.clone(), *now)),
+                Job::Revoke { revocations, now, .. } => {
+                    let revoke = |revocation: &Revocation| Change::Revoke(revocation.clone(), *now);
+                    batch.change.extend(revocations.iter().map(revoke));
+                }
                 Job::Lift { target, .. } => batch.change.push(Change::Lift(target.clone())),
                 Job::RevokedSince { version, most, .. } => batch.read.push((*version, *most)),
                 Job::TokensEnd { at_least, .. } => batch.tokens_end = batch.tokens_end.max(Some(*at_least)),
@@ -141,11 +144,18 @@ impl Applied {
         for job in jobs {
             match job {
                 Job::Consume { done, .. } => drop(done.send(consumed.next().ok_or_else(missing))),
-                Job::Revoke { done, .. } => drop(done.send(match changed.next() {
-                    Some(Ok(Changed::Revoked(revoked))) => Ok(revoked),
-                    Some(Err(error)) => Err(error),
-                    Some(Ok(Changed::Lifted(_))) | None => Err(missing()),
-                })),
+                Job::Revoke { revocations, done, .. } => {
+                    // Each takes its own, whatever came of the one before it.
+                    let all: Vec<_> = revocations
+                        .iter()
+                        .map(|_| match changed.next() {
+                            Some(Ok(Changed::Revoked(revoked))) => Ok(revoked),
+                            Some(Err(error)) => Err(error),
+                            Some(Ok(Changed::Lifted(_))) | None => Err(missing()),
+                        })
+                        .collect();
+                    drop(done.send(all.into_iter().collect()));
+                }
                 Job::Lift { done, .. } => drop(done.send(match changed.next() {
                     Some(Ok(Changed::Lifted(position))) => Ok(position),
                     Some(Err(error)) => Err(error),

@@ -35,6 +35,9 @@ const END_TIME: Duration = Duration::from_secs(2);
 
 /// Where a store is kept.
 pub(super) trait Place: fmt::Debug + Send + 'static {
+    /// Whether several processes have it open.
+    const IS_SHARED: bool;
+
     /// It, opened. What was opened is dropped after an error.
     type Opened: Send;
 
@@ -47,6 +50,7 @@ pub(super) trait Place: fmt::Debug + Send + 'static {
 
 /// A store that one thread keeps in a place.
 pub struct KeptStore {
+    pub(super) is_shared: bool,
     pub(super) queue: Arc<Queue<Job>>,
     pub(super) deadline: Duration,
     pub(super) thread: Option<JoinHandle<()>>,
@@ -86,6 +90,7 @@ impl KeptStore {
             drop(alive);
         })?;
         Ok(Self {
+            is_shared: P::IS_SHARED,
             queue,
             deadline,
             thread: Some(thread),
@@ -108,12 +113,16 @@ impl KeptStore {
 }
 
 impl Store for KeptStore {
+    fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
     fn consume_once(&self, tag: ReplayTag, until: UnixTime) -> Answer<'_, Consumed> {
         Box::pin(self.ask(move |done| Job::Consume { tag, until, done }))
     }
 
-    fn revoke(&self, revocation: Revocation, now: UnixTime) -> Answer<'_, Revoked> {
-        Box::pin(self.ask(move |done| Job::Revoke { revocation, now, done }))
+    fn revoke_all(&self, revocations: Vec<Revocation>, now: UnixTime) -> Answer<'_, Vec<Revoked>> {
+        Box::pin(self.ask(move |done| Job::Revoke { revocations, now, done }))
     }
 
     fn lift(&self, target: Target) -> Answer<'_, Option<Position>> {

@@ -22,6 +22,10 @@ struct State {
     continues_from: u64,
     tokens_end: UnixTime,
     revoked: BTreeMap<u64, Recorded>,
+    versions: HashMap<Target, u64>,
+    /// Commits that revoked something.
+    changes: u64,
+    reads: u64,
 }
 
 impl MemoryStore {
@@ -35,12 +39,25 @@ impl MemoryStore {
             continues_from: 0,
             tokens_end: UnixTime::default(),
             revoked: BTreeMap::new(),
+            versions: HashMap::new(),
+            changes: 0,
+            reads: 0,
         }))
     }
 
     /// Fails all calls from now on, or none.
     pub(crate) fn fail(&self, failure: Option<StoreError>) {
         self.0.lock().unwrap().failure = failure;
+    }
+
+    /// In how many commits something was revoked.
+    pub(crate) fn changes(&self) -> u64 {
+        self.0.lock().unwrap().changes
+    }
+
+    /// How often it was asked what was revoked.
+    pub(crate) fn reads(&self) -> u64 {
+        self.0.lock().unwrap().reads
     }
 
     /// Answers no call from now on.
@@ -69,13 +86,44 @@ impl State {
         }
     }
 
+    fn revoke(&mut self, revocation: &Revocation, at: UnixTime) -> Revoked {
+        let mut merged = revocation.clone();
+        if let Some(version) = self.version_of(&revocation.target) {
+            let before = &self.revoked[&version].revocation;
+            merged = merged.merged(before);
+            if merged == *before {
+                return Revoked {
+                    position: self.position(),
+                    revocation: merged,
+                };
+            }
+            self.revoked.remove(&version);
+        }
+        self.version = self.version.saturating_add(1);
+        let recorded = Recorded {
+            version: self.version,
+            at,
+            revocation: merged.clone(),
+        };
+        self.versions.insert(merged.target.clone(), self.version);
+        self.revoked.insert(self.version, recorded);
+        Revoked {
+            position: self.position(),
+            revocation: merged,
+        }
+    }
+
     fn version_of(&self, target: &Target) -> Option<u64> {
-        let mut all = self.revoked.values();
-        all.find(|one| one.revocation.target == *target).map(|one| one.version)
+        self.versions.get(target).copied()
     }
 }
 
 impl Store for MemoryStore {
+    /// Two brokers of a test may have it.
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn consume_once(&self, tag: ReplayTag, until: UnixTime) -> Answer<'_, Consumed> {
         self.answer(|state| match state.tags.contains_key(&tag) {
             true => Consumed::Again,
@@ -86,37 +134,17 @@ impl Store for MemoryStore {
         })
     }
 
-    fn revoke(&self, revocation: Revocation, at: UnixTime) -> Answer<'_, Revoked> {
+    fn revoke_all(&self, revocations: Vec<Revocation>, at: UnixTime) -> Answer<'_, Vec<Revoked>> {
         self.answer(|state| {
-            let mut merged = revocation.clone();
-            if let Some(version) = state.version_of(&revocation.target) {
-                let before = &state.revoked[&version].revocation;
-                merged = merged.merged(before);
-                if merged == *before {
-                    return Revoked {
-                        position: state.position(),
-                        revocation: merged,
-                    };
-                }
-                state.revoked.remove(&version);
-            }
-            state.version = state.version.saturating_add(1);
-            let recorded = Recorded {
-                version: state.version,
-                at,
-                revocation: merged.clone(),
-            };
-            state.revoked.insert(state.version, recorded);
-            Revoked {
-                position: state.position(),
-                revocation: merged,
-            }
+            state.changes = state.changes.saturating_add(1);
+            let one = |revocation| state.revoke(revocation, at);
+            revocations.iter().map(one).collect()
         })
     }
 
     fn lift(&self, target: Target) -> Answer<'_, Option<Position>> {
         self.answer(|state| {
-            let version = state.version_of(&target)?;
+            let version = state.versions.remove(&target)?;
             state.revoked.remove(&version);
             state.version = state.version.saturating_add(1);
             state.continues_from = state.version;
@@ -125,15 +153,18 @@ impl Store for MemoryStore {
     }
 
     fn revoked_since(&self, version: u64, most: usize) -> Answer<'_, Changes> {
-        self.answer(|state| Changes {
-            newest: state.position(),
-            continues_from: state.continues_from,
-            recorded: state
-                .revoked
-                .range(version.saturating_add(1)..)
-                .map(|(_, one)| one.clone())
-                .take(most)
-                .collect(),
+        self.answer(|state| {
+            state.reads = state.reads.saturating_add(1);
+            Changes {
+                newest: state.position(),
+                continues_from: state.continues_from,
+                recorded: state
+                    .revoked
+                    .range(version.saturating_add(1)..)
+                    .map(|(_, one)| one.clone())
+                    .take(most)
+                    .collect(),
+            }
         })
     }
 
@@ -149,9 +180,18 @@ impl Store for MemoryStore {
             let (tags, revocations) = (state.tags.len(), state.revoked.len());
             state.tags.retain(|_, until| *until > now);
             let is_needed = |until: UnixTime| until.plus(KEPT_LONGER) >= now;
-            state
-                .revoked
-                .retain(|_, one| one.revocation.needed_until.is_none_or(is_needed));
+            let State {
+                revoked,
+                versions: known,
+                ..
+            } = state;
+            revoked.retain(|_, one| {
+                let stays = one.revocation.needed_until.is_none_or(is_needed);
+                if !stays {
+                    known.remove(&one.revocation.target);
+                }
+                stays
+            });
             Swept {
                 tags: tags.saturating_sub(state.tags.len()) as u64,
                 revocations: revocations.saturating_sub(state.revoked.len()) as u64,

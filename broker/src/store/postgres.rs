@@ -193,6 +193,8 @@ impl Postgres {
 }
 
 impl Place for Postgres {
+    const IS_SHARED: bool = true;
+
     type Opened = Database;
 
     /// A database in which the tables are gone is not begun anew: what was revoked would be forgotten.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use kerbridge_gate::revocation::LEEWAY;
 use kerbridge_wire::feed::{Entry, Epoch, RevocationKey, plain_subject};
 use serde::{Deserialize, Serialize};
 
@@ -126,23 +127,36 @@ pub struct Revocation {
 }
 
 impl Revocation {
-    /// Both in one: of each time the later one counts, and no time is the latest.
+    /// Both in one: of each time the later one counts, and no time is the latest. A ban and what goes up to a time make a ban for as
+    /// long as either is heeded.
     #[must_use]
     pub fn merged(self, other: &Self) -> Self {
         let later = |one: Option<UnixTime>, other: Option<UnixTime>| one.zip(other).map(|(one, other)| one.max(other));
+        let issued_at_or_before = later(self.issued_at_or_before, other.issued_at_or_before);
+        let end_of = |one: &Self| match (issued_at_or_before, one.issued_at_or_before) {
+            (None, Some(_)) => one.needed_until.map(|until| until.plus(LEEWAY)),
+            (None | Some(_), _) => one.needed_until,
+        };
         Self {
+            issued_at_or_before,
+            needed_until: later(end_of(&self), end_of(other)),
             target: self.target,
-            issued_at_or_before: later(self.issued_at_or_before, other.issued_at_or_before),
-            needed_until: later(self.needed_until, other.needed_until),
         }
     }
 
-    /// As the feed of this issuer says it. No end of need is the longest that a feed can say.
+    /// As the feed of this issuer says it. No end of need is the longest that a feed can say. Verifiers heed an entry for some time
+    /// after its end, since some take tokens for as long after theirs; a ban is over when it was said to be.
     pub fn entry(&self, issuer: &str) -> Entry {
         let seconds = |time: UnixTime| time.seconds();
+        let until = match (self.target.kind, self.issued_at_or_before) {
+            (Kind::Session | Kind::Subject, None) => {
+                self.needed_until.map(|until| until.seconds().saturating_sub(LEEWAY))
+            }
+            (Kind::Token, _) | (_, Some(_)) => self.needed_until.map(seconds),
+        };
         Entry::new(
             self.target.key(issuer),
-            self.needed_until.map_or(u64::MAX, seconds),
+            until.unwrap_or(u64::MAX),
             self.issued_at_or_before.map(seconds),
         )
     }
@@ -208,11 +222,16 @@ mod tests {
             ((Some(5), Some(9)), (Some(7), Some(8)), (Some(7), Some(9))),
             ((None, Some(9)), (Some(7), None), (None, None)),
             ((Some(5), Some(9)), (Some(5), Some(9)), (Some(5), Some(9))),
+            ((None, Some(9)), (None, Some(11)), (None, Some(11))),
+            // What has those tokens that were issued up to then is heeded for as long as before.
+            ((None, Some(20)), (Some(7), Some(900)), (None, Some(900 + LEEWAY))),
+            ((None, Some(1200)), (Some(7), Some(900)), (None, Some(1200))),
         ] {
             let (one, other) = (revocation(one.0, one.1), revocation(other.0, other.1));
             let both = revocation(both.0, both.1);
             assert_eq!(one.clone().merged(&other), both);
-            assert_eq!(other.merged(&one), both);
+            assert_eq!(other.clone().merged(&one), both);
+            assert_eq!(both.clone().merged(&other).merged(&one), both);
         }
     }
 
@@ -223,6 +242,17 @@ mod tests {
         let entry = revocation(Some(5), Some(9)).entry("https://broker.test");
         assert_eq!((entry.needed_until, entry.issued_at_or_before), (9, 5));
         assert_eq!(entry.key, RevocationKey::session("https://broker.test", "s"));
+    }
+
+    #[test]
+    fn a_ban_is_heeded_until_it_ends_and_no_longer() {
+        let entry = revocation(None, Some(9000)).entry("https://broker.test");
+        assert_eq!(u64::from(entry.needed_until) + LEEWAY, 9000);
+        let token = Revocation {
+            target: Target::new(Kind::Token, "t").unwrap(),
+            ..revocation(None, Some(9000))
+        };
+        assert_eq!(token.entry("https://broker.test").needed_until, 9000);
     }
 
     #[test]

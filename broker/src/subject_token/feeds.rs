@@ -234,6 +234,7 @@ impl Table {
                 version: position.version,
                 base: self.base,
                 page,
+                at: self.feed.began(),
             },
             (None, Some(position)) => FeedQuery::Since {
                 epoch: position.epoch,

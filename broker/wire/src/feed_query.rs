@@ -6,6 +6,9 @@
 //! | `epoch=…&version=7` | what came after version 7 of this epoch: a delta with `base` 7, which may be empty; a snapshot where that is not known any more |
 //! | `epoch=…&version=9&page=1` | page 1 of the snapshot at version 9 |
 //! | `epoch=…&version=9&base=7&page=1` | page 1 of the delta from version 7 to version 9 |
+//!
+//! With a page goes `at`, the `iat` of the first page: brokers that share a store cut alike by it, so that each has the page that
+//! goes on from another's. One that knows nothing of it looks among what it has cut itself.
 
 use serde::Deserialize as _;
 use serde::de::value::{BorrowedStrDeserializer, Error};
@@ -34,6 +37,8 @@ pub enum FeedQuery {
         base: Option<u64>,
         /// Which page, from 1.
         page: u32,
+        /// `iat` of the first page, where the asker says it.
+        at: Option<u64>,
     },
 }
 
@@ -47,15 +52,15 @@ impl FeedQuery {
             Self::Page {
                 epoch,
                 version,
-                base: None,
+                base,
                 page,
-            } => format!("{path}{separator}epoch={epoch}&version={version}&page={page}"),
-            Self::Page {
-                epoch,
-                version,
-                base: Some(base),
-                page,
-            } => format!("{path}{separator}epoch={epoch}&version={version}&base={base}&page={page}"),
+                at,
+            } => {
+                let optional =
+                    |name, value: Option<u64>| value.map_or_else(String::new, |value| format!("&{name}={value}"));
+                let (base, at) = (optional("base", base), optional("at", at));
+                format!("{path}{separator}epoch={epoch}&version={version}{base}&page={page}{at}")
+            }
         }
     }
 
@@ -73,19 +78,17 @@ impl FeedQuery {
         let (Some(epoch), Some(Ok(version))) = (epoch, number("version")) else {
             return Self::Snapshot;
         };
-        match (value("page").map(str::parse), number("base")) {
+        let (Ok(base), Ok(at)) = (number("base").transpose(), number("at").transpose()) else {
+            return Self::Snapshot;
+        };
+        match (value("page").map(str::parse), base) {
             (None, None) => Self::Since { epoch, version },
-            (Some(Ok(page)), None) if page > 0 => Self::Page {
+            (Some(Ok(page)), base) if page > 0 => Self::Page {
                 epoch,
                 version,
-                base: None,
+                base,
                 page,
-            },
-            (Some(Ok(page)), Some(Ok(base))) if page > 0 => Self::Page {
-                epoch,
-                version,
-                base: Some(base),
-                page,
+                at,
             },
             (Some(_), _) | (None, Some(_)) => Self::Snapshot,
         }
@@ -112,12 +115,14 @@ mod tests {
                 version: u64::MAX,
                 base: None,
                 page: 1,
+                at: None,
             },
             FeedQuery::Page {
                 epoch: EPOCH,
                 version: 9,
                 base: Some(7),
                 page: 999,
+                at: Some(1_700_000_000),
             },
         ] {
             for path in ["/v1/revocations", "/feed?tenant=a"] {
@@ -142,6 +147,7 @@ mod tests {
             format!("epoch={epoch}&version=7&page=x"),
             format!("epoch={epoch}&version=7&base=6"),
             format!("epoch={epoch}&version=7&base=x&page=1"),
+            format!("epoch={epoch}&version=7&page=1&at=x"),
         ] {
             assert_eq!(FeedQuery::parse(&query), FeedQuery::Snapshot, "{query}");
         }

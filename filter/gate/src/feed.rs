@@ -67,6 +67,8 @@ struct Loading {
     next: u32,
     /// Entries of the pages before it.
     counted: u32,
+    /// `iat` of its first page.
+    began: u64,
     /// The earliest of its pages.
     issued: UnixTime,
     as_of: UnixTime,
@@ -163,6 +165,11 @@ impl Feed {
         loading.reading.is_none().then_some((loading.position, loading.next))
     }
 
+    /// `iat` of the first page of what is being read: what was cut by it goes on from there.
+    pub fn began(&self) -> Option<u64> {
+        self.loading.as_ref().map(|loading| loading.began)
+    }
+
     /// Takes a page, or says why not.
     ///
     /// # Errors
@@ -241,6 +248,7 @@ impl Feed {
             hasher: BodyHasher::new(),
             next: 0,
             counted: 0,
+            began: page.claims.iat,
             issued: page.issued,
             as_of,
             table,

@@ -136,6 +136,7 @@ fn pages<P: AsRef<[u8]>, E>(page: impl Fn(FeedQuery) -> Result<P, E>) -> Result<
                 version: claims.version,
                 base: None,
                 page: number,
+                at: Some(claims.iat),
             };
             let next = page(query).map_err(PagesError::Source)?;
             // Another snapshot begins with its first page.

@@ -14,6 +14,7 @@ use crate::delegation::kdc::{Acting, Credential, Failed, Kdc, Made};
 use crate::metrics::Metrics;
 use crate::negotiate::tests::token_for;
 use crate::problem::Problems;
+use crate::store::{Kind, Revocation, Store as _, StoreError, Target};
 use crate::subject_token::Issuers;
 use crate::subject_token::tests::Key;
 
@@ -100,6 +101,11 @@ fn direction(key: &Key, kdc: SlowKdc) -> TokenToTicket {
 
 /// What comes of a good token where the KDC answers at this moment: for how long the ticket is of use.
 async fn answered_at(until: u64) -> Result<u64, Reason> {
+    answered(until, None).await
+}
+
+/// The same of a broker with these revocations.
+async fn answered(until: u64, revocations: Option<Arc<Revocations>>) -> Result<u64, Reason> {
     let key = Key::new();
     let clock: &'static AtomicU64 = Box::leak(Box::new(AtomicU64::new(CAME)));
     let claims = json!({
@@ -115,7 +121,10 @@ async fn answered_at(until: u64) -> Result<u64, Reason> {
         proof: ClientProof::Socket,
         peer: Peer::default(),
     };
-    let direction = direction(&key, SlowKdc { clock, until });
+    let direction = TokenToTicket {
+        revocations,
+        ..direction(&key, SlowKdc { clock, until })
+    };
     let outcome = direction
         .exchange(request, &caller, &Hints::default(), Clock::Set(clock), Instant::now())
         .await;
@@ -132,6 +141,24 @@ async fn how_long_a_ticket_is_of_use_counts_from_when_the_kdc_has_answered() {
 #[tokio::test]
 async fn a_token_that_ends_while_the_kdc_is_asked_gets_no_ticket() {
     assert_eq!(answered_at(ENDS).await, Err(Reason::Expired));
+}
+
+#[tokio::test]
+async fn who_was_taken_out_at_another_broker_gets_no_ticket_here_from_its_answer_on() {
+    let (store, revocations) = crate::revocation::tests::fresh();
+    let ask = async || answered(CAME, Some(Arc::clone(&revocations))).await;
+    assert_eq!(ask().await, Ok(ENDS - CAME));
+    let ban = Revocation {
+        target: Target::new(Kind::Subject, "alice@A.TEST").unwrap(),
+        issued_at_or_before: None,
+        needed_until: None,
+    };
+    store.revoke(ban, UnixTime::from_seconds(CAME)).await.unwrap();
+    assert_eq!(ask().await, Err(Reason::Revoked));
+    // Where the store cannot be asked, nobody knows.
+    let (store, revocations) = crate::revocation::tests::fresh();
+    store.fail(Some(StoreError::Late));
+    assert_eq!(answered(CAME, Some(revocations)).await, Err(Reason::StoreUnavailable));
 }
 
 #[tokio::test]

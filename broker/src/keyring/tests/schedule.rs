@@ -48,8 +48,12 @@ impl Store for Slow {
         self.store.consume_once(tag, until)
     }
 
-    fn revoke(&self, revocation: Revocation, now: UnixTime) -> Answer<'_, Revoked> {
-        self.store.revoke(revocation, now)
+    fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
+    fn revoke_all(&self, revocations: Vec<Revocation>, now: UnixTime) -> Answer<'_, Vec<Revoked>> {
+        self.store.revoke_all(revocations, now)
     }
 
     fn lift(&self, target: Target) -> Answer<'_, Option<crate::store::Position>> {

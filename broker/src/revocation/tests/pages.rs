@@ -13,7 +13,7 @@ use super::*;
 use crate::keyring::{KeyEncryptionKey, KeyRing};
 use crate::revocation::view::View;
 
-fn ring() -> KeyRing {
+pub(super) fn ring() -> KeyRing {
     let folder = tempfile::tempdir().unwrap();
     let key = KeyEncryptionKey::from_base64(&"A".repeat(43)).unwrap();
     KeyRing::open_or_create(folder.path(), &key).unwrap()
@@ -33,18 +33,19 @@ fn verified(page: &[u8], ring: &KeyRing) -> VerifiedPage {
     page.resume(is_good).unwrap()
 }
 
-fn feed() -> Feed {
+pub(super) fn feed() -> Feed {
     Feed::new(Rc::from(ISSUER), 60, 300)
 }
 
 /// What a filter asks next.
-fn question(feed: &Feed, base: Option<u64>) -> FeedQuery {
+pub(super) fn question(feed: &Feed, base: Option<u64>) -> FeedQuery {
     match (feed.wants(), feed.position()) {
         (Some((position, page)), _) => FeedQuery::Page {
             epoch: position.epoch,
             version: position.version,
             base,
             page,
+            at: feed.began(),
         },
         (None, Some(position)) => FeedQuery::Since {
             epoch: position.epoch,
@@ -55,7 +56,12 @@ fn question(feed: &Feed, base: Option<u64>) -> FeedQuery {
 }
 
 /// Gives a page to a filter, and lets it read it.
-fn take(feed: &mut Feed, page: &[u8], ring: &KeyRing, now: u64) -> Result<(Accepted, Option<u64>), FeedError> {
+pub(super) fn take(
+    feed: &mut Feed,
+    page: &[u8],
+    ring: &KeyRing,
+    now: u64,
+) -> Result<(Accepted, Option<u64>), FeedError> {
     let page = verified(page, ring);
     let base = page.claims().base;
     let accepted = feed.accept(page, Origin::Fetched, gate_time(now))?;
@@ -64,7 +70,7 @@ fn take(feed: &mut Feed, page: &[u8], ring: &KeyRing, now: u64) -> Result<(Accep
 }
 
 /// Asks until the filter has all that is new.
-async fn follow(feed: &mut Feed, revocations: &Revocations, ring: &KeyRing, now: u64) -> usize {
+pub(super) async fn follow(feed: &mut Feed, revocations: &Revocations, ring: &KeyRing, now: u64) -> usize {
     let (mut pages, mut base) = (0_usize, None);
     loop {
         let page = revocations.page(question(feed, base), &ring.signing()).await.unwrap();
@@ -76,7 +82,7 @@ async fn follow(feed: &mut Feed, revocations: &Revocations, ring: &KeyRing, now:
     }
 }
 
-fn revokes(known: &Known, session: &str, issued: u64, now: u64) -> bool {
+pub(super) fn revokes(known: &Known, session: &str, issued: u64, now: u64) -> bool {
     let keys = RevocationKeys::new(ISSUER, Some("t"), Some(session), "alice");
     known.revocations.revokes(&keys, gate_time(issued), gate_time(now))
 }
@@ -234,7 +240,7 @@ fn large(entries: usize) -> (Arc<RwLock<View>>, Position) {
         epoch: Hex([7; 16]),
         version: entries as u64,
     };
-    view.take(many(1, entries), newest, 0, at(NOW), Instant::now());
+    view.take(many(1, entries), newest, 0, Some(at(NOW)), Instant::now());
     (Arc::new(RwLock::new(view)), newest)
 }
 
@@ -255,7 +261,7 @@ async fn a_snapshot_of_several_pages_stays_whole_while_more_is_revoked() {
         let later = many(entries + 1 + page, 1);
         view.write()
             .unwrap()
-            .take(later, newest, 0, at(NOW + page as u64), Instant::now());
+            .take(later, newest, 0, Some(at(NOW + page as u64)), Instant::now());
         query = question(&feed, None);
     }
     assert!(feed.wants().is_none());
@@ -282,6 +288,7 @@ async fn a_page_of_what_is_no_longer_kept_is_answered_with_all_that_is_newest() 
             version,
             base,
             page,
+            at: None,
         };
         let bytes = pages.page(query, &view, &ring.signing()).await.unwrap();
         let claims = verified(&bytes, &ring).claims().clone();
@@ -304,7 +311,7 @@ async fn a_snapshot_of_several_pages_is_cut_once_in_a_while_however_much_is_revo
         let later = many(usize::try_from(newest.version).unwrap(), 1);
         view.write()
             .unwrap()
-            .take(later, newest, 0, at(NOW + seconds), Instant::now());
+            .take(later, newest, 0, Some(at(NOW + seconds)), Instant::now());
         assert_eq!(version().await, expected, "{seconds}");
     }
 }

@@ -64,6 +64,29 @@ async fn one_token_and_what_was_issued_up_to_a_time_are_kept_until_they_have_end
 }
 
 #[tokio::test]
+async fn where_an_earlier_revocation_reaches_further_the_answer_says_that_it_is_more_than_was_asked() {
+    let broker = broker(Ok("alice@A.TEST"));
+    let ask = async |more: Value| {
+        let mut body = json!({ "kind": "subject", "value": "bob@A.TEST" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let outcome = done(&broker, "/v1/revoke", &body).await;
+        (outcome.before, outcome.needed_until, outcome.more_than_asked)
+    };
+    let (before, kept, more) = ask(json!({ "before": 1990 })).await;
+    assert_eq!((before, more), (Some(1990), false));
+    assert_eq!(ask(json!({ "before": 1990 })).await, (Some(1990), kept, false));
+    assert_eq!(ask(json!({ "before": 1980 })).await, (Some(1990), kept, true));
+    // A ban of 20 s, of somebody of whom more must be known for longer.
+    let (before, until, more) = ask(json!({ "until": 2020 })).await;
+    assert_eq!((before, more), (None, true));
+    assert!(until > kept, "{until:?} {kept:?}");
+    assert_eq!(ask(json!({ "before": 2000 })).await, (None, until, true));
+    assert_eq!(ask(json!({ "until": 9000 })).await, (None, Some(9000), false));
+    assert_eq!(ask(json!({})).await, (None, None, false));
+    assert_eq!(ask(json!({ "until": 9000 })).await, (None, None, true));
+}
+
+#[tokio::test]
 async fn what_cannot_be_meant_is_said_with_its_remedy_and_nothing_is_revoked() {
     let broker = broker(Ok("alice@A.TEST"));
     for (body, problem) in [

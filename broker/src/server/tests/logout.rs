@@ -3,9 +3,10 @@
 use kerbridge_wire::exchange::LogoutReply;
 
 use super::log::Log;
-use super::token_revocation::{broker, claims, token, token_for};
+use super::token_revocation::{broker, claims, token, token_for, token_of};
 use super::*;
 use crate::client_certificate::digest_of;
+use crate::identity::Identity;
 use crate::revocation::TokenNames;
 use crate::store::StoreError;
 
@@ -156,6 +157,25 @@ async fn what_could_not_be_written_is_503_and_never_200() {
     );
     store.fail(None);
     assert_eq!(sessions(&broker, &form).await, 1);
+}
+
+#[tokio::test]
+async fn all_sessions_of_a_browser_end_with_one_commit() {
+    let mut broker = broker();
+    let (store, revocations) = crate::revocation::tests::fresh();
+    let direction = Arc::get_mut(&mut broker).unwrap().exchange.to_token.as_mut().unwrap();
+    direction.revocations = revocations;
+    let of_session = |ticket: u8| {
+        let session = tokens(&broker).keyring.session(&[ticket]);
+        let alice = Identity::for_test("alice@A.TEST").in_session_for_test(session);
+        token_of(&broker, "orders", None, "mesh", alice, "read")
+    };
+    let tokens: Vec<_> = (0..3).map(of_session).collect();
+    assert_eq!(sessions(&broker, &format!("tokens={}", tokens.join("%20"))).await, 3);
+    assert_eq!(store.changes(), 1);
+    for token in &tokens {
+        assert!(is_over(&broker, token, 0));
+    }
 }
 
 #[tokio::test]

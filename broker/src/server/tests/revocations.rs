@@ -6,7 +6,7 @@ use kerbridge_wire::feed::{MEDIA_TYPE, PageClaims, jws_length};
 
 use super::*;
 use crate::revocation::{By, Order};
-use crate::store::{Kind, Target};
+use crate::store::{Kind, Revocation, Store as _, StoreError, Target};
 
 async fn page(broker: &Arc<Broker>, query: &str) -> PageClaims {
     let request = Request::get(format!("/v1/revocations{query}"))
@@ -63,4 +63,31 @@ async fn a_ticket_of_who_is_revoked_gets_no_token_and_one_of_who_was_revoked_up_
         (StatusCode::BAD_REQUEST, OauthError::InvalidGrant, Some(Reason::Revoked))
     );
     assert_eq!(broker.exchange.metrics.exchanges(Reason::Revoked), 1);
+}
+
+#[tokio::test]
+async fn what_another_broker_has_answered_is_refused_here_at_once() {
+    let mut broker = broker(Ok("alice@A.TEST"));
+    let (store, revocations) = crate::revocation::tests::fresh();
+    let direction = Arc::get_mut(&mut broker).unwrap().exchange.to_token.as_mut().unwrap();
+    direction.revocations = revocations;
+    assert_eq!(
+        ask(ListenerName::Mesh, &broker, body(&[])).await.status(),
+        StatusCode::OK
+    );
+    let ban = Revocation {
+        target: Target::new(Kind::Subject, "alice@A.TEST").unwrap(),
+        issued_at_or_before: None,
+        needed_until: None,
+    };
+    store.revoke(ban, UnixTime::from_seconds(2000)).await.unwrap();
+    let (_, refused) = error(ask(ListenerName::Mesh, &broker, body(&[])).await).await;
+    assert_eq!(refused.reason, Some(Reason::Revoked));
+    // Where the store cannot be asked, nobody knows.
+    store.fail(Some(StoreError::Broken("no room".into())));
+    let (status, refused) = error(ask(ListenerName::Mesh, &broker, body(&[])).await).await;
+    assert_eq!(
+        (status, refused.reason),
+        (StatusCode::SERVICE_UNAVAILABLE, Some(Reason::StoreUnavailable))
+    );
 }

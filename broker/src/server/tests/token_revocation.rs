@@ -50,12 +50,23 @@ pub(super) fn token_for(
     subject: &str,
     scopes: &str,
 ) -> String {
+    token_of(broker, audience, holder, client, Identity::for_test(subject), scopes)
+}
+
+pub(super) fn token_of(
+    broker: &Broker,
+    audience: &str,
+    holder: Option<CertificateDigest>,
+    client: &str,
+    identity: Identity,
+    scopes: &str,
+) -> String {
     let direction = tokens(broker);
     let mut problems = Problems::default();
     let file: raw::Policy = crate::strict_toml::read(GRANTS, &mut problems).unwrap();
     let policy = Policy::build(&file, &mut problems).unwrap();
     let scopes = scopes.parse().unwrap();
-    let grant = policy.grant(Identity::for_test(subject), audience, Some(&scopes));
+    let grant = policy.grant(identity, audience, Some(&scopes));
     let grant = grant.unwrap().for_client_with(holder).unwrap();
     let unrevoked = direction.revocations.admit(&grant, broker.clock.now()).unwrap();
     let minter = Minter::new(&direction.issuer, direction.keyring.signing());

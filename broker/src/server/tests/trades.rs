@@ -9,7 +9,7 @@ use serde_json::json;
 use super::*;
 use crate::client_certificate::digest_of;
 use crate::revocation::{By, Order};
-use crate::store::{Kind, Target};
+use crate::store::{Kind, Revocation, Store as _, StoreError, Target};
 use crate::subject_token::tests::Key;
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -229,6 +229,26 @@ async fn what_is_revoked_is_not_traded_and_a_logout_takes_what_was_traded_for_it
         let refused = answer(&broker, &trade(&first, &[]), "mesh", 2000).await;
         assert_eq!(refused.unwrap_err(), Reason::Revoked, "{value}");
     }
+}
+
+#[tokio::test]
+async fn what_another_broker_has_taken_back_is_not_traded_here_from_its_answer_on() {
+    let mut broker = broker(Ok("alice@A.TEST"));
+    let (store, revocations) = crate::revocation::tests::fresh();
+    let direction = Arc::get_mut(&mut broker).unwrap().exchange.to_token.as_mut().unwrap();
+    direction.revocations = revocations;
+    let first = first_token(&broker).await;
+    let taken_back = Revocation {
+        target: Target::new(Kind::Token, claims(&first)["jti"].as_str().unwrap()).unwrap(),
+        issued_at_or_before: None,
+        needed_until: None,
+    };
+    store.revoke(taken_back, UnixTime::from_seconds(2000)).await.unwrap();
+    let refused = answer(&broker, &trade(&first, &[]), "mesh", 2000).await;
+    assert_eq!(refused.unwrap_err(), Reason::Revoked);
+    store.fail(Some(StoreError::Late));
+    let refused = answer(&broker, &trade(&first, &[]), "mesh", 2000).await;
+    assert_eq!(refused.unwrap_err(), Reason::StoreUnavailable);
 }
 
 const IDP: &str = "https://idp.test";

@@ -96,6 +96,25 @@ pub(crate) async fn revocations_of_one_target_are_merged(store: &dyn Store) {
     assert_eq!(since(store, 0).await.len(), 3);
 }
 
+/// Of several at once each has its version, in their order.
+pub(crate) async fn several_are_revoked_at_once_in_their_order(store: &dyn Store) {
+    let wanted: Vec<_> = (0..5).map(|number| session(number, Some(7), Some(3000))).collect();
+    let revoked = store.revoke_all(wanted.clone(), at(1)).await.unwrap();
+    let said: Vec<_> = revoked
+        .iter()
+        .map(|one| (one.position.version, one.revocation.clone()))
+        .collect();
+    assert_eq!(said, (1..).zip(wanted.clone()).collect::<Vec<_>>());
+    let stand: Vec<_> = since(store, 0).await.into_iter().map(|one| one.revocation).collect();
+    assert_eq!(stand, wanted);
+    assert_eq!(store.revoke_all(Vec::new(), at(1)).await, Ok(Vec::new()));
+    // Two of one target are one.
+    let twice = vec![session(7, Some(7), Some(9)), session(7, Some(8), Some(9))];
+    let revoked = store.revoke_all(twice, at(1)).await.unwrap();
+    assert_eq!(revoked[1].revocation, session(7, Some(8), Some(9)));
+    assert_eq!(since(store, 5).await.len(), 1);
+}
+
 /// What is taken back is gone, and nobody who read it before may go on from there.
 pub(crate) async fn what_is_lifted_is_gone_and_cannot_be_gone_on_with(store: &dyn Store) {
     for number in 0..3 {

@@ -48,6 +48,7 @@ async fn it_keeps_what_every_store_promises_of_revocations() {
     let fresh = || open(&tempfile::tempdir().unwrap());
     what_comes_after_a_version_is_read_in_order(&fresh()).await;
     revocations_of_one_target_are_merged(&fresh()).await;
+    several_are_revoked_at_once_in_their_order(&fresh()).await;
     what_is_lifted_is_gone_and_cannot_be_gone_on_with(&fresh()).await;
     what_no_token_can_need_is_swept_and_nothing_else(&fresh()).await;
     the_end_of_tokens_never_moves_back(&fresh()).await;
@@ -62,6 +63,7 @@ async fn the_store_of_tests_keeps_the_same_promises() {
     use conformance::revocations::*;
     what_comes_after_a_version_is_read_in_order(&MemoryStore::new()).await;
     revocations_of_one_target_are_merged(&MemoryStore::new()).await;
+    several_are_revoked_at_once_in_their_order(&MemoryStore::new()).await;
     what_is_lifted_is_gone_and_cannot_be_gone_on_with(&MemoryStore::new()).await;
     what_no_token_can_need_is_swept_and_nothing_else(&MemoryStore::new()).await;
     the_end_of_tokens_never_moves_back(&MemoryStore::new()).await;
@@ -256,6 +258,7 @@ async fn more_than_may_wait_are_refused_at_once_and_a_late_answer_is_none() {
     let (_alive, ended) = channel();
     // A disk that hangs: nobody takes anything out of the queue.
     let store = KeptStore {
+        is_shared: false,
         queue: Arc::new(Queue::new(1)),
         deadline: Duration::from_millis(20),
         thread: None,
