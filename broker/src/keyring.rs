@@ -175,15 +175,19 @@ impl KeyRing {
         Place::of(&place.into()).exists()
     }
 
-    /// Opens the keys of a place where there are some, and makes none.
+    /// Opens the keys of a place where there are some, and otherwise only what they would be made in; makes none.
     pub fn check(
         place: impl Into<KeyringPlace>,
         key: &KeyEncryptionKey,
         rotation: &Rotation,
     ) -> Result<(), KeyringError> {
         let place = place.into();
-        if Place::of(&place).exists()? {
+        let at = Place::of(&place);
+        if at.exists()? {
             Self::open(place, key, rotation, UnixTime::default())?;
+        } else {
+            // The first keys will be made in it.
+            open_hardware(rotation, at.path())?;
         }
         Ok(())
     }

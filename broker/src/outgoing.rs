@@ -39,6 +39,8 @@ pub(crate) enum Missed {
     Late,
     /// What came is something else.
     NotAKeySet,
+    /// Two keys of a set have this name.
+    KidTwice(String),
 }
 
 impl fmt::Display for Missed {
@@ -52,6 +54,7 @@ impl fmt::Display for Missed {
             Self::TooLarge(limit) => write!(f, "more than {limit} bytes"),
             Self::Late => f.write_str("no answer in time"),
             Self::NotAKeySet => f.write_str("no JSON Web Key Set"),
+            Self::KidTwice(kid) => write!(f, "two keys are called {kid:?}"),
         }
     }
 }

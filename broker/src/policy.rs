@@ -9,9 +9,11 @@ mod grants;
 mod groups;
 mod introspection;
 mod pattern;
+mod reach;
 mod routes;
 mod scope;
 mod subject;
+mod ways;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -30,6 +32,7 @@ pub use groups::no_name as no_group_name;
 pub use pattern::{PatternError, PrincipalPattern};
 pub use scope::{ScopeError, Scopes};
 pub use subject::{ByKdc, NotTraced, Sought, SubjectRules, same_but_for_case};
+pub use ways::{NoWay, TradeExplanation, TradeVerdict, Untraded, Way};
 
 use crate::identity::Identity;
 use crate::problem::Problems;
@@ -48,6 +51,8 @@ pub struct Policy {
     introspections: Vec<introspection::Line>,
     subjects: SubjectRules,
     groups: groups::Needed,
+    reach: reach::Reach,
+    vouched: ways::Vouched,
 }
 
 /// A service for which tokens are minted.
@@ -140,7 +145,7 @@ impl Policy {
                 "add a [[grant]], or an [[issuer]] whose tokens are taken",
             );
         }
-        let policy = Self {
+        let mut policy = Self {
             grants: grants::build(grant, &audiences, &mut found),
             delegations: delegation::build(file, &audiences, &mut found),
             exchanges: exchange::build(file, &audiences, &mut found),
@@ -148,7 +153,10 @@ impl Policy {
             subjects: subject::build(file, &mut found),
             groups: audiences.iter().map(|audience| &audience.groups).collect(),
             audiences,
+            reach: reach::Reach::default(),
+            vouched: ways::Vouched::of(file),
         };
+        policy.reach = reach::Reach::of_anybody(file, &policy);
         routes::check(file, &policy, &mut found);
         if !problems.are_about("delegation") {
             delegation::check_routes(file, &mut found);
@@ -213,10 +221,12 @@ impl Policy {
             .chain(self.subject_realms())
     }
 
-    /// Whether any grant gives this scope for this audience, or any trade leaves it.
-    fn gives(&self, audience: &str, scope: &str) -> bool {
-        self.audience(audience)
-            .is_some_and(|audience| self.scopes_of(audience).contains(scope))
+    /// Whether a line about this audience names this scope, whether or not anybody can have it.
+    fn names_scope(&self, audience: &str, scope: &str) -> bool {
+        let granted = self.grants.iter().filter(|line| line.audience == audience);
+        let traded = self.exchanges.iter().filter(|line| *line.to == *audience);
+        let mut scopes = granted.map(|line| &line.scopes).chain(traded.map(|line| &line.scopes));
+        scopes.any(|scopes| scopes.contains(scope))
     }
 
     /// The scopes that each line gives, in the order of the file.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kerbridge_gate::jwk::SET_LIMIT;
 
-use crate::config::{KeyPlace, KeySource};
+use crate::config::{ClientConfig, KeySource, kid_that_stands_twice};
 use crate::outgoing::{Missed, fetch};
 use crate::reload::Look;
 use crate::subject_token::Issuers;
@@ -17,20 +17,36 @@ use crate::time::Clock;
 /// A look at a file of keys; nothing where they are elsewhere. It is looked at once a second, and its keys count as looked at
 /// then.
 pub fn look_at_file(source: &KeySource, issuers: &Arc<Issuers>, clock: Clock) -> Option<Look> {
-    let KeyPlace::File(path) = &source.place else {
-        return None;
-    };
-    let (path, issuer, issuers) = (path.clone(), source.terms.issuer.clone(), Arc::clone(issuers));
+    let path = source.place.file()?;
+    Some(look_at(path, &source.terms.issuer, issuers, clock, |_| Ok(())))
+}
+
+/// The same of a client's keys, of which each has a name of its own.
+pub fn look_at_client(client: &ClientConfig, clients: &Arc<Issuers>, clock: Clock) -> Look {
+    look_at(&client.keys, &client.name, clients, clock, |text| {
+        kid_that_stands_twice(text).map_or(Ok(()), |kid| Err(Missed::KidTwice(kid)))
+    })
+}
+
+fn look_at(
+    path: &Path,
+    issuer: &str,
+    issuers: &Arc<Issuers>,
+    clock: Clock,
+    check: impl Fn(&[u8]) -> Result<(), Missed> + Send + Sync + 'static,
+) -> Look {
+    let (path, issuer, issuers) = (path.to_owned(), issuer.to_owned(), Arc::clone(issuers));
     let complaint = Mutex::new(None);
-    Some(Box::new(move || {
+    Box::new(move || {
         let now = clock.now();
-        let outcome = read(&path).and_then(|text| publish(&issuers, &issuer, &text, now));
+        let text = read(&path).and_then(|text| check(&text).map(|()| text));
+        let outcome = text.and_then(|text| publish(&issuers, &issuer, &text, now));
         tell(
             &issuer,
             outcome,
             &mut complaint.lock().unwrap_or_else(PoisonError::into_inner),
         );
-    }))
+    })
 }
 
 /// Fetches the keys of an issuer as often as it says. It ends with the runtime.

@@ -18,7 +18,9 @@ use std::pin::Pin;
 
 use ring::digest;
 
-pub use embedded::{Checked, FILE, begin_file, check_file, export_file, import_file, not_lost, place_without_store};
+pub use embedded::{
+    Checked, FILE, begin_file, check_file, export_file, import_file, import_left, not_lost, place_without_store,
+};
 pub use exported::{Exported, NotAnExport};
 pub use keeper::KeptStore;
 pub use postgres::{

@@ -288,7 +288,11 @@ impl Issuers {
         let subjects = policy.subjects();
         let traced = |one: &IssuerConfig| subjects.claim_of(&one.issuer);
         let (mut issuers, mut claims) = (Vec::new(), Vec::new());
-        for mut one in rendered.issuers {
+        for (place, mut one) in rendered.issuers.into_iter().enumerate() {
+            // As the filter calls it, whoever is left out here: two must not be called the same.
+            if place > 0 {
+                one.name.get_or_insert_with(|| format!("issuer-{place}"));
+            }
             let claim = if one.issuer == issuer {
                 Some(PRINCIPAL_CLAIM)
             } else {

@@ -13,6 +13,10 @@ mod fixture;
 mod names;
 #[path = "command_line/policies.rs"]
 mod policies;
+#[path = "command_line/refused.rs"]
+mod refused;
+#[path = "command_line/stores.rs"]
+mod stores;
 #[path = "command_line/troubles.rs"]
 mod troubles;
 

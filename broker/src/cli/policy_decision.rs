@@ -1,5 +1,7 @@
 //! Asks the policy what somebody gets, as an exchange would, for the commands that show and test it.
 
+mod trades;
+
 use std::fmt;
 
 use kerbridge_gss::{Enctype, Principal};
@@ -9,6 +11,8 @@ use serde::Serialize;
 use crate::config::PolicyConfig;
 use crate::groups::GroupSet;
 use crate::policy::{Audience, Claimant, Denial, Given, Scopes, Verdict};
+
+pub(super) use self::trades::Trade;
 
 /// What tickets of today are encrypted by, where nothing else is said: aes256-cts-hmac-sha1-96.
 pub(super) const USUAL_ENCTYPE: i32 = 18;
@@ -21,7 +25,9 @@ pub(super) struct Question {
     pub(super) channel_bound: bool,
     pub(super) enctype: Enctype,
     pub(super) audience: String,
-    /// All that is granted where absent.
+    /// How it is to be had, where not by the ticket itself.
+    pub(super) trade: Option<Trade>,
+    /// All that there is where absent.
     pub(super) requested: Option<Scopes>,
 }
 
@@ -30,6 +36,10 @@ pub(super) struct Question {
 pub(super) struct Answer {
     principal: String,
     audience: String,
+    /// Of which audience the token is that is traded for it; absent where the ticket is asked about.
+    from: Option<String>,
+    /// Who trades it.
+    client: Option<String>,
     /// The groups that they are taken to be in.
     groups: Vec<String>,
     /// The word of the closed list.
@@ -42,10 +52,12 @@ pub(super) struct Answer {
     ttl_seconds: Option<u32>,
     /// Whether a token is given only to a client that shows a certificate, to which it is bound.
     certificate_bound: bool,
-    /// What each line about the audience says.
+    /// What each line says about the audience that the ticket is for.
     lines: Vec<Line>,
     /// Grants of other audiences.
     other_lines: usize,
+    /// By which trades the audience can be had; where one is asked about, what each line says of it.
+    trades: Vec<trades::Line>,
 }
 
 /// What one grant says.
@@ -74,10 +86,26 @@ impl Question {
             channel_bound: self.channel_bound,
             enctype: Some(self.enctype),
         };
-        let policy = config.policy();
-        let explanation = policy.explain(&claimant, &self.audience, self.requested.as_ref());
         let is_of_realm = config.realms().iter().any(|realm| realm == self.principal.realm());
-        let (reason, detail, given) = match explanation.outcome {
+        let (verdicts, trades, outcome) = match &self.trade {
+            None => {
+                let explanation = config
+                    .policy()
+                    .explain(&claimant, &self.audience, self.requested.as_ref());
+                let outcome = explanation.outcome;
+                (
+                    explanation.lines,
+                    // Nobody else's tickets are taken, and with them begins everything.
+                    is_of_realm.then(|| trades::towards(config, &claimant, &self.audience)),
+                    outcome.map_err(|denial| (denial.reason(), explained(denial))),
+                )
+            }
+            Some(trade) => {
+                let (grants, lines, outcome) = trade.ask(config, &claimant, &self.audience, self.requested.as_ref());
+                (grants, Some(lines), outcome)
+            }
+        };
+        let (reason, detail, given) = match outcome {
             // Before any grant is looked at.
             _ if !is_of_realm => (
                 Reason::RealmNotAllowed,
@@ -88,17 +116,34 @@ impl Question {
                 None,
             ),
             Ok(given) => (Reason::Ok, None, Some(given)),
-            Err(denial) => (denial.reason(), Some(explained(denial)), None),
+            Err((reason, detail)) => (reason, Some(detail), None),
         };
+        self.answer(
+            config,
+            &groups,
+            &verdicts,
+            trades.unwrap_or_default(),
+            (reason, detail, given),
+        )
+    }
+
+    fn answer(
+        &self,
+        config: &PolicyConfig,
+        groups: &GroupSet,
+        verdicts: &[Verdict],
+        trades: Vec<trades::Line>,
+        (reason, detail, given): (Reason, Option<String>, Option<Given>),
+    ) -> Answer {
+        let policy = config.policy();
         let words = |scopes: &Scopes| scopes.iter().cloned().collect::<Vec<_>>();
         let places = config.grant_places();
-        let about_others = explanation
-            .lines
-            .iter()
-            .filter(|verdict| **verdict == Verdict::Audience);
+        let about_others = verdicts.iter().filter(|verdict| **verdict == Verdict::Audience);
         Answer {
             principal: self.principal.to_string(),
             audience: self.audience.clone(),
+            from: self.trade.as_ref().map(|trade| trade.from.clone()),
+            client: self.trade.as_ref().map(|trade| trade.client.clone()),
             groups: groups.iter().map(str::to_owned).collect(),
             reason: reason.as_str(),
             detail,
@@ -108,8 +153,7 @@ impl Question {
                 .audience(&self.audience)
                 .is_some_and(Audience::is_certificate_bound),
             other_lines: about_others.count(),
-            lines: explanation
-                .lines
+            lines: verdicts
                 .iter()
                 .zip(policy.scopes_of_lines())
                 .enumerate()
@@ -126,6 +170,7 @@ impl Question {
                     scopes: words(scopes),
                 })
                 .collect(),
+            trades,
         }
     }
 }
@@ -201,7 +246,11 @@ impl fmt::Display for Answer {
             principal, audience, ..
         } = self;
         let verb = if self.is_given() { "gets" } else { "does not get" };
-        writeln!(f, "{principal} {verb} {audience:?}: {}", self.outcome())?;
+        write!(f, "{principal} {verb} {audience:?}")?;
+        if let (Some(from), Some(client)) = (&self.from, &self.client) {
+            write!(f, " by {client}, for a token of {from:?}")?;
+        }
+        writeln!(f, ": {}", self.outcome())?;
         if self.is_given() && self.certificate_bound {
             writeln!(f, "  bound to the client's certificate: who shows none gets none")?;
         }
@@ -215,9 +264,10 @@ impl fmt::Display for Answer {
             writeln!(f, "  {field} ({place}) {detail}")?;
         }
         match self.other_lines {
-            0 => Ok(()),
-            1 => writeln!(f, "  one other grant is about another audience"),
-            more => writeln!(f, "  {more} other grants are about other audiences"),
+            0 => {}
+            1 => writeln!(f, "  one other grant is about another audience")?,
+            more => writeln!(f, "  {more} other grants are about other audiences")?,
         }
+        self.trades.iter().try_for_each(|line| writeln!(f, "  {line}"))
     }
 }

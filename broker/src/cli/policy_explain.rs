@@ -1,9 +1,9 @@
-//! Says what somebody gets for an audience, and what each grant has to say about it.
+//! Says what somebody gets for an audience, by a ticket or by a trade, and what each line of the policy has to say about it.
 
 use clap::Args;
 use kerbridge_gss::Enctype;
 
-use super::policy_decision::{Question, USUAL_ENCTYPE};
+use super::policy_decision::{Question, Trade, USUAL_ENCTYPE};
 use super::{Check, Failure, output};
 use crate::config::PolicyConfig;
 use crate::policy::{Scopes, no_group_name};
@@ -28,6 +28,12 @@ pub(super) struct Explain {
     /// As if the ticket were encrypted by this, by MIT's name; aes256-cts-hmac-sha1-96 where absent.
     #[arg(long, value_name = "NAME")]
     enctype: Option<Enctype>,
+    /// As if a client traded what their ticket gets for this audience; --client says which.
+    #[arg(long, value_name = "AUDIENCE", requires = "client")]
+    from: Option<String>,
+    /// The client that trades, by the name that it authenticates with.
+    #[arg(long, value_name = "NAME", requires = "from")]
+    client: Option<String>,
     #[command(flatten)]
     check: Check,
 }
@@ -56,6 +62,11 @@ fn question(explain: &Explain) -> Result<Question, Failure> {
             return Err(usage(format!("--group {group:?} {problem}")));
         }
     }
+    let trade = explain.from.clone().zip(explain.client.clone());
+    let trade = trade.map(|(from, client)| Trade { from, client });
+    if let Some((client, why)) = trade.as_ref().and_then(Trade::nobody) {
+        return Err(usage(format!("--client {client:?} {why}")));
+    }
     let groups = &explain.groups;
     Ok(Question {
         principal,
@@ -63,6 +74,7 @@ fn question(explain: &Explain) -> Result<Question, Failure> {
         channel_bound: explain.channel_bound,
         enctype: explain.enctype.unwrap_or(Enctype::from(USUAL_ENCTYPE)),
         audience: explain.audience.clone(),
+        trade,
         requested: explain.scope.clone(),
     })
 }

@@ -7,7 +7,7 @@ use kerbridge_gss::Enctype;
 use kerbridge_wire::{Reason, Span};
 use serde::{Deserialize, Serialize};
 
-use super::policy_decision::{Answer, Question, USUAL_ENCTYPE};
+use super::policy_decision::{Answer, Question, Trade, USUAL_ENCTYPE};
 use super::{Check, Failure, Output, output};
 use crate::config::{PolicyConfig, read_text};
 use crate::policy::{Scopes, no_group_name};
@@ -40,6 +40,8 @@ struct RawCase {
     channel_bound: bool,
     enctype: Option<String>,
     audience: Option<String>,
+    from: Option<String>,
+    client: Option<String>,
     asks: Option<Vec<String>>,
     gets: Option<Vec<String>>,
     ttl: Option<Span>,
@@ -120,6 +122,8 @@ impl RawCase {
             channel_bound,
             enctype,
             audience,
+            from,
+            client,
             asks,
             gets,
             ttl,
@@ -174,6 +178,7 @@ impl RawCase {
             }
             Some(words) => scopes(words, &field("asks"), problems),
         };
+        let trade = trade(from, client, &field, problems);
         let expected = expected(gets, ttl, refused, &field, problems);
         let (principal, audience) = (who?.ok()?, audience?);
         Some(Case {
@@ -184,6 +189,7 @@ impl RawCase {
                 channel_bound,
                 enctype: enctype?,
                 audience,
+                trade,
                 requested,
             },
             expected: expected?,
@@ -195,6 +201,40 @@ fn scopes(words: &[String], field: &str, problems: &mut Problems) -> Option<Scop
     Scopes::from_list(words)
         .map_err(|error| problems.note(field, error.to_string(), "correct it"))
         .ok()
+}
+
+/// A trade, where both of its fields are there.
+fn trade(
+    from: Option<String>,
+    client: Option<String>,
+    field: &impl Fn(&str) -> String,
+    problems: &mut Problems,
+) -> Option<Trade> {
+    match (from, client) {
+        (Some(from), Some(client)) => {
+            let trade = Trade { from, client };
+            if let Some((client, why)) = trade.nobody() {
+                problems.note(
+                    field("client"),
+                    format!("{client:?} {why}"),
+                    "write the name in the client's certificate, or client_name of the mesh listener",
+                );
+            }
+            Some(trade)
+        }
+        (Some(_), None) => {
+            problems.missing(&field("client"), "say which client trades the token of from");
+            None
+        }
+        (None, Some(_)) => {
+            problems.missing(
+                &field("from"),
+                "say of which audience the token is that the client trades",
+            );
+            None
+        }
+        (None, None) => None,
+    }
 }
 
 fn expected(

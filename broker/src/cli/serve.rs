@@ -17,7 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use self::listeners::Listeners;
 use self::prepare::Prepared;
 use super::{Failure, output};
-use crate::config::{Address, Config, KeyPlace, KeySource, ListenerConfig, ListenerName, TlsServer};
+use crate::config::{Address, Config, ListenerConfig, ListenerName, TlsServer};
 use crate::exchange::Exchange;
 use crate::keyring::{self, KeyRing};
 use crate::krb5_conf;
@@ -28,7 +28,7 @@ use crate::readiness::{self, Readiness};
 use crate::reload::{Look, Reload};
 use crate::server::{Bound, Broker, ClientAuthentication, router};
 use crate::store::Replicas;
-use crate::subject_token::{Issuers, KeyTerms};
+use crate::subject_token::Issuers;
 use crate::time::Clock;
 use crate::trace::{Exporting, Tracer};
 
@@ -282,14 +282,9 @@ fn follow_keys(config: &Config, issuers: &Arc<Issuers>, looks: &mut Vec<Look>) {
 fn follow_client_keys(config: &Config, clients: Option<&Arc<Issuers>>, looks: &mut Vec<Look>) {
     let Some(issuers) = clients else { return };
     for client in config.clients() {
-        let source = KeySource {
-            terms: KeyTerms::of_client(&client.name),
-            place: KeyPlace::File(client.keys.clone()),
-        };
-        if let Some(look) = published_keys::look_at_file(&source, issuers, Clock::System) {
-            look();
-            looks.push(look);
-        }
+        let look = published_keys::look_at_client(client, issuers, Clock::System);
+        look();
+        looks.push(look);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::problem::{Problem, Problems};
 use crate::state_lock::StateLock;
 use crate::store::{
     Checked, Exported, FILE, Position, PostgresConfig, check_database, check_file, export_database, export_file,
-    import_database, import_file, not_lost,
+    import_database, import_file, import_left, not_lost,
 };
 use crate::time::moment::Rfc3339;
 
@@ -184,7 +184,17 @@ impl Import {
             Failure::Usage
         })?;
         let imported = match place(&self.file.config, self.output)? {
-            Place::Folder(state_dir, _lock) => import_file(&state_dir, &exported),
+            Place::Folder(state_dir, _lock) => {
+                let left = import_left(&state_dir);
+                let imported = import_file(&state_dir, &exported);
+                if let (Some(left), Ok(_)) = (left, &imported) {
+                    output::complain(format_args!(
+                        "{} was there, of an import that did not come to its end; this one began from the export",
+                        left.display()
+                    ));
+                }
+                imported
+            }
             Place::Database(database) => import_database(&database, &exported),
         };
         let problems = |problem: Problem| output::problems(&self.file.config, &Problems::from(problem), self.output);

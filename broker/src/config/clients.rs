@@ -1,12 +1,15 @@
 //! Decides which clients of `public` may say who they are by a signature, and by which keys.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use kerbridge_gate::jwk::KeySet;
 use kerbridge_wire::filter_config::Algorithm;
+use serde::Deserialize;
+use serde_json::Value;
 
-use super::{is_client_name, raw};
+use super::{raw, unfit_client};
 use crate::problem::Problems;
 
 /// As many as the gate reads issuers.
@@ -56,12 +59,15 @@ fn check_one(client: raw::Client, field: &str, folder: &Path, problems: &mut Pro
             &format!("{field}.name"),
             "name the client, as lines of the policy do, such as \"orders.example.com\"",
         ),
-        Some(name) if is_client_name(name) => {}
-        Some(name) => problems.note(
-            format!("{field}.name"),
-            format!("{name:?} cannot be a client's name"),
-            "choose 1 to 128 visible ASCII characters",
-        ),
+        Some(name) => {
+            if let Some(why) = unfit_client(name) {
+                problems.note(
+                    format!("{field}.name"),
+                    format!("{name:?} {why}"),
+                    "choose another name: 1 to 128 visible ASCII characters",
+                );
+            }
+        }
     }
     let algorithms = algorithms.unwrap_or_else(|| vec![Algorithm::Es256]);
     if algorithms.is_empty() {
@@ -96,9 +102,31 @@ fn check_one(client: raw::Client, field: &str, folder: &Path, problems: &mut Pro
             "write a JSON Web Key Set whose keys have a kid and no private part (RFC 7517 §5)",
         );
     }
+    if let Some(kid) = kid_that_stands_twice(&text) {
+        problems.note(
+            format!("{field}.keys"),
+            format!(
+                "{} holds two keys that are called {kid:?}, and only one of them would count",
+                keys.display()
+            ),
+            "give each key a kid of its own (RFC 7517 §4.5)",
+        );
+    }
     Some(ClientConfig {
         name: name?,
         keys,
         algorithms,
     })
+}
+
+/// The first name that more than one key of a set has, usable or not: the client names its key by it.
+pub(crate) fn kid_that_stands_twice(text: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Set {
+        keys: Vec<Value>,
+    }
+    let set: Set = serde_json::from_slice(text).ok()?;
+    let mut known = BTreeSet::new();
+    let mut kids = set.keys.iter().filter_map(|key| key.get("kid")?.as_str());
+    kids.find(|kid| !known.insert(*kid)).map(str::to_owned)
 }

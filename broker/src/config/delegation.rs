@@ -1,17 +1,21 @@
 //! Decides whether the broker can act for users as configured: its own account, its keys, towards whom, and how much at once.
 
+mod issuers;
+mod targets;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kerbridge_gss::Principal;
-use kerbridge_wire::filter_config::IssuerConfig;
 use kerbridge_wire::policy as wire_policy;
 
+use self::issuers::{check_feeds, check_followed, check_issuers};
+pub(super) use self::issuers::{check_issuer_feeds, check_issuer_keys};
+use self::targets::{check_targets, open_bindings};
 use super::kerberos::{check_keytab_file, check_principal_held};
 use super::key_source::{self, KeySource, Published};
 use super::{Address, KerberosConfig, ListenerConfig, PolicyOfFile, prefix_of, raw};
 use crate::channel_bindings::CertificateFile;
-use crate::policy::{Policy, may_be_one_account};
 use crate::principal;
 use crate::problem::Problems;
 
@@ -278,245 +282,4 @@ fn check_refused_targets(list: Option<Vec<String>>, only: bool, problems: &mut P
         }
     }
     is_good.then_some(refused)
-}
-
-/// Each issuer whose tokens are taken has keys from somewhere, and no others have.
-fn check_issuers(
-    keys: &[KeySource],
-    file: &wire_policy::Policy,
-    policy: &Policy,
-    beside: &Beside<'_>,
-    problems: &mut Problems,
-) {
-    let given = |issuer: &str| keys.iter().any(|source| source.terms.issuer == issuer);
-    if let Some(own) = beside.issuer {
-        if beside.only && !given(own) {
-            problems.note(
-                "delegation.keys",
-                format!("has none for {own}, whose tokens are to be verified"),
-                "add a [[delegation.keys]] with issuer and unix, the mesh socket of the broker that mints",
-            );
-        }
-        if !beside.only && given(own) {
-            problems.note(
-                "delegation.keys",
-                "has one for this broker's own issuer, whose keys it has itself",
-                "remove it",
-            );
-        }
-    }
-    for (field, issuer) in policy.subjects().issuers() {
-        let is_inline = |one: &wire_policy::Policy| {
-            let mut issuers = one.issuer.iter();
-            issuers.any(|known| known.issuer == issuer && known.jwks.inline.is_some())
-        };
-        if !given(issuer) && !is_inline(file) {
-            problems.note(
-                "delegation.keys",
-                format!("has none for {issuer}, the {field} of the policy"),
-                "add one with file, unix or url: what Envoy fetches for the filter is not for the broker",
-            );
-        }
-    }
-    check_traced(keys, "delegation.keys", policy, beside.issuer, problems);
-}
-
-/// Each of these issuers is one whose tokens are taken: we, or another that the policy traces.
-fn check_traced(keys: &[KeySource], section: &str, policy: &Policy, ours: Option<&str>, problems: &mut Problems) {
-    for (index, source) in keys.iter().enumerate() {
-        let issuer = source.terms.issuer.as_str();
-        if policy.subjects().claim_of(issuer).is_none() && ours != Some(issuer) {
-            problems.note(
-                format!("{section}[{index}].issuer"),
-                format!("no [[subject]] of the policy is about {issuer:?}, so that its tokens are never taken"),
-                "add one there, or remove this",
-            );
-        }
-    }
-}
-
-/// Where keys of other issuers come from for a broker that trades their tokens and acts for nobody.
-pub(super) fn check_issuer_keys(
-    list: Vec<raw::KeySource>,
-    folder: &Path,
-    has_delegation: bool,
-    policy: Option<&PolicyOfFile>,
-    problems: &mut Problems,
-) -> Vec<KeySource> {
-    const SECTION: &str = "issuer_keys";
-    if has_delegation && !list.is_empty() {
-        problems.note(
-            SECTION,
-            "stands beside [delegation]",
-            "write each as a [[delegation.keys]]",
-        );
-        return Vec::new();
-    }
-    let keys = key_source::check(Published::Keys, list, SECTION, folder, problems);
-    if let Some(PolicyOfFile { policy, .. }) = policy {
-        check_traced(&keys, SECTION, policy, None, problems);
-    }
-    keys
-}
-
-/// Where the revocations of other issuers come from for a broker that trades their tokens and acts for nobody.
-pub(super) fn check_issuer_feeds(
-    list: Vec<raw::KeySource>,
-    folder: &Path,
-    keys: &[KeySource],
-    has_delegation: bool,
-    policy: Option<&PolicyOfFile>,
-    problems: &mut Problems,
-) -> Vec<KeySource> {
-    const SECTION: &str = "issuer_feeds";
-    if has_delegation {
-        if !list.is_empty() {
-            problems.note(
-                SECTION,
-                "stands beside [delegation]",
-                "write each as a [[delegation.feeds]]",
-            );
-        }
-        return Vec::new();
-    }
-    let feeds = key_source::check(Published::Feeds, list, SECTION, folder, problems);
-    if let Some(PolicyOfFile { file, policy, .. }) = policy {
-        check_traced(&feeds, SECTION, policy, None, problems);
-        check_followed((keys, &feeds), SECTION, file, policy, problems);
-    }
-    feeds
-}
-
-/// A token that its issuer has revoked is refused by the filter, which follows that issuer's feed. It must buy no token of ours
-/// and no ticket, which that feed would never name.
-fn check_followed(
-    (keys, feeds): (&[KeySource], &[KeySource]),
-    section: &str,
-    file: &wire_policy::Policy,
-    policy: &Policy,
-    problems: &mut Problems,
-) {
-    let is_of = |sources: &[KeySource], issuer: &str| sources.iter().any(|source| source.terms.issuer == issuer);
-    for (field, issuer) in policy.subjects().issuers() {
-        // Whose keys this broker does not have, its tokens are not taken here.
-        let is_taken =
-            |known: &&IssuerConfig| known.issuer == issuer && (known.jwks.inline.is_some() || is_of(keys, issuer));
-        let has_feed = file.issuer.iter().filter(is_taken).any(|known| known.feed.is_some());
-        if has_feed && !is_of(feeds, issuer) {
-            problems.note(
-                section,
-                format!("has none for {issuer}, the {field} of the policy, whose feed the filter follows: what it revokes would be taken here"),
-                format!("add a [[{section}]] with issuer and unix or url: what Envoy fetches for the filter is not for the broker"),
-            );
-        }
-    }
-}
-
-/// A revoked token gets no ticket: where this broker has no store of revocations it follows those of the broker that has.
-fn check_feeds(
-    feeds: &[KeySource],
-    follows: Option<bool>,
-    policy: &Policy,
-    beside: &Beside<'_>,
-    problems: &mut Problems,
-) {
-    const SWITCH: &str = "delegation.follow_revocations";
-    let of_ours = beside
-        .issuer
-        .filter(|own| feeds.iter().any(|feed| feed.terms.issuer == **own));
-    match (beside.only, follows, of_ours) {
-        (true, None | Some(true), None) => problems.missing(
-            "delegation.feeds",
-            "add a [[delegation.feeds]] with issuer and unix, the mesh socket of the broker that mints, so that tokens that it revokes \
-             get no tickets here; or say follow_revocations = false",
-        ),
-        (true, Some(false), Some(_)) => problems.note(
-            SWITCH,
-            "is false beside a [[delegation.feeds]] of the broker that mints",
-            "remove one of the two",
-        ),
-        (false, Some(_), _) => problems.note(
-            SWITCH,
-            "is for a broker that does nothing else than to act for users",
-            "remove it: what this broker revokes it knows",
-        ),
-        (false, None, Some(_)) => problems.note(
-            "delegation.feeds",
-            "has one for this broker's own issuer, whose revocations it knows",
-            "remove it",
-        ),
-        (true, None | Some(true), Some(_)) | (true, Some(false), None) | (false, None, None) => {}
-    }
-    check_traced(feeds, "delegation.feeds", policy, beside.issuer, problems);
-}
-
-fn check_targets(
-    policy: &Policy,
-    own: &Principal,
-    kerberos: Option<&KerberosConfig>,
-    refused: &[Principal],
-    problems: &mut Problems,
-) {
-    let acceptors = kerberos.iter().flat_map(|kerberos| &kerberos.acceptors);
-    let ours: Vec<&Principal> = acceptors
-        .map(|acceptor| acceptor.principal.as_principal())
-        .chain(std::iter::once(own))
-        .collect();
-    for (index, target, _) in policy.delegation_targets() {
-        let field = format!("delegation[{index}].target");
-        let service = target.service().as_principal();
-        // As a domain may read them.
-        let named = |known: &Principal| {
-            if known == service {
-                String::new()
-            } else {
-                format!(", by another name of {known}")
-            }
-        };
-        if let Some(own) = ours.iter().find(|own| may_be_one_account(own, service)) {
-            problems.note(
-                &field,
-                format!("{service} is this broker itself{}", named(own)),
-                "name the service behind Envoy",
-            );
-        }
-        if let Some(other) = refused.iter().find(|other| may_be_one_account(other, service)) {
-            problems.note(
-                &field,
-                format!("{service} stands in delegation.refused_targets{}", named(other)),
-                "name the service behind Envoy",
-            );
-        }
-        if service.realm() != own.realm() {
-            problems.note(
-                field,
-                format!("{service} is of another realm than {own}, from which no ticket leads there"),
-                "name a service of the broker's own realm",
-            );
-        }
-    }
-}
-
-fn open_bindings(policy: &Policy, folder: &Path, problems: &mut Problems) -> Vec<TargetBinding> {
-    let mut bindings: Vec<TargetBinding> = Vec::new();
-    for (index, target, file) in policy.delegation_targets() {
-        let (target, Some(file)) = (target.to_string(), file) else {
-            continue;
-        };
-        if bindings.iter().any(|binding| binding.target == target) {
-            continue;
-        }
-        match CertificateFile::open(folder.join(file), 0) {
-            Ok(file) => bindings.push(TargetBinding {
-                target,
-                file: Arc::new(file),
-            }),
-            Err(problem) => problems.note(
-                format!("delegation[{index}].channel_binding"),
-                problem,
-                "name the PEM file with the certificate that the service shows, first of its chain",
-            ),
-        }
-    }
-    bindings
 }

@@ -7,10 +7,11 @@ use tracing::level_filters::LevelFilter;
 
 use super::demands::Tickets;
 use super::listen::Listeners;
+use super::policy_file::{self, BesidePolicy, PolicyOfFile};
 use super::{
-    Address, BesidePolicy, ClientConfig, Config, DelegationConfig, KerberosConfig, KeySource, KeysConfig, Limits,
-    ListenerConfig, PolicyOfFile, Surroundings, audit, bindings, check_issuer, check_level, check_policy, clients,
-    delegation, groups, kerberos, keys, limits, listen, names, raw, read_text, state_dir, store, traces,
+    Address, ClientConfig, Config, DelegationConfig, KerberosConfig, KeySource, KeysConfig, Limits, ListenerConfig,
+    Surroundings, audit, bindings, check_level, clients, delegation, groups, issuer, kerberos, keys, limits, listen,
+    names, raw, read_text, state_dir, store, traces,
 };
 use crate::audit::AuditRules;
 use crate::channel_bindings::ChannelBindingRules;
@@ -88,7 +89,7 @@ impl Draft {
             log,
             tracing,
         } = file;
-        let issuer = check_issuer(issuer, &mut problems);
+        let issuer = issuer::check(issuer, &mut problems);
         let state_dir = match state_dir {
             Some(path) => state_dir::check(folder.join(path), &mut problems),
             None => {
@@ -130,11 +131,12 @@ impl Draft {
         // Where tokens are not made, who is in a group is somebody else's to say.
         let asked = groups.as_ref().filter(|_| !delegates_only);
         let beside = BesidePolicy {
+            issuer: issuer.as_deref(),
             realms,
             groups: asked,
             tickets: &tickets,
         };
-        let policy = check_policy(policy_file, folder, &beside, &mut problems);
+        let policy = policy_file::check(policy_file, folder, &beside, &mut problems);
         let issuer_keys = delegation::check_issuer_keys(
             issuer_keys,
             folder,
@@ -349,7 +351,10 @@ impl Draft {
             })
         };
         match whole() {
-            Some(config) if problems.is_empty() => Ok(config),
+            Some(config) if problems.is_empty() => {
+                let found = config.check_verifying();
+                if found.is_empty() { Ok(config) } else { Err(found) }
+            }
             Some(_) | None => Err(problems),
         }
     }

@@ -24,6 +24,9 @@ pub enum ListenerName {
 }
 
 impl ListenerName {
+    /// Each.
+    pub const ALL: [Self; 4] = [Self::Mesh, Self::Public, Self::Observe, Self::Admin];
+
     /// The name in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -237,12 +240,22 @@ fn check_one(
 fn check_client_name(listener: ListenerName, given: Option<String>, problems: &mut Problems) -> Option<String> {
     match (given, listener) {
         (None, _) => Some(listener.as_str().to_owned()),
-        (Some(name), ListenerName::Mesh) if is_client_name(&name) => Some(name),
-        (Some(name), _) => {
+        (Some(name), ListenerName::Mesh) => match client_names::unfit_in_policy(&name) {
+            None => Some(name),
+            Some(why) => {
+                problems.note(
+                    "listen.mesh.client_name",
+                    format!("{name:?} {why}"),
+                    "choose another name: 1 to 128 visible ASCII characters",
+                );
+                None
+            }
+        },
+        (Some(name), ListenerName::Public | ListenerName::Observe | ListenerName::Admin) => {
             problems.note(
                 format!("listen.{listener}.client_name"),
                 format!("{name:?} cannot be a client's name here"),
-                "only listen.mesh has it: 1 to 128 visible ASCII characters",
+                "only listen.mesh has it",
             );
             None
         }

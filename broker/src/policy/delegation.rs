@@ -10,7 +10,7 @@ use kerbridge_wire::policy::{Policy as RawPolicy, Route};
 use kerbridge_wire::{Reason, delegation as raw};
 
 use super::{Audience, Policy, PrincipalPattern, groups, numbered, patterns};
-use crate::config::is_client_name;
+use crate::config::unfit_client_of_policy;
 use crate::problem::Problems;
 use crate::subject_token::{Author, VerifiedToken};
 
@@ -378,12 +378,8 @@ fn check_clients(clients: Option<&[String]>, field: &str, problems: &mut Problem
                 "\"*\" is every client, and stands beside others",
                 "write [\"*\"] alone, or take it out",
             );
-        } else if !is_client_name(name) {
-            problems.note(
-                format!("{field}[{at}]"),
-                format!("{name:?} cannot be a client's name"),
-                REMEDY,
-            );
+        } else if let Some(why) = unfit_client_of_policy(name) {
+            problems.note(format!("{field}[{at}]"), format!("{name:?} {why}"), REMEDY);
         }
     }
     Some(Clients::Named(

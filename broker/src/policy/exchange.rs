@@ -10,7 +10,7 @@ use kerbridge_wire::clients::{ExchangeRule, metadata_url};
 use kerbridge_wire::policy as raw;
 
 use super::{Audience, Claimant, Given, Grant, Policy, SCOPE_REMEDY, Scopes, Verdict, numbered};
-use crate::config::is_client_name;
+use crate::config::unfit_client_of_policy;
 use crate::identity::Identity;
 use crate::problem::Problems;
 use crate::subject_token::{Actors, VerifiedToken};
@@ -26,10 +26,20 @@ pub(super) struct Resource {
 /// One `[[exchange]]` line.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
-    clients: BTreeSet<Box<str>>,
-    from: Box<str>,
-    to: Box<str>,
-    scopes: Scopes,
+    pub(super) clients: BTreeSet<Box<str>>,
+    pub(super) from: Box<str>,
+    pub(super) to: Box<str>,
+    pub(super) scopes: Scopes,
+}
+
+/// A token that is to be traded, as far as lines are about it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown<'t, F> {
+    /// Whose it is, by the ticket behind it.
+    pub(super) claimant: Claimant<'t>,
+    pub(super) scopes: &'t [String],
+    /// Whether it is for an audience.
+    pub(super) is_for: F,
 }
 
 /// Why the policy lets nobody trade.
@@ -92,12 +102,9 @@ impl Policy {
         })
     }
 
-    /// The scopes that somebody can have for an audience, each once, in order.
+    /// The scopes that somebody can have for an audience, each once, in order; those of other issuers are theirs to say.
     pub fn scopes_of(&self, audience: &Audience) -> BTreeSet<&str> {
-        let granted = self.grants.iter().filter(|line| line.audience == audience.name);
-        let traded = self.exchanges.iter().filter(|line| *line.to == *audience.name);
-        let scopes = granted.map(|line| &line.scopes).chain(traded.map(|line| &line.scopes));
-        scopes.flat_map(Scopes::iter).map(String::as_str).collect()
+        self.reach.scopes(&audience.name).collect()
     }
 
     /// The audiences whose tokens may be traded, each once.
@@ -119,24 +126,12 @@ impl Policy {
         if !token.may_be_used_by(client) {
             return Err(TradeDenial::NotItsActor);
         }
-        let lines: Vec<&Line> = self
-            .exchanges
-            .iter()
-            .filter(|line| *line.to == *audience.name && line.clients.contains(client) && token.is_for(&line.from))
-            .collect();
-        if lines.is_empty() {
-            return Err(TradeDenial::NoLine);
-        }
-        if let Some(unmet) = audience.demands.unmet(&Claimant::of(&identity)) {
-            return Err(TradeDenial::Demand(unmet));
-        }
-        let let_through = |scope: &&String| lines.iter().any(|line| line.scopes.contains(scope));
-        let left: Scopes = token.scopes().iter().filter(let_through).cloned().collect();
-        let scopes = match requested {
-            Some(requested) if !requested.is_subset(&left) => return Err(TradeDenial::ScopeNotLeft),
-            Some(requested) => requested.clone(),
-            None => left,
+        let shown = Shown {
+            claimant: Claimant::of(&identity),
+            scopes: token.scopes(),
+            is_for: |from: &str| token.is_for(from),
         };
+        let scopes = self.weigh_trade(&shown, client, audience, requested)?;
         let actors = token.actors().and(client).ok_or(TradeDenial::TooManyActors)?;
         Ok(Grant {
             identity,
@@ -151,6 +146,34 @@ impl Policy {
                 Confirmation::Bearer | Confirmation::Unknown => None,
             },
         })
+    }
+
+    /// What all lines together leave of a token.
+    pub(super) fn weigh_trade(
+        &self,
+        shown: &Shown<'_, impl Fn(&str) -> bool>,
+        client: &str,
+        audience: &Audience,
+        requested: Option<&Scopes>,
+    ) -> Result<Scopes, TradeDenial> {
+        let lines: Vec<&Line> = self
+            .exchanges
+            .iter()
+            .filter(|line| *line.to == *audience.name && line.clients.contains(client) && (shown.is_for)(&line.from))
+            .collect();
+        if lines.is_empty() {
+            return Err(TradeDenial::NoLine);
+        }
+        if let Some(unmet) = audience.demands.unmet(&shown.claimant) {
+            return Err(TradeDenial::Demand(unmet));
+        }
+        let let_through = |scope: &&String| lines.iter().any(|line| line.scopes.contains(scope));
+        let left: Scopes = shown.scopes.iter().filter(let_through).cloned().collect();
+        match requested {
+            Some(requested) if !requested.is_subset(&left) => Err(TradeDenial::ScopeNotLeft),
+            Some(requested) => Ok(requested.clone()),
+            None => Ok(left),
+        }
     }
 }
 
@@ -178,6 +201,13 @@ fn check(line: &ExchangeRule, field: &str, audiences: &[Audience], problems: &mu
             );
         }
     }
+    if from == to {
+        problems.note(
+            format!("{field}.to"),
+            format!("{to:?} is from, too: whoever was sent a token for itself would have another for it"),
+            "name the audience of the service that the clients call, or remove the line",
+        );
+    }
     match Scopes::from_list(scopes) {
         Ok(scopes) => Some(Line {
             clients: clients.iter().map(|name| name.as_str().into()).collect(),
@@ -197,12 +227,14 @@ pub(super) fn check_clients(clients: &[String], field: &str, problems: &mut Prob
     if clients.is_empty() {
         problems.note(field, "names nobody", "name clients, as they authenticate");
     }
-    for (at, name) in clients.iter().enumerate().filter(|(_, name)| !is_client_name(name)) {
-        problems.note(
-            format!("{field}[{at}]"),
-            format!("{name:?} cannot be a client's name"),
-            "write the name in the client's certificate, or client_name of the mesh listener",
-        );
+    for (at, name) in clients.iter().enumerate() {
+        if let Some(why) = unfit_client_of_policy(name) {
+            problems.note(
+                format!("{field}[{at}]"),
+                format!("{name:?} {why}"),
+                "write the name in the client's certificate, or client_name of the mesh listener",
+            );
+        }
     }
 }
 

@@ -137,6 +137,12 @@ impl Demands {
         (self.channel_bound && !claimant.channel_bound).then_some(Verdict::Unbound)
     }
 
+    /// Whether a token can be one of a ticket that meets these, which never says how that was encrypted; `bound` is whether it was
+    /// bound to the channel.
+    pub(super) const fn are_met_by_a_token(&self, bound: bool) -> bool {
+        self.enctypes.is_none() && (!self.channel_bound || bound)
+    }
+
     /// Whether every ticket that meets the others meets these.
     fn are_met_where(&self, others: &Self) -> bool {
         let enctypes = match (&self.enctypes, &others.enctypes) {

@@ -106,6 +106,10 @@ mod tests {
                 "introspection[0].clients: names nobody; name",
             ),
             (
+                r#"{ clients = ["*"], audiences = ["orders"] }"#,
+                "introspection[0].clients[0]: \"*\" is no client",
+            ),
+            (
                 r#"{ clients = ["o"], audiences = [] }"#,
                 "introspection[0].audiences: names none; name",
             ),

@@ -84,7 +84,7 @@ fn check_names(route: &Route, file: &raw::Policy, policy: &Policy, found: &mut P
         );
         return;
     }
-    if policy.gives(audience, ADMIN_SCOPE) {
+    if policy.names_scope(audience, ADMIN_SCOPE) {
         found.note(
             "audience",
             format!("{ADMIN_SCOPE:?} is given for {audience:?}: whoever serves it could take back tokens with what it is sent"),
@@ -95,28 +95,53 @@ fn check_names(route: &Route, file: &raw::Policy, policy: &Policy, found: &mut P
     if Policy::is_vouched_for(file, audience) {
         return;
     }
-    if !Policy::is_had(file, audience) && route.access == Access::Required {
+    let gives = |scope: &String| policy.reach.gives(audience, scope);
+    if !policy.reach.is_had(audience) && route.access == Access::Required {
         found.note(
             "audience",
-            format!("no grant gives {audience:?}, so that nobody gets through"),
+            format!(
+                "no grant gives {audience:?}{}, so that nobody gets through",
+                and_no_trade(file, audience, |_| true)
+            ),
             "add a [[grant]], or correct the name",
         );
         return;
     }
-    for scope in route.scopes_all.iter().filter(|scope| !policy.gives(audience, scope)) {
+    for scope in route.scopes_all.iter().filter(|scope| !gives(scope)) {
         found.note(
             "scopes_all",
-            format!("no grant gives {scope:?} for {audience:?}, so that nobody gets through"),
+            format!(
+                "no grant gives {scope:?} for {audience:?}{}, so that nobody gets through",
+                and_no_trade(file, audience, |scopes| scopes.contains(scope))
+            ),
             "add it to a [[grant]], or remove it here",
         );
     }
-    if !route.scopes_any.is_empty() && !route.scopes_any.iter().any(|scope| policy.gives(audience, scope)) {
+    if !route.scopes_any.is_empty() && !route.scopes_any.iter().any(gives) {
         found.note(
             "scopes_any",
-            format!("no grant gives any of them for {audience:?}, so that nobody gets through"),
+            format!(
+                "no grant gives any of them for {audience:?}{}, so that nobody gets through",
+                and_no_trade(file, audience, |scopes| route
+                    .scopes_any
+                    .iter()
+                    .any(|one| scopes.contains(one)))
+            ),
             "add one to a [[grant]], or correct them here",
         );
     }
+}
+
+/// Where an `[[exchange]]` line seems to give what no grant gives.
+fn and_no_trade(file: &raw::Policy, audience: &str, lets_through: impl Fn(&[String]) -> bool) -> String {
+    let mut lines = file.exchange.iter().enumerate();
+    let found = lines.find(|(_, line)| line.to == audience && lets_through(&line.scopes));
+    found.map_or_else(String::new, |(index, line)| {
+        format!(
+            ", and nobody has a token of {:?} for which exchange[{index}] would leave it",
+            line.from
+        )
+    })
 }
 
 #[cfg(test)]

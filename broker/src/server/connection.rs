@@ -248,12 +248,8 @@ async fn connection(
                     );
                     return;
                 };
-                if !server.client_names().take(&name) {
-                    tracing::warn!(
-                        listener,
-                        client_id = name,
-                        "a client certificate is not on the listener's client_names"
-                    );
+                if let Some(why) = server.client_names().refusal(&name) {
+                    tracing::warn!(listener, client_id = name, "{why}");
                     return;
                 }
                 caller.client = name;

@@ -9,7 +9,7 @@ use kerbridge_wire::exchange::TOKEN_PATH;
 use kerbridge_wire::filter_config::{FilterConfig, IssuerConfig, JwksConfig};
 use kerbridge_wire::policy::{Access, FilterSettings, Policy as RawPolicy, Route};
 
-use super::{Issuers, KeyTerms, NOT_ENVOY};
+use super::{Issuers, NOT_ENVOY};
 use crate::config::ClientConfig;
 use crate::render::{Inline, filter_config};
 
@@ -67,16 +67,5 @@ impl Issuers {
             config,
             audiences: vec![ASSERTION_AUDIENCE.into()],
         })
-    }
-}
-
-impl KeyTerms {
-    /// Those of a client's keys.
-    pub fn of_client(name: &str) -> Self {
-        Self {
-            issuer: name.to_owned(),
-            poll: Span::FIVE_SECONDS,
-            max_staleness: Span::FIVE_MINUTES,
-        }
     }
 }

@@ -321,3 +321,271 @@ fn a_demand_for_bound_tickets_where_nobody_looks_at_bindings_is_a_problem() {
     );
     assert!(said.contains("1 problem in"), "{said}");
 }
+
+const TRADES: &str = r#"[[audience]]
+name = "web"
+certificate_bound = true
+[[audience]]
+name = "orders"
+[[audience]]
+name = "billing"
+ttl = "5m"
+
+[[grant]]
+principals = ["*@A.TEST"]
+audience = "web"
+scopes = ["orders:read", "billing:read"]
+
+[[grant]]
+groups = ["clerks"]
+audience = "orders"
+scopes = ["orders:write", "billing:pay"]
+
+[[exchange]]
+clients = ["gateway.test"]
+from = "web"
+to = "orders"
+scopes = ["orders:read", "billing:read"]
+
+[[exchange]]
+clients = ["orders.test", "batch.test"]
+from = "orders"
+to = "billing"
+scopes = ["billing:read", "billing:pay"]
+
+[[route]]
+path_prefix = "/"
+accept = ["bearer"]
+audience = "billing"
+scopes_all = ["billing:read"]
+"#;
+
+#[test]
+fn explain_says_by_which_trades_an_audience_can_be_had_from_which_others_by_whom_and_how_much_of_it() {
+    let folder = folder(TRADES);
+    let output = policy(&folder, "explain", &["alice@A.TEST", "billing"]);
+    assert_eq!(
+        text(&output.stdout),
+        "alice@A.TEST does not get \"billing\": denied_by_policy: no grant names this principal for this audience; a [[grant]] \
+         for it would have to name them, or a group of theirs\n\
+         \x20 2 other grants are about other audiences\n\
+         \x20 exchange[1] (policy.toml:26) trades a token of \"orders\" for it, by batch.test, orders.test: billing:read for 5m \
+         at most\n\
+         \x20 exchange[0] (policy.toml:20) trades a token of \"web\" for one of \"orders\", by gateway.test: billing:read \
+         orders:read for 15m at most; it is bound to a certificate, whose holder alone can trade it\n",
+        "{}",
+        text(&output.stderr)
+    );
+    // What a ticket gets is the question, where no trade is named.
+    assert_eq!(output.status.code(), Some(1));
+    let output = policy(&folder, "explain", &["alice@A.TEST", "billing", "--output", "json"]);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        answer["trades"][0],
+        json!({ "field": "exchange[1]", "place": "policy.toml:26", "from": "orders", "to": "billing",
+                "clients": ["batch.test", "orders.test"], "verdict": "leaves", "scopes": ["billing:read"], "ttl_seconds": 300,
+                "issuers": [],
+                "detail": "trades a token of \"orders\" for it, by batch.test, orders.test: billing:read for 5m at most" })
+    );
+    assert_eq!(answer["trades"].as_array().unwrap().len(), 2);
+    // Who has no ticket that is taken has nothing to trade.
+    let output = policy(&folder, "explain", &["alice@B.TEST", "billing", "--output", "json"]);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&answer["reason"], &answer["trades"]),
+        (&json!("realm_not_allowed"), &json!([]))
+    );
+}
+
+#[test]
+fn explain_answers_for_one_trade_as_the_broker_would() {
+    let folder = folder(TRADES);
+    let clerk = [
+        "alice@A.TEST",
+        "billing",
+        "--group",
+        "clerks",
+        "--from",
+        "orders",
+        "--client",
+        "batch.test",
+    ];
+    let output = policy(&folder, "explain", &clerk);
+    assert_eq!(
+        text(&output.stdout),
+        "alice@A.TEST gets \"billing\" by batch.test, for a token of \"orders\": billing:pay for 5m\n\
+         \x20 in the groups clerks\n\
+         \x20 grant[1] (policy.toml:15) gives billing:pay orders:write\n\
+         \x20 one other grant is about another audience\n\
+         \x20 exchange[1] (policy.toml:26) leaves billing:pay\n",
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(output.status.code(), Some(0));
+    for (arguments, reason, decided) in [
+        (
+            &["alice@A.TEST", "billing", "--from", "orders", "--client", "batch.test"][..],
+            "denied_by_policy",
+            "no token of \"orders\": no grant names this principal",
+        ),
+        (
+            &["alice@A.TEST", "orders", "--from", "web", "--client", "batch.test"],
+            "denied_by_policy",
+            "exchange[0] (policy.toml:20) does not name this client",
+        ),
+        (
+            &["alice@A.TEST", "billing", "--from", "web", "--client", "orders.test"],
+            "denied_by_policy",
+            "exchange[1] (policy.toml:26) is about tokens of another audience",
+        ),
+        (
+            &[
+                "alice@A.TEST",
+                "orders",
+                "--from",
+                "web",
+                "--client",
+                "gateway.test",
+                "--scope",
+                "orders:write",
+            ],
+            "invalid_scope",
+            "exchange[0] (policy.toml:20) leaves billing:read orders:read; the token is bound to a certificate",
+        ),
+        (
+            &["alice@A.TEST", "nothing", "--from", "web", "--client", "gateway.test"],
+            "invalid_target",
+            "not in the policy",
+        ),
+    ] {
+        let output = policy(&folder, "explain", arguments);
+        let printed = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {printed}");
+        assert!(
+            printed.contains(reason) && printed.contains(decided),
+            "{arguments:?}: {printed}"
+        );
+    }
+    for wrong in [
+        &["alice@A.TEST", "billing", "--from", "orders"][..],
+        &["alice@A.TEST", "billing", "--client", "batch.test"],
+        &["alice@A.TEST", "billing", "--from", "orders", "--client", "*"],
+        &["alice@A.TEST", "billing", "--from", "orders", "--client", "public"],
+    ] {
+        assert_eq!(policy(&folder, "explain", wrong).status.code(), Some(64), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_case_may_be_a_trade() {
+    let folder = folder(TRADES);
+    let cases = r#"
+        [[case]]
+        principal = "alice@A.TEST"
+        groups = ["clerks"]
+        from = "orders"
+        client = "batch.test"
+        audience = "billing"
+        gets = ["billing:pay"]
+        ttl = "5m"
+        [[case]]
+        name = "only the gateway trades"
+        principal = "alice@A.TEST"
+        from = "web"
+        client = "orders.test"
+        audience = "orders"
+        refused = "denied_by_policy"
+        [[case]]
+        principal = "alice@A.TEST"
+        from = "web"
+        client = "gateway.test"
+        audience = "orders"
+        asks = ["orders:read"]
+        gets = ["orders:read"]
+        "#;
+    fs::write(folder.path("cases.toml"), cases).unwrap();
+    let output = policy(&folder, "test", &["cases.toml"]);
+    let printed = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{printed}{}", text(&output.stderr));
+    assert!(printed.ends_with("3 cases, 0 failed\n"), "{printed}");
+    // Another client is let through.
+    let wider = TRADES.replace("[\"gateway.test\"]", "[\"gateway.test\", \"orders.test\"]");
+    fs::write(folder.path("made/policy.toml"), wider).unwrap();
+    let output = policy(&folder, "test", &["cases.toml"]);
+    let printed = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(
+        printed.contains(
+            "FAILED  only the gateway trades: expected denied_by_policy; got billing:read orders:read for 15m"
+        ),
+        "{printed}"
+    );
+    let bad = r#"
+        [[case]]
+        principal = "alice@A.TEST"
+        audience = "billing"
+        from = "orders"
+        gets = []
+        [[case]]
+        principal = "alice@A.TEST"
+        audience = "billing"
+        client = "batch.test"
+        gets = []
+        [[case]]
+        principal = "alice@A.TEST"
+        audience = "billing"
+        from = "orders"
+        client = "*"
+        gets = []
+        "#;
+    fs::write(folder.path("cases.toml"), bad).unwrap();
+    let output = policy(&folder, "test", &["cases.toml"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    for start in [
+        "case[0].client: is missing",
+        "case[1].from: is missing",
+        "case[2].client: \"*\" is no client",
+    ] {
+        assert!(said.contains(start), "{start}: {said}");
+    }
+}
+
+#[test]
+fn policy_check_follows_trades_to_what_a_route_demands() {
+    let folder = folder(TRADES);
+    let output = policy(&folder, "check", &["--strict"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    // The line names the scope as before, and its `from` has it no more.
+    let lost = TRADES.replace(
+        "scopes = [\"orders:read\", \"billing:read\"]\n\n[[grant]]",
+        "scopes = [\"orders:read\"]\n\n[[grant]]",
+    );
+    fs::write(folder.path("made/policy.toml"), lost).unwrap();
+    let output = policy(&folder, "check", &[]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(
+        said.contains("policy.toml: route[0].scopes_all: no grant gives \"billing:read\" for \"billing\", and nobody has a token of"),
+        "{said}"
+    );
+    // Nobody is every client, and who was sent a token trades it for no other of its own.
+    for (from, to, expected) in [
+        (
+            "[\"gateway.test\"]",
+            "[\"*\"]",
+            "exchange[0].clients[0]: \"*\" is no client",
+        ),
+        (
+            "to = \"orders\"",
+            "to = \"web\"",
+            "exchange[0].to: \"web\" is from, too",
+        ),
+    ] {
+        fs::write(folder.path("made/policy.toml"), TRADES.replace(from, to)).unwrap();
+        let output = policy(&folder, "check", &[]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(said.contains(expected), "{said}");
+    }
+}

@@ -67,7 +67,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, Problems> {
     let own_keys = to_token.iter().flatten().map(|parts| parts.keyring.jwks()).next();
     // Without our own keys all would look wrong that is not.
     let issuers = match &to_token {
-        Some(_) => problems.sift(verifying::issuers(&config, own_keys)),
+        Some(_) => problems.sift(config.issuers(own_keys).map(Arc::new)),
         None => None,
     };
     let to_ticket = match (config.delegation(), &issuers) {

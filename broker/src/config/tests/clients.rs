@@ -38,6 +38,18 @@ fn each_mistake_is_named() {
             "client[0].name: \"c li\" cannot be a client's name; choose",
         ),
         (
+            CLIENT.replace("\"cli\"", "\"*\""),
+            "client[0].name: \"*\" is no client: names are compared as they stand",
+        ),
+        (
+            CLIENT.replace("\"cli\"", "\"public\""),
+            "client[0].name: \"public\" is what callers of listen.public are called that have not said who they are; choose",
+        ),
+        (
+            CLIENT.replace("\"cli\"", "\"mesh\""),
+            "client[0].name: \"mesh\" is what callers of listen.mesh are called",
+        ),
+        (
             CLIENT.replace("keys = \"cli.json\"\n", ""),
             "client[0].keys: is missing; name the file",
         ),
@@ -132,4 +144,26 @@ fn keys_of_another_issuer_are_followed_where_its_tokens_are_traded_and_nobody_is
             .any(|line| line.starts_with("issuer_keys: stands beside [delegation]; write each")),
         "{found:#?}"
     );
+}
+
+#[test]
+fn a_key_whose_name_another_one_has_too_is_a_mistake_whatever_it_is_for() {
+    let folder = folder(CLIENT);
+    let key = KEYS.strip_prefix(r#"{"keys":["#).unwrap().strip_suffix("]}").unwrap();
+    for other in [
+        key,
+        r#"{"kid":"k"}"#,
+        r#"{"kty":"RSA","kid":"k","alg":"RS256","n":"AQ","e":"AQ"}"#,
+    ] {
+        folder.write("cli.json", format!(r#"{{"keys":[{key},{other}]}}"#), 0o644);
+        let found = folder.problems();
+        assert!(
+            found.len() == 1
+                && found[0].starts_with("client[0].keys: cli.json holds two keys that are called \"k\", and only"),
+            "{other}: {found:#?}"
+        );
+    }
+    let other = key.replace(r#""kid":"k""#, r#""kid":"l""#);
+    folder.write("cli.json", format!(r#"{{"keys":[{key},{other},{{}},{{}}]}}"#), 0o644);
+    folder.load().unwrap();
 }

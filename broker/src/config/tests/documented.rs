@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use toml::Value;
 
 use super::*;
+use crate::strict_toml;
 
 /// No field is called so.
 const NOBODY: &str = "no_such_field";

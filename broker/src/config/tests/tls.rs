@@ -76,6 +76,18 @@ fn the_clients_of_a_mesh_over_tls_are_listed_or_there_is_a_warning() {
             "client_names = [\"a\", \"b c\"]",
             "listen.mesh.client_names[1]: \"b c\" cannot be",
         ),
+        (
+            "client_names = [\"*\"]",
+            "listen.mesh.client_names[0]: \"*\" is no client: names are compared as they stand",
+        ),
+        (
+            "client_names = [\"mesh\"]",
+            "listen.mesh.client_names[0]: \"mesh\" is what callers of listen.mesh are called that have not said who",
+        ),
+        (
+            "client_name = \"public\"",
+            "listen.mesh.client_name: \"public\" is what callers of listen.public are called",
+        ),
     ] {
         let found = folder.with("unix = \"mesh.sock\"", &mesh(&format!("{good};{from}")));
         assert!(found[0].starts_with(expected), "{found:#?}");

@@ -57,8 +57,8 @@ fn a_line_lets_through_what_the_token_has_and_no_more() {
     let none = GOOD.replace("scopes = [\"read\"]", "");
     assert_eq!(trade(&none, &token, "orders.test", None).as_deref(), Ok(""));
     assert_eq!(trade("", &token, "orders.test", None), Err(TradeDenial::NoLine));
-    let back = GOOD.replace("from = \"orders\"", "from = \"billing\"");
-    assert_eq!(trade(&back, &token, "orders.test", None), Err(TradeDenial::NoLine));
+    let back = "[[exchange]]\nclients = [\"orders.test\"]\nfrom = \"billing\"\nto = \"orders\"\nscopes = [\"read\"]\n";
+    assert_eq!(trade(back, &token, "orders.test", None), Err(TradeDenial::NoLine));
 }
 
 #[test]
@@ -87,6 +87,27 @@ fn each_mistake_is_named_with_field_and_remedy() {
             "orders.test",
             "a b",
             "exchange[0].clients[0]: \"a b\" cannot be a client's name; write",
+        ),
+        // No line is for every client, and none for a client that has not said who it is.
+        (
+            "\"orders.test\"",
+            "\"orders.test\", \"*\"",
+            "exchange[0].clients[1]: \"*\" is no client: names are compared as they stand, and none stands for several; write",
+        ),
+        (
+            "orders.test",
+            "orders-*",
+            "exchange[0].clients[0]: \"orders-*\" is no client",
+        ),
+        (
+            "orders.test",
+            "public",
+            "exchange[0].clients[0]: \"public\" is what callers of listen.public are called that have not said who they are",
+        ),
+        (
+            "to = \"billing\"",
+            "to = \"orders\"",
+            "exchange[0].to: \"orders\" is from, too: whoever was sent a token for itself would have another for it; name",
         ),
         (
             "from = \"orders\"",

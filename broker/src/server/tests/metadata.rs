@@ -153,7 +153,7 @@ async fn a_service_says_at_its_address_where_its_tokens_come_from() {
             serde_json::json!({
                 "resource": "https://api.test:8443/billing/v1",
                 "authorization_servers": ["https://broker.test"],
-                "scopes_supported": ["read", "refund"],
+                "scopes_supported": ["read"],
                 "bearer_methods_supported": ["header"],
                 "tls_client_certificate_bound_access_tokens": false,
             })

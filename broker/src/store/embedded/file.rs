@@ -10,7 +10,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{UnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
@@ -130,7 +130,7 @@ impl StoreFile {
 
     /// Makes a store where there is none, with all that another held, in an epoch of its own. It is there whole or not at all.
     pub(super) fn import(path: &Path, exported: &Exported) -> Result<Position, OpenError> {
-        let temporary = path.with_extension("redb.import");
+        let temporary = unfinished_import(path);
         let fill = || -> Result<Position, OpenError> {
             let mut file = Self::open_existing(&temporary)?;
             let mut batches = vec![Batch {
@@ -159,12 +159,14 @@ impl StoreFile {
             Ok(file.position())
         };
         create_new(&temporary)?;
-        let position = fill()?;
         // A link never replaces what is there.
-        let linked = fs::hard_link(&temporary, path);
-        fs::remove_file(&temporary).map_err(refused)?;
-        linked.and_then(|()| sync_folder(path)).map_err(refused)?;
-        Ok(position)
+        let linked = fill().and_then(|position| {
+            let linked = fs::hard_link(&temporary, path).and_then(|()| sync_folder(path));
+            linked.map(|()| position).map_err(refused)
+        });
+        // Only of a process that was killed something is left; where the store is there by then, this is all that was missing.
+        let removed = fs::remove_file(&temporary).map_err(refused);
+        linked.and_then(|position| removed.map(|()| position))
     }
 
     /// Where it stands.
@@ -245,6 +247,11 @@ impl StoreFile {
         applied.is_committed = true;
         Ok(())
     }
+}
+
+/// Where an import writes a store until it is whole.
+pub(super) fn unfinished_import(path: &Path) -> PathBuf {
+    path.with_extension("redb.import")
 }
 
 fn open(path: &Path) -> Result<Database, OpenError> {

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::FILE;
 use super::file::{FORMAT, OpenError, StoreFile, sensibly};
+use super::{FILE, forget_import};
 use crate::problem::Problem;
 use crate::store::{Exported, Position, StoreError};
 use crate::time::UnixTime;
@@ -65,6 +65,7 @@ pub fn import_file(state_dir: &Path, exported: &Exported) -> Result<Position, Pr
 pub fn begin_file(state_dir: &Path) -> Result<Position, Problem> {
     let path = place_without_store(state_dir)?;
     let begun = StoreFile::open(&path).map_err(|error| error.problem(&path))?;
+    forget_import(&path)?;
     Ok(begun.position())
 }
 

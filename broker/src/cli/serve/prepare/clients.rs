@@ -18,15 +18,9 @@ pub(super) fn start(
     store: &Arc<dyn Store>,
     metrics: &Metrics,
 ) -> Result<Option<(AssertingClients, Arc<Issuers>)>, Problem> {
-    if config.clients().is_empty() {
+    let Some(issuers) = config.client_issuers()?.map(Arc::new) else {
         return Ok(None);
-    }
-    let issuers = Issuers::of_clients(config.issuer(), config.clients()).map_err(|errors| Problem {
-        field: "client".into(),
-        problem: errors.to_string(),
-        remedy: "correct it".into(),
-    })?;
-    let issuers = Arc::new(issuers);
+    };
     let verifiers = Verifiers::start(&issuers, THREADS, metrics.verify_queue());
     let clients = AssertingClients {
         verifiers: verifiers.map_err(|error| super::no_threads(&error))?,

@@ -83,6 +83,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
         prop::sample::select(&AUDIENCES[..]),
         subsequence(&SCOPES[..], 0..=4),
     );
+    let line = line.prop_filter("to another audience", |(_, from, to, _)| from != to);
     let line = line.prop_map(|(clients, from, to, scopes)| Line {
         clients,
         from,
