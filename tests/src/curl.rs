@@ -41,6 +41,8 @@ pub struct Answer {
     pub sent: Vec<String>,
     /// What curl said on standard error.
     pub complaint: String,
+    /// Version and cipher suite of the last TLS connection, where there was one.
+    pub tls: Option<String>,
 }
 
 impl Curl {
@@ -205,6 +207,7 @@ impl Files {
         let (status, http_version) = last.trim().split_once(' ').unwrap_or_default();
         let head = String::from_utf8_lossy(&read(&self.head)).replace("\r\n", "\n");
         let blocks: Vec<&str> = head.split("\n\n").filter(|block| !block.trim().is_empty()).collect();
+        let trace = String::from_utf8_lossy(&read(&self.trace)).into_owned();
         let lines = blocks.last().copied().unwrap_or_default().lines().skip(1);
         Answer {
             exit,
@@ -216,7 +219,8 @@ impl Files {
                 .collect(),
             responses: blocks.len(),
             body: read(&self.body),
-            sent: sent_heads(&String::from_utf8_lossy(&read(&self.trace))),
+            tls: tls(&trace),
+            sent: sent_heads(&trace),
             complaint: complaint.trim().to_owned(),
         }
     }
@@ -260,6 +264,15 @@ impl Answer {
             .map(|token| token.trim().to_owned())
             .collect()
     }
+}
+
+/// What a `--trace-ascii` says of the last TLS connection.
+fn tls(trace: &str) -> Option<String> {
+    let lines = trace.lines().rev();
+    let line = lines
+        .filter_map(|line| line.strip_prefix("== Info: SSL connection using "))
+        .next()?;
+    Some(line.trim().to_owned())
 }
 
 /// Puts the sent heads of a `--trace-ascii` together again: curl breaks lines after 64 bytes and counts them in hex.

@@ -273,6 +273,25 @@ impl DelegationRealm {
         Ok(path)
     }
 
+    /// Gives the account of [`ACCEPTOR`] another name in its place, as if it had been registered so; its key and keytabs of it stay.
+    ///
+    /// # Errors
+    ///
+    /// What the KDC's tools said.
+    pub fn rename_acceptor(&self, name: &str) -> Result<(), HarnessError> {
+        match &self.kdc {
+            RunningKdc::Mit(kdc) => kdc.kadmin(&format!("renprinc -force {ACCEPTOR} {name}")).map(drop),
+            RunningKdc::Samba(samba) => samba.change(&Plan {
+                attributes: vec![
+                    [SERVICE_ACCOUNT, "servicePrincipalName", name]
+                        .map(str::to_owned)
+                        .into(),
+                ],
+                ..Plan::default()
+            }),
+        }
+    }
+
     /// The security identifier of a group, in a domain.
     #[must_use]
     pub fn sid(&self, group: &str) -> Option<&str> {

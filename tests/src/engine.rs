@@ -16,7 +16,7 @@ mod versions;
 pub mod yours;
 
 use crate::error::HarnessError;
-use crate::report::model::{self, Outcome, Run, Setup, Step};
+use crate::report::model::{self, Outcome, Run, Setup};
 use crate::scenarios::{ALL, Definition, Reach};
 use crate::wait::Clock;
 use own::Lab;
@@ -88,11 +88,12 @@ pub fn run(
         }
     }
     Run {
-        title: if setup.yours {
-            "kerbridge, in front of a set-up of yours".to_owned()
-        } else {
-            "kerbridge, in the lab".to_owned()
-        },
+        title: match (setup.yours, &setup.broken) {
+            (true, _) => "kerbridge, in front of a set-up of yours",
+            (false, Some(_)) => "kerbridge, in a lab that is broken on purpose",
+            (false, None) => "kerbridge, in the lab",
+        }
+        .to_owned(),
         started,
         duration_ms: clock.ms(),
         setup,
@@ -121,40 +122,23 @@ fn play(target: &mut Target, definition: &Definition) -> model::Scenario {
     let is_own = matches!(target, Target::Own(_));
     let mut stage = Stage::new(target);
     let stopped = (definition.play)(&mut stage).err();
-    (scenario.steps, scenario.holdings, scenario.duration_ms) = stage.end();
-    scenario.outcome = match stopped {
+    let mut unseen = None;
+    match stopped {
         // On the lab's own parts what was begun can be seen to its end: where it is not, something is wrong with them.
-        Some(Stop::NotSeen { why, remedy }) if is_own && !scenario.steps.is_empty() => {
-            scenario.steps.push(broken(why, remedy, scenario.duration_ms));
-            Outcome::Failed
-        }
-        Some(Stop::NotSeen { why, remedy }) => Outcome::NotSeen { why, remedy },
+        Some(Stop::NotSeen { why, remedy }) if is_own && stage.has_begun() => stage.broke(&why, &remedy),
+        Some(Stop::NotSeen { why, remedy }) => unseen = Some(Outcome::NotSeen { why, remedy }),
         Some(Stop::Broken(error)) => {
-            let told = capture::without_runs(&error.to_string());
             let remedy =
                 "what was seen says who failed; kerbridge-lab run --only with this scenario's name runs it alone";
-            scenario
-                .steps
-                .push(broken(told, remedy.to_owned(), scenario.duration_ms));
-            Outcome::Failed
+            stage.broke(&error.to_string(), remedy);
         }
-        None => model::Scenario::outcome_of(&scenario.steps),
-    };
+        None => {}
+    }
+    (scenario.steps, scenario.holdings, scenario.duration_ms) = stage.end();
+    scenario.outcome = unseen.unwrap_or_else(|| model::Scenario::outcome_of(&scenario.steps));
     // A scenario that saw something that does not hold has failed, whatever else it could not see.
     if scenario.steps.iter().any(|step| !step.held) {
         scenario.outcome = Outcome::Failed;
     }
     scenario
-}
-
-fn broken(told: String, remedy: String, at_ms: u64) -> Step {
-    Step {
-        at_ms,
-        title: "the scenario goes on".to_owned(),
-        expected: "everything that it needs is there".to_owned(),
-        seen: told,
-        held: false,
-        remedy: Some(remedy),
-        legs: Vec::new(),
-    }
 }

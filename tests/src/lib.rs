@@ -68,6 +68,7 @@ pub mod report;
 pub mod samba;
 pub mod scenarios;
 pub mod scripted_server;
+pub mod shifted_clock;
 pub mod shipped;
 pub mod spnego;
 pub mod tickets;

@@ -19,7 +19,7 @@ mod words;
 
 pub use junit::junit;
 pub use page::page;
-pub use words::duration;
+pub use words::{duration, unix};
 
 /// The run itself.
 const RUN: &str = "run.json";
@@ -70,9 +70,34 @@ pub fn write(run: &Run, folder: &Path) -> Result<Written, HarnessError> {
         (&written.page, page(run)),
         (&written.junit, junit(run)),
     ] {
-        fs::write(path, text).map_err(|source| HarnessError::io(format!("write {}", path.display()), source))?;
+        // In one step: whoever reads it meanwhile has the one or the other, and one of somebody else's is no obstacle.
+        let fresh = path.with_extension("new");
+        fs::write(&fresh, text)
+            .and_then(|()| fs::rename(&fresh, path))
+            .map_err(|source| HarnessError::io(format!("write {}", path.display()), source))?;
     }
     Ok(written)
+}
+
+/// Makes the folder and shows that a report can be written there: whoever runs for minutes is to know before.
+///
+/// # Errors
+///
+/// [`HarnessError::Io`] with the folder and what to do.
+pub fn prepare(folder: &Path) -> Result<(), HarnessError> {
+    let remedy = |source| {
+        let what = format!(
+            "write a report into {} (name another folder with --out)",
+            folder.display()
+        );
+        HarnessError::io(what, source)
+    };
+    fs::create_dir_all(folder).map_err(remedy)?;
+    let tried = tempfile::Builder::new()
+        .prefix(".tried-")
+        .tempfile_in(folder)
+        .map_err(remedy)?;
+    tried.close().map_err(remedy)
 }
 
 /// Reads the run of a folder.

@@ -1,5 +1,6 @@
 //! Runs the named scenarios: on the lab's own parts, or in front of somebody's own, and leaves a report.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,7 +8,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, ValueEnum};
 use kerbridge_tests::delegation::Kind;
-use kerbridge_tests::engine::own::{Choice, Lab, Store};
+use kerbridge_tests::engine::own::{Broken, Choice, Lab, Store};
 use kerbridge_tests::engine::yours::{Place, Yours};
 use kerbridge_tests::engine::{self, Target};
 use kerbridge_tests::report::model::{Outcome, Run, Scenario, Tally};
@@ -30,6 +31,7 @@ On the lab's own parts:
   kerbridge-lab run
   kerbridge-lab run --kdc samba                                      (as root: a domain controller listens on port 88)
   kerbridge-lab run --brokers 2 --store postgres --only replay store-down
+  kerbridge-lab run --break wrong-spn                                (what a report says of a set-up that is wrong)
 
 In front of a set-up of yours, which is asked as any client asks and not changed; log in first:
   kinit alice
@@ -47,6 +49,9 @@ pub(crate) struct RunArguments {
     /// Where they keep what they must not forget; redb unless given, postgres for two.
     #[arg(long, value_enum, conflicts_with = "envoy")]
     store: Option<StoreName>,
+    /// Breaks the set-up on purpose, to see what the report says of it: wrong-spn, skewed-clock or open-rule.
+    #[arg(long = "break", value_parser = Broken::named, value_name = "WHAT", conflicts_with = "envoy")]
+    broken: Option<Broken>,
     /// Only these scenarios, in this order.
     #[arg(long, value_name = "NAME", num_args = 1..)]
     only: Vec<String>,
@@ -85,7 +90,9 @@ impl Parts {
 
     /// The same as arguments of a command line.
     pub(crate) fn arguments(&self) -> Vec<String> {
-        let Choice { kdc, brokers, store } = self.choice();
+        let Choice {
+            kdc, brokers, store, ..
+        } = self.choice();
         let kdc = match kdc {
             Kind::Mit => "mit",
             Kind::Samba => "samba",
@@ -179,6 +186,7 @@ fn go(arguments: &RunArguments, definitions: &[&'static Definition]) -> Result<b
         .clone()
         .unwrap_or_else(|| shipped::left_behind("lab-report"));
     let out = std::path::absolute(&out).map_err(|source| HarnessError::io("find the report's folder", source))?;
+    report::prepare(&out)?;
     let choice = arguments.yours.envoy.is_none().then(|| choice(arguments));
     let scratch = Scratch::new()?;
     let print = |line: &str| match arguments.output {
@@ -189,6 +197,9 @@ fn go(arguments: &RunArguments, definitions: &[&'static Definition]) -> Result<b
     let (mut target, notices) = match choice {
         Some(choice) => {
             print(&format!("Starting {}.", in_words(choice)));
+            if let Some(broken) = choice.broken {
+                print(&format!("Broken on purpose: {}", broken.told()));
+            }
             (Target::Own(Box::new(Lab::start(choice)?)), Vec::new())
         }
         None => {
@@ -205,7 +216,10 @@ fn go(arguments: &RunArguments, definitions: &[&'static Definition]) -> Result<b
         duration(clock.ms()),
         definitions.len()
     ));
-    let run = engine::run(&mut target, definitions, notices, |scenario| tell_of(scenario, &print));
+    let mut told = BTreeSet::new();
+    let run = engine::run(&mut target, definitions, notices, |scenario| {
+        tell_of(scenario, &mut told, &print);
+    });
     // The parts end before their end is told, and so that a credential in what they print fails the run.
     drop(target);
     drop(scratch);
@@ -218,7 +232,10 @@ fn go(arguments: &RunArguments, definitions: &[&'static Definition]) -> Result<b
 }
 
 fn choice(arguments: &RunArguments) -> Choice {
-    chosen(arguments.kdc.as_deref(), arguments.brokers, arguments.store)
+    Choice {
+        broken: arguments.broken,
+        ..chosen(arguments.kdc.as_deref(), arguments.brokers, arguments.store)
+    }
 }
 
 /// What the lab is made of, as the command line says; one that cannot be ends the program.
@@ -236,7 +253,12 @@ fn chosen(kdc: Option<&str>, brokers: Option<u32>, store: Option<StoreName>) -> 
         (Some(StoreName::Postgres), _) | (None, 2) => Store::Postgres,
         (Some(StoreName::Redb) | None, _) => Store::Redb,
     };
-    Choice { kdc, brokers, store }
+    Choice {
+        kdc,
+        brokers,
+        store,
+        broken: None,
+    }
 }
 
 fn place(arguments: &RunArguments) -> Place {
@@ -285,8 +307,8 @@ fn list(output: Output) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A line for a scenario, and what did not hold.
-fn tell_of(scenario: &Scenario, print: &dyn Fn(&str)) {
+/// A line for a scenario, and what did not hold; of a cause that was told before not its remedy again.
+fn tell_of(scenario: &Scenario, told: &mut BTreeSet<String>, print: &dyn Fn(&str)) {
     let word = match &scenario.outcome {
         Outcome::Passed => "ok",
         Outcome::Failed => "FAILED",
@@ -306,6 +328,12 @@ fn tell_of(scenario: &Scenario, print: &dyn Fn(&str)) {
         more(&format!("step: {}", step.title));
         more(&format!("expected: {}", step.expected));
         more(&format!("seen: {}", step.seen));
+        if let Some(cause) = &step.cause {
+            more(&format!("cause: {cause}"));
+            if !told.insert(cause.clone()) {
+                continue;
+            }
+        }
         step.remedy.iter().for_each(|remedy| more(&format!("remedy: {remedy}")));
     }
 }

@@ -4,6 +4,7 @@ use crate::engine::stage::{Stage, Stop};
 
 mod big_pac;
 mod broker_down;
+mod channel_binding;
 mod delegation_allowed;
 mod delegation_denied;
 mod expiry;
@@ -50,6 +51,7 @@ pub const ALL: &[Definition] = &[
     wrong_audience::SCENARIO,
     replay::SCENARIO,
     ntlm::SCENARIO,
+    channel_binding::SCENARIO,
     expiry::SCENARIO,
     big_pac::SCENARIO,
     logout::SCENARIO,

@@ -22,7 +22,14 @@ impl Scratch {
     ///
     /// From then on an interrupt, a hang-up or SIGTERM removes the folder and ends the process; its children end with it.
     pub(crate) fn new() -> Result<Self, HarnessError> {
-        let failed = |source| HarnessError::io("create a folder for the lab", source);
+        let place = std::env::temp_dir();
+        let failed = |source| {
+            let what = format!(
+                "create a folder for the lab in {} (name another with TMPDIR)",
+                place.display()
+            );
+            HarnessError::io(what, source)
+        };
         let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().map_err(failed)?;
         // Apache may run as another user and has its own folder in here; what else is in here is closed to it.
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o711)).map_err(failed)?;

@@ -78,12 +78,13 @@ pub(crate) fn client(request: &Curl, answer: &Answer, times: (u64, u64)) -> Vec<
     let first = lines.next().unwrap_or("nothing was sent").to_owned();
     let headers = lines.filter_map(|line| line.split_once(": "));
     let sent = headers.map(|(name, value)| pair(name, value));
+    let over = answer.tls.as_ref().map(|tls| format!("* over {}", without_runs(tls)));
     let asked = Record {
         leg: Leg::Client,
         at_ms: times.0,
         direction: Direction::Request,
         summary: without_runs(&first),
-        lines: std::iter::once(command).chain(sent).collect(),
+        lines: std::iter::once(command).chain(over).chain(sent).collect(),
     };
     let mut lines: Vec<String> = answer.headers.iter().map(|(name, value)| pair(name, value)).collect();
     let summary = if answer.status == 0 {

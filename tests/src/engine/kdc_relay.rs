@@ -1,6 +1,7 @@
 //! Stands between a KDC and those who ask it, over TCP (RFC 4120 §7.2.2), and keeps what was said in the clear.
 //!
-//! Clients whose krb5.conf has `udp_preference_limit = 1` ask over TCP first, as the lab's do.
+//! By UDP nobody gets past it: its port is closed there, so that a client that tries that first is told so at once and asks over TCP.
+//! A relay of datagrams could not say that the KDC is away, and clients would wait.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -156,5 +157,22 @@ mod tests {
             "AS-REP: a ticket of alice@LAB.TEST for krbtgt/LAB.TEST@LAB.TEST"
         );
         assert!(kdc.kinit("stranger").is_err());
+    }
+
+    #[test]
+    fn who_would_rather_ask_by_udp_asks_over_tcp_and_is_seen() {
+        let kdc = Kdc::start("LAB.TEST").unwrap();
+        kdc.add_users(&["alice"]).unwrap();
+        let text = std::fs::read_to_string(kdc.krb5_config()).unwrap();
+        let place = text.lines().find_map(|line| line.strip_prefix("kdc = ")).unwrap();
+        let relay = KdcRelay::start(place.parse().unwrap()).unwrap();
+        let moved = text
+            .replace(place, &relay.address().to_string())
+            .replace("udp_preference_limit = 1\n", "udp_preference_limit = 32700\n");
+        assert!(moved.contains("32700"), "{moved}");
+        std::fs::write(kdc.krb5_config(), moved).unwrap();
+        kdc.kinit("alice").unwrap();
+        let last = relay.asked(0).pop().unwrap();
+        assert!(last.answer.unwrap().summary.starts_with("AS-REP"));
     }
 }

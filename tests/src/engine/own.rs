@@ -1,21 +1,26 @@
-//! Starts the lab's own parts as chosen, breaks them where a scenario says so, and makes them whole again.
+//! Starts the lab's own parts as chosen, and waits until they are whole.
 
 use std::time::Duration;
 
 use super::kdc_relay::KdcRelay;
 use crate::broker::Broker;
-use crate::delegation::{ACCEPTOR, BRIDGE, DelegationRealm, Kind, LEGACY};
+use crate::delegation::{DelegationRealm, Kind};
 use crate::error::HarnessError;
 use crate::kdc::Ccache;
 use crate::postgres::Postgres;
 use crate::relay::{Recorded, Relay};
-use crate::wait::{Deadline, POLL, wait_until};
+use crate::report::unix;
+use crate::wait::wait_until;
 use crate::world::World;
 
+mod broken;
+mod changes;
 mod parts;
 mod setup;
 
-use parts::{Second, crowd, groups, in_between, second, table, world};
+pub use broken::{Broken, MISSPELT};
+
+use parts::{BINDINGS, Second, crowd, groups, in_between, second, table, world};
 
 /// A feed's poll, a worker's second, and an ejected broker's time, on a machine that has much to do.
 pub const EFFECT: Duration = Duration::from_secs(20);
@@ -25,6 +30,10 @@ pub const MANY: &str = "many";
 pub const GROUPS: usize = 500;
 /// The one of them that the policy names.
 pub const CLERKS: &str = "order-clerks";
+/// As long as that where nobody gets in anyway.
+const NO_EFFECT: Duration = Duration::from_secs(2);
+/// And where somebody does and nobody should.
+const SOME_EFFECT: Duration = Duration::from_secs(8);
 /// So many requests in a row, on connections of their own, reach each of two brokers.
 pub const IN_A_ROW: u32 = 8;
 
@@ -46,6 +55,8 @@ pub struct Choice {
     pub brokers: u32,
     /// Of the brokers.
     pub store: Store,
+    /// What is broken on purpose.
+    pub broken: Option<Broken>,
 }
 
 impl Choice {
@@ -95,6 +106,9 @@ impl Lab {
     /// As [`Lab::start`].
     pub fn start_at(choice: Choice, port: u16) -> Result<Self, HarnessError> {
         let realm = DelegationRealm::start_with(choice.kdc, crowd)?;
+        if choice.broken == Some(Broken::WrongSpn) {
+            realm.rename_acceptor(MISSPELT)?;
+        }
         let relay = KdcRelay::start(realm.address()?)?;
         in_between(realm.clients().krb5_config(), &realm.address()?.to_string(), &relay)?;
         let database = match choice.store {
@@ -102,6 +116,7 @@ impl Lab {
             Store::Postgres => Some(Postgres::start()?),
         };
         let mut tables = groups(&realm);
+        tables.push_str(BINDINGS);
         if let Some(server) = &database {
             tables.push_str(&table(server)?);
         }
@@ -110,12 +125,13 @@ impl Lab {
             .tempdir()
             .map_err(|source| HarnessError::io("create the second broker's folder", source))?;
         let between = folder.path().join("relay.sock");
-        let mut world = world(&realm, &tables, port, (choice.brokers > 1).then_some(between.as_path()))?;
+        let second_socket = (choice.brokers > 1).then_some(between.as_path());
+        let mut world = world(&realm, &tables, (port, second_socket), choice.broken)?;
         let second = match choice.brokers {
             0 | 1 => None,
-            _ => Some(second(&mut world, &realm, &tables, folder)?),
+            _ => Some(second(&mut world, &realm, &tables, folder, choice.broken)?),
         };
-        let lab = Self {
+        let mut lab = Self {
             world,
             second,
             database,
@@ -124,8 +140,21 @@ impl Lab {
             choice,
             away: Away::default(),
         };
+        if choice.broken.and_then(Broken::offset).is_some() {
+            lab.run_brokers_through(&[])?;
+        }
         lab.wait_until_whole()?;
         Ok(lab)
+    }
+
+    /// How long something is waited for that has to come, where a scenario waits so long.
+    #[must_use]
+    pub fn patience(&self, within: Duration) -> Duration {
+        match self.choice.broken {
+            Some(broken) if broken.keeps_everybody_out() => within.min(NO_EFFECT),
+            Some(_) => within.min(SOME_EFFECT),
+            None => within,
+        }
     }
 
     /// Envoy, the first broker, the services and the users.
@@ -185,146 +214,23 @@ impl Lab {
         self.world.broker()
     }
 
-    /// Ends all brokers politely.
-    ///
-    /// # Errors
-    ///
-    /// As [`Broker::stop`].
-    pub fn stop_brokers(&mut self) -> Result<(), HarnessError> {
-        self.brokers().into_iter().try_for_each(Broker::stop)
-    }
-
-    /// Starts those that do not run, and waits until a ticket is taken.
-    ///
-    /// # Errors
-    ///
-    /// As [`Broker::start`].
-    pub fn start_brokers(&mut self) -> Result<(), HarnessError> {
-        for broker in self.brokers() {
-            if broker.pid().is_none() {
-                broker.start()?;
-            }
-        }
-        self.wait_until_whole()
-    }
-
-    /// Ends them and starts them again: what a broker keeps in memory is gone.
-    ///
-    /// # Errors
-    ///
-    /// As [`Lab::start_brokers`].
-    pub fn restart_brokers(&mut self) -> Result<(), HarnessError> {
-        self.stop_brokers()?;
-        self.start_brokers()
-    }
-
-    /// Has them run through a command from now on: `faketime -f +30s`; none is as usual again. They are not waited for.
-    ///
-    /// # Errors
-    ///
-    /// As [`Broker::start`].
-    pub fn run_brokers_through(&mut self, command: &[&str]) -> Result<(), HarnessError> {
-        self.away.changed = !command.is_empty();
-        for broker in self.brokers() {
-            // faketime does not hand a polite signal on.
-            broker.kill()?;
-            broker.start_through(command);
-            start_once_free(broker)?;
-        }
-        Ok(())
-    }
-
-    /// Ends the KDC.
-    ///
-    /// # Errors
-    ///
-    /// As [`DelegationRealm::stop`].
-    pub fn stop_kdc(&mut self) -> Result<(), HarnessError> {
-        self.away.kdc = true;
-        self.realm.stop()
-    }
-
-    /// Starts it again.
-    ///
-    /// # Errors
-    ///
-    /// As [`DelegationRealm::start_again`].
-    pub fn start_kdc(&mut self) -> Result<(), HarnessError> {
-        self.realm.start_again()?;
-        self.away.kdc = false;
-        Ok(())
-    }
-
-    /// Ends the database, where there is one; else leaves the broker no room on its disk.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system said.
-    pub fn stop_store(&mut self) -> Result<(), HarnessError> {
-        self.away.database = true;
-        match &mut self.database {
-            Some(server) => server.process().kill().map(drop),
-            None => self.world.broker().limit_files(Some(0)),
-        }
-    }
-
-    /// Gives it back.
-    ///
-    /// # Errors
-    ///
-    /// What the server said.
-    pub fn start_store(&mut self) -> Result<(), HarnessError> {
-        match &mut self.database {
-            Some(server) => server.restart()?,
-            None => self.world.broker().limit_files(None)?,
-        }
-        self.away.database = false;
-        Ok(())
-    }
-
-    /// Takes the broker's right at the KDC to act for users, or gives it back.
-    ///
-    /// # Errors
-    ///
-    /// What the KDC's tools said.
-    pub fn let_act(&mut self, allowed: bool) -> Result<(), HarnessError> {
-        if allowed {
-            self.realm.allow(BRIDGE, LEGACY)?;
-        } else {
-            self.realm.forbid(BRIDGE, LEGACY)?;
-        }
-        self.away.right = !allowed;
-        Ok(())
-    }
-
-    /// Gives the acceptor's account a new key. Returns the keytab with it alone.
-    ///
-    /// # Errors
-    ///
-    /// What the KDC's tools said.
-    pub fn rekey(&self) -> Result<Vec<u8>, HarnessError> {
-        let path = self.realm.rekey_acceptor("new.keytab")?;
-        let bytes = std::fs::read(&path).map_err(|source| HarnessError::io("read the new keytab", source))?;
-        std::fs::remove_file(&path).map_err(|source| HarnessError::io("remove the new keytab", source))?;
-        Ok(bytes)
-    }
-
-    /// Adds a keytab's entries to those of the brokers', whole, under its name.
+    /// The policy of the brokers.
     ///
     /// # Errors
     ///
     /// [`HarnessError::Io`].
-    pub fn add_to_keytab(&self, more: &[u8]) -> Result<(), HarnessError> {
-        let keytab = self.realm.keytab(ACCEPTOR);
-        let failed = |source| HarnessError::io("add a key to the keytab", source);
-        let old = std::fs::read(&keytab).map_err(failed)?;
-        // Before the entries of either stands the version of the format, two bytes.
-        let both = [old.as_slice(), more.get(2..).unwrap_or_default()].concat();
-        let new = keytab.with_extension("new");
-        std::fs::copy(&keytab, &new)
-            .and_then(|_| std::fs::write(&new, both))
-            .and_then(|()| std::fs::rename(&new, &keytab))
-            .map_err(failed)
+    pub fn policy(&mut self) -> Result<String, HarnessError> {
+        let path = self.world.broker().folder().join("policy.toml");
+        std::fs::read_to_string(&path).map_err(|source| HarnessError::io(format!("read {}", path.display()), source))
+    }
+
+    /// By how many seconds the clock of a broker is ahead of this machine's, as the last line of its log with this word tells.
+    pub(super) fn ahead(&mut self, broker: usize, word: &str) -> Option<i64> {
+        let log = self.brokers().into_iter().nth(broker)?.logged(word);
+        let line = log.lines().rev().find(|line| line.contains(word))?;
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        let theirs = unix(line.get("timestamp")?.as_str()?)?;
+        i64::try_from(theirs).ok()?.checked_sub_unsigned(crate::token::now())
     }
 
     /// A user's new tickets, beside those that the user has.
@@ -336,38 +242,18 @@ impl Lab {
         self.realm.clients().kinit_with(user, options)
     }
 
-    /// Gives back what a scenario took away, where it did not do so itself.
-    pub(super) fn mend(&mut self) -> Result<(), HarnessError> {
-        let away = self.away;
-        let is_stopped = self.brokers().iter().any(|broker| broker.pid().is_none());
-        if away.kdc {
-            self.start_kdc()?;
-        }
-        if away.right {
-            self.let_act(true)?;
-        }
-        if away.database {
-            self.start_store()?;
-        }
-        if away.changed {
-            self.run_brokers_through(&[])?;
-        }
-        if is_stopped || away.kdc || away.right || away.database || away.changed {
-            return self.start_brokers();
-        }
-        // A broker that answered 503 for want of a database or a KDC is left out by Envoy for some seconds, though all are back.
-        if self.second.is_some() {
-            self.wait_until_whole()?;
-        }
-        Ok(())
-    }
-
-    /// Waits until tickets are taken, at each broker and by either way.
+    /// Waits until tickets are taken, at each broker and by either way; not in a set-up that was broken so that none is.
     ///
     /// # Errors
     ///
     /// [`HarnessError::TimedOut`].
     pub fn wait_until_whole(&self) -> Result<(), HarnessError> {
+        // A path at which a ticket is asked for, whatever is open.
+        let path = match self.choice.broken {
+            Some(broken) if broken.keeps_everybody_out() => return Ok(()),
+            Some(_) => "/reports/ready",
+            None => "/orders/ready",
+        };
         let is_taken = |path: &str| {
             let answer = self.world.curl_as("alice", path).send();
             answer.is_ok_and(|answer| answer.status == 200)
@@ -380,27 +266,12 @@ impl Lab {
             for (mark, calls) in marks.iter_mut().zip(self.recorded(&[0; 2])) {
                 *mark = calls.len();
             }
-            let are_taken = (0..self.choice.in_a_row()).all(|_| is_taken("/orders/ready"));
+            let are_taken = (0..self.choice.in_a_row()).all(|_| is_taken(path));
             let [first, second] = self.recorded(&marks);
             are_taken && is_asked(&first) && (self.second.is_none() || is_asked(&second))
         })?;
         wait_until("a ticket to the service that takes Kerberos only", EFFECT, || {
             is_taken("/legacy/ready")
         })
-    }
-}
-
-/// Starts a broker. What ran through a command that is not itself the broker may outlive that command by a moment, and holds
-/// the state until then.
-fn start_once_free(broker: &mut Broker) -> Result<(), HarnessError> {
-    let clock = Deadline::after(EFFECT);
-    loop {
-        match broker.start() {
-            Err(HarnessError::Exited { log, .. }) if log.contains("another broker") && !clock.passed() => {
-                std::thread::sleep(POLL);
-            }
-            Ok(()) => return Ok(()),
-            Err(error) => return Err(error),
-        }
     }
 }

@@ -16,12 +16,14 @@ use crate::scripted_server::Incoming;
 use crate::wait::{Clock, Deadline, POLL};
 
 mod ask;
+mod diagnosis;
 mod expect;
 mod holdings;
 
 pub use ask::{Ask, Exchange, Seen};
 pub use expect::Expect;
 
+use diagnosis::Diagnosis;
 use expect::Verdict;
 use holdings::{Holdings, Turn};
 
@@ -72,6 +74,9 @@ pub struct Stage<'a> {
     /// What was carried since the last step.
     legs: Vec<Record>,
 }
+
+/// What was expected, what was seen, and whether the two agree.
+type Judged<'a> = (&'a str, &'a str, bool);
 
 /// What was carried between two looks.
 #[derive(Default)]
@@ -261,23 +266,50 @@ impl<'a> Stage<'a> {
             Some(named) => format!("{named}; {remedy}"),
             None => remedy.to_owned(),
         };
-        self.fact(title, &expected, &found, held, &remedy);
+        let diagnosis = if held { None } else { self.diagnose(ask, &seen)? };
+        self.note(title, (&expected, &found, held), &remedy, diagnosis);
         Ok(seen)
     }
 
     /// Notes a step: what was expected, what was seen, and all that was carried since the last one.
     pub fn fact(&mut self, title: &str, expected: &str, seen: &str, held: bool, remedy: &str) {
+        self.note(title, (expected, seen, held), remedy, None);
+    }
+
+    /// Whether there is a step already.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.steps.is_empty()
+    }
+
+    /// Notes that the scenario did not come to its end.
+    pub(super) fn broke(&mut self, told: &str, remedy: &str) {
+        self.fact(
+            "the scenario goes on",
+            "everything that it needs is there",
+            told,
+            false,
+            remedy,
+        );
+    }
+
+    fn note(&mut self, title: &str, (expected, seen, held): Judged<'_>, remedy: &str, known: Option<Diagnosis>) {
         self.carried();
         let mut legs = std::mem::take(&mut self.legs);
         legs.sort_by_key(|record| (record.at_ms, order(record)));
         let at_ms = legs.first().map_or_else(|| self.clock.ms(), |first| first.at_ms);
+        let known = known.or_else(|| diagnosis::unknown_to_the_kdc(&legs)).filter(|_| !held);
+        let (cause, remedy) = match known {
+            Some(Diagnosis { cause, remedy }) => (Some(capture::without_runs(&cause)), capture::without_runs(&remedy)),
+            None => (None, remedy.to_owned()),
+        };
         self.steps.push(Step {
             at_ms,
             title: title.to_owned(),
             expected: expected.to_owned(),
             seen: capture::without_runs(seen),
             held,
-            remedy: (!held).then(|| remedy.to_owned()),
+            cause,
+            remedy: (!held).then_some(remedy),
             legs,
         });
     }
@@ -288,12 +320,21 @@ impl<'a> Stage<'a> {
     ///
     /// As [`Curl::send`](crate::curl::Curl::send).
     pub fn until(&mut self, ask: &Ask, status: u16, within: Duration) -> Result<Duration, Stop> {
-        let clock = Deadline::after(within);
+        let clock = Deadline::after(self.patience(within));
         while ask.status()? != status && !clock.passed() {
             std::thread::sleep(POLL);
         }
         self.forget();
         Ok(clock.elapsed())
+    }
+
+    /// How long something is waited for that has to come, where it is waited for so long.
+    #[must_use]
+    pub fn patience(&self, within: Duration) -> Duration {
+        match &*self.target {
+            Target::Own(lab) => lab.patience(within),
+            Target::Yours(_) => within,
+        }
     }
 
     /// Keeps nothing of what was carried since the last request or step: it was tried many times.
@@ -324,7 +365,7 @@ impl<'a> Stage<'a> {
             Target::Own(lab) => lab.choice().in_a_row(),
             Target::Yours(_) => 1,
         };
-        let clock = Deadline::after(within);
+        let clock = Deadline::after(self.patience(within));
         let mut row = 0_u32;
         while row < wanted && !clock.passed() {
             row = if ask.status()? == status {

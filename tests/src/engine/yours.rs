@@ -172,7 +172,15 @@ impl Yours {
                 "What the KDC was asked was not captured: nobody answers over TCP at {with_port}; look at --kdc."
             )));
         };
-        let relay = KdcRelay::start(address)?;
+        let relay = match KdcRelay::start(address) {
+            Ok(relay) => relay,
+            Err(error) => {
+                return Ok(Some(format!(
+                    "What the KDC was asked was not captured: {}. The relay needs a port of 127.0.0.1; the scenarios ask the KDC without it.",
+                    without_runs(&error.to_string())
+                )));
+            }
+        };
         let config = folder.join("krb5.conf");
         let text = format!(
             "[libdefaults]\nudp_preference_limit = 1\n[realms]\n{realm} = {{\nkdc = {}\n}}*\n",
@@ -244,6 +252,7 @@ impl Yours {
             brokers: 0,
             store: model::Store::Yours,
             yours: true,
+            broken: None,
             versions: versions::of(programs.map(|(name, program, option)| (name, Path::new(program), option))),
         }
     }

@@ -41,6 +41,9 @@ pub fn junit(run: &Run) -> String {
                 ] {
                     properties.empty("property", &[("name", name), ("value", value)]);
                 }
+                if let Some(broken) = &run.setup.broken {
+                    properties.empty("property", &[("name", "broken on purpose"), ("value", broken)]);
+                }
                 for (name, value) in &run.setup.versions {
                     properties.empty("property", &[("name", name), ("value", value)]);
                 }
@@ -92,6 +95,9 @@ fn what_did_not_hold(scenario: &Scenario) -> (String, String) {
             step.title, step.expected, step.seen
         )
         .unwrap_or(());
+        if let Some(cause) = &step.cause {
+            writeln!(all, "  cause: {cause}").unwrap_or(());
+        }
         if let Some(remedy) = &step.remedy {
             writeln!(all, "  remedy: {remedy}").unwrap_or(());
         }

@@ -34,6 +34,9 @@ pub struct Setup {
     pub store: Store,
     /// Whether it is somebody's own set-up, in which nothing is changed.
     pub yours: bool,
+    /// What was broken in it on purpose, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
     /// Each program with its version.
     pub versions: Vec<(String, String)>,
 }
@@ -161,6 +164,9 @@ pub struct Step {
     pub seen: String,
     /// Whether the two agree.
     pub held: bool,
+    /// Why they do not, in a sentence, where what was seen tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
     /// What to do where they do not.
     pub remedy: Option<String>,
     /// What was carried meanwhile, in order.

@@ -136,6 +136,13 @@ fn key(main: &mut Markup) {
     });
 }
 
+fn cause_line(out: &mut Markup, cause: &str) {
+    out.within("p", &[("class", "cause")], |line| {
+        line.element("b", &[], "Cause: ");
+        line.text(cause);
+    });
+}
+
 fn remedy_line(out: &mut Markup, remedy: &str) {
     out.within("p", &[("class", "remedy")], |line| {
         line.element("b", &[], "Remedy: ");

@@ -20,11 +20,13 @@ fn plain(cell: &str) -> String {
     let mut text = String::new();
     let mut rest = cell;
     while let Some((before, link)) = rest.split_once("](") {
+        let (before, words) = before.rsplit_once('[').unwrap_or((before, ""));
         text.push_str(before);
+        text.push_str(words);
         rest = link.split_once(')').map_or("", |(_, after)| after);
     }
     text.push_str(rest);
-    text.replace(['`', '['], "")
+    text.replace('`', "")
 }
 
 #[cfg(test)]
@@ -47,6 +49,10 @@ mod tests {
         assert_eq!(
             plain("see [the `keytab`](keytabs.md), then `klist`"),
             "see the keytab, then klist"
+        );
+        assert_eq!(
+            plain("`[realms]` in [krb5.conf](k.md) or `[x]`"),
+            "[realms] in krb5.conf or [x]"
         );
     }
 }

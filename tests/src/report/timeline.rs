@@ -390,6 +390,7 @@ mod tests {
             expected: String::new(),
             seen: String::new(),
             held: true,
+            cause: None,
             remedy: None,
             legs: Vec::new(),
         };

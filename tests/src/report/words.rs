@@ -132,6 +132,31 @@ pub(super) fn moment(unix: u64) -> String {
     )
 }
 
+/// The seconds since 1970 of a moment as RFC 3339 writes it in UTC, fractions left out: `moment` backwards.
+#[must_use]
+pub fn unix(text: &str) -> Option<u64> {
+    let number = |from: usize, digits: usize| text.get(from..from.saturating_add(digits))?.parse::<u64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
+    let (hours, minutes, seconds) = (number(11, 2)?, number(14, 2)?, number(17, 2)?);
+    // The year begins in March, so that its leap day is its last one.
+    let (year, month) = match month {
+        1..=2 => (year.checked_sub(1)?, month.saturating_add(9)),
+        3..=12 => (year, month.saturating_sub(3)),
+        _ => return None,
+    };
+    let leap_days = (year / 4).saturating_sub(year / 100).saturating_add(year / 400);
+    let day_of_year = month.saturating_mul(153).saturating_add(2) / 5;
+    let days = [year.saturating_mul(365), leap_days, day_of_year, day]
+        .into_iter()
+        .fold(0_u64, u64::saturating_add)
+        .checked_sub(719_469)?;
+    let of_day = hours
+        .saturating_mul(3600)
+        .saturating_add(minutes.saturating_mul(60))
+        .saturating_add(seconds);
+    Some(days.saturating_mul(86_400).saturating_add(of_day))
+}
+
 /// At most so many characters, with a mark where something was cut off.
 pub(super) fn shortened(text: &str, most: usize) -> String {
     let mut short: String = text.chars().take(most).collect();
@@ -157,6 +182,16 @@ mod tests {
         assert_eq!(moment(951_827_696), "2000-02-29 12:34:56 UTC");
         assert_eq!(moment(1_735_689_599), "2024-12-31 23:59:59 UTC");
         assert_eq!(moment(4_107_542_400), "2100-03-01 00:00:00 UTC");
+    }
+
+    #[test]
+    fn a_moment_is_read_back() {
+        for seconds in [0, 951_827_696, 1_735_689_599, 1_740_787_200, 4_107_542_400] {
+            assert_eq!(unix(&moment(seconds)), Some(seconds));
+        }
+        assert_eq!(unix("2026-11-26T07:26:40.123456Z"), Some(1_795_678_000));
+        assert_eq!(unix("2026-13-26T07:26:40Z"), None);
+        assert_eq!(unix("yesterday"), None);
     }
 
     #[test]

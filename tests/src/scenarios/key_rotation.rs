@@ -29,7 +29,7 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
     let old = kid(&before);
     stage.lab()?.broker().administer(&["keys", "rotate"], &["--now"])?;
     // Another broker learns of it a little later; what is asked until then is not kept.
-    let clock = Deadline::after(EFFECT);
+    let clock = Deadline::after(stage.patience(EFFECT));
     let wanted = stage.lab()?.choice().in_a_row();
     let mut row = 0_u32;
     while row < wanted && !clock.passed() {

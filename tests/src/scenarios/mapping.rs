@@ -3,6 +3,7 @@
 use kerbridge_wire::Reason;
 
 use super::{Definition, Reach};
+use crate::engine::own::{Broken, MISSPELT};
 use crate::engine::stage::{Expect, Seen, Stage, Stop};
 
 pub(super) const SCENARIO: Definition = Definition {
@@ -30,6 +31,9 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
     let seen = stage.step("a ticket is shown", &ask, Expect::PassesAs(&alice), REMEDY)?;
     if stage.yours().is_some() {
         return yours(stage, &seen, &path, &alice);
+    }
+    if stage.lab()?.choice().broken == Some(Broken::WrongSpn) {
+        with_wrong_name(stage, &path, &alice)?;
     }
     scopes(stage, &seen, "alice", "orders:read orders:write");
     let token = seen.token().unwrap_or_default();
@@ -69,6 +73,16 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
         Expect::Refused(Reason::NoCredentials),
         "a [[route]] has access = \"open\"",
     )?;
+    Ok(())
+}
+
+/// A client that asks for the name that the KDC has: the KDC gives it a ticket, and the broker is to take it.
+fn with_wrong_name(stage: &mut Stage<'_>, path: &str, alice: &str) -> Result<(), Stop> {
+    let service = stage.principal(MISSPELT);
+    let token = stage.lab()?.world().negotiate_token("alice", &service)?;
+    let ask = stage.bare(path).header(&format!("Authorization: Negotiate {token}"));
+    let title = format!("a ticket for {MISSPELT}, the name that the KDC has");
+    stage.step(&title, &ask, Expect::PassesAs(alice), REMEDY)?;
     Ok(())
 }
 

@@ -21,7 +21,7 @@ const BECAUSE: &str = "because=not_yet_valid";
 fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
     let path = stage.path();
     client(stage, &path)?;
-    stage.lab()?.run_brokers_through(&["faketime", "-f", "+30s"])?;
+    stage.lab()?.shift_clock("+30s")?;
     let again = stage.with_ticket("alice", &path)?;
     stage.until_everywhere(&again, 200, EFFECT)?;
     let alice = stage.principal("alice");
@@ -32,7 +32,7 @@ fn play(stage: &mut Stage<'_>) -> Result<(), Stop> {
         "chronyc tracking at broker and Envoy",
     )?;
     let before = told(stage)?;
-    stage.lab()?.run_brokers_through(&["faketime", "-f", "+90s"])?;
+    stage.lab()?.shift_clock("+90s")?;
     stage.until_everywhere(&again, 503, EFFECT)?;
     let remedy = "clock_skew_seconds of the policy's [filter] is wider than the default";
     stage.step(

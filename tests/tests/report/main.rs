@@ -3,77 +3,30 @@
 #![forbid(unsafe_code)]
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
     clippy::indexing_slicing,
     reason = "a helper that fails in a test ends the test"
 )]
 
+mod look;
 mod sample;
 
 use std::path::Path;
 use std::time::Duration;
 
-use kerbridge_tests::browser::{self, Browser, Scheme};
+use kerbridge_tests::browser::Browser;
 use kerbridge_tests::report;
 use kerbridge_tests::report::model::Run;
 use kerbridge_tests::wait::wait_for;
+use look::{browser_at, is_left_out, looks_well, shows_everything, text_of};
 use serde_json::json;
-
-/// What is noticed of a page.
-const LOOK: &str = include_str!("look.js");
-/// The narrowest screen that a page must fit, and a wide one.
-const SCREENS: [(u32, u32); 2] = [(360, 800), (1440, 900)];
 
 /// A busy machine may take long to draw.
 const FRAME_WITHIN: Duration = Duration::from_secs(20);
 
-fn is_left_out() -> bool {
-    let left_out = !browser::is_there();
-    if left_out {
-        eprintln!("left out: no chromium with its driver");
-    }
-    left_out
-}
-
 /// A browser at the report of this run.
 fn at_report(run: &Run, folder: &Path) -> Browser {
     let written = report::write(run, &folder.join("report")).unwrap();
-    let browser = Browser::of_nobody(&folder.join("browser")).unwrap();
-    browser.visit(&format!("file://{}", written.page.display())).unwrap();
-    browser
-}
-
-/// That everybody can read the page on every screen: nothing overflows, all of it has contrast (WCAG 2.2 §1.4.3), headings are in order,
-/// pictures have names.
-fn looks_well(browser: &Browser) {
-    for (width, height) in SCREENS {
-        let mut grounds = Vec::new();
-        for scheme in [Scheme::Light, Scheme::Dark] {
-            browser.show_as(width, height, scheme).unwrap();
-            let seen = browser.run(LOOK, &json!([])).unwrap();
-            let about = format!("{width} points, {}", scheme.word());
-            assert!(seen["texts"].as_u64().unwrap() > 50, "{about}: {seen}");
-            assert_eq!(seen["overflow"], 0, "{about}: {}", seen["wide"]);
-            for nothing in ["wide", "faint", "skipped", "ids", "fetched"] {
-                assert_eq!(seen[nothing], json!([]), "{about}: {nothing}");
-            }
-            for none in ["pictures", "scripts", "harmed"] {
-                assert_eq!(seen[none], 0, "{about}: {none}");
-            }
-            grounds.push(seen["ground"].clone());
-        }
-        assert_ne!(grounds.first(), grounds.last(), "light and dark have the same ground");
-    }
-}
-
-/// All text of an element that this selector finds, that which is folded away too.
-fn text_of(browser: &Browser, selector: &str) -> String {
-    let script = "return document.querySelector(arguments[0])?.textContent ?? null;";
-    let text = browser.run(script, &json!([selector])).unwrap();
-    text.as_str()
-        .unwrap_or_else(|| panic!("nothing is at {selector}"))
-        .to_owned()
+    browser_at(&written.page, folder)
 }
 
 #[test]
@@ -84,31 +37,7 @@ fn each_scenario_shows_its_legs_credentials_expected_and_seen() {
     let folder = tempfile::tempdir().unwrap();
     let run = sample::run();
     let browser = at_report(&run, folder.path());
-    for scenario in &run.scenarios {
-        let whole = text_of(&browser, &format!("#scenario-{}", scenario.name));
-        let picture = || text_of(&browser, &format!("#scenario-{} .timeline", scenario.name));
-        let mut expected = vec![scenario.title.clone(), scenario.purpose.clone()];
-        for holding in &scenario.holdings {
-            expected.extend([holding.label.clone(), holding.note.clone()]);
-            let label: String = holding.label.chars().take(20).collect();
-            assert!(
-                picture().contains(&label),
-                "{label} is not in the picture of {}",
-                scenario.name
-            );
-        }
-        for step in &scenario.steps {
-            expected.extend([step.title.clone(), step.expected.clone(), step.seen.clone()]);
-            expected.extend(step.remedy.clone());
-            for record in &step.legs {
-                expected.push(record.summary.clone());
-                expected.extend(record.lines.clone());
-            }
-        }
-        for text in expected {
-            assert!(whole.contains(&text), "{text} is not shown in {}", scenario.name);
-        }
-    }
+    shows_everything(&browser, &run);
     let top = browser.text().unwrap();
     for text in [
         "One scenario did not hold",

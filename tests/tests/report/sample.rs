@@ -15,6 +15,7 @@ pub(crate) fn run() -> Run {
             brokers: 1,
             store: Store::Redb,
             yours: false,
+            broken: None,
             versions: [
                 ("kerbridge", "0.1.0"),
                 ("Envoy", "1.36.4"),
@@ -54,6 +55,7 @@ fn step(at_ms: u64, title: &str, expected: &str, seen: &str, legs: Vec<Record>) 
         expected: expected.to_owned(),
         seen: seen.to_owned(),
         held: true,
+        cause: None,
         remedy: None,
         legs,
     }
@@ -211,6 +213,7 @@ fn skew() -> Scenario {
     ];
     if let Some(first) = steps.first_mut() {
         first.held = false;
+        first.cause = Some("The broker's clock is 372 s behind that of the KDC (clock_skew).".to_owned());
         first.remedy = Some("Set the clock of the broker's machine by NTP: it is 372 s behind the KDC's.".to_owned());
     }
     Scenario {
@@ -274,6 +277,7 @@ pub(crate) fn hostile() -> Run {
             for text in [&mut step.title, &mut step.expected, &mut step.seen] {
                 text.clone_from(&nasty);
             }
+            step.cause = Some(nasty.clone());
             step.remedy = Some(nasty.clone());
             for record in &mut step.legs {
                 record.summary.clone_from(&nasty);

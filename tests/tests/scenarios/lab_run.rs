@@ -1,5 +1,8 @@
 //! The lab's named scenarios on its own parts, in any order, and what the command says of its command line.
 
+mod broken;
+#[path = "../report/look.rs"]
+mod look;
 mod yours;
 
 use std::collections::BTreeSet;
@@ -27,13 +30,18 @@ impl Ended {
     }
 }
 
-/// Runs `kerbridge-lab run` to its end.
+/// Runs `kerbridge-lab run` to its end, with its report in a folder of its own.
 fn run(args: &[&str], environment: &[(&str, OsString)]) -> Ended {
+    run_to(Path::new("report"), args, environment)
+}
+
+/// The same with its report there, seen from a folder of its own.
+fn run_to(out: &Path, args: &[&str], environment: &[(&str, OsString)]) -> Ended {
     let folder = tempfile::tempdir().unwrap();
     // Apache may be another user.
     std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
     let spawn = Spawn::new(lab_program().unwrap(), folder.path())
-        .args(["run", "--out", folder.path().join("report").to_str().unwrap()])
+        .args(["run", "--out", folder.path().join(out).to_str().unwrap()])
         .args(args)
         .envs(environment.iter().map(|(name, value)| (name, value)));
     let mut process = OwnedProcess::start(spawn).unwrap();
@@ -66,6 +74,17 @@ fn carried(scenario: &Scenario, leg: Leg, word: &str) -> bool {
     let legs = scenario.steps.iter().flat_map(|step| &step.legs);
     legs.filter(|record| record.leg == leg)
         .any(|record| record.summary.contains(word) || record.lines.iter().any(|line| line.contains(word)))
+}
+
+/// In Chromium each scenario of the report shows its legs, its credentials, what was expected and what was seen, on every screen.
+fn shows_everything_and_looks_well(ended: &Ended) {
+    if look::is_left_out() {
+        return;
+    }
+    let page = ended.folder.path().join("report/report.html");
+    let browser = look::browser_at(&page, ended.folder.path());
+    look::shows_everything(&browser, &ended.run());
+    look::looks_well(&browser);
 }
 
 /// The longest run of characters of a credential: one of them would be of hundreds.
@@ -137,7 +156,17 @@ fn every_scenario_holds_on_the_labs_own_parts_and_each_leg_is_kept_without_a_cre
     };
     assert!(holds(Holder::Client, Credential::Token) && holds(Holder::Broker, Credential::ServiceTicket));
     assert!(holds(Holder::Upstream, Credential::ApReq) && !holds(Holder::Upstream, Credential::Token));
+    // A client's connection is TLS, and what its ticket is bound to is seen.
+    let bound = scenario(&run, "channel-binding");
+    for (leg, word) in [
+        (Leg::Client, "* over TLSv1."),
+        (Leg::Broker, "server_name: localhost"),
+        (Leg::Broker, "channel_binding_mismatch"),
+    ] {
+        assert!(carried(bound, leg, word), "{word}");
+    }
     every_file_without_credentials(ended.folder.path());
+    shows_everything_and_looks_well(&ended);
 }
 
 #[test]
@@ -174,6 +203,11 @@ fn a_command_line_that_is_wrong_ends_with_two_and_names_what_is_wrong() {
         (vec!["--brokers", "3"], "--brokers"),
         (vec!["--kdc", "heimdal"], "neither mit nor samba"),
         (vec!["--audience", "orders"], "--envoy"),
+        (vec!["--break", "everything"], "wrong-spn, skewed-clock, open-rule"),
+        (
+            vec!["--break", "open-rule", "--envoy", "https://localhost:1"],
+            "cannot be used with",
+        ),
     ] {
         let ended = run(&args, &[]);
         assert_eq!(ended.code, Some(2), "{args:?}: {}", ended.said);
@@ -187,5 +221,28 @@ fn a_command_line_that_is_wrong_ends_with_two_and_names_what_is_wrong() {
             "{}",
             one.name
         );
+    }
+}
+
+#[test]
+fn where_nothing_can_be_written_one_line_says_so_before_anything_is_started() {
+    let nowhere = OsString::from("/nonexistent/temporary");
+    for (out, environment, told) in [
+        (
+            "/dev/null/report",
+            vec![],
+            "could not write a report into /dev/null/report (name another folder with --out): ",
+        ),
+        (
+            "report",
+            vec![("TMPDIR", nowhere)],
+            "could not create a folder for the lab in /nonexistent/temporary (name another with TMPDIR): ",
+        ),
+    ] {
+        let ended = run_to(Path::new(out), &[], &environment);
+        assert_eq!(ended.code, Some(70), "{}", ended.said);
+        let said = ended.said.trim();
+        assert!(said.starts_with(&format!("kerbridge-lab: {told}")), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::{CLERKS, GROUPS, MANY};
+use super::{Broken, CLERKS, GROUPS, MANY};
 use crate::broker::{Broker, BrokerSettings};
 use crate::delegation::{ACCEPTOR, BRIDGE, DelegationRealm, LEGACY};
 use crate::engine::kdc_relay::KdcRelay;
@@ -17,6 +17,12 @@ use crate::samba::Plan;
 use crate::shipped;
 use crate::shipped::ShippedYaml;
 use crate::world::World;
+
+/// Where the certificate that Envoy shows is, beside the configuration of each broker.
+const LISTENER: &str = "listener.pem";
+/// The tables by which a broker knows it, and takes clients that bind their tickets and those that do not.
+pub(super) const BINDINGS: &str = "[kerberos.channel_bindings]\nmode = \"allow\"\n\n[[kerberos.channel_bindings.certificate]]\n\
+     server_names = [\"localhost\"]\nfile = \"listener.pem\"\n\n";
 
 /// Another broker beside the world's.
 pub(super) struct Second {
@@ -64,8 +70,9 @@ pub(super) fn table(server: &Postgres) -> Result<String, HarnessError> {
     ))
 }
 
-/// The shipped policy, one more audience whose sessions are cookies, and in a domain one for members of a group.
-fn policy(realm: &DelegationRealm) -> Result<String, HarnessError> {
+/// The shipped policy, one more audience whose sessions are cookies, and in a domain one for members of a group. Who asks from this
+/// machine is told the decision.
+fn policy(realm: &DelegationRealm, broken: Option<Broken>) -> Result<String, HarnessError> {
     let audience = |name: &str, who: &str, accept: &str, deliver: &str| {
         format!(
             "\n[[audience]]\nname = {name:?}\nttl = \"15m\"\n\n[[grant]]\n{who}\naudience = {name:?}\n\n[[route]]\nname = {name:?}\n\
@@ -74,6 +81,7 @@ fn policy(realm: &DelegationRealm) -> Result<String, HarnessError> {
     };
     let everybody = format!("principals = [\"*@{}\"]", realm.realm());
     let mut policy = shipped::policy("localhost", realm.realm())?;
+    policy.push_str("explain = { sources = [\"127.0.0.1/32\"] }\n");
     policy.push_str(&audience(
         "web",
         &everybody,
@@ -84,14 +92,17 @@ fn policy(realm: &DelegationRealm) -> Result<String, HarnessError> {
         let clerks = format!("groups = [{CLERKS:?}]");
         policy.push_str(&audience("clerks", &clerks, "\"negotiate\", \"bearer\"", "header"));
     }
-    Ok(policy)
+    match broken {
+        Some(broken) => broken.policy(&policy),
+        None => Ok(policy),
+    }
 }
 
 pub(super) fn world(
     realm: &DelegationRealm,
     tables: &str,
-    port: u16,
-    second: Option<&Path>,
+    (port, second): (u16, Option<&Path>),
+    broken: Option<Broken>,
 ) -> Result<World, HarnessError> {
     let many = realm.sid(CLERKS).map(|_| MANY);
     let mut tickets = BTreeMap::new();
@@ -102,7 +113,7 @@ pub(super) fn world(
     let mut builder = World::builder()
         .domain(kdc, realm.keytab(ACCEPTOR), tickets)
         .acting(&realm.table(BRIDGE), realm.keytab(LEGACY))
-        .policy(&policy(realm)?)
+        .policy(&policy(realm, broken)?)
         .broker_table(tables)
         .port(port)
         .record();
@@ -132,6 +143,7 @@ pub(super) fn second(
     realm: &DelegationRealm,
     tables: &str,
     folder: TempDir,
+    broken: Option<Broken>,
 ) -> Result<Second, HarnessError> {
     let first = world.broker().folder().to_owned();
     let settings = BrokerSettings {
@@ -139,12 +151,14 @@ pub(super) fn second(
         realms: vec![realm.realm().to_owned()],
         acceptors: vec![realm.principal(ACCEPTOR)],
         keytab: realm.keytab(ACCEPTOR),
-        policy: policy(realm)?,
+        policy: policy(realm, broken)?,
         more: format!("{}{tables}", realm.table(BRIDGE)),
     };
     let mut broker = Broker::prepare(folder.path(), &settings)?;
-    std::fs::copy(first.join("kek"), folder.path().join("kek"))
-        .map_err(|source| HarnessError::io("give the second broker the first one's key", source))?;
+    for file in ["kek", LISTENER] {
+        std::fs::copy(first.join(file), folder.path().join(file))
+            .map_err(|source| HarnessError::io("give the second broker the files of the first one", source))?;
+    }
     broker.set_krb5_config(realm.clients().krb5_config());
     broker.start()?;
     let relay = Relay::start(

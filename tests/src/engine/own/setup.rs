@@ -37,6 +37,7 @@ impl Lab {
                 Store::Postgres => model::Store::Postgres,
             },
             yours: false,
+            broken: self.choice.broken.map(|broken| broken.told().to_owned()),
             versions,
         }
     }

@@ -33,6 +33,13 @@ impl Ask {
         self
     }
 
+    /// With one more argument for curl.
+    #[must_use]
+    pub fn arg(mut self, argument: &str) -> Self {
+        self.curl = self.curl.arg(argument);
+        self
+    }
+
     /// Makes it without keeping what was carried: for what is tried many times.
     ///
     /// # Errors
@@ -40,6 +47,14 @@ impl Ask {
     /// As [`Curl::send`].
     pub fn status(&self) -> Result<u16, HarnessError> {
         self.curl.send().map(|answer| answer.status)
+    }
+
+    /// Makes it without keeping what was carried, and returns the route by which the filter says that it decided.
+    pub(super) fn route(&self) -> Result<Option<String>, HarnessError> {
+        let answer = self.curl.send()?;
+        let explained = answer.header("x-explain-kerbridge").unwrap_or_default();
+        let parts = explained.split("; ").find_map(|part| part.strip_prefix("route="));
+        Ok(parts.map(str::to_owned))
     }
 }
 

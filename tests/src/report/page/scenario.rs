@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{mark, remedy_line};
+use super::{cause_line, mark, remedy_line};
 use crate::report::markup::Markup;
 use crate::report::model::{Leg, Outcome, Record, Scenario, Step};
 use crate::report::{timeline, words};
@@ -117,6 +117,9 @@ fn step(list: &mut Markup, step: &Step, number: usize, anchor: &str) {
                     seen.element("dd", &[], &step.seen);
                 });
             });
+            if let Some(cause) = step.cause.as_ref().filter(|_| !step.held) {
+                cause_line(item, cause);
+            }
             if let Some(remedy) = step.remedy.as_ref().filter(|_| !step.held) {
                 remedy_line(item, remedy);
             }

@@ -1,8 +1,8 @@
 //! Writes what stands above the scenarios: what came of the run, what it ran on, and what is to be mended.
 
-use super::{anchor, remedy_line};
+use super::{anchor, cause_line, remedy_line};
 use crate::report::markup::Markup;
-use crate::report::model::{Outcome, Run, Tally};
+use crate::report::model::{Outcome, Run, Step, Tally};
 use crate::report::words;
 
 /// The parts of a tally: their classes in the style, their words and their numbers.
@@ -36,6 +36,9 @@ pub(super) fn header(body: &mut Markup, run: &Run) {
         header.element("p", &[("class", "kind")], "kerbridge lab report");
         header.element("h1", &[], &run.title);
         header.element("p", &[("class", "verdict")], &verdict(run));
+        if let Some(broken) = &run.setup.broken {
+            header.element("p", &[("class", "broken")], &format!("Broken on purpose: {broken}"));
+        }
         header.within("ul", &[("class", "tally")], |list| {
             for (class, word, number) in parts(tally) {
                 list.within("li", &[("class", class)], |item| {
@@ -109,21 +112,87 @@ fn share(header: &mut Markup, tally: Tally, scenarios: usize) {
     );
 }
 
+/// A step that did not hold, and where it stands.
+struct Found<'a> {
+    target: String,
+    about: String,
+    step: &'a Step,
+}
+
+/// What one cause did: the steps at which it was seen, and those that did not hold after one of them.
+struct Cause<'a> {
+    cause: &'a str,
+    seen: Vec<Found<'a>>,
+    after: Vec<Found<'a>>,
+}
+
+/// What did not hold, by its causes, and what has no cause that is known.
+fn not_held(run: &Run) -> (Vec<Cause<'_>>, Vec<Found<'_>>) {
+    let (mut causes, mut others) = (Vec::<Cause<'_>>::new(), Vec::new());
+    for (at, scenario) in run.scenarios.iter().enumerate() {
+        // The last one that was seen in this scenario.
+        let mut last = None;
+        for (number, step) in scenario.steps.iter().enumerate().filter(|(_, step)| !step.held) {
+            let found = Found {
+                target: format!("#{}-{}", anchor(at, scenario), number.saturating_add(1)),
+                about: format!("{}: {}", scenario.title, step.title),
+                step,
+            };
+            let Some(cause) = &step.cause else {
+                match last.and_then(|last: usize| causes.get_mut(last)) {
+                    Some(before) => before.after.push(found),
+                    None => others.push(found),
+                }
+                continue;
+            };
+            let place = causes.iter().position(|known| known.cause == cause);
+            last = Some(place.unwrap_or(causes.len()));
+            match place.and_then(|place| causes.get_mut(place)) {
+                Some(known) => known.seen.push(found),
+                None => causes.push(Cause {
+                    cause,
+                    seen: vec![found],
+                    after: Vec::new(),
+                }),
+            }
+        }
+    }
+    (causes, others)
+}
+
+/// A cause with its remedy, and below it, folded, where it was seen.
+fn cause(list: &mut Markup, cause: &Cause<'_>) {
+    list.within("li", &[], |item| {
+        cause_line(item, cause.cause);
+        let remedies = cause.seen.iter().filter_map(|found| found.step.remedy.as_ref());
+        remedies.take(1).for_each(|remedy| remedy_line(item, remedy));
+        let count = |found: &[Found<'_>]| words::counted(found.len(), "step", "steps");
+        let mut summary = format!("Seen at {}", count(&cause.seen));
+        if !cause.after.is_empty() {
+            summary = format!("{summary}; {} after it did not hold either", count(&cause.after));
+        }
+        item.within("details", &[], |details| {
+            details.element("summary", &[], &summary);
+            details.within("ul", &[], |list| {
+                for Found { target, about, step } in cause.seen.iter().chain(&cause.after) {
+                    list.within("li", &[], |item| {
+                        item.element("a", &[("href", target)], about);
+                        item.element("p", &[], &step.seen);
+                    });
+                }
+            });
+        });
+    });
+}
+
 /// What did not hold and what was not seen, each with what to do, before everything else.
 pub(super) fn to_mend(main: &mut Markup, run: &Run) {
-    let not_held = || {
-        let all = run.scenarios.iter().enumerate();
-        all.flat_map(|(at, scenario)| {
-            let steps = scenario.steps.iter().enumerate().filter(|(_, step)| !step.held);
-            steps.map(move |(number, step)| (anchor(at, scenario), scenario, number.saturating_add(1), step))
-        })
-    };
-    if not_held().next().is_some() {
+    let (causes, others) = not_held(run);
+    if !(causes.is_empty() && others.is_empty()) {
         section(main, "mend failed", "mend", "What to mend", |list| {
-            for (anchor, scenario, number, step) in not_held() {
+            causes.iter().for_each(|one| cause(list, one));
+            for Found { target, about, step } in others {
                 list.within("li", &[], |item| {
-                    let target = format!("#{anchor}-{number}");
-                    let about = format!("{}: {}", scenario.title, step.title);
                     item.element("a", &[("href", &target)], &about);
                     item.element("p", &[], &step.seen);
                     if let Some(remedy) = &step.remedy {
