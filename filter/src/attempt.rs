@@ -84,11 +84,11 @@ impl Attempt {
                 }
                 TicketStep::Call(call, pending) => {
                     let source = host::property(&["source", "address"]);
-                    let form = call.form(&Connection {
+                    let client = Connection {
                         source: &source,
                         ..Connection::default()
-                    });
-                    match host::ask_broker(&call, &form) {
+                    };
+                    match host::ask_broker(&call, &client) {
                         Ok(callout) => break Outcome::Called(callout, pending),
                         Err(HostError) => pending.resume(BrokerReply::Nothing),
                     }

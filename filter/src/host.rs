@@ -19,13 +19,13 @@
 use std::ptr::null_mut;
 use std::time::Duration;
 
-use kerbridge_gate::exchange::BrokerCall;
+use kerbridge_gate::exchange::{BrokerCall, Connection};
 use kerbridge_gate::header_map::HeaderMap;
 use kerbridge_gate::jwt::signature::native::{self, NativeCheck};
 use kerbridge_gate::step::HeaderEdit;
 use kerbridge_gate::{Reason, UnixTime};
 use kerbridge_wire::TraceContext;
-use kerbridge_wire::exchange::FORM;
+use kerbridge_wire::exchange::{FORM, SOURCE_HEADER};
 use kerbridge_wire::trace_context::{TRACEPARENT, TRACESTATE};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType, MetricType};
@@ -322,17 +322,18 @@ pub(crate) fn call(
     hostcalls::dispatch_http_call(cluster, headers, form.map(|(_, body)| body), vec![], timeout).map_err(|_| HostError)
 }
 
-/// Asks the broker, with this form, within the trace of the request for which that is done.
-pub(crate) fn ask_broker(to: &BrokerCall, form: &[u8]) -> Result<u32, HostError> {
-    let timeout = Duration::from_millis(to.timeout);
-    let form = Some((FORM, form));
+/// Asks the broker on behalf of this client, within the trace of the request for which that is done.
+pub(crate) fn ask_broker(to: &BrokerCall, client: &Connection<'_>) -> Result<u32, HostError> {
+    let (form, timeout) = (to.form(client), Duration::from_millis(to.timeout));
+    let mut more = trace_lines();
+    more.extend(client.source_line().map(|source| (SOURCE_HEADER, source.to_owned())));
     call(
         &to.cluster,
         "POST",
         &to.authority,
         to.path,
-        form,
-        &trace_lines(),
+        Some((FORM, &form)),
+        &more,
         timeout,
     )
 }

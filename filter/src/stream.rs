@@ -227,12 +227,12 @@ impl Request {
         let connection = call.is_second_leg.then(connection).flatten();
         let continuation =
             connection.and_then(|connection| self.shared.gate.borrow_mut().continuations().take(now, connection));
-        let form = call.form(&Connection {
+        let client = Connection {
             source: &source,
             server_name: &server_name,
             continuation: continuation.as_ref(),
-        });
-        host::ask_broker(call, &form)
+        };
+        host::ask_broker(call, &client)
     }
 
     /// Tells the filters and the log behind us what was decided, where the configuration says so.

@@ -22,6 +22,9 @@ pub const LOGOUT_TOKENS: usize = 256;
 pub const JWKS_PATH: &str = "/.well-known/jwks.json";
 /// Path of the signed revocations.
 pub const FEED_PATH: &str = "/v1/revocations";
+/// Header line of the filter's calls with the client's address, as in [`parameter::SOURCE`]. The broker does not read it: Envoy may
+/// choose by it which of several brokers is asked, so that both legs of a handshake come to one.
+pub const SOURCE_HEADER: &str = "x-kerbridge-source";
 /// The one grant type of the endpoint (RFC 8693 §2.1).
 pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// Token type of our JWTs (RFC 8693 §3).

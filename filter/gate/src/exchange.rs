@@ -83,6 +83,15 @@ pub(crate) enum Wanted<'a> {
     Ticket { token: &'a [u8], spn: &'a Spn },
 }
 
+impl<'a> Connection<'a> {
+    /// Its address as a header line can carry it; `None` where there is none.
+    pub fn source_line(&self) -> Option<&'a str> {
+        let text = std::str::from_utf8(self.source).ok()?;
+        let is_a_line = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_a_line.then_some(text)
+    }
+}
+
 impl BrokerCall {
     pub(crate) fn new(broker: &Broker, asked: &Asked, wanted: &Wanted<'_>) -> Self {
         let (at, subject, kind, requested, audience) = match *wanted {

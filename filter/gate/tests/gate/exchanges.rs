@@ -66,6 +66,24 @@ fn the_ticket_goes_to_the_broker_in_a_form() {
 }
 
 #[test]
+fn the_clients_address_is_a_header_line_where_it_can_be_one() {
+    let line = |source: &[u8]| {
+        let connection = Connection {
+            source,
+            ..Connection::default()
+        };
+        connection.source_line().map(str::to_owned)
+    };
+    for good in ["10.0.0.7:4711", "[2001:db8::1]:4711", "10.0.0.7:0"] {
+        assert_eq!(line(good.as_bytes()).as_deref(), Some(good));
+    }
+    for none in ["", "a pipe", "10.0.0.7\r\nx: y", "\u{e4}", "\0"] {
+        assert_eq!(line(none.as_bytes()), None, "{none:?}");
+    }
+    assert_eq!(line(b"10.0.0.7\xff"), None);
+}
+
+#[test]
 fn a_granted_token_passes_and_the_response_completes_the_handshake() {
     let key = Key::new("k1");
     let token = key.token(&claims("orders", "orders:read"));
