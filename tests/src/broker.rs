@@ -16,7 +16,7 @@ use crate::error::HarnessError;
 use crate::http::{Connection, HttpError, Request, Response};
 use crate::process::{OwnedProcess, Signal, Spawn};
 use crate::shipped;
-use crate::wait::wait_until;
+use crate::wait::{Deadline, POLL, wait_until};
 use crate::{audit, canary};
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
@@ -162,6 +162,28 @@ impl Broker {
     /// Has the next start made by a command that becomes the broker, such as `faketime -f +6m`; none is as usual again.
     pub fn start_through(&mut self, command: &[&str]) {
         self.through = command.iter().map(|word| (*word).to_owned()).collect();
+    }
+
+    /// Kills it and starts it again through this command, see [`Broker::start_through`]. It then answers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::start`].
+    pub fn restart_through(&mut self, command: &[&str]) -> Result<(), HarnessError> {
+        // faketime does not hand a polite signal on.
+        self.kill()?;
+        self.start_through(command);
+        // What ran through a command that is not itself the broker may outlive that command by a moment, and holds the state
+        // until then.
+        let clock = Deadline::after(READY_WITHIN);
+        loop {
+            match self.start() {
+                Err(HarnessError::Exited { log, .. }) if log.contains("another broker") && !clock.passed() => {
+                    std::thread::sleep(POLL);
+                }
+                started => return started,
+            }
+        }
     }
 
     /// The process, where one runs.
@@ -379,7 +401,11 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         // A frozen one would not hear the signal; one that cannot be thawed has ended.
-        let ended = self.thaw().and_then(|()| self.stop());
+        let ended = match self.through.first() {
+            // It does not hand a polite signal on, and the broker would outlive it.
+            Some(first) if first == "faketime" => self.kill(),
+            Some(_) | None => self.thaw().and_then(|()| self.stop()),
+        };
         assert!(std::thread::panicking() || ended.is_ok(), "{ended:?}");
     }
 }

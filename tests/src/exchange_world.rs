@@ -268,6 +268,15 @@ impl Exchanged {
         Self::Refused(503, "store_unavailable".to_owned())
     }
 
+    /// The token, where one came.
+    #[must_use]
+    pub fn token(self) -> Option<String> {
+        match self {
+            Self::Token(token) => Some(token),
+            Self::Refused(..) => None,
+        }
+    }
+
     /// Whether a token came.
     #[must_use]
     pub fn is_token(&self) -> bool {

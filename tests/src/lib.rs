@@ -11,6 +11,7 @@
 //! - [`delegation`] runs a realm with constrained delegation on either of the two.
 //! - [`envoy`] runs a real Envoy with a given configuration.
 //! - [`scripted_server`] answers HTTP as a test says, and records what it was asked.
+//! - [`postgres`] runs a real PostgreSQL; [`tcp_relay`] is the network before a server, to be cut.
 //! - [`upstream`] echoes what it received.
 //! - [`certificates`] makes the lab's certificate authority; [`tls`] is a client that trusts it.
 //! - [`collector`] takes spans as an OpenTelemetry collector does.
@@ -71,6 +72,7 @@ pub mod scripted_server;
 pub mod shifted_clock;
 pub mod shipped;
 pub mod spnego;
+pub mod tcp_relay;
 pub mod tickets;
 pub mod tls;
 pub mod token;

@@ -36,6 +36,7 @@ pub struct Postgres {
     binaries: PathBuf,
     port: u16,
     databases: AtomicU32,
+    is_frozen: bool,
     certificates: Certificates,
     folder: TempDir,
 }
@@ -123,6 +124,7 @@ impl Postgres {
             binaries,
             port,
             databases: AtomicU32::new(0),
+            is_frozen: false,
             certificates,
             folder,
         })
@@ -191,6 +193,31 @@ impl Postgres {
         &mut self.process
     }
 
+    /// Stops all of it where it stands (SIGSTOP): connections stay and are taken, and nobody answers.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Io`].
+    pub fn freeze(&mut self) -> Result<(), HarnessError> {
+        self.is_frozen = true;
+        // First whoever would begin others.
+        self.process.signal(Signal::STOP)?;
+        self.process.signal_children(Signal::STOP)
+    }
+
+    /// Lets a frozen one go on.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Io`].
+    pub fn thaw(&mut self) -> Result<(), HarnessError> {
+        if std::mem::take(&mut self.is_frozen) {
+            self.process.signal_children(Signal::CONT)?;
+            self.process.signal(Signal::CONT)?;
+        }
+        Ok(())
+    }
+
     /// Serves the same cluster at the same place again; what still runs is stopped.
     ///
     /// # Errors
@@ -204,6 +231,14 @@ impl Postgres {
         }
         self.process = serve(&self.binaries, self.folder.path(), self.port, &self.certificates)?;
         Ok(())
+    }
+}
+
+/// Its children have sessions of their own: those that are frozen would outlive it.
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let thawed = self.thaw();
+        assert!(std::thread::panicking() || thawed.is_ok(), "{thawed:?}");
     }
 }
 

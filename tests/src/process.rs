@@ -14,6 +14,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
 
+use rustix::io::Errno;
 pub use rustix::process::Signal;
 use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
@@ -322,6 +323,28 @@ impl OwnedProcess {
         }
         kill_process(Pid::from_child(&self.child), signal)
             .map_err(|source| HarnessError::io(format!("signal {}", self.name), source.into()))
+    }
+
+    /// Sends a signal to each child of the process, also one in a group of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Io`] when the kernel refuses, or does not say which they are.
+    pub fn signal_children(&mut self, signal: Signal) -> Result<(), HarnessError> {
+        if self.try_wait()?.is_some() {
+            return Ok(());
+        }
+        let failed = |source| HarnessError::io(format!("signal the children of {}", self.name), source);
+        let pid = self.pid();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).map_err(failed)?;
+        for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+            match Pid::from_raw(child).map(|child| kill_process(child, signal)) {
+                // One that has ended meanwhile is in no need of it.
+                None | Some(Ok(()) | Err(Errno::SRCH)) => {}
+                Some(Err(refused)) => return Err(failed(refused.into())),
+            }
+        }
+        Ok(())
     }
 
     /// Sends SIGTERM and waits ten seconds at most.

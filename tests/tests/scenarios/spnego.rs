@@ -27,12 +27,12 @@ fn negotiate(token: &[u8]) -> Request {
     Request::get("/orders/1").header("authorization", format!("Negotiate {}", STANDARD.encode(token)))
 }
 
-fn opening() -> Request {
+pub(super) fn opening() -> Request {
     negotiate(&init(&NEGO_EX_FIRST, Some(NEGO_EX_TOKEN)))
 }
 
 /// A second leg with a fresh ticket, for a handshake that began with [`opening`].
-fn second(world: &World, user: &str) -> Request {
+pub(super) fn second(world: &World, user: &str) -> Request {
     second_for(world, user, SERVICE)
 }
 
@@ -49,9 +49,15 @@ fn refused(world: &World, answer: &Response) -> (u16, String, Vec<String>) {
     (refusal.status, refusal.reason, challenges.collect())
 }
 
-fn is_lost(world: &World, answer: &Response) -> bool {
+pub(super) fn is_lost(world: &World, answer: &Response) -> bool {
     let (status, reason, challenges) = refused(world, answer);
     (status, reason.as_str()) == (401, "continuation_lost") && challenges == ["Negotiate", r#"Bearer realm="orders""#]
+}
+
+/// Whether a second leg is asked for.
+pub(super) fn is_asked_on(world: &World, answer: &Response) -> bool {
+    let (status, reason, _) = refused(world, answer);
+    (status, reason.as_str()) == (401, "continue_needed")
 }
 
 /// A Kerberos token under Microsoft's identifier, which differs from Kerberos' in one byte.
@@ -61,7 +67,7 @@ fn renamed(token: &[u8]) -> Vec<u8> {
     [before, KERBEROS_MICROSOFT, from.strip_prefix(KERBEROS).unwrap()].concat()
 }
 
-fn subject(answer: &Response) -> String {
+pub(super) fn subject(answer: &Response) -> String {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let token = decode(&answer.header_text("x-kerbridge-token").unwrap()).unwrap();
     token.claims["sub"].as_str().unwrap().to_owned()
