@@ -7,9 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use ring::rand::{SecureRandom as _, SystemRandom};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::error::HarnessError;
@@ -19,26 +16,13 @@ use crate::shipped;
 use crate::wait::{Deadline, POLL, wait_until};
 use crate::{audit, canary};
 
+mod settings;
+
+pub use settings::BrokerSettings;
+
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const IO_TIMEOUT: Duration = Duration::from_secs(10);
 const LOG_TIME: Duration = Duration::from_secs(10);
-
-/// What a broker is told.
-#[derive(Clone, Debug)]
-pub struct BrokerSettings {
-    /// The `iss` of its tokens.
-    pub issuer: String,
-    /// The realms whose users are taken.
-    pub realms: Vec<String>,
-    /// The service principals, with realm; none for a broker that acts for users alone, and has no keys of its own.
-    pub acceptors: Vec<String>,
-    /// Their keys.
-    pub keytab: PathBuf,
-    /// The policy file's text.
-    pub policy: String,
-    /// More lines at the end of `kerbridge.toml`, tables of their own.
-    pub more: String,
-}
 
 /// A broker that runs or has run; its folder with keys and state stays.
 #[derive(Debug)]
@@ -66,11 +50,11 @@ impl Broker {
         std::fs::create_dir_all(&state)
             .and_then(|()| std::fs::set_permissions(&state, Permissions::from_mode(0o700)))
             .map_err(|source| HarnessError::io("create the broker's state folder", source))?;
-        let kek = key_encryption_key()?;
+        let kek = settings::key_encryption_key()?;
         canary::note(kek.as_bytes());
         broker.write("kek", &kek)?;
         broker.set_policy(&settings.policy)?;
-        broker.write("kerbridge.toml", &broker.configuration(settings))?;
+        broker.write("kerbridge.toml", &settings.configuration(&broker))?;
         Ok(broker)
     }
 
@@ -104,34 +88,6 @@ impl Broker {
     /// The machine's krb5.conf as it finds it from its next start on, in place of `/etc/krb5.conf`.
     pub fn set_krb5_config(&mut self, path: &Path) {
         self.krb5_config = Some(path.to_owned());
-    }
-
-    fn configuration(&self, settings: &BrokerSettings) -> String {
-        let quote = |text: &str| format!("{text:?}");
-        let mut toml = format!(
-            "issuer = {issuer}\nstate_dir = {state}\npolicy_file = \"policy.toml\"\n\n\
-             [listen.mesh]\nunix = {socket}\n\n\
-             [listen.admin]\nunix = \"admin.sock\"\n\n\
-             [kerberos]\nrealms = {realms:?}\n",
-            issuer = quote(&settings.issuer),
-            state = quote(&self.folder.join("state").to_string_lossy()),
-            socket = quote(&self.socket().to_string_lossy()),
-            realms = settings.realms,
-        );
-        for acceptor in &settings.acceptors {
-            toml.push_str(&format!(
-                "\n[[kerberos.acceptor]]\nprincipal = {}\nkeytab = {}\n",
-                quote(acceptor),
-                quote(&settings.keytab.to_string_lossy())
-            ));
-        }
-        // Who accepts no tickets makes no tokens.
-        if !settings.acceptors.is_empty() {
-            let kek = quote(&self.folder.join("kek").to_string_lossy());
-            toml.push_str(&format!("\n[keys]\nkey_encryption_key_file = {kek}\n"));
-        }
-        toml.push_str(&format!("\n{}", settings.more));
-        toml
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), HarnessError> {
@@ -446,12 +402,4 @@ pub fn find_kerbridge() -> Result<PathBuf, HarnessError> {
             path: missing,
             remedy: "run `make build`, or name the binary in KERBRIDGE_BIN",
         })
-}
-
-fn key_encryption_key() -> Result<String, HarnessError> {
-    let mut key = [0_u8; 32];
-    SystemRandom::new().fill(&mut key).map_err(|_unspecified| {
-        HarnessError::io("make a key-encryption key", std::io::Error::other("no randomness"))
-    })?;
-    Ok(format!("{}\n", STANDARD.encode(key)))
 }

@@ -6,12 +6,9 @@
 //! all children. The kernel's way reaches the child alone: a daemon that forks workers must run as one process to die
 //! with a killed test (`httpd -X`, `samba -M single`).
 
-use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{LazyLock, mpsc};
+use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -22,133 +19,18 @@ use crate::canary;
 use crate::error::HarnessError;
 use crate::wait::{Deadline, POLL, wait_for};
 
+mod fork;
+mod program;
+mod spawn;
+
+pub use program::{copy_program, find_program};
+pub use spawn::Spawn;
+
 /// How long a child has between SIGTERM and SIGKILL when its owner is dropped.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// How much of a log an error or a failed test shows, in bytes.
 const TAIL: usize = 8 * 1024;
-
-/// What to start, and where its output goes.
-#[derive(Clone, Debug)]
-pub struct Spawn {
-    name: String,
-    program: OsString,
-    folder: PathBuf,
-    args: Vec<OsString>,
-    env: Vec<(OsString, OsString)>,
-    cwd: Option<PathBuf>,
-    clear_env: bool,
-    is_watched: bool,
-}
-
-impl Spawn {
-    /// `program` (a path, or a name looked up on PATH and in the sbin folders), logging to `folder/<name>.log`.
-    ///
-    /// The name is the program's file name unless [`Spawn::name`] gives another.
-    pub fn new(program: impl AsRef<OsStr>, folder: impl Into<PathBuf>) -> Self {
-        let program = program.as_ref().to_owned();
-        let name = Path::new(&program)
-            .file_name()
-            .unwrap_or(&program)
-            .to_string_lossy()
-            .into_owned();
-        let (args, env, cwd) = (Vec::new(), Vec::new(), None);
-        Self {
-            name,
-            program,
-            folder: folder.into(),
-            args,
-            env,
-            cwd,
-            clear_env: false,
-            is_watched: false,
-        }
-    }
-
-    /// Names the process in errors and its log file; two processes in one folder need two names.
-    #[must_use]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
-        self
-    }
-
-    /// Adds one argument.
-    #[must_use]
-    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
-        self.args.push(arg.as_ref().to_owned());
-        self
-    }
-
-    /// Adds arguments.
-    #[must_use]
-    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
-        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
-        self
-    }
-
-    /// Sets one variable beside those of the test's own environment.
-    #[must_use]
-    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
-        self
-    }
-
-    /// Sets variables beside those of the test's own environment.
-    #[must_use]
-    pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(mut self, pairs: impl IntoIterator<Item = (N, V)>) -> Self {
-        for (name, value) in pairs {
-            self = self.env(name, value);
-        }
-        self
-    }
-
-    /// Starts from an empty environment but for PATH.
-    #[must_use]
-    pub fn clear_env(mut self) -> Self {
-        self.clear_env = true;
-        self
-    }
-
-    /// The child's working folder; the test's own unless given.
-    #[must_use]
-    pub fn cwd(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.cwd = Some(folder.into());
-        self
-    }
-
-    /// What it prints must hold none of the credentials that passed by then, see [`canary`].
-    #[must_use]
-    pub fn watched(mut self) -> Self {
-        self.is_watched = true;
-        self
-    }
-
-    fn log_path(&self) -> PathBuf {
-        self.folder.join(format!("{}.log", self.name))
-    }
-
-    fn command(&self, program: &Path, log: File) -> Result<Command, HarnessError> {
-        let second = log
-            .try_clone()
-            .map_err(|source| HarnessError::io("share the log file", source))?;
-        let mut command = Command::new(find_program("setpriv")?);
-        command
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(program)
-            .args(&self.args);
-        if self.clear_env {
-            command
-                .env_clear()
-                .envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-        }
-        command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        if let Some(cwd) = &self.cwd {
-            command.current_dir(cwd);
-        }
-        command.stdin(Stdio::null()).stdout(log).stderr(second).process_group(0);
-        Ok(command)
-    }
-}
 
 /// A running child and its log.
 #[derive(Debug)]
@@ -172,7 +54,7 @@ impl OwnedProcess {
         let program = find_program(&spawn.program)?;
         let file = File::create(&log)
             .map_err(|source| HarnessError::io(format!("create the log file {}", log.display()), source))?;
-        let child = fork(spawn.command(&program, file)?)
+        let child = fork::fork(spawn.command(&program, file)?)
             .map_err(|source| HarnessError::io(format!("start {}", spawn.name), source))?;
         Ok(Self {
             name: spawn.name,
@@ -409,70 +291,6 @@ impl OwnedProcess {
             eprintln!("{} could not be ended", self.name);
         }
     }
-}
-
-/// Copies a program so that it can be started at once. `cp` does it: a file that this process had open to write would be so
-/// in whatever another thread starts meanwhile, and Linux runs no file that anybody may write to (`ETXTBSY`).
-///
-/// # Errors
-///
-/// [`HarnessError::Io`], also where `cp` fails.
-pub fn copy_program(from: &Path, to: &Path) -> Result<(), HarnessError> {
-    let action = "copy a program";
-    let copied = std::process::Command::new("cp").arg("--").args([from, to]).status();
-    let status = copied.map_err(|source| HarnessError::io(action, source))?;
-    let failed = || HarnessError::io(action, std::io::Error::other(format!("cp ended with {status}")));
-    status.success().then_some(()).ok_or_else(failed)
-}
-
-/// The path of a program: itself where it has a slash, else from PATH or one of the sbin folders.
-///
-/// # Errors
-///
-/// [`HarnessError::ProgramMissing`].
-pub fn find_program(program: impl AsRef<OsStr>) -> Result<PathBuf, HarnessError> {
-    let program = Path::new(program.as_ref());
-    let missing = || HarnessError::ProgramMissing {
-        program: program.display().to_string(),
-        remedy: "run `make setup`",
-    };
-    if program.components().count() > 1 {
-        return if program.is_file() {
-            Ok(program.to_owned())
-        } else {
-            Err(missing())
-        };
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from))
-        .map(|folder| folder.join(program))
-        .find(|candidate| candidate.is_file())
-        .ok_or_else(missing)
-}
-
-type ForkRequest = (Command, mpsc::Sender<std::io::Result<Child>>);
-
-/// The thread that forks: its end, and so every child's, is the end of this process.
-static FORKER: LazyLock<mpsc::Sender<ForkRequest>> = LazyLock::new(|| {
-    let (sender, requests) = mpsc::channel::<ForkRequest>();
-    std::thread::spawn(move || {
-        for (mut command, reply) in requests {
-            if let Err(mpsc::SendError(Ok(mut orphan))) = reply.send(command.spawn()) {
-                // Nobody took the child, so nobody would end it; a failure to kill means that it ended by itself.
-                drop(orphan.kill());
-                drop(orphan.wait());
-            }
-        }
-    });
-    sender
-});
-
-fn fork(command: Command) -> std::io::Result<Child> {
-    let gone = || std::io::Error::other("the forking thread is gone");
-    let (reply, answer) = mpsc::channel();
-    FORKER.send((command, reply)).map_err(|_closed| gone())?;
-    answer.recv().map_err(|_closed| gone())?
 }
 
 #[cfg(test)]
