@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kerbridge_broker::keyring::{KeyEncryptionKey, KeyRing, Rotation};
-use kerbridge_broker::metrics::Metrics;
+use kerbridge_broker::metrics::{DatabaseMetrics, Metrics};
 use kerbridge_broker::revocation::{By, Order, Revocations, TokenNames};
 use kerbridge_broker::store::{
     FILE, KeptStore, Kind, PostgresConfig, PostgresHost, ReplayTag, Revocation, Store, Target,
@@ -91,7 +91,13 @@ fn shared() -> Outcome<()> {
         user: "kerbridge".into(),
         password: None,
     };
-    let store = KeptStore::in_database(&config, AT_ONCE, Duration::from_secs(60), Histogram::new([1.0]));
+    let store = KeptStore::in_database(
+        &config,
+        AT_ONCE,
+        Duration::from_secs(60),
+        Histogram::new([1.0]),
+        DatabaseMetrics::default(),
+    );
     let store: Arc<dyn Store> = Arc::new(store.map_err(|problem| problem.to_string())?);
     let revocations = Revocations::new(Arc::clone(&store), ISSUER, 900, Metrics::new().revocations());
     let revocations = Arc::new(revocations);

@@ -18,7 +18,17 @@ const LONGEST_LIFE: u64 = 300;
 /// Seconds that a used one is remembered beyond its `exp`: the clock may be set back a little.
 const MARGIN: u64 = 60;
 
-/// What a request says about its client, none of which has been looked at.
+/// What a request says about its client beside its connection, none of which has been looked at.
+pub enum ClientClaim {
+    /// Nothing.
+    Nothing,
+    /// Its name (`client_id`), which proves nothing.
+    Name(String),
+    /// That it can sign.
+    Assertion(Assertion),
+}
+
+/// A client's assertion of who it is.
 pub struct Assertion {
     /// `client_assertion_type`
     pub kind: String,
@@ -37,18 +47,26 @@ pub struct AssertingClients {
     pub store: Arc<dyn Store>,
 }
 
-/// Why a client is not known. What stands here is for the log: whoever asks hears `invalid_client`.
+/// Why a client is not known. What stands here is for the log: whoever asks hears no more than the error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotAsserted {
-    /// [`Reason::ClientUnauthenticated`], or what is our fault.
+    /// [`Reason::ClientUnauthenticated`], [`Reason::InvalidRequest`] where the connection is another client's, or what is our fault.
     pub reason: Reason,
     /// More about it.
     pub detail: Box<str>,
 }
 
 impl AssertingClients {
-    /// The client's name, if the assertion is good. It is used up then.
-    pub async fn name(&self, assertion: Assertion, now: UnixTime, deadline: Instant) -> Result<String, NotAsserted> {
+    /// The client's name, if the assertion is good. It is used up then. `connected` is the client that the connection's
+    /// certificate is of: one request authenticates one client, in one way (RFC 6749 §2.3), so that beside an assertion a
+    /// certificate is only what tokens are bound to (RFC 8705 §3), and the same client's.
+    pub async fn name(
+        &self,
+        assertion: Assertion,
+        connected: Option<&str>,
+        now: UnixTime,
+        deadline: Instant,
+    ) -> Result<String, NotAsserted> {
         let Assertion { kind, token, client_id } = assertion;
         if kind != ASSERTION_TYPE {
             return Err(refused("the type of the client's assertion is another"));
@@ -70,12 +88,22 @@ impl AssertingClients {
         if !verified.is_for(ASSERTION_AUDIENCE) {
             return Err(refused("the client's assertion is for somebody else"));
         }
+        // Who else it is for could show it here.
+        if verified.is_for_others() {
+            return Err(refused("the client's assertion is for somebody else, too"));
+        }
         if now.until(verified.expires()) > LONGEST_LIFE {
             return Err(refused("the client's assertion lives too long"));
         }
         let id = verified
             .token_id()
             .ok_or_else(|| refused("the client's assertion has no jti"))?;
+        if connected.is_some_and(|connected| connected != client) {
+            return Err(NotAsserted {
+                reason: Reason::InvalidRequest,
+                detail: "the assertion is one client's, and the certificate of its connection another's".into(),
+            });
+        }
         let tag = ReplayTag::of_assertion(client, id);
         let used = self.store.consume_once(tag, verified.expires().plus(MARGIN));
         match tokio::time::timeout_at(deadline, used).await {

@@ -36,7 +36,7 @@ pub use to_token::TicketToToken;
 pub use trade::TokenToToken;
 
 use crate::audit::Audit;
-use crate::client_assertion::{AssertingClients, Assertion, NotAsserted};
+use crate::client_assertion::{AssertingClients, Assertion, ClientClaim, NotAsserted};
 use crate::config::ListenerName;
 use crate::failure_limit::FailureLimit;
 use crate::metrics::Metrics;
@@ -145,11 +145,8 @@ impl Exchange {
     /// Answers one request body.
     pub async fn answer(&self, body: &[u8], caller: &Caller, clock: Clock) -> Result<ExchangeReply, Refusal> {
         let (began, now) = (Instant::now(), clock.now());
-        let (hints, assertion, request) = ExchangeRequest::read(body, caller.listener);
-        let known = match assertion {
-            Some(assertion) => self.identify(assertion, caller, now, began).await.map(Some),
-            None => Ok(None),
-        };
+        let (hints, claim, request) = ExchangeRequest::read(body, caller.listener);
+        let known = self.client(claim, caller, now, began).await;
         let known = known.map_err(|refusal| self.refuse(refusal, caller))?;
         let caller = known.as_ref().unwrap_or(caller);
         let request = match (request, &self.to_ticket) {
@@ -273,6 +270,26 @@ impl Exchange {
         }
     }
 
+    /// Who asks, where a request says more of it than its connection.
+    async fn client(
+        &self,
+        claim: ClientClaim,
+        caller: &Caller,
+        now: UnixTime,
+        began: Instant,
+    ) -> Result<Option<Caller>, Refusal> {
+        match claim {
+            ClientClaim::Assertion(assertion) => self.identify(assertion, caller, now, began).await.map(Some),
+            // RFC 8705 §2: by its certificate, too, a client is the one that it says it is.
+            ClientClaim::Name(name) if caller.authenticated().is_some_and(|client| client != name) => {
+                Err(Refusal::unauthenticated(
+                    "client_id is another client than the one that the connection is of: leave it out, or send that one's",
+                ))
+            }
+            ClientClaim::Name(_) | ClientClaim::Nothing => Ok(None),
+        }
+    }
+
     /// Who says who they are, and how: whose assertion is good, or why it is not.
     async fn identify(
         &self,
@@ -288,7 +305,7 @@ impl Exchange {
         let named = match (&self.clients, &self.to_token) {
             (Some(clients), Some(direction)) => {
                 let deadline = began.checked_add(direction.deadline).unwrap_or(began);
-                clients.name(assertion, now, deadline).await
+                clients.name(assertion, caller.authenticated(), now, deadline).await
             }
             (_, _) => Err(NotAsserted {
                 reason: Reason::ClientUnauthenticated,

@@ -1,5 +1,7 @@
 //! Counts what the broker did, in labels of closed lists only.
 
+mod connections;
+mod database;
 mod delegation;
 mod keys;
 mod revocations;
@@ -14,6 +16,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use connections::ConnectionMetrics;
+pub use database::DatabaseMetrics;
 pub use delegation::{DelegationMetrics, Found};
 pub use keys::KeyMetrics;
 pub use revocations::RevocationMetrics;
@@ -48,6 +52,8 @@ pub struct Metrics {
     audit_events_lost: Counter,
     store_commits: Histogram,
     directory: DirectoryCounters,
+    connections: ConnectionMetrics,
+    database: DatabaseMetrics,
     delegation: DelegationMetrics,
     revocations: RevocationMetrics,
     keys: KeyMetrics,
@@ -156,6 +162,8 @@ impl Metrics {
             audit_events_lost.clone(),
         );
         let directory = DirectoryCounters::registered(&mut registry);
+        let connections = ConnectionMetrics::register(&mut registry);
+        let database = DatabaseMetrics::register(&mut registry);
         let delegation = DelegationMetrics::register(&mut registry);
         let traces = TraceMetrics::register(&mut registry);
         // A series that begins with its first event hides that event from rate().
@@ -184,6 +192,8 @@ impl Metrics {
             audit_events_lost,
             store_commits,
             directory,
+            connections,
+            database,
             delegation,
             revocations,
             keys,
@@ -285,6 +295,16 @@ impl Metrics {
     /// The counts of a directory of groups.
     pub fn directory(&self) -> DirectoryCounters {
         self.directory.clone()
+    }
+
+    /// What is counted of the database that brokers share.
+    pub fn database(&self) -> DatabaseMetrics {
+        self.database.clone()
+    }
+
+    /// What is counted of connections.
+    pub fn connections(&self) -> ConnectionMetrics {
+        self.connections.clone()
     }
 
     /// What is said of signing keys.

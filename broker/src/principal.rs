@@ -51,6 +51,33 @@ pub fn components(principal: &Principal) -> usize {
     parts(principal).len()
 }
 
+/// First components of the KDC's own names: whoever had a ticket of one would be the KDC, or its administrator.
+const OF_THE_KDC: [&str; 4] = ["krbtgt", "kadmin", "kiprop", "changepw"];
+
+/// Whether it is one of the KDC's own: `krbtgt/REALM`, `kadmin/admin` and others like them, in any case, and Active Directory's account
+/// `krbtgt`.
+pub fn is_of_the_kdc(principal: &Principal) -> bool {
+    let is = |part: &str, name: &str| part.eq_ignore_ascii_case(name);
+    match parts(principal).as_slice() {
+        [only] => is(only, "krbtgt"),
+        // `K/M` has the key under which MIT's database is.
+        [first, ..] => OF_THE_KDC.iter().any(|name| is(first, name)) || principal.name() == "K/M",
+        [] => true,
+    }
+}
+
+/// Whether it is a name as people have them: one component, nothing in it that divides names elsewhere, and no machine's (`WS01$`,
+/// MS-SAMR §3.1.1.8.4).
+pub fn is_persons(principal: &Principal) -> bool {
+    let name = principal.name();
+    !name.contains(['/', '\\']) && !name.ends_with('$') && !is_of_the_kdc(principal)
+}
+
+/// Whether a separator stands in one of its components. Another reader may well take it for one that divides.
+pub fn is_escaped(principal: &Principal) -> bool {
+    principal.name().contains('\\')
+}
+
 /// The name's components, unescaped: a separator in one of them is a part of it.
 pub fn parts(principal: &Principal) -> Vec<String> {
     unescaped(principal.name(), true)
@@ -113,6 +140,34 @@ mod tests {
             let principal = from_components(parts, "R.TEST").unwrap();
             assert_eq!(canonical(principal.as_str()).unwrap(), principal);
             assert_eq!(components(&principal), parts.len());
+        }
+    }
+
+    #[test]
+    fn a_persons_name_is_one_plain_component_and_the_kdcs_own_are_nobodys() {
+        for (text, persons, of_the_kdc) in [
+            ("alice@R", true, false),
+            ("al.ice-1@R", true, false),
+            ("kadmin@R", true, false),
+            ("alice/admin@R", false, false),
+            ("HTTP/web.r@R", false, false),
+            (r"bob\@corp@R", false, false),
+            (r"a\/b@R", false, false),
+            ("WS01$@R", false, false),
+            ("krbtgt@R", false, true),
+            ("krbtgt/R@R", false, true),
+            ("KrbTgt/S@R", false, true),
+            ("kadmin/admin@R", false, true),
+            ("kadmin/changepw@R", false, true),
+            ("kiprop/kdc.r@R", false, true),
+            ("K/M@R", false, true),
+        ] {
+            let principal = canonical(text).unwrap();
+            assert_eq!(
+                (is_persons(&principal), is_of_the_kdc(&principal)),
+                (persons, of_the_kdc),
+                "{text}"
+            );
         }
     }
 

@@ -24,7 +24,7 @@ use kerbridge_wire::clients::PROTECTED_RESOURCE_PATH;
 use kerbridge_wire::exchange::{FEED_PATH, INTROSPECTION_PATH, JWKS_PATH, LOGOUT_PATH, REVOCATION_PATH, TOKEN_PATH};
 
 pub use bind::{Bound, bind, look};
-pub use connection::{Listening, Shutdown, serve};
+pub use connection::{Listening, Room, Shutdown, SourceShare, serve};
 pub use metadata::ClientAuthentication;
 
 use crate::admin::keys::{KEYS_PATH, RETIRE_PATH, REWRAP_PATH, ROTATE_PATH};

@@ -289,6 +289,7 @@ key_encryption_key_file = {kek}
 #deadline = "1500ms"  # for one exchange; less than the filter's timeout of 2s
 #ticket_floor = "5s"  # least life of a ticket for which a token is minted
 #connections = 1024   # open at once on each listener
+#connections_per_source = 128  # of one source to listen.public; 0 for no limit
 #failures_per_minute = 300     # of one source; it then gets 429 until some are forgiven; 0 for no limit
 #shared_sources = ["10.0.0.9"] # a proxy or NAT with many clients behind it: not limited
 #drain = "5s"         # for requests in flight, once no new ones are taken after SIGTERM

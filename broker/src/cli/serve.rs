@@ -26,7 +26,7 @@ use crate::problem::Problem;
 use crate::published_keys;
 use crate::readiness::{self, Readiness};
 use crate::reload::{Look, Reload};
-use crate::server::{Bound, Broker, ClientAuthentication, router};
+use crate::server::{Bound, Broker, ClientAuthentication, Room, SourceShare, router};
 use crate::store::Replicas;
 use crate::subject_token::Issuers;
 use crate::time::Clock;
@@ -164,6 +164,13 @@ async fn serve_all(
     for Problem { field, problem, remedy } in config.warnings() {
         tracing::warn!(field, problem, remedy, "the configuration is doubtful");
     }
+    let room = Room {
+        connections: limits.connections,
+        share: limits
+            .connections_per_source
+            .map(|most| SourceShare::new(most, limits.shared_sources.clone())),
+        metrics: broker.exchange.metrics.connections(),
+    };
     let (mut exchanging, mut observing) = (Listeners::new(drain), Listeners::new(OBSERVE_DRAIN));
     for one in bound {
         tracing::info!(listener = one.name().as_str(), address = one.address(), "listening");
@@ -172,7 +179,7 @@ async fn serve_all(
             ListenerName::Mesh | ListenerName::Public => &mut exchanging,
             ListenerName::Observe | ListenerName::Admin => &mut observing,
         };
-        group.serve(one, router, limits.connections);
+        group.serve(one, router, room.clone());
     }
     let signal = tokio::select! {
         _ = terminate.recv() => Ok("SIGTERM"),

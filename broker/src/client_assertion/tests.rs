@@ -58,7 +58,7 @@ async fn name(clients: &AssertingClients, token: String, client_id: Option<&str>
         token: Zeroizing::new(token),
         client_id: client_id.map(str::to_owned),
     };
-    clients.name(assertion, at(NOW), deadline()).await
+    clients.name(assertion, None, at(NOW), deadline()).await
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn a_client_is_who_its_key_says_once() {
         ("", json!({ "jti": "2" }), Some("cli")),
         (
             "client-authentication+jwt",
-            json!({ "jti": "3", "aud": ["x", OURS] }),
+            json!({ "jti": "3", "aud": [OURS, "https://broker.test/oauth2/token"] }),
             None,
         ),
         ("JWT", json!({ "jti": "4", "iat": null, "exp": NOW + 300 }), None),
@@ -115,6 +115,12 @@ async fn what_is_not_the_clients_own_for_us_and_short_lived_is_nobodys() {
             "the client's assertion is for",
         ),
         (json!({ "aud": "this-broker" }), None, "the client's assertion is for"),
+        (
+            json!({ "aud": [OURS, "https://other.test"] }),
+            None,
+            "the client's assertion is for somebody else, too",
+        ),
+        (json!({ "aud": [] }), None, "the client's assertion is for"),
         (json!({ "aud": null }), None, "the client's assertion: missing_claim"),
         (
             json!({ "exp": NOW + 301 }),
@@ -157,7 +163,7 @@ async fn what_is_not_the_clients_own_for_us_and_short_lived_is_nobodys() {
         client_id: None,
     };
     let refused = clients
-        .name(other, at(NOW), Instant::now() + Duration::from_secs(10))
+        .name(other, None, at(NOW), Instant::now() + Duration::from_secs(10))
         .await;
     assert_eq!(refused.unwrap_err().reason, Reason::ClientUnauthenticated);
     // None of them used it up.
@@ -166,6 +172,20 @@ async fn what_is_not_the_clients_own_for_us_and_short_lived_is_nobodys() {
             .await
             .is_ok()
     );
+}
+
+#[tokio::test]
+async fn an_assertion_over_another_clients_connection_is_no_good_and_not_used_up() {
+    let key = Key::new();
+    let (_, clients) = clients(&key);
+    let asserted = || Assertion {
+        kind: ASSERTION_TYPE.into(),
+        token: Zeroizing::new(key.sign_as("JWT", &claims(json!({})))),
+        client_id: None,
+    };
+    let over = async |client| clients.name(asserted(), Some(client), at(NOW), deadline()).await;
+    assert_eq!(over("other").await.unwrap_err().reason, Reason::InvalidRequest);
+    assert_eq!(over("cli").await.as_deref(), Ok("cli"));
 }
 
 #[tokio::test]

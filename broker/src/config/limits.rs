@@ -1,5 +1,6 @@
 //! Decides how much is done at once and for how long, each within its bounds.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use kerbridge_gate::network::Network;
@@ -23,6 +24,8 @@ pub struct Limits {
     pub ticket_floor: Span,
     /// Connections open at once on each listener, 1 to 65,536.
     pub connections: usize,
+    /// Connections of one source to `public` open at once, 1 to 65,536; no bound of their own where absent.
+    pub connections_per_source: Option<NonZeroUsize>,
     /// How long requests in flight may take once no new ones are taken.
     pub drain: Span,
     /// How long new requests are still taken after a signal to stop, while `/readyz` says 503 already.
@@ -40,6 +43,9 @@ const LONGEST_DEADLINE: Duration = Duration::from_secs(60);
 /// one does to us.
 const FAILURES: u32 = 300;
 const MOST_FAILURES: u32 = 1_000_000;
+const MOST_CONNECTIONS: usize = 65_536;
+/// One source has one such part of all connections, unless the configuration says otherwise.
+const SHARES: usize = 8;
 
 pub(super) fn check(limits: raw::Limits, problems: &mut Problems) -> Option<Limits> {
     let raw::Limits {
@@ -48,6 +54,7 @@ pub(super) fn check(limits: raw::Limits, problems: &mut Problems) -> Option<Limi
         deadline,
         ticket_floor,
         connections,
+        connections_per_source,
         drain,
         drain_notice,
         failures_per_minute,
@@ -67,7 +74,22 @@ pub(super) fn check(limits: raw::Limits, problems: &mut Problems) -> Option<Limi
     };
     let threads = bounded("threads", threads, 2, 256);
     let queue = bounded("queue", queue, 256, 65_536);
-    let connections = bounded("connections", connections, 1024, 65_536);
+    let connections = bounded("connections", connections, 1024, MOST_CONNECTIONS);
+    let connections_per_source = match connections_per_source {
+        // With as little as that, it takes several sources to keep the others out.
+        None => Some(connections.map_or(0, |all| all.div_ceil(SHARES))),
+        Some(value) => {
+            let good = usize::try_from(value).ok().filter(|value| *value <= MOST_CONNECTIONS);
+            if good.is_none() {
+                problems.note(
+                    "limits.connections_per_source",
+                    format!("{value} is not 0 to {MOST_CONNECTIONS}"),
+                    "write 128, or 0 for no limit",
+                );
+            }
+            good
+        }
+    };
     let deadline = match deadline {
         None => Some(DEADLINE),
         Some(text) => {
@@ -114,6 +136,7 @@ pub(super) fn check(limits: raw::Limits, problems: &mut Problems) -> Option<Limi
         deadline: deadline?,
         ticket_floor: ticket_floor.unwrap_or(Span::FIVE_SECONDS),
         connections: connections?,
+        connections_per_source: NonZeroUsize::new(connections_per_source?),
         drain: drain.unwrap_or(Span::FIVE_SECONDS),
         drain_notice,
         failures_per_minute: failures_per_minute?,
@@ -239,6 +262,33 @@ mod tests {
             found[0].contains("9000 ms are not less than the 2000 ms") && found[0].contains("\"1500ms\""),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn a_source_has_an_eighth_of_the_connections_unless_something_else_is_said() {
+        let share = |connections, connections_per_source| {
+            let mut problems = Problems::default();
+            let raw = raw::Limits {
+                connections,
+                connections_per_source,
+                ..raw::Limits::default()
+            };
+            let limits = check(raw, &mut problems).map(|limits| limits.connections_per_source.map(NonZeroUsize::get));
+            limits.ok_or_else(|| problems.to_string())
+        };
+        for (all, said, share_of_all) in [
+            (None, None, Some(128)),
+            (Some(80), None, Some(10)),
+            (Some(1), None, Some(1)),
+            (None, Some(5), Some(5)),
+            (None, Some(0), None),
+        ] {
+            assert_eq!(share(all, said), Ok(share_of_all), "{all:?} {said:?}");
+        }
+        for odd in [-1, 65_537] {
+            let problem = share(None, Some(odd)).unwrap_err();
+            assert!(problem.starts_with("limits.connections_per_source: "), "{problem}");
+        }
     }
 
     #[test]

@@ -201,6 +201,7 @@ pub(super) struct Limits {
     pub(super) deadline: Option<String>,
     pub(super) ticket_floor: Option<Span>,
     pub(super) connections: Option<i64>,
+    pub(super) connections_per_source: Option<i64>,
     pub(super) drain: Option<Span>,
     pub(super) drain_notice: Option<Span>,
     pub(super) failures_per_minute: Option<i64>,

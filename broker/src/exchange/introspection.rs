@@ -61,11 +61,8 @@ impl Exchange {
     /// Answers one request body.
     pub async fn introspect(&self, body: &[u8], caller: &Caller, now: UnixTime) -> Result<Introspected, Refusal> {
         let began = Instant::now();
-        let (assertion, request) = IntrospectionRequest::read(body, caller.listener);
-        let known = match assertion {
-            Some(assertion) => self.identify(assertion, caller, now, began).await.map(Some),
-            None => Ok(None),
-        };
+        let (claim, request) = IntrospectionRequest::read(body, caller.listener);
+        let known = self.client(claim, caller, now, began).await;
         let known = known.map_err(|refusal| self.refuse_introspection(refusal, caller))?;
         let caller = known.as_ref().unwrap_or(caller);
         let outcome = match request {

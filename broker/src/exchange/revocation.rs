@@ -43,11 +43,8 @@ impl Exchange {
     /// [`Refusal`].
     pub async fn revoke(&self, body: &[u8], shown: Shown<'_>, caller: &Caller, clock: Clock) -> Result<(), Refusal> {
         let (began, now) = (Instant::now(), clock.now());
-        let (hints, assertion, request) = RevocationRequest::read(body, caller.listener);
-        let known = match assertion {
-            Some(assertion) => self.identify(assertion, caller, now, began).await.map(Some),
-            None => Ok(None),
-        };
+        let (hints, claim, request) = RevocationRequest::read(body, caller.listener);
+        let known = self.client(claim, caller, now, began).await;
         let known = known.map_err(|refusal| self.refuse_revocation(refusal, caller, &hints))?;
         let caller = known.as_ref().unwrap_or(caller);
         let outcome = match (request, &self.to_token, &self.trade) {
@@ -89,8 +86,12 @@ impl Asked<'_> {
         let user = match (shown, &found) {
             (Shown::Nothing, _) => None,
             (Shown::Bearer(_), Err(reason)) if is_same => return Ok(Outcome::Nothing(*reason)),
-            (Shown::Bearer(own), _) => {
-                let own = self.stands(Zeroizing::new(own.to_owned()), now).await?;
+            (Shown::Bearer(own), found) => {
+                let own = match found {
+                    // It was verified a moment ago.
+                    Ok(token) if is_same => Ok(token.clone()),
+                    Ok(_) | Err(_) => self.stands(Zeroizing::new(own.to_owned()), now).await?,
+                };
                 let own = own.map_err(|reason| unauthenticated(reason.as_str()))?;
                 if !own.confirmation().is_held_with(self.certificate) {
                     return Err(unauthenticated(Reason::CertificateMismatch.as_str()));

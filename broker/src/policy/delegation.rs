@@ -11,6 +11,7 @@ use kerbridge_wire::{Reason, delegation as raw};
 
 use super::{Audience, Policy, PrincipalPattern, groups, numbered, patterns};
 use crate::config::unfit_client_of_policy;
+use crate::principal;
 use crate::problem::Problems;
 use crate::subject_token::{Author, VerifiedToken};
 
@@ -212,8 +213,12 @@ impl Clients {
 
 impl Line {
     fn is_for(&self, user: &Principal) -> bool {
-        // Without principals it is for a group, which was looked at.
-        self.principals.is_empty() || self.principals.iter().any(|pattern| pattern.matches(user))
+        if self.principals.is_empty() {
+            // It is for a group, which was looked at: for the people in it. In a service's name nobody acts who is not named.
+            principal::is_persons(user)
+        } else {
+            self.principals.iter().any(|pattern| pattern.matches_plainly(user))
+        }
     }
 }
 

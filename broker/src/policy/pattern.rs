@@ -51,6 +51,16 @@ impl PrincipalPattern {
         }
     }
 
+    /// The same, where a name is not taken for another one's word: a `*` is no name with an escaped separator in it, and nothing is a
+    /// name of the KDC's own.
+    pub fn matches_plainly(&self, principal: &Principal) -> bool {
+        let is_plain = match self {
+            Self::Exactly(_) => true,
+            Self::Like { .. } => !principal::is_escaped(principal),
+        };
+        is_plain && !principal::is_of_the_kdc(principal) && self.matches(principal)
+    }
+
     /// Whether every principal that the other one names is named by this one.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
@@ -167,6 +177,26 @@ mod tests {
             ("*/*@R.TEST", "alice@R.TEST"),
         ] {
             assert!(!matches(pattern, other), "{pattern} {other}");
+        }
+    }
+
+    #[test]
+    fn a_star_is_plainly_nobody_with_an_escape_and_no_pattern_is_the_kdc() {
+        let plainly = |pattern: &str, principal: &str| {
+            let pattern: PrincipalPattern = pattern.parse().unwrap();
+            pattern.matches_plainly(&principal::canonical(principal).unwrap())
+        };
+        assert!(plainly("*@R", "alice@R") && plainly("*/admin@R", "alice/admin@R"));
+        assert!(plainly(r"bob\@corp@R", r"bob\@corp@R"));
+        for (pattern, other) in [
+            ("*@R", r"bob\@corp@R"),
+            ("*/*@R", r"HTTP/a\/b@R"),
+            ("*@R", "krbtgt@R"),
+            ("*/*@R", "krbtgt/R@R"),
+            ("krbtgt/R@R", "krbtgt/R@R"),
+        ] {
+            assert!(matches(pattern, other), "{pattern} {other}");
+            assert!(!plainly(pattern, other), "{pattern} {other}");
         }
     }
 

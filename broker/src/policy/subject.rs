@@ -15,7 +15,7 @@ use kerbridge_wire::delegation::{SubjectForm, SubjectRule};
 use kerbridge_wire::exchange::PRINCIPAL_CLAIM;
 use kerbridge_wire::policy::Policy as RawPolicy;
 
-use super::Policy;
+use super::{Policy, PrincipalPattern, patterns};
 use crate::principal;
 use crate::problem::Problems;
 use crate::subject_token::{Author, VerifiedToken};
@@ -31,7 +31,13 @@ struct Line {
     issuer: Box<str>,
     claim: Box<str>,
     form: Form,
+    named: Named,
 }
+
+/// Whom of its realms a line may name. An issuer is trusted with people; services and machines have tickets of their own, and whoever
+/// speaks for one is somebody whom others believe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Named(Vec<PrincipalPattern>);
 
 #[derive(Clone, Debug)]
 enum Form {
@@ -54,6 +60,7 @@ pub enum Sought {
 pub struct ByKdc {
     user: DelegatedUser,
     realms: Vec<String>,
+    named: Named,
 }
 
 /// Why a token is about nobody.
@@ -69,6 +76,8 @@ pub enum NotTraced {
     Form,
     /// The principal is of a realm that is not listed.
     Realm,
+    /// It is no name of people, or none that the line lets the issuer speak for.
+    Name,
     /// The KDC resolved the name to a principal that does not fit it.
     AnotherName,
 }
@@ -77,7 +86,7 @@ impl NotTraced {
     /// The word of the closed list.
     pub const fn reason(self) -> Reason {
         match self {
-            Self::GivenName | Self::NoRule | Self::Form | Self::AnotherName => Reason::PrincipalNotMapped,
+            Self::GivenName | Self::NoRule | Self::Form | Self::Name | Self::AnotherName => Reason::PrincipalNotMapped,
             Self::NoClaim => Reason::MissingClaim,
             Self::Realm => Reason::RealmNotAllowed,
         }
@@ -96,6 +105,9 @@ impl fmt::Display for NotTraced {
             Self::NoClaim => f.write_str("the claim that the [[subject]] names is missing or no text"),
             Self::Form => f.write_str("the claim does not hold what the [[subject]] says"),
             Self::Realm => f.write_str("the principal's realm is not listed"),
+            Self::Name => f.write_str(
+                "the [[subject]] is for other principals: for people unless its principals name others, and never for the KDC's own",
+            ),
             Self::AnotherName => f.write_str("the KDC knows the user by another name"),
         }
     }
@@ -116,7 +128,7 @@ impl SubjectRules {
             Author::Another { issuer, claim } => {
                 let line = self.lines.iter().find(|line| *line.issuer == **issuer);
                 let line = line.ok_or(NotTraced::NoRule)?;
-                line.form.read(claim.as_deref().ok_or(NotTraced::NoClaim)?)
+                line.form.read(claim.as_deref().ok_or(NotTraced::NoClaim)?, &line.named)
             }
         }
     }
@@ -135,31 +147,53 @@ impl SubjectRules {
 }
 
 impl Form {
-    fn read(&self, text: &str) -> Result<Sought, NotTraced> {
+    /// The realms that its principals may be of.
+    fn realms(&self) -> &[String] {
+        match self {
+            Self::Principal { realms } | Self::Upn { realms, .. } => realms,
+            Self::Account { realm } => std::slice::from_ref(realm),
+        }
+    }
+
+    fn read(&self, text: &str, named: &Named) -> Result<Sought, NotTraced> {
         match self {
             Self::Principal { realms } => {
                 let principal = exactly(text)?;
-                if realms.iter().any(|realm| realm == principal.realm()) {
-                    Ok(Sought::Principal(principal))
-                } else {
-                    Err(NotTraced::Realm)
+                if !realms.iter().any(|realm| realm == principal.realm()) {
+                    return Err(NotTraced::Realm);
                 }
+                named.check(&principal)?;
+                Ok(Sought::Principal(principal))
             }
             Self::Upn { realm, realms } => {
                 let name = EnterpriseName::parse(text, realm).map_err(|_| NotTraced::Form)?;
                 Ok(Sought::ByKdc(ByKdc {
                     user: DelegatedUser::Enterprise(name),
                     realms: realms.clone(),
+                    named: named.clone(),
                 }))
             }
             Self::Account { realm } => {
                 let principal = principal::of_account(text, realm).ok_or(NotTraced::Form)?;
+                named.check(&principal)?;
                 Ok(Sought::ByKdc(ByKdc {
                     user: DelegatedUser::Principal(principal),
                     realms: vec![realm.clone()],
+                    named: named.clone(),
                 }))
             }
         }
+    }
+}
+
+impl Named {
+    fn check(&self, principal: &Principal) -> Result<(), NotTraced> {
+        let is_named = if self.0.is_empty() {
+            principal::is_persons(principal)
+        } else {
+            self.0.iter().any(|pattern| pattern.matches_plainly(principal))
+        };
+        if is_named { Ok(()) } else { Err(NotTraced::Name) }
     }
 }
 
@@ -182,6 +216,7 @@ impl ByKdc {
         Self {
             user,
             realms: realms.iter().map(|realm| (*realm).to_owned()).collect(),
+            named: Named::default(),
         }
     }
 
@@ -195,6 +230,7 @@ impl ByKdc {
         if !self.realms.iter().any(|realm| realm == principal.realm()) {
             return Err(NotTraced::Realm);
         }
+        self.named.check(principal)?;
         match &self.user {
             DelegatedUser::Principal(asked) if !same_but_for_case(asked, principal) => Err(NotTraced::AnotherName),
             DelegatedUser::Principal(_) | DelegatedUser::Enterprise(_) => Ok(principal.clone()),
@@ -229,7 +265,14 @@ pub(super) fn build(file: &RawPolicy, problems: &mut Problems) -> SubjectRules {
     let mut lines: Vec<Line> = Vec::new();
     for (index, rule) in file.subject.iter().enumerate() {
         let field = format!("subject[{index}]");
-        let SubjectRule { issuer, claim, .. } = rule;
+        let SubjectRule {
+            issuer,
+            claim,
+            form: _,
+            realm: _,
+            realms: _,
+            principals,
+        } = rule;
         if !file.issuer.iter().any(|known| known.issuer == *issuer) {
             problems.note(
                 format!("{field}.issuer"),
@@ -251,11 +294,22 @@ pub(super) fn build(file: &RawPolicy, problems: &mut Problems) -> SubjectRules {
                 "write a claim's name, such as \"upn\", or a JSON pointer, such as \"/user/upn\"",
             );
         }
+        let named = Named(patterns(principals, &format!("{field}.principals"), problems));
         if let Some(form) = check_form(rule, &field, problems) {
+            for (at, pattern) in named.0.iter().enumerate() {
+                if !form.realms().iter().any(|realm| realm == pattern.realm()) {
+                    problems.note(
+                        format!("{field}.principals[{at}]"),
+                        format!("{} is none of the realms of this line", pattern.realm()),
+                        "name principals of its realms",
+                    );
+                }
+            }
             lines.push(Line {
                 issuer: issuer.as_str().into(),
                 claim: claim.as_str().into(),
                 form,
+                named,
             });
         }
     }
@@ -269,6 +323,7 @@ fn check_form(rule: &SubjectRule, field: &str, problems: &mut Problems) -> Optio
         form,
         realm,
         realms,
+        principals: _,
     } = rule;
     let (needs_realm, needs_realms) = match form {
         SubjectForm::Principal => (false, true),

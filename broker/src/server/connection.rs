@@ -1,6 +1,8 @@
 //! Decides who a connection is, how many there may be, and when each must end.
 
+mod idle;
 mod patient;
+mod share;
 
 use std::convert::Infallible;
 use std::io;
@@ -16,16 +18,21 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
+pub use self::share::SourceShare;
+
+use self::idle::{IdleConnections, Standing};
 use self::patient::Patient;
+use self::share::{Full, Place};
 use super::bind::{Bound, Socket, SocketFile};
 use crate::client_certificate::digest_of;
 use crate::config::{ListenerName, TlsServer};
 use crate::exchange::{Caller, ClientProof, Peer};
+use crate::metrics::ConnectionMetrics;
 
 /// How long a head may take to arrive, and so how long a connection may be idle. Envoy's idle time-out for the cluster
 /// must be shorter (its example says 60 s), or it may send a request into a connection that is just being closed.
@@ -37,6 +44,8 @@ const WRITE_TIME: Duration = Duration::from_secs(10);
 /// How long a connection to `public` may last: whoever takes its answers byte by byte, or asks without end, has to queue
 /// for a slot again like everybody else.
 const LIFE: Duration = Duration::from_secs(5 * 60);
+/// How long an idle connection that is to make way has for what it began.
+const WAY_TIME: Duration = Duration::from_secs(1);
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// Wait after a failed accept: with no file descriptors left, the next one fails too.
@@ -59,6 +68,17 @@ impl Shutdown {
         // A sender that is gone will never say anything else, so it counts as stopping.
         drop(self.0.wait_for(|stopping| *stopping).await);
     }
+}
+
+/// How many connections a listener may have open at once.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// All together.
+    pub connections: usize,
+    /// One source of `public`. Whoever comes to the other listeners is known, and comes from few places.
+    pub share: Option<SourceShare>,
+    /// What is counted.
+    pub metrics: ConnectionMetrics,
 }
 
 /// A listener whose connections this runtime can accept.
@@ -147,38 +167,46 @@ impl Listener {
 }
 
 /// Serves one listener until told to stop, then waits for the requests in flight, `drain` at most.
-pub async fn serve(listening: Listening, router: Router, connections: usize, mut shutdown: Shutdown, drain: Duration) {
+pub async fn serve(listening: Listening, router: Router, room: Room, mut shutdown: Shutdown, drain: Duration) {
     let Listening {
         caller,
         listener,
         file: _file,
     } = listening;
     let name = caller.listener;
-    let slots = Arc::new(Semaphore::new(connections));
+    let slots = Arc::new(Semaphore::new(room.connections));
+    let idle = IdleConnections::default();
     let mut open = JoinSet::new();
     loop {
-        let permit = tokio::select! {
-            permit = Arc::clone(&slots).acquire_owned() => permit,
-            () = shutdown.begun() => break,
-        };
-        let Ok(permit) = permit else { break };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.begun() => break,
         };
         // Those that have ended are taken off, so that the set does not grow with every connection.
         while open.try_join_next().is_some() {}
-        match accepted {
-            Ok((stream, address)) => {
-                let mut caller = caller.clone();
-                caller.peer.address = address;
-                open.spawn(connection(stream, caller, router.clone(), shutdown.clone(), permit));
-            }
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(listener = name.as_str(), %error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
             }
-        }
+        };
+        // Before it waits for a slot: whoever has its share keeps nobody waiting behind it.
+        let Ok(place) = room.place(name, address) else { continue };
+        let permit = tokio::select! {
+            permit = room.slot(name, &slots, &idle) => permit,
+            () = shutdown.begun() => break,
+        };
+        let Ok(permit) = permit else { break };
+        let mut caller = caller.clone();
+        caller.peer.address = address;
+        let held = Held {
+            standing: idle.join(),
+            _place: place,
+            _permit: permit,
+        };
+        open.spawn(connection(stream, caller, router.clone(), shutdown.clone(), held));
     }
     drop(listener);
     let all = async { while open.join_next().await.is_some() {} };
@@ -191,13 +219,57 @@ pub async fn serve(listening: Listening, router: Router, connections: usize, mut
     }
 }
 
-async fn connection(
-    stream: Stream,
-    mut caller: Caller,
-    router: Router,
-    shutdown: Shutdown,
+/// What a connection holds while it is open.
+struct Held {
+    standing: Standing,
+    _place: Option<Place>,
     _permit: OwnedSemaphorePermit,
-) {
+}
+
+impl Room {
+    /// A place among the connections of a source, where it may not have them all.
+    fn place(&self, listener: ListenerName, address: Option<IpAddr>) -> Result<Option<Place>, Full> {
+        let (Some(share), Some(address), ListenerName::Public) = (&self.share, address, listener) else {
+            return Ok(None);
+        };
+        share.take(address).inspect_err(|full| {
+            self.metrics.source_full();
+            if full.is_news {
+                tracing::warn!(
+                    source = %address,
+                    "a source has as many connections to listen.public as it may: where many clients are behind it, name it in \
+                     limits.shared_sources"
+                );
+            }
+        })
+    }
+
+    /// A slot, for which on `public` somebody makes way where there is none: strangers come there, and cannot be asked to let go.
+    async fn slot(
+        &self,
+        listener: ListenerName,
+        slots: &Arc<Semaphore>,
+        idle: &IdleConnections,
+    ) -> Result<OwnedSemaphorePermit, AcquireError> {
+        if let Ok(permit) = Arc::clone(slots).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let mut freed = std::pin::pin!(Arc::clone(slots).acquire_owned());
+        let mut is_wanted = listener == ListenerName::Public;
+        loop {
+            if is_wanted && idle.make_way() {
+                self.metrics.made_way();
+                is_wanted = false;
+            }
+            tokio::select! {
+                permit = freed.as_mut() => return permit,
+                () = idle.grow(), if is_wanted => {}
+            }
+        }
+    }
+}
+
+async fn connection(stream: Stream, mut caller: Caller, router: Router, shutdown: Shutdown, held: Held) {
     match stream {
         Stream::Unix(stream) => {
             if caller.listener == ListenerName::Admin {
@@ -217,12 +289,16 @@ async fn connection(
                     }
                 };
             }
-            http(stream, caller, router, shutdown).await;
+            http(stream, caller, router, shutdown, held).await;
         }
-        Stream::Clear(stream) => http(stream, caller, router, shutdown).await,
+        Stream::Clear(stream) => http(stream, caller, router, shutdown, held).await,
         Stream::Tls(stream, server) => {
             let tls = TlsAcceptor::from(server.current());
-            let stream = match tokio::time::timeout(HANDSHAKE_TIME, tls.accept(stream)).await {
+            let handshake = tokio::select! {
+                handshake = tokio::time::timeout(HANDSHAKE_TIME, tls.accept(stream)) => handshake,
+                () = held.standing.told() => return,
+            };
+            let stream = match handshake {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => {
                     tracing::debug!(listener = caller.listener.as_str(), %error, "handshake failed");
@@ -255,7 +331,7 @@ async fn connection(
                 caller.client = name;
                 caller.proof = ClientProof::Certificate(digest_of(certificate));
             }
-            http(stream, caller, router, shutdown).await;
+            http(stream, caller, router, shutdown, held).await;
         }
     }
 }
@@ -280,18 +356,22 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     caller: Caller,
     router: Router,
     mut shutdown: Shutdown,
+    held: Held,
 ) {
     // Whoever comes to the others is known, and keeps its connections for long.
     let (head_time, longest) = match caller.listener {
         ListenerName::Mesh | ListenerName::Observe | ListenerName::Admin => (HEAD_TIME, None),
         ListenerName::Public => (PUBLIC_HEAD_TIME, Some(LIFE)),
     };
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
+    let standing = &held.standing;
+    let service = service_fn(|request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(caller.clone());
         let router = router.clone();
+        standing.works();
         async move {
             let response: Result<_, Infallible> = router.oneshot(request).await;
+            standing.rests();
             response
         }
     });
@@ -301,10 +381,11 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .max_buf_size(LARGEST_HEAD)
         .serve_connection(TokioIo::new(Patient::new(stream, WRITE_TIME)), service);
     let mut connection = std::pin::pin!(connection);
-    let life = async {
-        match longest {
-            Some(longest) => tokio::time::sleep(longest).await,
-            None => std::future::pending().await,
+    // How long it still has, once it has to end.
+    let over = async {
+        tokio::select! {
+            () = lived(longest) => WRITE_TIME,
+            () = standing.told() => WAY_TIME,
         }
     };
     let ended = tokio::select! {
@@ -314,9 +395,9 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-        () = life => {
+        left = over => {
             connection.as_mut().graceful_shutdown();
-            match tokio::time::timeout(WRITE_TIME, connection).await {
+            match tokio::time::timeout(left, connection).await {
                 Ok(ended) => ended,
                 Err(_) => return,
             }
@@ -324,6 +405,14 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended early");
+    }
+}
+
+/// Returns after so long; never, where there is no bound.
+async fn lived(longest: Option<Duration>) {
+    match longest {
+        Some(longest) => tokio::time::sleep(longest).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -53,6 +54,8 @@ pub struct KeptStore {
     pub(super) is_shared: bool,
     pub(super) queue: Arc<Queue<Job>>,
     pub(super) deadline: Duration,
+    /// How many calls are under way.
+    pub(super) waiting: Gauge,
     pub(super) thread: Option<JoinHandle<()>>,
     /// Closed when the thread has let go of the place; nothing is ever sent.
     pub(super) ended: Mutex<Receiver<Infallible>>,
@@ -93,12 +96,14 @@ impl KeptStore {
             is_shared: P::IS_SHARED,
             queue,
             deadline,
+            waiting: Gauge::default(),
             thread: Some(thread),
             ended: Mutex::new(ended),
         })
     }
 
     async fn ask<T>(&self, job: impl FnOnce(Done<T>) -> Job) -> Result<T, StoreError> {
+        let _waiting = Waiting::one(&self.waiting);
         let (done, outcome) = oneshot::channel();
         self.queue.put(job(done)).map_err(|not_taken| match not_taken {
             NotTaken::Full => StoreError::Full,
@@ -109,6 +114,22 @@ impl KeptStore {
             Ok(Err(_)) => Err(StoreError::Closed),
             Err(_) => Err(StoreError::Late),
         }
+    }
+}
+
+/// A call that is under way until this is dropped.
+struct Waiting<'g>(&'g Gauge);
+
+impl<'g> Waiting<'g> {
+    fn one(gauge: &'g Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -32,6 +32,7 @@ use self::schema::Wanted;
 use super::job::{Applied, Batch};
 use super::keeper::{KeptStore, Place};
 use super::{Position, StoreError};
+use crate::metrics::DatabaseMetrics;
 use crate::problem::Problem;
 
 /// Where the database is, and as whom a broker comes.
@@ -107,6 +108,7 @@ struct Postgres {
     config: PostgresConfig,
     /// As far as was read.
     seen: Option<Position>,
+    metrics: DatabaseMetrics,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -119,19 +121,21 @@ impl fmt::Debug for Postgres {
 impl KeptStore {
     /// Opens the store that several brokers share: connects to the database, and makes there what a store is where there is
     /// nothing yet. `queue` is how many calls may wait, `deadline` how long each may take; `commits` is told how many seconds each
-    /// commit took.
+    /// commit took, `metrics` what becomes of the connection.
     pub fn in_database(
         config: &PostgresConfig,
         queue: usize,
         deadline: Duration,
         commits: Histogram,
+        metrics: DatabaseMetrics,
     ) -> Result<Self, Problem> {
-        Self::opened(config, Wanted::Made, queue, deadline, commits)
+        Self::opened(config, Wanted::Made, queue, deadline, commits, metrics)
     }
 
     /// The same for a command, which finds a store there or says that there is none.
     pub fn in_made_database(config: &PostgresConfig, deadline: Duration) -> Result<Self, Problem> {
-        Self::opened(config, Wanted::There, 16, deadline, Histogram::new([1.0]))
+        let (commits, metrics) = (Histogram::new([1.0]), DatabaseMetrics::default());
+        Self::opened(config, Wanted::There, 16, deadline, commits, metrics)
     }
 
     fn opened(
@@ -140,13 +144,18 @@ impl KeptStore {
         queue: usize,
         deadline: Duration,
         commits: Histogram,
+        metrics: DatabaseMetrics,
     ) -> Result<Self, Problem> {
+        let waiting = metrics.waiting();
         let (place, opened) = apart(|| {
             let mut place = Postgres::new(config)?;
+            place.metrics = metrics;
             let opened = place.open(wanted).map_err(|error| error.problem(config))?;
             Ok((place, opened))
         })?;
-        Self::start(place, opened, queue, deadline, commits).map_err(|error| no_thread(&error))
+        let mut store = Self::start(place, opened, queue, deadline, commits).map_err(|error| no_thread(&error))?;
+        store.waiting = waiting;
+        Ok(store)
     }
 }
 
@@ -156,6 +165,7 @@ impl Postgres {
         Ok(Self {
             config: config.clone(),
             seen: None,
+            metrics: DatabaseMetrics::default(),
             runtime: runtime.map_err(|error| no_thread(&error))?,
         })
     }
@@ -171,9 +181,13 @@ impl Postgres {
                 ))),
             }
         });
-        if opened.is_err() {
-            // What was begun on that connection ends with it, now.
-            self.runtime.block_on(tokio::task::yield_now());
+        match &opened {
+            Ok(_) => self.metrics.connected(),
+            Err(failure) => {
+                self.metrics.failed(failure.kind());
+                // What was begun on that connection ends with it, now.
+                self.runtime.block_on(tokio::task::yield_now());
+            }
         }
         opened
     }
@@ -210,6 +224,7 @@ impl Place for Postgres {
             match done.and_then(|applied| self.goes_on(applied)) {
                 Ok(applied) => return Ok(applied),
                 Err(failed) => {
+                    self.metrics.failed(failed.kind());
                     // Before anything else: a transaction that is left open keeps its locks.
                     database.end();
                     self.runtime.block_on(tokio::task::yield_now());

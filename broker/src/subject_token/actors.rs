@@ -21,9 +21,11 @@ impl Actors {
     /// Most that a token may have.
     pub const MOST: usize = 4;
 
-    /// Reads an `act` claim of a token by this issuer, ours where absent. Of each actor `sub` and `iss` are kept; other claims
-    /// say nothing about who it is.
-    pub(super) fn read(claim: Option<&Json>, issuer: Option<&str>) -> Result<Self, Reason> {
+    /// Reads an `act` claim. Of each actor `sub` and `iss` are kept; other claims say nothing about who it is.
+    ///
+    /// `issuer` is the token's where it is not ours, which is `ours`. Such an issuer speaks for actors of its own alone: under
+    /// our name it would say that a client of ours had acted, and nobody here could tell that from one that did.
+    pub(super) fn read(claim: Option<&Json>, issuer: Option<&str>, ours: &str) -> Result<Self, Reason> {
         let mut actors = Vec::new();
         let mut next = claim;
         while let Some(one) = next {
@@ -31,18 +33,19 @@ impl Actors {
                 return Err(Reason::DeniedByPolicy);
             }
             let subject = one.member("sub").and_then(Json::as_str).filter(|name| is_name(name));
-            let named = match one.member("iss") {
-                Some(named) => Some(
-                    named
-                        .as_str()
-                        .filter(|name| is_name(name))
-                        .ok_or(Reason::MissingClaim)?,
-                ),
-                None => issuer,
+            let named = one.member("iss").map(|named| {
+                let named = named.as_str().filter(|name| is_name(name));
+                named.ok_or(Reason::MissingClaim)
+            });
+            let calls = match (named.transpose()?, issuer) {
+                (None, issuer) => issuer,
+                (Some(named), Some(issuer)) if named != issuer => return Err(Reason::DeniedByPolicy),
+                (Some(named), None) if named == ours => None,
+                (Some(named), _) => Some(named),
             };
             actors.push(Actor {
                 subject: subject.ok_or(Reason::MissingClaim)?.into(),
-                issuer: named.map(Into::into),
+                issuer: calls.map(Into::into),
             });
             next = one.member("act");
         }
@@ -108,7 +111,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str, issuer: Option<&str>) -> Result<Actors, Reason> {
-        Actors::read(Json::parse(text.as_bytes()).as_ref(), issuer)
+        Actors::read(Json::parse(text.as_bytes()).as_ref(), issuer, "https://broker.test")
     }
 
     #[test]
@@ -123,20 +126,41 @@ mod tests {
     }
 
     #[test]
-    fn another_issuers_actors_are_said_to_be_its_own() {
-        let chain = read(
-            r#"{"sub":"b","iss":"https://c.test","act":{"sub":"a","exp":1}}"#,
-            Some("https://idp.test"),
-        );
+    fn our_chains_may_hold_another_issuers_actors_and_call_our_clients_in_one_way() {
+        let text = r#"{"sub":"b","iss":"https://broker.test","act":{"sub":"a","iss":"https://idp.test"}}"#;
         assert_eq!(
-            serde_json::to_value(chain.unwrap()).unwrap(),
-            json!({ "sub": "b", "iss": "https://c.test", "act": { "sub": "a", "iss": "https://idp.test" } })
+            serde_json::to_value(read(text, None).unwrap()).unwrap(),
+            json!({ "sub": "b", "act": { "sub": "a", "iss": "https://idp.test" } })
         );
     }
 
     #[test]
+    fn another_issuer_speaks_for_actors_of_its_own_and_for_nobody_elses() {
+        let chain = read(
+            r#"{"sub":"b","iss":"https://idp.test","act":{"sub":"a","exp":1}}"#,
+            Some("https://idp.test"),
+        );
+        assert_eq!(
+            serde_json::to_value(chain.unwrap()).unwrap(),
+            json!({ "sub": "b", "iss": "https://idp.test", "act": { "sub": "a", "iss": "https://idp.test" } })
+        );
+        for other in ["https://broker.test", "https://c.test"] {
+            for text in [
+                format!(r#"{{"sub":"b","iss":"{other}"}}"#),
+                format!(r#"{{"sub":"b","act":{{"sub":"a","iss":"{other}"}}}}"#),
+            ] {
+                assert_eq!(
+                    read(&text, Some("https://idp.test")),
+                    Err(Reason::DeniedByPolicy),
+                    "{text}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn a_chain_has_its_bound_and_every_actor_a_name() {
-        assert_eq!(Actors::read(None, None), Ok(Actors::default()));
+        assert_eq!(Actors::read(None, None, ""), Ok(Actors::default()));
         for text in [
             "1",
             "{}",

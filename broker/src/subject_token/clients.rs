@@ -9,7 +9,8 @@ use kerbridge_wire::exchange::TOKEN_PATH;
 use kerbridge_wire::filter_config::{FilterConfig, IssuerConfig, JwksConfig};
 use kerbridge_wire::policy::{Access, FilterSettings, Policy as RawPolicy, Route};
 
-use super::{Issuers, NOT_ENVOY};
+use super::Issuers;
+use super::issuers::NOT_ENVOY;
 use crate::config::ClientConfig;
 use crate::render::{Inline, filter_config};
 

@@ -61,7 +61,7 @@ impl Details {
                 }
             },
             is_channel_bound: issuer.is_none() && claim("kerbridge_cb") == Some(&Json::Bool(true)),
-            actors: Actors::read(claim("act"), issuer)?,
+            actors: Actors::read(claim("act"), issuer, ours)?,
             may_act: claim("may_act").map_or(MayAct::Unsaid, |named| MayAct::read(named, issuer, ours)),
         })
     }
@@ -69,12 +69,25 @@ impl Details {
 
 impl MayAct {
     /// Whoever is named without an `iss` is known by that name to the token's own issuer; `issuer` is that where it is not ours.
+    /// Each member says more closely who it is, so that one which we do not know is about somebody whom we do not know.
     fn read(claim: &Json, issuer: Option<&str>, ours: &str) -> Self {
-        let text = |name: &str| claim.member(name).map(Json::as_str);
-        match (text("sub"), text("iss"), issuer) {
-            (Some(Some(client)), None, None) => Self::Client(client.into()),
-            (Some(Some(client)), Some(Some(named)), _) if named == ours => Self::Client(client.into()),
-            _ => Self::Another,
+        let Json::Object(members) = claim else {
+            return Self::Another;
+        };
+        let (mut subject, mut client, mut is_by_us) = (None, None, issuer.is_none());
+        for (name, value) in members {
+            match (name.as_str(), value.as_str()) {
+                ("sub", Some(text)) => subject = Some(text),
+                ("client_id", Some(text)) => client = Some(text),
+                ("iss", Some(text)) => is_by_us = text == ours,
+                // They say nothing about who it is, and are not used (RFC 8693 §4.4).
+                ("exp" | "nbf" | "aud", _) => {}
+                (_, _) => return Self::Another,
+            }
+        }
+        match subject {
+            Some(subject) if is_by_us && client.is_none_or(|client| client == subject) => Self::Client(subject.into()),
+            Some(_) | None => Self::Another,
         }
     }
 }
@@ -158,6 +171,21 @@ mod tests {
             (r#"{"may_act":{"iss":"https://broker.test"}}"#, MayAct::Another),
             (r#"{"may_act":{"sub":["billing"]}}"#, MayAct::Another),
             (r#"{"may_act":null}"#, MayAct::Another),
+            (
+                r#"{"may_act":{"sub":"billing","client_id":"billing"}}"#,
+                MayAct::Client("billing".into()),
+            ),
+            (r#"{"may_act":{"sub":"billing","client_id":"orders"}}"#, MayAct::Another),
+            (r#"{"may_act":{"client_id":"billing"}}"#, MayAct::Another),
+            (
+                r#"{"may_act":{"sub":"billing","email":"b@billing.test"}}"#,
+                MayAct::Another,
+            ),
+            (r#"{"may_act":{"sub":"billing","x":null}}"#, MayAct::Another),
+            (
+                r#"{"may_act":{"sub":"billing","exp":1,"nbf":9e9,"aud":["x"]}}"#,
+                MayAct::Client("billing".into()),
+            ),
         ] {
             assert_eq!(read(text).unwrap().may_act, expected, "{text}");
         }

@@ -16,7 +16,12 @@ const QUEUE: usize = 256;
 
 /// Threads that verify tokens.
 #[derive(Debug)]
-pub struct Verifiers(WorkPool<Verifier>);
+pub struct Verifiers {
+    pool: WorkPool<Verifier>,
+    /// How many tokens came here.
+    #[cfg(test)]
+    pub(crate) asked: std::sync::atomic::AtomicU64,
+}
 
 /// Why a token was not verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +37,11 @@ impl Verifiers {
             let issuers = Arc::clone(issuers);
             move || Verifier::new(issuers)
         });
-        WorkPool::start("verify", workers.collect(), QUEUE, depth).map(Self)
+        WorkPool::start("verify", workers.collect(), QUEUE, depth).map(|pool| Self {
+            pool,
+            #[cfg(test)]
+            asked: Default::default(),
+        })
     }
 
     /// Verifies a token at a time.
@@ -42,7 +51,9 @@ impl Verifiers {
         now: UnixTime,
         deadline: Instant,
     ) -> Result<VerifiedToken, NotVerified> {
-        let verified = self.0.run(move |verifier| verifier.verify(token.as_bytes(), now));
+        #[cfg(test)]
+        self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let verified = self.pool.run(move |verifier| verifier.verify(token.as_bytes(), now));
         let outcome = match tokio::time::timeout_at(deadline, verified).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(NotDone::Full)) | Err(_) => Err(Reason::BrokerOverloaded),

@@ -7,9 +7,14 @@ use serde_json::{Value, json};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use kerbridge_gate::jwk::NotAKeySet;
+use kerbridge_wire::Span;
+use kerbridge_wire::policy::Policy as RawPolicy;
+
 use super::*;
 use crate::identity::Identity;
 use crate::keyring::{KeyEncryptionKey, KeyRing};
+use crate::policy::Policy;
 use crate::problem::Problems;
 use crate::revocation::Unrevoked;
 use crate::token::Minter;

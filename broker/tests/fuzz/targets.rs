@@ -9,6 +9,7 @@ use std::cell::OnceCell;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kerbridge_broker::channel_bindings::bindings_of;
+use kerbridge_broker::client_assertion::ClientClaim;
 use kerbridge_broker::config::{Config, ListenerName, NamesConfig, Surroundings};
 use kerbridge_broker::exchange::{ExchangeRequest, Hints};
 use kerbridge_broker::groups::pac::LogonGroups;
@@ -123,10 +124,10 @@ pub(crate) fn token_request(data: &[u8]) -> bool {
     for hint in [source, server_name, request_id, route].into_iter().flatten() {
         assert!((1..=255).contains(&hint.len()) && hint.bytes().all(|byte| byte.is_ascii_graphic()));
     }
-    let (nothing, assertion, on_public) = ExchangeRequest::read(data, ListenerName::Public);
+    let (nothing, claim, on_public) = ExchangeRequest::read(data, ListenerName::Public);
     assert_eq!(nothing, Hints::default(), "the mesh alone says who asks");
     assert!(
-        on_mesh.is_ok() || on_public.is_err() || assertion.is_some(),
+        on_mesh.is_ok() || on_public.is_err() || matches!(claim, ClientClaim::Assertion(_)),
         "nothing but what says which client it is is good on public alone"
     );
     for error in [on_mesh.as_ref().err(), on_public.as_ref().err()].into_iter().flatten() {

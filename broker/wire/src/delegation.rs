@@ -62,6 +62,10 @@ pub struct SubjectRule {
     /// Realms that the principal may be of.
     #[serde(default, skip_serializing_if = "is_default")]
     pub realms: Vec<String>,
+    /// Principals that it may be, as [`Grant::principals`](crate::policy::Grant::principals) names them; people (one component, no
+    /// machine) where absent.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub principals: Vec<String>,
 }
 
 /// What a claim says of a user.

@@ -114,6 +114,7 @@ fn aliases(realm: &DelegationRealm) {
 fn other_issuers(realm: &DelegationRealm) {
     let apache = Apache::start(&realm.keytab(LEGACY)).unwrap();
     let (name, alice) = (realm.realm(), realm.principal("alice"));
+    let (service, tickets) = (realm.principal(LEGACY), realm.principal(&format!("krbtgt/{name}")));
     let with_line = |claim: &str, rest: String| {
         Plan {
             policy: subject(claim, &rest),
@@ -128,6 +129,9 @@ fn other_issuers(realm: &DelegationRealm) {
     for (claim, value, reason) in [
         ("upn", "alice@OTHER.TEST", "realm_not_allowed"),
         ("upn", "alice", "principal_not_mapped"),
+        // It speaks for people alone: not for a service, not for the KDC.
+        ("upn", service.as_str(), "principal_not_mapped"),
+        ("upn", tickets.as_str(), "principal_not_mapped"),
         ("name", alice.as_str(), "missing_claim"),
         ("kerbridge_principal", alice.as_str(), "missing_claim"),
     ] {

@@ -139,7 +139,12 @@ fn another_issuers_token_is_traded_by_whom_it_names_and_nobody_else() {
     assert_eq!(acted["act"]["act"]["sub"], "portal");
     let deep = (0..4).fold(json!({ "sub": "a" }), |act, _| json!({ "sub": "a", "act": act }));
     assert_refused(&trade(&lab, As::Key, json!({ "act": deep })), 400, "invalid_target");
+    // That a client of ours has acted is ours alone to say, and of services the issuer does not speak.
+    let ours = json!({ "act": { "sub": CLIENT, "iss": issuer } });
     for (more, error) in [
+        (ours, "invalid_target"),
+        (json!({ "upn": "HTTP/localhost@LAB.TEST" }), "invalid_request"),
+        (json!({ "upn": "krbtgt/LAB.TEST@LAB.TEST" }), "invalid_request"),
         (json!({ "aud": "client-2" }), "invalid_target"),
         (json!({ "upn": "alice@OTHER.TEST" }), "invalid_request"),
         (json!({ "exp": 1 }), "invalid_request"),

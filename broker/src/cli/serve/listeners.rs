@@ -6,7 +6,7 @@ use axum::Router;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::server::{Listening, Shutdown, serve};
+use crate::server::{Listening, Room, Shutdown, serve};
 
 /// Listeners that are told to stop at the same time.
 pub(super) struct Listeners {
@@ -29,8 +29,8 @@ impl Listeners {
     }
 
     /// Serves one more.
-    pub(super) fn serve(&mut self, listening: Listening, router: Router, connections: usize) {
-        let serving = serve(listening, router, connections, self.shutdown.clone(), self.drain);
+    pub(super) fn serve(&mut self, listening: Listening, router: Router, room: Room) {
+        let serving = serve(listening, router, room, self.shutdown.clone(), self.drain);
         self.running.spawn(serving);
     }
 

@@ -111,6 +111,19 @@ fn target_audience_client_group_and_user_must_all_be_those_of_one_line() {
             "{target} {user} {groups:?} {client}"
         );
     }
+    // Nobody acts in the name of a service or machine that no line names, nor in one with an escape for anybody's.
+    for (target, user, groups) in [
+        ("HTTP/reports.test@A.TEST", "HTTP/web.test@A.TEST", &["managers"][..]),
+        ("HTTP/reports.test@A.TEST", "WS01$@A.TEST", &["managers"]),
+        ("HTTP/reports.test@A.TEST", r"bob\@corp.test@A.TEST", &["managers"]),
+        ("HTTP/reports.test@A.TEST", "krbtgt/A.TEST@A.TEST", &["managers"]),
+        (LEGACY, r"bob\@corp.test@A.TEST", &["clerks"]),
+        (LEGACY, r"bob\/admin@A.TEST", &["clerks"]),
+        (LEGACY, "krbtgt@A.TEST", &["clerks"]),
+    ] {
+        let denied = granted(target, user, groups, "envoy-2").unwrap_err();
+        assert_eq!(denied, DelegationDenial::User, "{target} {user}");
+    }
     assert!(granted(LEGACY, "bob@A.TEST", &["clerks"], "envoy-2").is_ok());
     assert!(granted("HTTP/reports.test@A.TEST", "dave@B.TEST", &["managers"], "x").is_ok());
 }

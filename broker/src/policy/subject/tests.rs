@@ -82,6 +82,42 @@ fn a_principal_of_another_issuer_is_of_a_listed_realm() {
 }
 
 #[test]
+fn another_issuer_speaks_for_people_and_for_others_only_where_its_line_names_them() {
+    let line = "form = \"principal\"\nrealms = [\"A.TEST\"]";
+    let others = [
+        "HTTP/web.a.test@A.TEST",
+        "host/ws01.a.test@A.TEST",
+        "alice/admin@A.TEST",
+        "WS01$@A.TEST",
+        r"bob\@corp.test@A.TEST",
+        r"alice\/admin@A.TEST",
+        "krbtgt/A.TEST@A.TEST",
+        "krbtgt@A.TEST",
+        "kadmin/admin@A.TEST",
+    ];
+    for other in others {
+        assert_eq!(theirs(line, Some(other)), Err(NotTraced::Name), "{other}");
+    }
+    let wider = r#"form = "principal"
+        realms = ["A.TEST"]
+        principals = ["*/admin@A.TEST", "*/*@A.TEST", "WS01$@A.TEST", "bob\\@corp.test@A.TEST", "krbtgt@A.TEST"]"#;
+    for (other, named) in others
+        .into_iter()
+        .zip([true, true, true, true, true, false, false, false, false])
+    {
+        assert_eq!(theirs(wider, Some(other)).is_ok(), named, "{other}");
+    }
+    // What is named is named in place of people.
+    assert_eq!(theirs(wider, Some("alice@A.TEST")), Err(NotTraced::Name));
+    for (line, odd) in [
+        ("form = \"account\"\nrealm = \"A.TEST\"", "WS01$"),
+        ("form = \"account\"\nrealm = \"A.TEST\"", "krbtgt"),
+    ] {
+        assert_eq!(theirs(line, Some(odd)), Err(NotTraced::Name), "{odd}");
+    }
+}
+
+#[test]
 fn an_account_is_one_component_of_its_realm_and_the_kdc_may_only_change_its_case() {
     let line = "form = \"account\"\nrealm = \"A.TEST\"";
     let Ok(Sought::ByKdc(by)) = theirs(line, Some("Alice")) else {
@@ -115,6 +151,14 @@ fn a_user_principal_name_is_asked_of_one_realm_and_may_lead_to_the_listed_ones()
     };
     assert_eq!(resolved("al@B.TEST"), Ok("al@B.TEST".into()));
     assert_eq!(resolved("al@A.TEST"), Err(NotTraced::Realm));
+    for other in [
+        "HTTP/al.b.test@B.TEST",
+        "AL$@B.TEST",
+        r"al\@corp.test@B.TEST",
+        "krbtgt@B.TEST",
+    ] {
+        assert_eq!(resolved(other), Err(NotTraced::Name), "{other}");
+    }
     for odd in ["alice", "a@b@c", "a/b@c"] {
         assert_eq!(theirs(line, Some(odd)), Err(NotTraced::Form), "{odd}");
     }
@@ -148,6 +192,14 @@ fn each_mistake_of_a_line_is_named() {
             "subject[0].realm: is not for this form",
         ),
         (with(idp, "c", "form = \"mail\""), "subject[0].form: "),
+        (
+            with(idp, "c", &format!("{good}\nprincipals = [\"a*@A.TEST\"]")),
+            "subject[0].principals[0]: \"a*@A.TEST\": a * stands for",
+        ),
+        (
+            with(idp, "c", &format!("{good}\nprincipals = [\"*/admin@B.TEST\"]")),
+            "subject[0].principals[0]: B.TEST is none of the realms",
+        ),
         (
             with(
                 idp,

@@ -29,7 +29,14 @@ fn brokers(server: &Postgres) -> [Revocations; 2] {
         password: None,
     };
     [(); 2].map(|()| {
-        let store = KeptStore::in_database(&config, 1024, PATIENCE, Histogram::new([0.001])).unwrap();
+        let store = KeptStore::in_database(
+            &config,
+            1024,
+            PATIENCE,
+            Histogram::new([0.001]),
+            crate::metrics::DatabaseMetrics::default(),
+        )
+        .unwrap();
         Revocations::new(Arc::new(store), ISSUER, 900, Metrics::new().revocations())
     })
 }

@@ -106,6 +106,92 @@ async fn a_client_of_public_trades_under_the_name_that_its_key_proves_once_for_e
     assert_eq!(found.error, OauthError::InvalidRequest);
 }
 
+/// What is answered over a connection with the certificate of `cli`.
+async fn over_certificate(broker: &Arc<Broker>, path: &str, body: String) -> (StatusCode, Value) {
+    let mut request = Request::post(path)
+        .header(header::CONTENT_TYPE, FORM)
+        .body(Body::from(body))
+        .unwrap();
+    request.extensions_mut().insert(Caller {
+        listener: ListenerName::Public,
+        client: "cli".into(),
+        proof: ClientProof::Certificate(digest_of(b"cli")),
+        peer: Peer::default(),
+    });
+    let router = router(ListenerName::Public, Arc::clone(broker));
+    let response = router.oneshot(request).await.unwrap();
+    let status = response.status();
+    (status, serde_json::from_str(&text(response).await).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_client_that_names_another_than_its_certificate_is_none() {
+    let broker = broker_with_client(&Key::new());
+    let first = first_token(&broker).await;
+    for (path, good) in [
+        ("/oauth2/token", trade(&first, &[])),
+        ("/oauth2/token", body(&[])),
+        ("/oauth2/introspect", format!("token={first}")),
+        ("/oauth2/revoke", "token=x".into()),
+    ] {
+        let (status, said) = over_certificate(&broker, path, format!("{good}&client_id=other")).await;
+        assert_eq!(
+            (status, &said["error"]),
+            (StatusCode::UNAUTHORIZED, &json!("invalid_client")),
+            "{path}"
+        );
+        let (status, said) = over_certificate(&broker, path, format!("{good}&client_id=cli")).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {said}");
+    }
+    // Who has not shown who it is has a name that nobody looks at.
+    let response = ask(ListenerName::Public, &broker, format!("{}&client_id=other", body(&[]))).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let response = ask(ListenerName::Mesh, &broker, format!("{}&client_id=other", body(&[]))).await;
+    assert_eq!(error(response).await.1.reason, Some(Reason::ClientUnauthenticated));
+}
+
+#[tokio::test]
+async fn beside_an_assertion_a_certificate_only_binds_and_is_the_same_clients() {
+    let key = Key::new();
+    let policy = format!(
+        "{}
+        [[exchange]]
+        clients = [\"cli\", \"other\"]
+        from = \"orders\"
+        to = \"billing\"
+        scopes = [\"read\"]",
+        POLICY.replace("resource =", "certificate_bound = true\n    resource =")
+    );
+    let mut broker = broker_of(&policy, Ok("alice@A.TEST"), || Ok(()));
+    Arc::get_mut(&mut broker).unwrap().exchange.clients = Some(clients(&key).1);
+    let first = first_token(&broker).await;
+    let (status, said) = over_certificate(
+        &broker,
+        "/oauth2/token",
+        format!("{}{}", trade(&first, &[]), asserted(&key, "1")),
+    )
+    .await;
+    assert_eq!(status, StatusCode::OK, "{said}");
+    let token = super::trades::claims(said["access_token"].as_str().unwrap());
+    let bound = json!({ "x5t#S256": digest_of(b"cli").to_string() });
+    assert_eq!((&token["client_id"], &token["cnf"]), (&json!("cli"), &bound));
+    // Two clients at once are none, whichever the policy would let.
+    let others = claims(json!({ "iss": "other", "sub": "other", "jti": "2" }));
+    let others = format!(
+        "{}&client_assertion_type={ASSERTION_TYPE}&client_assertion={}",
+        trade(&first, &[]),
+        key.sign_as("JWT", &others)
+    );
+    let (status, said) = over_certificate(&broker, "/oauth2/token", others.clone()).await;
+    assert_eq!(
+        (status, &said["error"]),
+        (StatusCode::BAD_REQUEST, &json!("invalid_request"))
+    );
+    // It was not used up: by itself it says who comes, who then has no certificate to bind to.
+    let (_, found) = error(ask(ListenerName::Public, &broker, others).await).await;
+    assert_eq!(found.error, OauthError::InvalidTarget);
+}
+
 #[tokio::test]
 async fn no_scopes_are_no_member_of_an_answer() {
     let policy = POLICY.replace("scopes = [\"read\", \"write\"]", "scopes = []");

@@ -139,6 +139,25 @@ async fn a_token_is_taken_back_by_its_client_its_user_or_an_administrator_and_no
 }
 
 #[tokio::test]
+async fn a_token_that_shows_itself_is_verified_once() {
+    let broker = broker();
+    let verified = || {
+        let trade = broker.exchange.trade.as_ref().unwrap();
+        trade.verifiers.asked.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let (one, other) = (
+        token(&broker, "other", "alice@A.TEST", "read"),
+        token(&broker, "other", "alice@A.TEST", "read"),
+    );
+    for (token, shown, times) in [(&one, &other, 2), (&other, &other, 1)] {
+        let before = verified();
+        let found = status(ListenerName::Public, &broker, token, Some(shown)).await;
+        assert_eq!((found, verified() - before), (StatusCode::OK, times));
+        assert!(is_revoked(&broker, token));
+    }
+}
+
+#[tokio::test]
 async fn a_bound_token_says_who_asks_with_its_certificate_alone() {
     let broker = broker();
     let (holder, other) = (digest_of(b"holder"), digest_of(b"other"));

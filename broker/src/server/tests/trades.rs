@@ -340,6 +340,19 @@ async fn another_issuers_token_is_refused_where_it_is_not_for_this_client_servic
         ),
         (json!({ "act": { "name": "portal" } }), Reason::MissingClaim),
         (json!({ "act": deep }), Reason::DeniedByPolicy),
+        // That a client of ours has acted is said by us alone.
+        (
+            json!({ "act": { "sub": "orders.test", "iss": "https://broker.test" } }),
+            Reason::DeniedByPolicy,
+        ),
+        (
+            json!({ "act": { "sub": "portal", "act": { "sub": "orders.test", "iss": "https://broker.test" } } }),
+            Reason::DeniedByPolicy,
+        ),
+        (
+            json!({ "may_act": { "sub": "mesh", "iss": "https://broker.test", "email": "m@mesh.test" } }),
+            Reason::DeniedByPolicy,
+        ),
         (json!({ "cnf": { "jkt": "x" } }), Reason::CertificateMismatch),
         (
             json!({ "cnf": { "x5t#S256": digest_of(b"x").to_string() } }),

@@ -261,6 +261,7 @@ async fn more_than_may_wait_are_refused_at_once_and_a_late_answer_is_none() {
         is_shared: false,
         queue: Arc::new(Queue::new(1)),
         deadline: Duration::from_millis(20),
+        waiting: Default::default(),
         thread: None,
         ended: Mutex::new(ended),
     };

@@ -152,6 +152,21 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// The word for it among metrics.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Away(_) => "away",
+            Self::Lost(_) => "lost",
+            Self::Contended(_) => "contended",
+            Self::Unknown(_) => "unknown",
+            Self::Gone => "gone",
+            Self::Format(_) => "format",
+            Self::Corrupt(_) => "corrupt",
+            // Only commands make what is not to be there.
+            Self::There | Self::Refused(_) => "refused",
+        }
+    }
+
     /// Whether it is worth another attempt after so many.
     pub(super) const fn may_be_tried_again(&self, tries: u32) -> bool {
         match self {

@@ -1,5 +1,6 @@
 //! The store in a real PostgreSQL.
 
+mod counted;
 mod losses;
 mod restored;
 mod several;
@@ -32,7 +33,11 @@ fn config(server: &Server, database: &str) -> PostgresConfig {
 }
 
 fn open(config: &PostgresConfig) -> KeptStore {
-    KeptStore::in_database(config, 1024, DEADLINE, histogram()).unwrap()
+    counted(config, &DatabaseMetrics::default())
+}
+
+fn counted(config: &PostgresConfig, metrics: &DatabaseMetrics) -> KeptStore {
+    KeptStore::in_database(config, 1024, DEADLINE, histogram(), metrics.clone()).unwrap()
 }
 
 fn tag(number: u64) -> ReplayTag {
@@ -127,7 +132,7 @@ async fn over_tcp_the_server_is_known_by_its_certificate_and_the_broker_by_its_p
             "password authentication failed",
         ),
     ] {
-        let problem = KeptStore::in_database(&config, 1, DEADLINE, histogram())
+        let problem = KeptStore::in_database(&config, 1, DEADLINE, histogram(), DatabaseMetrics::default())
             .unwrap_err()
             .to_string();
         assert!(problem.contains(says) && !problem.contains(password), "{problem}");

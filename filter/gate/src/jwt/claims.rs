@@ -212,11 +212,16 @@ impl VerifiedClaims {
     }
 }
 
-/// A scope claim: a text of words (RFC 8693 §4.2), or a list of them as some issuers write it.
+/// A scope claim: a text of words (RFC 8693 §4.2), or a list of them as some issuers write it. Nothing but a space stands between
+/// two words (RFC 6749 §3.3): at another white space a second reader would find other scopes.
 fn words(claim: Option<&Json>) -> Option<Vec<Box<str>>> {
     let words: Vec<Box<str>> = match claim {
         None => Vec::new(),
-        Some(Json::String(text)) => text.split_ascii_whitespace().map(Into::into).collect(),
+        Some(Json::String(text)) => text
+            .split(' ')
+            .filter(|word| !word.is_empty())
+            .map(Into::into)
+            .collect(),
         Some(Json::Array(items)) => texts(items)?,
         Some(Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_)) => return None,
     };
@@ -356,5 +361,29 @@ mod tests {
         let claims = read_for(&other, &text).unwrap().verify(at(950), &other).unwrap();
         assert_eq!(claims.scopes(), [Box::from("x"), Box::from("y")]);
         assert_eq!(claims.groups(), [Box::from("r s")]);
+    }
+
+    #[test]
+    fn nothing_but_spaces_divides_scopes() {
+        for (text, scopes) in [("a b", 2), (" a  b ", 2), ("", 0), (" ", 0)] {
+            let claims = verify(&GOOD.replace("a b", text), 950).unwrap();
+            assert_eq!(claims.scopes().len(), scopes, "{text:?}");
+        }
+        for odd in [
+            r"a\tb",
+            r"a\nb",
+            r"a\rb",
+            r"a\fb",
+            "a\u{a0}b",
+            r"a\u000bb",
+            r#"a\"b"#,
+            r"a\b",
+        ] {
+            assert_eq!(
+                read(&GOOD.replace("a b", odd)).map(drop),
+                Err(Reason::MissingClaim),
+                "{odd}"
+            );
+        }
     }
 }

@@ -184,7 +184,7 @@ pub(crate) fn are_verified(payload: &Value, edits: &HeaderEdits, admitted: &Admi
     let text = |name: &str| payload.get(name).and_then(Value::as_str).unwrap_or_default();
     let date = |name: &str| payload.get(name).and_then(Value::as_f64);
     let has = |value: Option<&Value>, word: &str| match value {
-        Some(Value::String(one)) => one.split_ascii_whitespace().any(|own| own == word),
+        Some(Value::String(one)) => one.split(' ').any(|own| own == word),
         Some(Value::Array(several)) => several.iter().any(|own| own.as_str() == Some(word)),
         _ => false,
     };

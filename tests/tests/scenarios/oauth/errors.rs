@@ -136,12 +136,19 @@ fn every_malformed_request_has_its_rfcs_error_and_changes_nothing() {
         (good.replace("&audience=billing", ""), "invalid_request"),
         (good.replace("billing", &long), "invalid_target"),
         (format!("{good}&audience=orders"), "invalid_target"),
+        (format!("{good}&audience=billing"), "invalid_target"),
+        (
+            format!("{good}&resource=https://a.example.com&resource=https://a.example.com"),
+            "invalid_target",
+        ),
         (
             format!("{good}&resource=https://elsewhere.example.com"),
             "invalid_target",
         ),
         (format!("{good}&scope=a++b"), "invalid_scope"),
         (format!("{good}&scope=%22"), "invalid_scope"),
+        (format!("{good}&scope=orders:read%09orders:write"), "invalid_scope"),
+        (format!("{good}&scope=orders:read%0aorders:write"), "invalid_scope"),
         (
             format!("{good}&actor_token={token}&actor_token_type={ACCESS_TOKEN}"),
             "invalid_request",
@@ -161,6 +168,24 @@ fn every_malformed_request_has_its_rfcs_error_and_changes_nothing() {
         check(token_path, curl, 400, error);
     }
     check(token_path, post(&lab, token_path, good.clone()), 401, "invalid_client");
+    // A certificate is one client's (RFC 8705 §2), and one request's one client is authenticated in one way (RFC 6749 §2.3).
+    for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"] {
+        let own = if path == token_path {
+            good.clone()
+        } else {
+            format!("token={token}")
+        };
+        let named = post(&lab, path, format!("{own}&client_id=other"));
+        check(path, lab.with_certificate(named), 401, "invalid_client");
+        let assertion = lab.assertion(&format!("two {path}"), &json!({})).unwrap();
+        let both = format!("{own}&client_assertion_type={ASSERTION_TYPE}&client_assertion={assertion}");
+        check(
+            path,
+            lab.with_certificate(post(&lab, path, both)),
+            400,
+            "invalid_request",
+        );
+    }
     // Without authentication nobody asks; a token that nobody has is no error to whoever takes it back (RFC 7009 §2.2).
     check(
         "/oauth2/introspect",

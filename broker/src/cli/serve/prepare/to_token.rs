@@ -99,7 +99,7 @@ fn open_store(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Store>, Prob
     let commits = metrics.store_commits();
     let store = match config.database() {
         None => KeptStore::in_file(config.state_dir(), waiting, limits.deadline, commits)?,
-        Some(database) => KeptStore::in_database(database, waiting, limits.deadline, commits)?,
+        Some(database) => KeptStore::in_database(database, waiting, limits.deadline, commits, metrics.database())?,
     };
     Ok(Arc::new(store))
 }

@@ -39,7 +39,7 @@ async fn tables_that_are_gone_or_another_releases_are_not_begun_anew() {
     store.revoke(revocation(1), at(1)).await.unwrap();
     let later = server.sql(&config.database, "UPDATE kerbridge.about SET format = 2");
     later.unwrap();
-    let problem = KeptStore::in_database(&config, 1, DEADLINE, histogram())
+    let problem = KeptStore::in_database(&config, 1, DEADLINE, histogram(), DatabaseMetrics::default())
         .unwrap_err()
         .to_string();
     assert!(
