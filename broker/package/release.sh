@@ -10,7 +10,8 @@ out=$(realpath -m "$1") sources=$(realpath -m "${2:-$root/target/release-of}")
 say() { printf '==> %s\n' "$*"; }
 case $sources${CARGO_HOME:-$HOME} in *' '*) echo 'the folders of sources and crates must have no spaces in their names' >&2; exit 64 ;; esac
 # A commit of its own, so that no file that is not in it can be in a release.
-commit=$(git -C "$root" rev-parse --verify "${RELEASE:-HEAD}^{commit}")
+commit=$(git -C "$root" rev-parse --quiet --verify "${RELEASE:-HEAD}^{commit}") ||
+    { echo "RELEASE=${RELEASE:-HEAD}: there is no such commit here; name one that git log shows, or a tag" >&2; exit 64; }
 SOURCE_DATE_EPOCH=$(git -C "$root" log -1 --format=%ct "$commit")
 export SOURCE_DATE_EPOCH REPRODUCIBLE=1
 [ -z "$(git -C "$root" status --porcelain)" ] || say 'changes that are not committed are not in this release'

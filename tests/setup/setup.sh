@@ -29,6 +29,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 # shellcheck source=tests/setup/rust.sh
 . "$root/tests/setup/rust.sh"
 
+case $SETUP in install | check) ;; *) fail "SETUP=$SETUP: it is install or check" ;; esac
 case $WASM_TOOLCHAIN in auto | target | debian) ;; *) fail "WASM_TOOLCHAIN is auto, target or debian" ;; esac
 
 packages=() reasons=() lists_updated=no

@@ -32,6 +32,32 @@ fn complaints(parts: &Path) -> String {
 }
 
 #[test]
+fn a_variable_that_is_no_good_is_named_before_anything_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    for (variable, script, argument, said) in [
+        (
+            "RELEASE=nosuch",
+            "broker/package/release.sh",
+            out.as_os_str(),
+            "RELEASE=nosuch: ",
+        ),
+        (
+            "SETUP=bogus",
+            "tests/setup/setup.sh",
+            OsStr::new("build"),
+            "SETUP=bogus: ",
+        ),
+    ] {
+        let script = repository().join(script);
+        let line = [OsStr::new(variable), OsStr::new("bash"), script.as_os_str(), argument];
+        let (done, printed) = run("env", line);
+        assert!(!done && printed.contains(said), "{printed}");
+    }
+    assert!(!out.exists());
+}
+
+#[test]
 fn a_release_is_the_same_twice_and_its_checksums_and_lists_of_parts_are_right() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("first"), folder.path().join("and/the/second"));
