@@ -1,5 +1,7 @@
 //! The chart: rendered by Helm with every documented value, held to the schemas of Kubernetes, and its configuration to the broker.
 
+mod wrong;
+
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -38,7 +40,12 @@ fn all() -> Value {
     for (name, value) in [
         ("imagePullSecrets", json!([{"name": "registry"}])),
         ("replicas", json!(3)),
-        ("moreConfiguration", json!("[log]\nlevel = \"debug\"\n")),
+        ("limits", json!({"threads": 7, "shared_sources": ["198.51.100.0/24"]})),
+        ("keys", json!({"rotate_every": "13d"})),
+        (
+            "moreConfiguration",
+            json!("# More.\n\n[log]\nlevel = \"debug\"\n[kerberos.channel_bindings]\nmode = \"allow\"\n"),
+        ),
         ("keytab", json!({"secret": "other-keytab", "key": "all.keytab"})),
         ("keyEncryptionKey", json!({"secret": "other-kek", "key": "other"})),
         (
@@ -48,13 +55,33 @@ fn all() -> Value {
                 "passwordSecret": "other-password", "caSecret": "other-ca"}}),
         ),
         ("resources", json!({"limits": {"memory": "777Mi"}})),
+        (
+            "public",
+            json!({"enabled": true, "secret": "other-public", "port": 9555, "clientNames": ["robot.example.com"],
+                "serviceType": "LoadBalancer"}),
+        ),
         ("drainNotice", json!(33)),
+        ("drain", json!(44)),
         (
             "networkPolicy",
             json!({"enabled": true, "gateways": {"podSelector": {"matchLabels": {"app": "gateway"}}},
+                "public": {"ipBlock": {"cidr": "203.0.113.0/24"}},
                 "monitoring": {"podSelector": {"matchLabels": {"app": "prometheus"}}},
                 "egress": [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 5432}]}]}),
         ),
+        (
+            "extraVolumes",
+            json!([{"name": "ldap-ca", "secret": {"secretName": "other-ldap-ca", "defaultMode": 288}}]),
+        ),
+        (
+            "extraVolumeMounts",
+            json!([{"name": "ldap-ca", "mountPath": "/etc/kerbridge/ldap-ca", "readOnly": true}]),
+        ),
+        (
+            "podAnnotations",
+            json!({"traffic.sidecar.istio.io/excludeInboundPorts": "9443"}),
+        ),
+        ("podLabels", json!({"sidecar.istio.io/inject": "false"})),
         ("nodeSelector", json!({"disk": "ssd"})),
         ("tolerations", json!([{"key": "dedicated", "operator": "Exists"}])),
     ] {
@@ -124,7 +151,7 @@ fn the_chart_is_good_by_the_schemas_of_kubernetes_with_the_least_and_with_every_
     if !has_helm() {
         return;
     }
-    for (values, kinds) in [(least(), 5), (all(), 6)] {
+    for (values, kinds) in [(least(), 5), (all(), 7)] {
         let objects = objects(&values);
         assert_eq!(objects.len(), kinds, "{objects:#?}");
         let folder = tempfile::tempdir().unwrap();
@@ -155,6 +182,13 @@ fn each_value_is_seen_in_what_is_rendered() {
         "all.keytab",
         "other-kek",
         "other-mesh",
+        "other-public",
+        "client_ca = \\\"/etc/kerbridge/public/ca.crt\\\"",
+        "robot.example.com",
+        "threads = 7",
+        "shared_sources = [\\\"198.51.100.0/24\\\"]",
+        "rotate_every = \\\"13d\\\"",
+        "drain = \\\"44s\\\"",
         "db2.example.com:5433",
         "other-db",
         "other-user",
@@ -205,6 +239,68 @@ fn the_port_that_gateways_call_is_the_one_on_which_brokers_listen() {
 }
 
 #[test]
+fn people_reach_the_broker_where_that_is_said_and_nowhere_else() {
+    if !has_helm() {
+        return;
+    }
+    let with = objects(&all());
+    let service = with
+        .iter()
+        .find(|object| object["kind"] == "Service" && object["metadata"]["name"] == "kerbridge-public")
+        .unwrap();
+    assert_eq!(service["spec"]["type"], "LoadBalancer");
+    assert_eq!(
+        service["spec"]["ports"],
+        json!([{"name": "tls-public", "port": 443, "targetPort": "public"}])
+    );
+    let pod = &of(&with, "StatefulSet").unwrap()["spec"]["template"]["spec"];
+    assert_eq!(
+        pod["containers"][0]["ports"][1],
+        json!({"name": "public", "containerPort": 9555})
+    );
+    // Requests in flight are not cut off: 33 and 44 seconds, and some to end.
+    assert_eq!(pod["terminationGracePeriodSeconds"], 87);
+    assert_eq!(
+        of(&with, "NetworkPolicy").unwrap()["spec"]["ingress"][1],
+        json!({"from": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"port": "public"}]})
+    );
+    let mut without = all();
+    without["public"]["enabled"] = json!(false);
+    let text = json!(objects(&without)).to_string();
+    for word in ["kerbridge-public", "listen.public", "203.0.113.0/24", "9555"] {
+        assert!(!text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn what_is_added_to_the_pod_stands_beside_what_the_chart_says() {
+    if !has_helm() {
+        return;
+    }
+    let objects = objects(&all());
+    let set = &of(&objects, "StatefulSet").unwrap()["spec"];
+    let (pod, of_pod) = (&set["template"]["spec"], &set["template"]["metadata"]);
+    assert_eq!(
+        of_pod["annotations"]["traffic.sidecar.istio.io/excludeInboundPorts"],
+        "9443"
+    );
+    assert_eq!(
+        of_pod["annotations"]["checksum/configuration"].as_str().unwrap().len(),
+        64
+    );
+    assert_eq!(of_pod["labels"]["sidecar.istio.io/inject"], "false");
+    for (name, value) in set["selector"]["matchLabels"].as_object().unwrap() {
+        assert_eq!(&of_pod["labels"][name], value, "{name}");
+    }
+    let last = |list: &Value| list.as_array().unwrap().last().unwrap().clone();
+    assert_eq!(last(&pod["volumes"]), all()["extraVolumes"][0]);
+    assert_eq!(
+        last(&pod["containers"][0]["volumeMounts"]),
+        all()["extraVolumeMounts"][0]
+    );
+}
+
+#[test]
 fn the_pod_has_no_rights_that_it_does_not_need() {
     if !has_helm() {
         return;
@@ -227,31 +323,6 @@ fn the_pod_has_no_rights_that_it_does_not_need() {
     assert!(of(&objects, "NetworkPolicy").unwrap()["spec"]["ingress"].is_null());
 }
 
-#[test]
-fn values_that_are_wrong_or_cannot_be_true_together_are_refused_by_name() {
-    if !has_helm() {
-        return;
-    }
-    let wrong = |edit: &dyn Fn(&mut Value), expected: &str| {
-        let mut values = least();
-        edit(&mut values);
-        let said = rendered(&values)["error"].as_str().unwrap_or_default().to_owned();
-        assert!(said.contains(expected), "{expected}: {said}");
-    };
-    wrong(&|values| values["replicas"] = json!(2), "set store.kind to postgres");
-    wrong(
-        &|values| values["store"] = json!({"kind": "postgres"}),
-        "store.postgres.hosts",
-    );
-    wrong(&|values| values["store"] = json!({"kind": "sqlite"}), "/store/kind");
-    wrong(&|values| values["image"]["digest"] = json!("latest"), "/image/digest");
-    wrong(&|values| values["mesh"]["clientNames"] = json!([]), "/mesh/clientNames");
-    wrong(&|values| values["mesh"]["port"] = json!(443), "/mesh/port");
-    wrong(&|values| values["mesh"]["port"] = json!(9464), "/mesh/port");
-    wrong(&|values| values["replica"] = json!(1), "replica");
-    wrong(&|values| values["issuer"] = json!("http://a"), "/issuer");
-}
-
 /// A file as Kubernetes lays one of a Secret in a pod with `fsGroup`: root's, and the group reads it.
 fn secret(path: &Path, content: &[u8]) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -272,34 +343,43 @@ fn the_broker_takes_the_charts_configuration_with_files_as_kubernetes_lays_them(
     let folder = tempfile::tempdir().unwrap();
     let certificates = Certificates::create(folder.path()).unwrap();
     let root = folder.path().join("root");
-    let config = of(&objects(&least()), "ConfigMap").unwrap()["data"].clone();
+    let mut more = least();
+    for name in ["public", "limits", "keys", "moreConfiguration", "drain"] {
+        more[name] = all()[name].clone();
+    }
     for (path, content) in [
         ("keytab/http.keytab", std::fs::read(&keytab).unwrap()),
         ("kek/kek", b"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n".to_vec()),
         ("mesh/tls.crt", std::fs::read(&certificates.certificate).unwrap()),
         ("mesh/tls.key", std::fs::read(&certificates.private_key).unwrap()),
         ("mesh/ca.crt", std::fs::read(&certificates.authority).unwrap()),
+        ("public/tls.crt", std::fs::read(&certificates.certificate).unwrap()),
+        ("public/tls.key", std::fs::read(&certificates.private_key).unwrap()),
+        ("public/ca.crt", std::fs::read(&certificates.authority).unwrap()),
     ] {
         secret(&root.join(path), &content);
     }
     std::fs::create_dir_all(root.join("lib")).unwrap();
     std::fs::create_dir_all(root.join("run")).unwrap();
     std::fs::create_dir_all(root.join("config")).unwrap();
-    for name in ["kerbridge.toml", "policy.toml"] {
-        let text = config[name].as_str().unwrap();
-        let text = text
-            .replace("/etc/kerbridge", root.to_str().unwrap())
-            .replace("/var/lib/kerbridge", root.join("lib").to_str().unwrap())
-            .replace("/run/kerbridge", root.join("run").to_str().unwrap());
-        std::fs::write(root.join("config").join(name), text).unwrap();
+    for values in [least(), more] {
+        let config = of(&objects(&values), "ConfigMap").unwrap()["data"].clone();
+        for name in ["kerbridge.toml", "policy.toml"] {
+            let text = config[name].as_str().unwrap();
+            let text = text
+                .replace("/etc/kerbridge", root.to_str().unwrap())
+                .replace("/var/lib/kerbridge", root.join("lib").to_str().unwrap())
+                .replace("/run/kerbridge", root.join("run").to_str().unwrap());
+            std::fs::write(root.join("config").join(name), text).unwrap();
+        }
+        let output = Command::new(find_kerbridge().unwrap())
+            .args(["config", "check", "--config"])
+            .arg(root.join("config/kerbridge.toml"))
+            .env("CREDENTIALS_DIRECTORY", root.join("kek"))
+            .env("KRB5_CONFIG", kdc.krb5_config())
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{printed}{config}");
     }
-    let output = Command::new(find_kerbridge().unwrap())
-        .args(["config", "check", "--config"])
-        .arg(root.join("config/kerbridge.toml"))
-        .env("CREDENTIALS_DIRECTORY", root.join("kek"))
-        .env("KRB5_CONFIG", kdc.krb5_config())
-        .output()
-        .unwrap();
-    let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "{printed}");
 }

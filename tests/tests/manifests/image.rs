@@ -124,8 +124,21 @@ fn skopeo_reads_both_images_and_finds_a_blob_that_was_changed() {
             digest
         );
     }
+    // As docs/kubernetes.md has it.
+    let inspect = |arguments: &[&str]| {
+        let image = format!("oci:{}:1.2.3", layout.display());
+        Command::new(&skopeo)
+            .arg("inspect")
+            .args(arguments)
+            .arg(image)
+            .output()
+            .unwrap()
+    };
+    let raw = inspect(&["--raw"]);
+    assert!(raw.status.success() && !inspect(&[]).status.success());
     let index = read(&layout, "index.json");
     let manifest: Value = serde_json::from_slice(&blob(&layout, &index["manifests"][0])).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&raw.stdout).unwrap(), manifest);
     let layer = manifest["layers"][0]["digest"].as_str().unwrap().replace(':', "/");
     std::fs::write(layout.join("blobs").join(layer), b"another").unwrap();
     assert!(!copy("1.2.3", "changed").status.success());
