@@ -106,10 +106,13 @@ pub(crate) fn of_files(named: Option<&Path>) -> Result<Vec<Said>, Trouble> {
     }
     let home = folder("XDG_CONFIG_HOME", ".config");
     let of_user = home.map(|home| home.join("kerbridge/client.toml"));
-    let paths = of_user.into_iter().chain([PathBuf::from(OF_THE_MACHINE)]);
     let mut all = Vec::new();
-    for path in paths {
+    if let Some(path) = of_user {
         all.extend(read(&path)?);
+    }
+    let of_machine = Path::new(OF_THE_MACHINE);
+    if !is_in_closed_folder(of_machine) {
+        all.extend(read(of_machine)?);
     }
     Ok(all)
 }
@@ -133,6 +136,13 @@ fn folder(variable: &str, below_home: &str) -> Option<PathBuf> {
     let named = env::var_os(variable).map(PathBuf::from);
     let below = || Some(PathBuf::from(env::var_os("HOME")?).join(below_home));
     named.or_else(below).filter(|path| path.is_absolute())
+}
+
+/// Whether this user may not even look for it: an operator who closes the machine's folder, which has the broker's keys too, says
+/// nothing to users.
+fn is_in_closed_folder(path: &Path) -> bool {
+    path.symlink_metadata()
+        .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 fn read(path: &Path) -> Result<Option<Said>, Trouble> {

@@ -120,7 +120,8 @@ fn open(path: &Path, reach: Reach) -> Result<File, Complaint> {
     if metadata.uid() != 0 && metadata.uid() != rustix::process::geteuid().as_raw() {
         return Err((
             format!("{name} belongs to user {}, who could change it", metadata.uid()),
-            "chown it to the broker's user or to root",
+            "run this as the broker's user, as in runuser -u kerbridge -- kerbridge config check, or chown it to that user or \
+             to root",
         ));
     }
     if mode & reach.forbidden() != 0 {

@@ -24,7 +24,8 @@ pub(super) fn check(path: PathBuf, problems: &mut Problems) -> Option<PathBuf> {
             } else if metadata.uid() != rustix::process::geteuid().as_raw() {
                 Err((
                     format!("{name} belongs to user {}", metadata.uid()),
-                    "chown it to the broker's user",
+                    "run this as the broker's user, as in runuser -u kerbridge -- kerbridge config check, or chown it to that \
+                     user",
                 ))
             } else if mode & 0o077 != 0 {
                 Err((

@@ -113,7 +113,10 @@ impl KeyringError {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Io { .. } => "let the broker's user own the state directory, mode 0700",
-            Self::Exposed { .. } => "chown it to the broker's user and chmod it 0600",
+            Self::Exposed { .. } => {
+                "run this as the broker's user, as in runuser -u kerbridge -- kerbridge doctor, or chown it to that user; chmod \
+                 it 0600"
+            }
             Self::Format { .. } => "run the release that wrote it, or a newer one",
             Self::Corrupt { .. } | Self::AnotherKey { .. } | Self::Changed { .. } => {
                 "restore the file and the key-encryption key that belongs to it from a backup; or move the file away: \
