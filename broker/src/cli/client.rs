@@ -12,8 +12,8 @@ use crate::client::trouble::{Kind, Trouble};
 /// For which service, and where what is known of it stands.
 #[derive(Debug, Args)]
 pub(super) struct Target {
-    /// The address that you want to use; its service says where its tokens come from. Where none is named, a token is had for
-    /// KERBRIDGE_URL, what the last login was for, or url in client.toml, and all tokens are taken back.
+    /// The address that you want to use; its service says where its tokens come from. Where none is named, login and token print
+    /// take KERBRIDGE_URL, what the last login was for, or url in client.toml, and logout takes back all tokens.
     #[arg(value_name = "URL", conflicts_with = "audience")]
     url: Option<String>,
     /// The broker's address, where the service does not say (KERBRIDGE_ISSUER).

@@ -351,6 +351,11 @@ fn policy_text(services: &[ServicePrincipal]) -> String {
 
 /// Envoy has a working directory of its own, so what it is to be given is an absolute path.
 fn next_steps(folder: &Path, absolute: &Path, kek: &Path, services: &[ServicePrincipal]) -> String {
+    let elsewhere = if kek == Path::new(KEY) {
+        "     init --kek PATH puts the key elsewhere\n"
+    } else {
+        ""
+    };
     let kek = folder.join(kek);
     let (folder, absolute, kek) = (folder.display(), absolute.display(), kek.display());
     let names: Vec<&str> = services.iter().map(ServicePrincipal::as_str).collect();
@@ -364,7 +369,7 @@ fn next_steps(folder: &Path, absolute: &Path, kek: &Path, services: &[ServicePri
          \x20    {DEPLOYED} (another place: kerbridge policy render --deployed-module PATH)\n\
          \x20 4. curl --negotiate -u : https://{}/\n\
          \x20 5. back up {absolute}/state and {kek}, never both in one backup: whoever has both can sign.\n\
-         \x20    init --kek PATH puts the key elsewhere\n",
+         {elsewhere}",
         names.join(", "),
         services.first().map_or("", ServicePrincipal::host),
     )

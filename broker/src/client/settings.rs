@@ -166,7 +166,14 @@ fn read(path: &Path) -> Result<Option<Said>, Trouble> {
     let said = strict_toml::read::<Said>(&text, &mut problems);
     let first = problems.iter().next();
     match (first, said) {
-        (None, Some(said)) => Ok(Some(said)),
+        (None, Some(said)) => match said.mistake() {
+            Some((field, Trouble { problem, remedy, .. })) => Err(Trouble::new(
+                Kind::SettingsWrong,
+                format!("{}: {field}: {problem}", path.display()),
+                remedy,
+            )),
+            None => Ok(Some(said)),
+        },
         (Some(problem), _) => Err(Trouble::new(
             Kind::SettingsWrong,
             format!("{}: {}: {}", path.display(), problem.field, problem.problem),
@@ -177,6 +184,27 @@ fn read(path: &Path) -> Result<Option<Said>, Trouble> {
             format!("{} cannot be understood", path.display()),
             "correct it",
         )),
+    }
+}
+
+impl Said {
+    /// The first field that cannot be what it stands for, whether or not it will count, and why.
+    fn mistake(&self) -> Option<(&'static str, Trouble)> {
+        let wrong = [
+            ("url", self.url.as_deref().and_then(|text| address(text).err())),
+            ("issuer", self.issuer.as_deref().and_then(|text| broker(text).err())),
+            (
+                "service",
+                self.service.as_deref().and_then(|text| service_principal(text).err()),
+            ),
+            (
+                "principal",
+                self.principal.as_deref().and_then(|text| user_principal(text).err()),
+            ),
+        ];
+        wrong
+            .into_iter()
+            .find_map(|(field, trouble)| trouble.map(|trouble| (field, trouble)))
     }
 }
 
@@ -224,7 +252,7 @@ impl Found {
         let first = all.find(|(_, place)| place.url.is_some() || place.audience.is_some());
         match first.map(|(by, place)| (by, &place.url, &place.audience)) {
             Some((by, Some(url), None)) => Ok(Self {
-                wanted: Wanted::At(meant(url, Address::parse(url), "an https address")?),
+                wanted: Wanted::At(address(url)?),
                 by,
             }),
             Some((_, None, Some(audience))) => {
@@ -239,7 +267,7 @@ impl Found {
                 })?;
                 Ok(Self {
                     wanted: Wanted::Named {
-                        issuer: meant(issuer, Issuer::parse(issuer), "the broker's https address")?,
+                        issuer: broker(issuer)?,
                         audience: audience.clone(),
                     },
                     by,
@@ -303,16 +331,14 @@ impl Found {
             let counts = self.is_of_broker(place) && (is_with || at < self.by);
             service.as_ref().filter(|_| counts)
         });
-        said.map_or(Ok(Service::OfHost), |name| {
-            meant(name, ServicePrincipal::parse(name), "HTTP/HOST@REALM").map(Service::Named)
-        })
+        said.map_or(Ok(Service::OfHost), |name| service_principal(name).map(Service::Named))
     }
 }
 
 /// Whose tickets: those of the first place that names a keytab or a cache.
 fn source(places: &[Said]) -> Result<Source, Trouble> {
     let principal = places.iter().find_map(|place| place.principal.as_ref());
-    let principal = principal.map(|name| meant(name, Principal::parse(name), "NAME@REALM"));
+    let principal = principal.map(|name| user_principal(name));
     let principal = principal.transpose()?;
     let first = places
         .iter()
@@ -329,6 +355,22 @@ fn source(places: &[Said]) -> Result<Source, Trouble> {
             principal,
         }),
     }
+}
+
+fn address(text: &str) -> Result<Address, Trouble> {
+    meant(text, Address::parse(text), "an https address")
+}
+
+fn broker(text: &str) -> Result<Issuer, Trouble> {
+    meant(text, Issuer::parse(text), "the broker's https address")
+}
+
+fn service_principal(text: &str) -> Result<ServicePrincipal, Trouble> {
+    meant(text, ServicePrincipal::parse(text), "HTTP/HOST@REALM")
+}
+
+fn user_principal(text: &str) -> Result<Principal, Trouble> {
+    meant(text, Principal::parse(text), "NAME@REALM")
 }
 
 /// What was read of a text that somebody wrote, or what to write in its place.
@@ -429,7 +471,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("client.toml");
         assert_eq!(of_files(Some(&file)).unwrap_err().kind, Kind::FileUnusable);
-        for (text, words) in [("urls = 'x'", "urls"), ("url = 3", "url"), ("url =", "line 1")] {
+        for (text, words) in [
+            ("urls = 'x'", "urls"),
+            ("url = 3", "url"),
+            ("url =", "line 1"),
+            ("url = 'http://x'", "client.toml: url: http://x: "),
+            ("issuer = 'b'", "client.toml: issuer: b: "),
+            ("service = 'b'", "client.toml: service: b: "),
+            ("principal = 'b'", "client.toml: principal: b: "),
+        ] {
             fs::write(&file, text).unwrap();
             let trouble = of_files(Some(&file)).unwrap_err();
             assert_eq!(trouble.kind, Kind::SettingsWrong);
