@@ -27,6 +27,7 @@ mod traces;
 mod verifying;
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -249,6 +250,9 @@ impl Config {
     }
 }
 
+/// What whoever runs a command does about a file that is there and not for them.
+const NOT_ALLOWED: &str = "run this as root or as the broker's user, and let that user read it";
+
 /// Reads a text that is written by hand, or notes why it cannot be read.
 pub(crate) fn read_text(path: &Path, field: &str, problems: &mut Problems) -> Option<String> {
     let name = path.display();
@@ -262,7 +266,11 @@ pub(crate) fn read_text(path: &Path, field: &str, problems: &mut Problems) -> Op
             problems.note(
                 field,
                 format!("{name}: {error}"),
-                "name a file that the broker's user can read",
+                if error.kind() == io::ErrorKind::PermissionDenied {
+                    NOT_ALLOWED
+                } else {
+                    "name a file that the broker's user can read"
+                },
             );
             return None;
         }
@@ -273,7 +281,11 @@ pub(crate) fn read_text(path: &Path, field: &str, problems: &mut Problems) -> Op
             problems.note(
                 field,
                 format!("{name}: {error}"),
-                "name a text file that the broker's user can read",
+                if error.kind() == io::ErrorKind::PermissionDenied {
+                    NOT_ALLOWED
+                } else {
+                    "name a text file that the broker's user can read"
+                },
             );
             None
         }

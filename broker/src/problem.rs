@@ -74,6 +74,14 @@ impl Problems {
         }
     }
 
+    /// What keeps the configuration from being read at all, where that is what is wrong: nothing else is known then.
+    pub fn of_the_file(&self) -> Option<&Problem> {
+        match self.0.as_slice() {
+            [only] if only.field == "--config" => Some(only),
+            _ => None,
+        }
+    }
+
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

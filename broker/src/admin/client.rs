@@ -37,14 +37,28 @@ pub enum ClientError {
     Failed(String),
 }
 
+impl ClientError {
+    /// What is wrong, and what mends it.
+    pub fn told(&self) -> AdminError {
+        let (problem, remedy) = match self {
+            Self::Nobody => ("no broker listens there", "start it: systemctl start kerbridge"),
+            Self::NotAllowed => (
+                "it is for root and the broker's user",
+                "run this as root or as the broker's user: runuser -u kerbridge -- kerbridge ...",
+            ),
+            Self::Refused(error) | Self::Unavailable(error) | Self::NotFound(error) => return error.clone(),
+            Self::Failed(problem) => (problem.as_str(), "see the broker's log"),
+        };
+        AdminError {
+            problem: problem.to_owned(),
+            remedy: remedy.to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Nobody => f.write_str("no broker listens there"),
-            Self::NotAllowed => f.write_str("it is for root and the broker's user"),
-            Self::Refused(error) | Self::Unavailable(error) | Self::NotFound(error) => error.fmt(f),
-            Self::Failed(problem) => f.write_str(problem),
-        }
+        self.told().fmt(f)
     }
 }
 

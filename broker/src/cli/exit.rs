@@ -56,7 +56,7 @@ pub(super) const CODES: [(u8, &str, &str); 8] = [
     (
         Failure::TryAgain.code(),
         "it cannot be done now: try again",
-        "keys, login, logout, revoke, token print",
+        "keys, login, logout, revoke, status, token print",
     ),
     (
         Failure::NotTrusted.code(),
@@ -65,8 +65,8 @@ pub(super) const CODES: [(u8, &str, &str); 8] = [
     ),
     (
         Failure::NotAllowed.code(),
-        "it is not allowed: no ticket, or no grant, or a folder that is not yours",
-        "login, logout, token print",
+        "it is not allowed: no ticket, or no grant, or a folder or socket that is not yours",
+        "keys, login, logout, revoke, status, token print",
     ),
     (
         Failure::Configuration.code(),

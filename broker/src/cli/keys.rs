@@ -18,7 +18,7 @@ use crate::admin::keys::{
 use crate::config::{Config, Draft, Surroundings, read_kek};
 use crate::keyring::{By, ChangeError, KeyRing, RotateError};
 use crate::metrics::Metrics;
-use crate::problem::Problems;
+use crate::problem::{Problem, Problems};
 use crate::revocation::Revocations;
 use crate::state_lock::StateLock;
 use crate::store::KeptStore;
@@ -92,7 +92,7 @@ pub(super) fn run(command: &KeysCommand) -> Result<(), Failure> {
     let asked = match draft.admin_socket() {
         Some(socket) => match ask(socket, &wanted) {
             Err(ClientError::Nobody) => None,
-            answered => Some(answered.map_err(|error| output::refused(&error, socket))),
+            answered => Some(answered.map_err(|error| output::refused(&error, socket, about.output))),
         },
         None => None,
     };
@@ -125,10 +125,12 @@ impl KeysCommand {
                     if !draft.problems().is_empty() {
                         return Err(output::problems(&file.config, draft.problems(), *output));
                     }
-                    output::complain(
+                    return Err(output::wrong(
                         "--to is missing, and the configuration names no key-encryption key that can be read",
-                    );
-                    return Err(Failure::Usage);
+                        "name the file of the new one with --to",
+                        *output,
+                        Failure::Usage,
+                    ));
                 };
                 // The broker has another working directory.
                 let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
@@ -155,8 +157,12 @@ fn offline(about: &About, draft: Draft, wanted: &Wanted) -> Result<Keys, Failure
     let problems = |problems: Problems| output::problems(&about.file.config, &problems, about.output);
     let config = draft.finish().map_err(problems)?;
     let (Some(keys), state_dir) = (config.keys(), config.state_dir()) else {
-        output::complain("this broker makes no tokens, and has no keys");
-        return Err(Failure::Configuration);
+        return Err(output::wrong(
+            "this broker makes no tokens, and has no keys",
+            "name with --config the configuration of a broker that makes tokens",
+            about.output,
+            Failure::Configuration,
+        ));
     };
     let now = Clock::System.now();
     // Looking needs no lock: the file is replaced whole.
@@ -183,14 +189,14 @@ fn offline(about: &About, draft: Draft, wanted: &Wanted) -> Result<Keys, Failure
         Wanted::List => Ok(()),
         Wanted::Rotate(RotateRequest { now: false }) => ring.publish(now, by).map(drop),
         Wanted::Rotate(RotateRequest { now: true }) => {
-            let kept_until = tokens_end(&config, now)?;
+            let kept_until = tokens_end(&config, now, about)?;
             ring.switch_now(now, kept_until, by).map(drop)
         }
         Wanted::Retire(RetireRequest { kid }) => ring.retire(kid, now, by).map(drop),
         Wanted::Rewrap(RewrapRequest { file, only }) => {
             let key = read_kek(file).map_err(|problem| {
-                output::complain(problem);
-                Failure::Usage
+                let Problem { field, problem, remedy } = problem;
+                output::wrong(format_args!("{field}: {problem}"), remedy, about.output, Failure::Usage)
             })?;
             if *only {
                 ring.only_kek(&key, by)
@@ -199,36 +205,33 @@ fn offline(about: &About, draft: Draft, wanted: &Wanted) -> Result<Keys, Failure
             }
         }
     };
-    done.map_err(|error| unchanged(&error))?;
+    done.map_err(|error| unchanged(&error, about.output))?;
     drop(lock_and_lines);
     Ok(Keys::of(&ring))
 }
 
-pub(super) fn unchanged(error: &ChangeError) -> Failure {
-    output::complain(AdminError::unchanged(error));
-    match error {
+pub(super) fn unchanged(error: &ChangeError, form: Output) -> Failure {
+    let failure = match error {
         ChangeError::Refused(RotateError::Unknown) => Failure::No,
         ChangeError::Refused(_) => Failure::Usage,
         ChangeError::Failed(_) => Failure::Running,
-    }
+    };
+    output::undone(&AdminError::unchanged(error), form, failure)
 }
 
 /// Until when any token may be valid that was minted so far: the store knows.
-fn tokens_end(config: &Config, now: UnixTime) -> Result<UnixTime, Failure> {
+fn tokens_end(config: &Config, now: UnixTime, about: &About) -> Result<UnixTime, Failure> {
     let commits = Histogram::new([1.0]);
     let store = match config.database() {
         Some(database) => KeptStore::in_made_database(database, DEADLINE),
         None => KeptStore::in_file(config.state_dir(), 16, DEADLINE, commits),
     };
-    let store = store.map_err(|problem| {
-        output::complain(problem);
-        Failure::Configuration
-    })?;
+    let store = store.map_err(|problem| output::problems(&about.file.config, &problem.into(), about.output))?;
     let life = config.policy().longest_ttl_seconds();
     let revocations = Revocations::new(Arc::new(store), config.issuer(), life, Metrics::new().revocations());
     let failed = |error: &dyn std::fmt::Display| {
-        output::complain(error);
-        Failure::Running
+        let remedy = "see whether the store's disk has room and works, or its database answers";
+        output::wrong(error, remedy, about.output, Failure::Running)
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

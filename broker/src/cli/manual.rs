@@ -24,7 +24,10 @@ pub(super) struct Manual {
 
 pub(super) fn run(manual: &Manual) -> Result<(), Failure> {
     write(&manual.folder, &manual.date).map_err(|error| {
-        output::complain(format_args!("{}: {error}", manual.folder.display()));
+        output::complain(format_args!(
+            "{}: {error}; name a folder that you may write to",
+            manual.folder.display()
+        ));
         Failure::Running
     })
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{Failure, Output};
+use crate::admin::AdminError;
 use crate::admin::client::ClientError;
 use crate::problem::Problems;
 
@@ -46,6 +47,11 @@ pub(super) fn complain(message: impl Display) {
 
 /// Prints all that is wrong with a configuration, one line each, for people.
 pub(super) fn complain_all(path: &Path, problems: &Problems) -> Failure {
+    if let Some(unreadable) = problems.of_the_file() {
+        // It names the file itself.
+        complain(unreadable);
+        return Failure::Configuration;
+    }
     let count = problems.iter().count();
     let noun = if count == 1 { "problem" } else { "problems" };
     complain(format_args!("{count} {noun} in {}", path.display()));
@@ -63,15 +69,35 @@ pub(super) fn problems(path: &Path, problems: &Problems, output: Output) -> Fail
     }
 }
 
+/// Prints what is wrong and what mends it, as it was asked for: one line for people, an object for machines.
+pub(super) fn wrong(problem: impl Display, remedy: impl Display, form: Output, failure: Failure) -> Failure {
+    let told = AdminError {
+        problem: problem.to_string(),
+        remedy: remedy.to_string(),
+    };
+    undone(&told, form, failure)
+}
+
+/// Prints why nothing came of what an administrator asked, as it was asked for.
+pub(super) fn undone(told: &AdminError, form: Output, failure: Failure) -> Failure {
+    match form {
+        Output::Text => complain(told),
+        Output::Json => return print_json(told).err().unwrap_or(failure),
+    }
+    failure
+}
+
 /// Prints why the broker behind a socket did not do what an administrator asked.
-pub(super) fn refused(error: &ClientError, socket: &Path) -> Failure {
-    complain(format_args!("{}: {error}", socket.display()));
-    match error {
+pub(super) fn refused(error: &ClientError, socket: &Path, form: Output) -> Failure {
+    let failure = match error {
         ClientError::Refused(_) => Failure::Usage,
         ClientError::NotFound(_) => Failure::No,
-        ClientError::Unavailable(_) => Failure::TryAgain,
-        ClientError::Nobody | ClientError::NotAllowed | ClientError::Failed(_) => Failure::Running,
-    }
+        ClientError::Nobody | ClientError::Unavailable(_) => Failure::TryAgain,
+        ClientError::NotAllowed => Failure::NotAllowed,
+        ClientError::Failed(_) => Failure::Running,
+    };
+    let AdminError { problem, remedy } = error.told();
+    wrong(format_args!("{}: {problem}", socket.display()), remedy, form, failure)
 }
 
 /// Prints the outcome of a check.

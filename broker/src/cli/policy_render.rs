@@ -22,6 +22,9 @@ use crate::render::{self, Chain, Inline, Module};
 /// Where the packages put the module.
 pub(super) const DEPLOYED: &str = "/etc/envoy/kerbridge_filter.wasm";
 
+/// What every WebAssembly module begins with.
+const WASM: &[u8] = b"\0asm";
+
 #[derive(Debug, Args)]
 pub(super) struct Render {
     #[command(flatten)]
@@ -106,7 +109,10 @@ pub(super) fn run(render: &Render) -> Result<(), Failure> {
     match &render.output {
         None => output::print(&text),
         Some(path) => fs::write(path, text).map_err(|error| {
-            output::complain(format_args!("{}: {error}", path.display()));
+            output::complain(format_args!(
+                "--output {}: {error}; name a file in a folder that is there, where you may write",
+                path.display()
+            ));
             Failure::Running
         }),
     }
@@ -134,9 +140,19 @@ fn module(render: &Render) -> Result<Module, Failure> {
     let sha256 = match &render.module {
         None => None,
         Some(path) => match fs::read(path) {
+            Ok(bytes) if !bytes.starts_with(WASM) => {
+                output::complain(format_args!(
+                    "--module {}: it is no WebAssembly module; name the file kerbridge_filter.wasm",
+                    path.display()
+                ));
+                return Err(Failure::Usage);
+            }
             Ok(bytes) => Some(hexadecimal::digits(digest::digest(&digest::SHA256, &bytes).as_ref())),
             Err(error) => {
-                output::complain(format_args!("--module {}: {error}", path.display()));
+                output::complain(format_args!(
+                    "--module {}: {error}; name the file kerbridge_filter.wasm where you can read it",
+                    path.display()
+                ));
                 return Err(Failure::Usage);
             }
         },

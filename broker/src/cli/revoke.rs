@@ -73,7 +73,7 @@ pub(super) fn run(revoke: &Revoke) -> Result<(), Failure> {
     let asked = match draft.admin_socket() {
         Some(socket) => match ask(socket, &wanted) {
             Err(ClientError::Nobody) => None,
-            answered => Some(answered.map_err(|error| output::refused(&error, socket))),
+            answered => Some(answered.map_err(|error| output::refused(&error, socket, revoke.output))),
         },
         None => None,
     };
@@ -100,7 +100,7 @@ impl Revoke {
         let value = value.clone();
         if self.lift {
             let lift = LiftRequest { kind, value };
-            lift.target().map_err(|error| usage(&error))?;
+            lift.target().map_err(|error| usage(&error, self.output))?;
             return Ok(Wanted::Lift(lift));
         }
         let request = RevokeRequest {
@@ -109,7 +109,7 @@ impl Revoke {
             before: self.before.map(|moment| moment.past(now).seconds()),
             until: self.until.map(|moment| moment.future(now).seconds()),
         };
-        request.order(now).map_err(|error| usage(&error))?;
+        request.order(now).map_err(|error| usage(&error, self.output))?;
         Ok(Wanted::Revoke(request))
     }
 
@@ -170,7 +170,7 @@ impl Revoke {
         let problems = |problems: Problems| output::problems(&self.file.config, &problems, self.output);
         let (Some(state_dir), Some(issuer), Some(database)) = (draft.state_dir(), draft.issuer(), draft.database())
         else {
-            if self.output == Output::Text {
+            if self.output == Output::Text && draft.problems().of_the_file().is_none() {
                 output::complain(
                     "no broker was found by listen.admin, and its store cannot be found: run this as the broker's user, with \
                  its configuration",
@@ -196,15 +196,12 @@ impl Revoke {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| {
-                output::complain(error);
-                Failure::Running
-            })?;
+            .map_err(|error| output::wrong(error, "try again", self.output, Failure::Running))?;
         // The event that a broker would have where its own go. Standard output is for what came of it.
         let lines =
             audit_lines(&draft.audit().cloned().unwrap_or_default()).map_err(|problem| problems(problem.into()))?;
         lines.subscriber(LevelFilter::INFO).init();
-        let outcome = runtime.block_on(write_down(&revocations, wanted));
+        let outcome = runtime.block_on(write_down(&revocations, wanted, self.output));
         drop(lines);
         drop(revocations);
         drop(lock);
@@ -217,24 +214,27 @@ impl Revoke {
         not_lost(state_dir).map_err(problems)?;
         match StateLock::look(state_dir) {
             Ok(()) if state_dir.join(FILE).exists() => StateLock::take(state_dir).map_err(problems),
-            Ok(()) => {
-                output::complain(format_args!(
+            Ok(()) => Err(output::wrong(
+                format_args!(
                     "{} holds no store: no broker has run, so that there is no token to revoke",
                     state_dir.display()
-                ));
-                Err(Failure::Configuration)
-            }
-            Err(problem) => {
-                output::complain(format_args!(
-                    "{}, and does not listen on the socket of [listen.admin]: {}",
-                    problem.problem,
-                    match draft.admin_socket() {
-                        Some(socket) => format!("restart it, so that it listens on {}", socket.display()),
-                        None => "add [listen.admin] with unix = \"/run/kerbridge/admin.sock\" and restart it".into(),
-                    }
-                ));
-                Err(Failure::Configuration)
-            }
+                ),
+                "start the broker first, or name the configuration of another with --config",
+                self.output,
+                Failure::Configuration,
+            )),
+            Err(problem) => Err(output::wrong(
+                format_args!(
+                    "{}, and does not listen on the socket of [listen.admin]",
+                    problem.problem
+                ),
+                match draft.admin_socket() {
+                    Some(socket) => format!("restart it, so that it listens on {}", socket.display()),
+                    None => "add [listen.admin] with unix = \"/run/kerbridge/admin.sock\" and restart it".into(),
+                },
+                self.output,
+                Failure::Configuration,
+            )),
         }
     }
 }
@@ -256,9 +256,8 @@ fn ask(socket: &Path, wanted: &Wanted) -> Result<Outcome, ClientError> {
     }
 }
 
-fn usage(error: &AdminError) -> Failure {
-    output::complain(error);
-    Failure::Usage
+fn usage(error: &AdminError, form: Output) -> Failure {
+    output::undone(error, form, Failure::Usage)
 }
 
 /// Where the event of a change goes; where it cannot go there, to standard error: what must be done in an emergency is done all
@@ -273,28 +272,24 @@ pub(super) fn audit_lines(rules: &AuditRules) -> Result<audit::Lines, Problem> {
 /// A disk may be slow where nobody waits but a person.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
-async fn write_down(revocations: &Revocations, wanted: &Wanted) -> Result<Outcome, Failure> {
+async fn write_down(revocations: &Revocations, wanted: &Wanted, form: Output) -> Result<Outcome, Failure> {
     let by = By::Offline {
         uid: rustix::process::geteuid().as_raw(),
     };
-    let failed = |error: StoreError| {
-        output::complain(AdminError::from(&error));
-        Failure::Running
-    };
+    let failed = |error: StoreError| output::undone(&AdminError::from(&error), form, Failure::Running);
     match wanted {
         Wanted::Revoke(request) => {
-            let order = request.order(Clock::System.now()).map_err(|error| usage(&error))?;
+            let order = request
+                .order(Clock::System.now())
+                .map_err(|error| usage(&error, form))?;
             let revoked = revocations.revoke(order, &by, Clock::System).await.map_err(failed)?;
             Ok(Outcome::revoked(&revoked, request))
         }
         Wanted::Lift(request) => {
-            let target = request.target().map_err(|error| usage(&error))?;
+            let target = request.target().map_err(|error| usage(&error, form))?;
             match revocations.lift(&target, &by, Clock::System).await.map_err(failed)? {
                 Some(position) => Ok(Outcome::lifted(&target, position)),
-                None => {
-                    output::complain(AdminError::not_revoked(&target));
-                    Err(Failure::No)
-                }
+                None => Err(output::undone(&AdminError::not_revoked(&target), form, Failure::No)),
             }
         }
     }

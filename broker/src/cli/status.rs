@@ -36,7 +36,7 @@ pub(super) fn run(command: &StatusCommand) -> Result<(), Failure> {
     let answer = client::get(socket, STATUS_PATH).and_then(|answer| {
         serde_json::from_slice::<Status>(&answer).map_err(|error| ClientError::Failed(error.to_string()))
     });
-    let status = answer.map_err(|error| output::refused(&error, socket))?;
+    let status = answer.map_err(|error| output::refused(&error, socket, command.output))?;
     output::print_as(command.output, &status, || text(&status, Clock::System.now()))
 }
 

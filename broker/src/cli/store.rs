@@ -154,8 +154,12 @@ impl From {
                 not_lost(&state_dir).map_err(|problem| self.problem(problem, output))?;
                 let path = state_dir.join(FILE);
                 if !path.exists() {
-                    output::complain(format_args!("{} is not there: no broker has run yet", path.display()));
-                    return Err(Failure::Configuration);
+                    return Err(output::wrong(
+                        format_args!("{} is not there: no broker has run yet", path.display()),
+                        "start the broker, which makes it, or name another with --file",
+                        output,
+                        Failure::Configuration,
+                    ));
                 }
                 Ok(Source::File(path, Some(lock)))
             }
@@ -174,14 +178,22 @@ impl Import {
             Exported::read(io::stdin().lock())
         } else {
             let file = File::open(&self.from).map_err(|error| {
-                output::complain(format_args!("{name}: {error}"));
-                Failure::Usage
+                output::wrong(
+                    format_args!("{name}: {error}"),
+                    "name a file that kerbridge store export wrote",
+                    self.output,
+                    Failure::Usage,
+                )
             })?;
             Exported::read(BufReader::new(file))
         };
         let exported = read.map_err(|error| {
-            output::complain(format_args!("{name} is no whole export: {error}; nothing was changed"));
-            Failure::Usage
+            output::wrong(
+                format_args!("{name} is no whole export: {error}"),
+                "nothing was changed: name a file that kerbridge store export wrote to its end",
+                self.output,
+                Failure::Usage,
+            )
         })?;
         let imported = match place(&self.file.config, self.output)? {
             Place::Folder(state_dir, _lock) => {

@@ -8,8 +8,9 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
-use crate::fixture::{Folder, text};
+use crate::fixture::{Folder, Serving, text};
 
 /// Somebody who owns nothing.
 const NOBODY: u32 = 65_534;
@@ -122,7 +123,7 @@ fn assert_problem(
     reads: Reads,
     run: &dyn Fn(&[&str]) -> Output,
     words_of: &dyn Fn(&[&str]) -> Vec<String>,
-    cause: &str,
+    (cause, remedy): (&str, &str),
 ) {
     let line = |more: &[&str]| {
         let words = words_of(more);
@@ -135,11 +136,11 @@ fn assert_problem(
         (Some(78), 0),
         "{command}: {complaint}"
     );
-    let last = complaint.lines().last().unwrap();
     assert!(
-        last.contains("--config: ") && last.contains(cause) && last.contains("; name a "),
+        complaint.starts_with("kerbridge: --config: ") && complaint.contains(cause) && complaint.contains(remedy),
         "{command}: {complaint}"
     );
+    assert_eq!(complaint.lines().count(), 1, "{command}: {complaint}");
     if reads == Reads::WithJson {
         let said = line(&["--output", "json"]);
         assert_eq!(
@@ -158,6 +159,169 @@ fn assert_problem(
             "{command}: {problems}"
         );
     }
+}
+
+/// A folder with the program in it, where anybody can reach it.
+fn place() -> TempDir {
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_kerbridge"), place.path().join("kerbridge")).unwrap();
+    place
+}
+
+/// Root may read everything: it becomes somebody else.
+fn run_as_nobody(place: &TempDir, words: &[&str]) -> Output {
+    let mut command = Command::new(place.path().join("kerbridge"));
+    command.current_dir(place.path()).args(words);
+    command.env_remove("KRB5_CONFIG").env_remove("CREDENTIALS_DIRECTORY");
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command.output().unwrap()
+}
+
+/// Nothing came of a command, which says why and what mends it: in one line, and as an object where JSON is asked for.
+fn assert_undone(run: &dyn Fn(&[&str]) -> Output, line: &[&str], code: i32, (cause, remedy): (&str, &str)) {
+    let said = run(line);
+    let complaint = text(&said.stderr);
+    assert_eq!(
+        (said.status.code(), said.stdout.len(), complaint.lines().count()),
+        (Some(code), 0, 1),
+        "{line:?}: {complaint}"
+    );
+    let expected = (cause, remedy);
+    let (problem, mends) = complaint.rsplit_once("; ").unwrap_or_default();
+    assert!(
+        problem.contains(cause) && mends.starts_with(remedy),
+        "{line:?}: {complaint}, not {expected:?}"
+    );
+    let said = run(&[line, &["--output", "json"]].concat());
+    assert_eq!(
+        (said.status.code(), text(&said.stderr).as_str()),
+        (Some(code), ""),
+        "{line:?}"
+    );
+    let told: Value = serde_json::from_slice(&said.stdout).unwrap();
+    let (problem, mends) = (told["problem"].as_str().unwrap(), told["remedy"].as_str().unwrap());
+    assert!(
+        problem.contains(cause) && mends.starts_with(remedy),
+        "{line:?}: {told}, not {expected:?}"
+    );
+}
+
+#[test]
+fn what_an_administrator_does_not_get_is_said_with_its_remedy_as_it_was_asked_for() {
+    let folder = folder();
+    let config = folder.path("made/kerbridge.toml");
+    let config = config.to_str().unwrap();
+    let run = |words: &[&str]| folder.run(words);
+    assert_undone(
+        &run,
+        &["status", "--config", config],
+        75,
+        (
+            "admin.sock: no broker listens there",
+            "start it: systemctl start kerbridge",
+        ),
+    );
+    assert_undone(
+        &run,
+        &["store", "import", "nowhere", "--config", config],
+        64,
+        ("nowhere: No such file", "name a file that kerbridge store export wrote"),
+    );
+    let _broker = Serving::start(&folder);
+    assert!(folder.run(&["keys", "rotate", "--config", config]).status.success());
+    assert_undone(
+        &run,
+        &["keys", "rotate", "--config", config],
+        64,
+        ("admin.sock: the next key is published already", "wait until it signs"),
+    );
+    assert_undone(
+        &run,
+        &["keys", "retire", "a-key", "--config", config],
+        1,
+        (
+            "no key has this identifier",
+            "write an identifier as kerbridge keys list shows it",
+        ),
+    );
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    // The socket is there, and not for them.
+    let place = place();
+    let socket = folder.path("made/admin.sock");
+    let there = fs::read_to_string(config).unwrap();
+    let there = there.replace("unix = \"admin.sock\"", &format!("unix = {socket:?}"));
+    fs::write(place.path().join("kerbridge.toml"), there).unwrap();
+    for (command, arguments, _) in COMMANDS {
+        if ["status", "keys list", "keys rotate", "keys retire", "revoke"].contains(&command) {
+            assert_undone(
+                &|words| run_as_nobody(&place, words),
+                &words(command, arguments, &["--config", "kerbridge.toml"]),
+                77,
+                (
+                    "admin.sock: it is for root and the broker's user",
+                    "run this as root or as the broker's user",
+                ),
+            );
+        }
+    }
+}
+
+#[test]
+fn a_module_that_is_none_and_places_that_nothing_can_be_written_to_are_said_with_their_remedies() {
+    let folder = folder();
+    fs::write(folder.path("passwd"), "root:x:0:0").unwrap();
+    let render = ["policy", "render", "--config", "made/kerbridge.toml"];
+    for (line, code, cause, remedy) in [
+        (
+            [&render[..], &["--module", "passwd"]].concat(),
+            64,
+            "--module passwd: it is no WebAssembly module",
+            "; name the file kerbridge_filter.wasm",
+        ),
+        (
+            [&render[..], &["--module", "nowhere.wasm"]].concat(),
+            64,
+            "--module nowhere.wasm: No such file",
+            "; name the file kerbridge_filter.wasm",
+        ),
+        (
+            [&render[..], &["--output", "nowhere/filter.yaml"]].concat(),
+            70,
+            "--output nowhere/filter.yaml: No such file",
+            "; name a file in a folder that is there",
+        ),
+        (
+            [&render[..], &["--output", "json"]].concat(),
+            64,
+            "--output json: here it names a file",
+            "--format json",
+        ),
+        (
+            vec!["manual", "passwd/pages"],
+            70,
+            "passwd/pages: Not a directory",
+            "; name a folder",
+        ),
+    ] {
+        let said = folder.run(&line);
+        let complaint = text(&said.stderr);
+        assert_eq!(
+            (said.status.code(), said.stdout.len()),
+            (Some(code), 0),
+            "{line:?}: {complaint}"
+        );
+        assert!(
+            complaint.contains(cause) && complaint.contains(remedy),
+            "{line:?}: {complaint}"
+        );
+        assert_eq!(complaint.lines().count(), 1, "{line:?}: {complaint}");
+    }
+    assert!(!folder.path("json").exists());
 }
 
 fn with_config(
@@ -182,7 +346,13 @@ fn a_configuration_that_is_not_there_is_one_problem_with_its_remedy() {
     for (command, arguments, reads) in COMMANDS {
         if reads != Reads::Nothing {
             let line = with_config(command, arguments, "nowhere/kerbridge.toml");
-            assert_problem(command, reads, &|words| folder.run(words), &line, "No such file");
+            assert_problem(
+                command,
+                reads,
+                &|words| folder.run(words),
+                &line,
+                ("No such file", "; name a "),
+            );
         }
     }
 }
@@ -190,29 +360,23 @@ fn a_configuration_that_is_not_there_is_one_problem_with_its_remedy() {
 #[test]
 fn a_configuration_that_somebody_may_not_read_is_one_problem_with_its_remedy() {
     let folder = folder();
-    // Root may read everything: it becomes somebody else, who needs the program where they can reach it.
-    let place = tempfile::tempdir().unwrap();
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let program = place.path().join("kerbridge");
-    fs::copy(env!("CARGO_BIN_EXE_kerbridge"), &program).unwrap();
+    let place = place();
     for (name, contents) in [("export.txt", EXPORT), ("cases.toml", "")] {
         fs::write(place.path().join(name), contents).unwrap();
     }
     let config = folder.path("made/kerbridge.toml");
     fs::set_permissions(&config, fs::Permissions::from_mode(0o000)).unwrap();
-    let run = |words: &[&str]| {
-        let mut command = Command::new(&program);
-        command.current_dir(place.path()).args(words);
-        command.env_remove("KRB5_CONFIG").env_remove("CREDENTIALS_DIRECTORY");
-        if rustix::process::geteuid().is_root() {
-            command.uid(NOBODY).gid(NOBODY);
-        }
-        command.output().unwrap()
-    };
+    let run = |words: &[&str]| run_as_nobody(&place, words);
     for (command, arguments, reads) in COMMANDS {
         if reads != Reads::Nothing {
             let line = with_config(command, arguments, config.to_str().unwrap());
-            assert_problem(command, reads, &run, &line, "Permission denied");
+            assert_problem(
+                command,
+                reads,
+                &run,
+                &line,
+                ("Permission denied", "; run this as root or as the broker's user"),
+            );
         }
     }
 }

@@ -27,6 +27,20 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// What is said for machines where nothing came of it: nothing for people, and a remedy beside the problem.
+fn refused(output: &Output, code: i32) -> String {
+    assert_eq!(
+        (output.status.code(), text(&output.stderr).as_str()),
+        (Some(code), ""),
+        "{}",
+        text(&output.stdout)
+    );
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (problem, remedy) = (said["problem"].as_str().unwrap(), said["remedy"].as_str().unwrap());
+    assert!(!problem.is_empty() && !remedy.is_empty(), "{said}");
+    format!("{problem}; {remedy}")
+}
+
 fn bytes(socket: &Path, request: &str) -> Option<Vec<u8>> {
     let mut stream = UnixStream::connect(socket).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -81,12 +95,8 @@ fn a_running_broker_revokes_and_says_who_asked() {
     assert_eq!((&lifted["lifted"], &lifted["version"]), (&true.into(), &4.into()));
     assert_eq!(feed(&folder).len(), 2);
     let again = revoke(&folder, &["--subject", "alice@A.TEST", "--lift"]);
-    assert_eq!(again.status.code(), Some(1));
-    assert!(
-        text(&again.stderr).contains("is not revoked"),
-        "{}",
-        text(&again.stderr)
-    );
+    let said = refused(&again, 1);
+    assert!(said.contains("is not revoked"), "{said}");
     let words = folder.run(&["revoke", "--config", "made/kerbridge.toml", "--sid", "r"]);
     let words = text(&words.stdout);
     assert!(
@@ -118,17 +128,15 @@ fn a_token_in_the_place_of_its_id_is_refused_with_the_id_and_stands_in_no_log() 
     let folder = made();
     // {"alg":"ES256"} and {"jti":"t1"}
     let token = "eyJhbGciOiJFUzI1NiJ9.eyJqdGkiOiJ0MSJ9.c2ln";
-    let refused = |arguments: &[&str], problem: &str| {
-        let output = revoke(&folder, arguments);
-        assert_eq!(output.status.code(), Some(64), "{}", text(&output.stdout));
-        let stderr = text(&output.stderr);
-        assert!(stderr.contains(problem) && !stderr.contains(token), "{stderr}");
+    let is_refused = |arguments: &[&str], problem: &str| {
+        let said = refused(&revoke(&folder, arguments), 64);
+        assert!(said.contains(problem) && !said.contains(token), "{said}");
     };
     let all = || {
-        refused(&["--jti", token], "that is a token, not its jti; its jti is t1");
-        refused(&["--jti", token, "--lift"], "its jti is t1");
-        refused(&["--sid", token], "write its claim sid");
-        refused(&["--subject", token], "that is a token, not its subject");
+        is_refused(&["--jti", token], "that is a token, not its jti; its jti is t1");
+        is_refused(&["--jti", token, "--lift"], "its jti is t1");
+        is_refused(&["--sid", token], "write its claim sid");
+        is_refused(&["--subject", token], "that is a token, not its subject");
     };
     let broker = Serving::start(&folder);
     all();
@@ -142,8 +150,8 @@ fn a_token_in_the_place_of_its_id_is_refused_with_the_id_and_stands_in_no_log() 
 fn without_a_broker_the_store_has_it_and_the_next_broker_serves_it() {
     let folder = made();
     let none = revoke(&folder, &["--jti", "t"]);
-    assert_eq!(none.status.code(), Some(78));
-    assert!(text(&none.stderr).contains("no store"), "{}", text(&none.stderr));
+    let said = refused(&none, 78);
+    assert!(said.contains("no store"), "{said}");
     Serving::start(&folder).signal(Signal::TERM);
     let output = revoke(&folder, &["--subject", "alice@A.TEST"]);
     let before = json(&output);
@@ -196,9 +204,7 @@ fn a_broker_that_has_no_admin_socket_is_named_with_what_to_add() {
     let _broker = Serving::start(&folder);
     for (config_now, remedy) in [(&without, "add [listen.admin]"), (&good, "restart it")] {
         fs::write(&config, config_now).unwrap();
-        let output = revoke(&folder, &["--jti", "t"]);
-        assert_eq!(output.status.code(), Some(78));
-        let complaint = text(&output.stderr);
+        let complaint = refused(&revoke(&folder, &["--jti", "t"]), 78);
         assert!(
             complaint.contains("another broker, process ") && complaint.contains(remedy),
             "{complaint}"
@@ -230,7 +236,8 @@ fn what_cannot_be_meant_is_wrong_usage() {
             "{arguments:?}: {}",
             text(&output.stderr)
         );
-        assert!(output.stdout.is_empty() && !output.stderr.is_empty());
+        // A line that cannot be read does not say how to answer it.
+        assert_ne!(output.stdout.is_empty(), output.stderr.is_empty(), "{arguments:?}");
     }
     assert!(feed(&folder).is_empty());
 }

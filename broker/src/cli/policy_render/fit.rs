@@ -1,5 +1,7 @@
 //! Refuses options that what is printed has no place for: one that is given and not heeded would be taken for heeded.
 
+use std::path::Path;
+
 use super::{Format, Render, manifests};
 use crate::render::Code;
 
@@ -16,8 +18,14 @@ pub(super) fn misfit(render: &Render) -> Option<String> {
         upstream,
         inline_keys: _,
         manifests,
-        output: _,
+        output,
     } = render;
+    // Elsewhere this option says how something is printed.
+    if let Some(form @ ("json" | "text")) = output.as_deref().and_then(Path::to_str) {
+        return Some(format!(
+            "--output {form}: here it names a file to write; for JSON write --format json, and for a file of this name ./{form}"
+        ));
+    }
     let manifests::Arguments {
         namespace,
         gateway,
@@ -127,6 +135,18 @@ mod tests {
                 "{format} {options:?}: {said}"
             );
         }
+    }
+
+    #[test]
+    fn a_form_of_printing_is_taken_for_no_file() {
+        for form in ["json", "text"] {
+            let said = said("envoy", &["--output", form]).unwrap_or_default();
+            assert!(
+                said.contains("--format json") && said.contains(&format!("./{form}")),
+                "{said}"
+            );
+        }
+        assert_eq!(said("envoy", &["--output", "./json"]), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use kerbridge_wire::feed::{PageClaims, jws_length};
 use kerbridge_wire::feed_query::FeedQuery;
 use prometheus_client::metrics::histogram::Histogram;
 
+use crate::admin::AdminError;
 use crate::admin::client::{self, ClientError};
 use crate::config::{Address, Config, ListenerName, Surroundings};
 use crate::keyring::KeyRing;
@@ -46,10 +47,10 @@ pub(super) fn get(path: &Path) -> Result<Inline, Problems> {
             }
         })?;
     let feed = match served(&config) {
-        Some(served) => served.map_err(|problem| Problem {
+        Some(served) => served.map_err(|AdminError { problem, remedy }| Problem {
             field: "listen.admin.unix".into(),
             problem,
-            remedy: "see the broker's log".into(),
+            remedy,
         })?,
         None => stored(&config, &keyring)?,
     };
@@ -60,14 +61,20 @@ pub(super) fn get(path: &Path) -> Result<Inline, Problems> {
 }
 
 /// What the broker that runs serves; `None` where none listens.
-fn served(config: &Config) -> Option<Result<Vec<String>, String>> {
+fn served(config: &Config) -> Option<Result<Vec<String>, AdminError>> {
     let socket = config.listeners().find_map(|listener| match &listener.address {
         Address::Unix { path, .. } if listener.name == ListenerName::Admin => Some(path),
         Address::Unix { .. } | Address::Tls { .. } | Address::Clear { .. } => None,
     })?;
     match pages(|query| client::get(socket, &query.target(FEED_PATH))) {
         Err(PagesError::Source(ClientError::Nobody)) => None,
-        read => Some(read.map_err(|error| error.to_string())),
+        read => Some(read.map_err(|error| match error {
+            PagesError::Source(error) => error.told(),
+            PagesError::Torn => AdminError {
+                problem: error.to_string(),
+                remedy: "render again".into(),
+            },
+        })),
     }
 }
 

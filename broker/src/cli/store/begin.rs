@@ -38,21 +38,28 @@ impl Begin {
             .map_err(problems)?;
         let state_dir = config.state_dir();
         let Some(keys) = config.keys() else {
-            output::complain("this broker makes no tokens, and has no store");
-            return Err(Failure::Configuration);
+            return Err(output::wrong(
+                "this broker makes no tokens, and has no store",
+                "name with --config the configuration of a broker that makes tokens",
+                self.output,
+                Failure::Configuration,
+            ));
         };
         if config.database().is_some() {
-            output::complain(
-                "the store is in a database, and the keys with it: where its tables are gone the next broker makes both",
-            );
-            return Err(Failure::Usage);
+            return Err(output::wrong(
+                "the store is in a database, and the keys with it",
+                "start a broker: where their tables are gone it makes both",
+                self.output,
+                Failure::Usage,
+            ));
         }
         if !KeyRing::exists(config.keyring_place()).map_err(|error| problems(error.problem().into()))? {
-            output::complain(format_args!(
-                "{} holds no keys, so that no token is good: the broker makes what is missing when it starts",
-                state_dir.display()
+            return Err(output::wrong(
+                format_args!("{} holds no keys, so that no token is good", state_dir.display()),
+                "start the broker: it makes what is missing",
+                self.output,
+                Failure::Usage,
             ));
-            return Err(Failure::Usage);
         }
         let lock = StateLock::take(state_dir).map_err(|problem| problems(problem.into()))?;
         place_without_store(state_dir).map_err(|problem| problems(problem.into()))?;
@@ -64,7 +71,7 @@ impl Begin {
             .map_err(|error| problems(error.problem().into()))?;
         let retired = ring
             .retire_all(now, By::Offline { uid })
-            .map_err(|error| unchanged(&error))?;
+            .map_err(|error| unchanged(&error, self.output))?;
         let Position { epoch, version } = begin_file(state_dir).map_err(|problem| problems(problem.into()))?;
         tracing::info!(
             name: KEPT,
