@@ -77,11 +77,12 @@ PROTOTYPE(gss_krb5_get_tkt_flags, OM_uint32 *, gss_ctx_id_t, int *);
 PROTOTYPE(gss_krb5_export_lucid_sec_context, OM_uint32 *, gss_ctx_id_t *, OM_uint32, void **);
 PROTOTYPE(gss_krb5_free_lucid_sec_context, OM_uint32 *, void *);
 
-/* The one function that src/forwarded.rs puts in the place of libkrb5's, and what it does that with. */
+/* The one function that src/forwarded.rs puts in the place of libkrb5's, and what it does that with; src/configuration.rs's. */
 #define FUNCTION(function, result, ...) SAME_TYPE(__typeof__(function), result(__VA_ARGS__))
 FUNCTION(krb5_rd_cred, krb5_error_code, krb5_context, krb5_auth_context, krb5_data *, krb5_creds ***, krb5_replay_data *);
 FUNCTION(krb5_init_context, krb5_error_code, krb5_context *);
 FUNCTION(krb5_free_context, void, krb5_context);
+FUNCTION(krb5_cc_default_name, const char *, krb5_context);
 FUNCTION(krb5_parse_name, krb5_error_code, krb5_context, const char *, krb5_principal *);
 FUNCTION(krb5_free_creds, void, krb5_context, krb5_creds *);
 FUNCTION(calloc, void *, size_t, size_t);

@@ -9,6 +9,7 @@ pub(crate) mod discovery;
 pub(crate) mod exchange;
 mod https;
 pub(crate) mod kept;
+mod krb5_conf;
 pub(crate) mod settings;
 pub(crate) mod ticket;
 pub(crate) mod trouble;
@@ -43,6 +44,8 @@ pub(crate) enum Need {
 ///
 /// Without a ticket there is none, though one may be kept: whose it should be is not known then.
 pub(crate) fn token(settings: &Settings, cache: &Path, need: Need, clock: Clock) -> Result<Kept, Trouble> {
+    // Before a kept token is handed out as well: who names a file that is no good hears of it at once.
+    let https = settings.ca.as_deref().map(|ca| Https::new(Some(ca))).transpose()?;
     let tickets = Tickets::find(&settings.source)?;
     let folder = Folder::open(cache)?;
     let keys = keys(settings, tickets.principal().as_str());
@@ -66,7 +69,7 @@ pub(crate) fn token(settings: &Settings, cache: &Path, need: Need, clock: Clock)
     let before = kept(&folder)?;
     let (fresh, before) = match before {
         Some(kept) if kept.is_fresh(clock.now()) => (Ok(kept), None),
-        before => (renew(settings, &tickets, clock), before),
+        before => (renew(settings, &tickets, https, clock), before),
     };
     let outcome = match (fresh, before) {
         (Err(trouble), Some(before)) if trouble.is_passing() && before.left(clock.now()) > 0 => Ok(before),
@@ -96,8 +99,9 @@ fn named(issuer: &Issuer, audience: &str) -> Target {
     }
 }
 
-fn renew(settings: &Settings, tickets: &Tickets, clock: Clock) -> Result<Kept, Trouble> {
-    let https = Https::new(settings.ca.as_deref())?;
+/// A new token, asked for by the authorities that are named, otherwise by this machine's.
+fn renew(settings: &Settings, tickets: &Tickets, https: Option<Https>, clock: Clock) -> Result<Kept, Trouble> {
+    let https = https.map_or_else(|| Https::new(None), Ok)?;
     let found;
     let (issuer, wished, target) = match &settings.wanted {
         Wanted::At(address) => {
@@ -165,7 +169,8 @@ pub(crate) struct LoggedOut {
 /// Has tokens taken back and forgets them: those for an address or an audience, otherwise all that are kept. No ticket is needed.
 pub(crate) fn log_out(cache: &Path, wanted: Option<&Wanted>, clock: Clock) -> Result<LoggedOut, Trouble> {
     let mut done = LoggedOut::default();
-    if !cache.exists() {
+    // A folder that cannot be looked for may have tokens.
+    if matches!(cache.try_exists(), Ok(false)) {
         return Ok(done);
     }
     let folder = Folder::open(cache)?;

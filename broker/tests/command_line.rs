@@ -17,6 +17,8 @@ mod policies;
 mod refused;
 #[path = "command_line/stores.rs"]
 mod stores;
+#[path = "command_line/tickets.rs"]
+mod tickets;
 #[path = "command_line/troubles.rs"]
 mod troubles;
 

@@ -53,6 +53,8 @@ pub enum AcquireErrorKind {
     NoCredential,
     /// A path holds a NUL byte.
     BadPath,
+    /// krb5.conf cannot be read.
+    Configuration,
     /// libkrb5 would read tickets that clients hand over, and could be made to end the process by one.
     Unguarded,
     /// GSSAPI refused; the detail says why.
@@ -74,6 +76,13 @@ impl AcquireError {
         Self { kind, detail: None }
     }
 
+    const fn unconfigured(detail: StatusText) -> Self {
+        Self {
+            kind: AcquireErrorKind::Configuration,
+            detail: Some(detail),
+        }
+    }
+
     pub(crate) const fn refused(detail: StatusText) -> Self {
         Self {
             kind: AcquireErrorKind::Refused,
@@ -89,6 +98,7 @@ impl fmt::Display for AcquireError {
             AcquireErrorKind::PrincipalAbsent { .. } => f.write_str("the keytab has no key of this principal")?,
             AcquireErrorKind::NoCredential => f.write_str("the credential cache cannot be used")?,
             AcquireErrorKind::BadPath => f.write_str("a path holds a nul byte")?,
+            AcquireErrorKind::Configuration => f.write_str("the krb5 configuration cannot be read")?,
             AcquireErrorKind::Unguarded => {
                 f.write_str("this program is linked so that libkrb5 would read tickets that clients hand over")?;
             }
@@ -108,6 +118,7 @@ impl std::error::Error for AcquireError {
             AcquireErrorKind::PrincipalAbsent { .. }
             | AcquireErrorKind::NoCredential
             | AcquireErrorKind::BadPath
+            | AcquireErrorKind::Configuration
             | AcquireErrorKind::Unguarded
             | AcquireErrorKind::Refused => None,
         }
@@ -199,8 +210,21 @@ impl InitiatorCredential {
 
     /// Acquires the tickets that a user of this machine has (`KRB5CCNAME`, otherwise krb5.conf's default, of any type), of one
     /// principal where the user has tickets of several.
+    ///
+    /// A cache that is one file is named to GSSAPI. Left to find it, MIT 1.20 (`krb5_cccol_have_content`) frees a principal
+    /// that it never read where the file cannot be read.
     pub fn of_user(principal: Option<&Principal>) -> Result<Self, AcquireError> {
-        Self::held(principal, &[])
+        let configuration = KeptConfiguration::read().map_err(AcquireError::unconfigured)?;
+        match configuration.default_cache() {
+            Some(name) if is_one_file(&name) => Self::held(principal, &[(c"ccache", name)]),
+            Some(_) | None => Self::held(principal, &[]),
+        }
+    }
+
+    /// The cache in which [`InitiatorCredential::of_user`] looks, as `KRB5CCNAME` names one.
+    pub fn cache_of_user() -> Option<String> {
+        let name = KeptConfiguration::read().ok()?.default_cache()?;
+        Some(name.to_string_lossy().into_owned())
     }
 
     /// The same from a cache that is named as `KRB5CCNAME` names one: `FILE:/tmp/krb5cc_0`, `KCM:`, a path.
@@ -216,6 +240,7 @@ impl InitiatorCredential {
             kind: AcquireErrorKind::NoCredential,
             detail: Some(detail),
         };
+        let _configuration = KeptConfiguration::read().map_err(AcquireError::unconfigured)?;
         let name = principal.map(Name::import).transpose().map_err(unusable)?;
         let handle = CredentialHandle::acquire(name.as_ref(), sys::GSS_C_INITIATE, store).map_err(unusable)?;
         let principal = handle
@@ -234,6 +259,7 @@ impl InitiatorCredential {
             (c"client_keytab", prefixed(b"FILE:", keytab)?),
             (c"ccache", memory_cache()),
         ];
+        let _configuration = KeptConfiguration::read().map_err(AcquireError::unconfigured)?;
         let name = Name::import(principal).map_err(AcquireError::refused)?;
         let handle =
             CredentialHandle::acquire(Some(&name), sys::GSS_C_INITIATE, &store).map_err(AcquireError::refused)?;
@@ -255,6 +281,12 @@ impl fmt::Debug for InitiatorCredential {
             .field("principal", &self.principal)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether a cache of this name is a file, and no collection: `FILE:`, or a path alone.
+fn is_one_file(name: &CStr) -> bool {
+    let name = name.to_bytes();
+    name.starts_with(b"FILE:") || !name.contains(&b':')
 }
 
 /// The name of a cache in memory that nobody else has.

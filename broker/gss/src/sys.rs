@@ -342,6 +342,7 @@ unsafe extern "C" {
     pub(crate) fn gss_krb5_free_lucid_sec_context(minor: *mut u32, lucid: *mut c_void) -> u32;
     pub(crate) fn krb5_init_context(context: *mut *mut c_void) -> c_int;
     pub(crate) fn krb5_free_context(context: *mut c_void);
+    pub(crate) fn krb5_cc_default_name(context: *mut c_void) -> *const c_char;
     pub(crate) fn krb5_parse_name(context: *mut c_void, name: *const c_char, principal: *mut *mut c_void) -> c_int;
     pub(crate) fn krb5_free_creds(context: *mut c_void, credential: *mut krb5_creds);
     pub(crate) fn calloc(count: usize, size: usize) -> *mut c_void;

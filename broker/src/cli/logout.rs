@@ -30,6 +30,8 @@ pub(super) fn run(logout: &Logout) -> Result<(), Failure> {
     let value = json!({ "revoked": revoked, "forgotten": not_taken_back });
     output::print_as(logout.output, &value, || match revoked {
         0 if standing.is_empty() => "no token was kept\n".to_owned(),
+        // What became of them is said below.
+        0 => String::new(),
         1 => "one token is taken back and forgotten\n".to_owned(),
         _ => format!("{revoked} tokens are taken back and forgotten\n"),
     })?;

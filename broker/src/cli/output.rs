@@ -18,7 +18,12 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
         Ok(()) => Ok(()),
         // Whoever reads has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(_) => Err(Failure::Running),
+        Err(error) => {
+            complain(format_args!(
+                "standard output cannot be written: {error}; look at where it is sent"
+            ));
+            Err(Failure::Running)
+        }
     }
 }
 

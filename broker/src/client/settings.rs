@@ -278,6 +278,11 @@ impl Found {
                 "an address and an audience are named at once",
                 "name one of the two",
             )),
+            Some((_, None, None)) | None if places.iter().any(|place| place.issuer.is_some()) => Err(Trouble::new(
+                Kind::NoTarget,
+                "a broker is named, and no service",
+                "name the service with --audience NAME",
+            )),
             Some((_, None, None)) | None => Err(Trouble::new(
                 Kind::NoTarget,
                 "it is not said for what a token is wanted",
@@ -455,6 +460,8 @@ mod tests {
             (&["url = 'http://a'"], "https://"),
             (&["url = 'https://a'\naudience = 'b'"], "at once"),
             (&["audience = 'b'"], "--issuer"),
+            (&["issuer = 'https://b'"], "--audience NAME"),
+            (&["", "issuer = 'https://b'"], "--audience NAME"),
             (&["audience = 'b'\nissuer = 'b'"], "https"),
             (&["url = 'https://a'\nservice = 'b'"], "HTTP/HOST@REALM"),
             (&["url = 'https://a'\nprincipal = 'b'"], "NAME@REALM"),

@@ -1,16 +1,17 @@
 //! Finds whose tickets are here, and makes of them what proves that person to the broker.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kerbridge_gss::{
     AcquireError, AcquireErrorKind, ChannelBindings, HostService, InitiateError, InitiateErrorKind, InitiateRequest,
-    Initiation, InitiatorContext, InitiatorCredential, Mechanism, Principal, ServicePrincipal,
+    Initiation, InitiatorContext, InitiatorCredential, Keytab, KeytabError, Mechanism, Principal, ServicePrincipal,
 };
 use zeroize::Zeroizing;
 
 use super::address::Address;
+use super::krb5_conf;
 use super::trouble::{Kind, Trouble};
 
 /// Where tickets come from.
@@ -56,14 +57,7 @@ impl Tickets {
                 principal,
             } => InitiatorCredential::from_named_ccache(name, principal.as_ref()),
             Source::Keytab { file, principal } => {
-                // GSSAPI would say of a file that is not there that there are no tickets.
-                std::fs::File::open(file).map_err(|error| {
-                    Trouble::new(
-                        Kind::FileUnusable,
-                        format!("the keytab {} cannot be read: {error}", file.display()),
-                        "name a keytab that you may read with --keytab",
-                    )
-                })?;
+                has_key(file, principal)?;
                 InitiatorCredential::from_keytab(principal, file)
             }
         };
@@ -124,6 +118,33 @@ impl Proof<'_> {
     }
 }
 
+/// Whether the keytab has a key of the principal. GSSAPI would say of one without, and of a file that is not there, that there are
+/// no tickets.
+fn has_key(file: &Path, principal: &Principal) -> Result<(), Trouble> {
+    let shown = file.display();
+    match Keytab::open(file) {
+        Ok(keytab) if keytab.principals().contains(principal) => Ok(()),
+        Ok(keytab) => {
+            let held: Vec<String> = keytab.principals().iter().map(Principal::to_string).collect();
+            Err(Trouble::new(
+                Kind::LoginRefused,
+                format!(
+                    "the keytab {shown} has no key of {principal}, but of {}",
+                    held.join(", ")
+                ),
+                "name one of these with --principal, or a keytab that has the key with --keytab",
+            ))
+        }
+        // A name that this program does not read beside others: libkrb5 may find the one that is meant.
+        Err(KeytabError::Principal(_)) => Ok(()),
+        Err(error) => Err(Trouble::new(
+            Kind::FileUnusable,
+            format!("the keytab {shown} cannot be used: {error}"),
+            "name a keytab that you may read with --keytab",
+        )),
+    }
+}
+
 impl Source {
     /// What gets new tickets.
     fn log_in(&self) -> String {
@@ -144,6 +165,9 @@ impl Source {
     }
 
     fn no_tickets(&self, error: &AcquireError) -> Trouble {
+        if matches!(error.kind(), AcquireErrorKind::Configuration) {
+            return krb5_conf::unusable(error);
+        }
         let ended = error.detail().cloned().map(InitiateError::from);
         let ended = ended.filter(|error| error.kind() != InitiateErrorKind::Other);
         match (error.kind(), ended) {
@@ -154,6 +178,7 @@ impl Source {
             (
                 AcquireErrorKind::Keytab(_)
                 | AcquireErrorKind::PrincipalAbsent { .. }
+                | AcquireErrorKind::Configuration
                 | AcquireErrorKind::NoCredential
                 | AcquireErrorKind::Unguarded
                 | AcquireErrorKind::Refused,
@@ -162,9 +187,28 @@ impl Source {
                 let why = error
                     .detail()
                     .map_or_else(|| error.to_string(), |detail| detail.minor_text().to_owned());
-                Trouble::new(Kind::NoTicket, format!("there is no ticket: {why}"), self.log_in())
+                self.closed_cache().unwrap_or_else(|| {
+                    Trouble::new(Kind::NoTicket, format!("there is no ticket: {why}"), self.log_in())
+                })
             }
         }
+    }
+
+    /// Says that the cache is a file that is not to be read, which kinit does not mend.
+    fn closed_cache(&self) -> Option<Trouble> {
+        let (name, remedy) = match self {
+            Self::Cache { name: Some(name), .. } => (name.clone(), "name a cache of your own with --ccache"),
+            Self::Cache { name: None, .. } => (
+                InitiatorCredential::cache_of_user()?,
+                "unset KRB5CCNAME where it names somebody else's cache (klist shows which it is), and run kinit",
+            ),
+            Self::Keytab { .. } => return None,
+        };
+        let error = std::fs::File::open(name.strip_prefix("FILE:").unwrap_or(&name)).err()?;
+        (error.kind() != std::io::ErrorKind::NotFound).then(|| {
+            let problem = format!("there is no ticket: the cache {name} cannot be read: {error}");
+            Trouble::new(Kind::NoTicket, problem, remedy)
+        })
     }
 
     fn no_ticket_for(&self, service: &str, error: &InitiateError) -> Trouble {
@@ -202,7 +246,7 @@ impl Source {
             InitiateErrorKind::KdcUnreachable => Trouble::new(
                 Kind::KdcUnreachable,
                 problem,
-                "check the network, and [realms] in krb5.conf",
+                format!("check the network, and [realms] in {}", krb5_conf::named()),
             ),
             InitiateErrorKind::ClockSkew => Trouble::new(Kind::ClockSkew, problem, "set this machine's clock"),
             InitiateErrorKind::ServiceUnknown => Trouble::new(

@@ -155,6 +155,9 @@ fn whatever_is_wrong_is_one_line_with_a_remedy_and_the_right_exit_code() {
     assert_trouble(&alice, &with(&[]), 76, "certificate_refused", "--cacert");
     alice.set("KERBRIDGE_CACERT", &authority);
     good(&alice.kerbridge(&with(&[])).unwrap());
+    // A token is kept; a file that is no good is noticed all the same.
+    let absent = with(&["--cacert", "/nonexistent/ca.pem"]);
+    assert_trouble(&alice, &absent, 64, "file_unusable", "/nonexistent/ca.pem");
 }
 
 #[test]
@@ -177,7 +180,13 @@ fn tickets_that_are_no_good_are_told_apart() {
         "login_refused",
         "kinit -k -t",
     );
-    assert_trouble(&nobody, &with_keytab("alice@LAB.TEST"), 77, "no_ticket", "kinit -k -t");
+    assert_trouble(
+        &nobody,
+        &with_keytab("alice@LAB.TEST"),
+        77,
+        "login_refused",
+        "no key of alice@LAB.TEST, but of old/script@LAB.TEST",
+    );
     // Tickets that have ended.
     let short = lab.world().kdc().kinit_with("alice", &["-l", "2s"]).unwrap();
     let mut alice = person(&mut lab, "alice");

@@ -134,6 +134,7 @@ fn acquire_problem(index: usize, error: &AcquireError) -> Problem {
         AcquireErrorKind::Keytab(_)
         | AcquireErrorKind::NoCredential
         | AcquireErrorKind::BadPath
+        | AcquireErrorKind::Configuration
         | AcquireErrorKind::Unguarded
         | AcquireErrorKind::Refused => "keytab",
     };
