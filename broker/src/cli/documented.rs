@@ -15,6 +15,7 @@ use super::Cli;
 const OTHERS: &[(&str, &str)] = &[
     ("--auth-server-allowlist", "chromium"),
     ("--build-arg", "podman build"),
+    ("--raw", "skopeo inspect"),
     ("--file-flush-interval-msec", "envoy"),
     ("--mode", "envoy"),
     ("--http1.1", "curl"),
