@@ -13,6 +13,7 @@ use kerbridge_gss::{
 };
 use kerbridge_tests::kdc::{Ccache, Kdc};
 use kerbridge_tests::process::{OwnedProcess, Spawn};
+use kerbridge_tests::shifted_clock;
 
 const FOLDER: &str = "KERBRIDGE_GSS_FOLDER";
 const CCACHE: &str = "KERBRIDGE_GSS_CCACHE";
@@ -96,9 +97,10 @@ impl World {
     fn run_again(&self, test: &str, name: &str, offset: Option<&str>, more: &[(&str, &str)]) {
         let binary = std::env::current_exe().unwrap();
         let spawn = match offset {
-            Some(offset) => Spawn::new("faketime", self.kdc.folder())
-                .args(["-f", offset])
-                .arg(binary),
+            Some(offset) => {
+                let [env, library, offset] = shifted_clock::by(offset);
+                Spawn::new(env, self.kdc.folder()).args([library, offset]).arg(binary)
+            }
             None => Spawn::new(binary, self.kdc.folder()),
         };
         let spawn = spawn
