@@ -189,6 +189,7 @@ wants_test() {
     have openssl || want openssl "certificates for the probes, and what it says of their hashes"
     have systemd-sysusers && have systemd-analyze || want systemd "judges the unit of the package, and makes its user in a folder; nothing is started"
     have mandoc || want mandoc "checks the manual pages"
+    have man || want man-db "shows them, with warnings"
     have lintian || want lintian "checks the Debian packages"
     wants_clients
     wants_schemas
